@@ -33,7 +33,7 @@ CREATE TABLE families (
     expires_at BIGINT NOT NULL,
     ended_at BIGINT,
     end_reason TEXT
-);
+, tenant TEXT);
 
 CREATE INDEX families_by_account ON families (account_id);
 
@@ -268,3 +268,22 @@ CREATE TABLE passkeys (
 CREATE INDEX passkeys_by_account ON passkeys (account_id);
 
 CREATE UNIQUE INDEX accounts_by_passkey_handle ON accounts (passkey_handle);
+
+CREATE TABLE account_attributes (
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    set_by TEXT NOT NULL,
+    set_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, name)
+);
+
+CREATE TABLE account_tenants (
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    tenant TEXT NOT NULL,
+    role TEXT NOT NULL,
+    granted_at BIGINT NOT NULL,
+    PRIMARY KEY (account_id, tenant)
+);
+
+CREATE INDEX account_tenants_by_tenant ON account_tenants (tenant);

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.access.attributes import in_tenant
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.functions import has_scope
 from gateway.access.definitions import Limit
@@ -164,6 +165,8 @@ class Authorizer:
                 )
             if isinstance(identified, Principal):
                 principal = identified
+                if route.tenant is not None:
+                    principal = in_tenant(principal, params[route.tenant])
                 if route.resource_server is not None or principal.resource_only:
                     refusal = audience_refusal(principal, route, call, self._origins)
                     if refusal is not None:
@@ -225,6 +228,8 @@ class Authorizer:
                 refusal = refusal or audience_refusal(principal, route, call, self._origins)
             if refusal is not None:
                 return _refused(refusal, match, principal)
+        if principal is not None and route.tenant is not None:
+            principal = in_tenant(principal, match.params[route.tenant])
         decision = self._evaluate(call, match, principal)
         if readings and decision.allowed:
             return self._evaluate_readings(readings, principal) or decision

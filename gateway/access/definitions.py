@@ -41,6 +41,8 @@ class LimitKey(StrEnum):
     ADDRESS = "address"
     CLIENT = "client"
     """By OAuth client; by address where there is none."""
+    TENANT = "tenant"
+    """By the tenant for which the caller acts; as `user` where there is none."""
     ROLE = "role"
     """By the set of roles; by address where nobody is signed in."""
     ROUTE = "route"

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from gateway.access.attributes import attributes_of, tenant_of, tenant_role_of, tenants_of
 from gateway.access.field_names import folded_text
 from gateway.model import Principal
 
@@ -155,13 +156,14 @@ class IdentityHeaders:
 
 
 def user_field(path: str) -> IdentityValue:
-    """One of USER_FIELDS; of the claims, `claims.a.b`."""
+    """One of USER_FIELDS; of a table, such as the claims, `claims.a.b`."""
     name, *keys = path.split(".")
-    if name != "claims":
+    table = TABLES.get(name)
+    if table is None:
         return _USER[name]
 
     def claim(principal: Principal) -> Any:
-        value: Any = principal.claims
+        value: Any = table(principal)
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
@@ -213,10 +215,18 @@ _USER: Mapping[str, IdentityValue] = {
     "auth_time": lambda principal: principal.auth_time,
     "issuer": lambda principal: principal.issuer,
     "scopes": scopes_of,
+    "tenant": tenant_of,
+    "tenant_role": tenant_role_of,
 }
 LISTS = ("roles", "scopes")
 """Fields of the caller that are lists of texts."""
-USER_FIELDS = (*_USER, "claims")
+TABLES: Mapping[str, Callable[[Principal], Mapping[str, Any]]] = {
+    "claims": lambda principal: principal.claims,
+    "attributes": attributes_of,
+    "tenants": tenants_of,
+}
+"""Fields of the caller that have fields of their own."""
+USER_FIELDS = (*_USER, *TABLES)
 
 
 def _preset(*fields: tuple[str, IdentityValue]) -> IdentityHeaders:
@@ -229,6 +239,8 @@ AUTHGATE = IdentityHeaders(
         IdentityField("X-Auth-Email", _USER["email"]),
         IdentityField("X-Auth-Roles", _USER["roles"]),
         IdentityField("X-Auth-Session-Id", _USER["session_id"]),
+        IdentityField("X-Auth-Tenant", tenant_of),
+        IdentityField("X-Auth-Tenant-Role", tenant_role_of),
     )
 )
 PRESETS: Mapping[str, IdentityHeaders] = {

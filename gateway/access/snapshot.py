@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.access.attributes import Attribute, TenantRules
 from gateway.access.definitions import Cors, Limit, Upstream
 from gateway.access.issuers import Issuer, ResourceServer
 from gateway.access.policies import Policy
@@ -25,6 +26,10 @@ class Snapshot:
     upstreams: Mapping[str, Upstream] = field(default_factory=dict)
     issuers: Mapping[str, Issuer] = field(default_factory=dict)
     """Of others' tokens, by name."""
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    """What accounts may have besides roles, by name."""
+    tenants: TenantRules | None = None
+    """None where accounts are of no tenant."""
     resources: Mapping[tuple[str, str], ResourceServer] = field(default_factory=dict)
     """The resources of OAuth that routes are, by host (as a route names it; empty is that of the
     public URL) and path, each with the scopes of all its routes."""

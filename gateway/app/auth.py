@@ -205,6 +205,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         ),
         return_targets=parts.return_targets,
         public_url=settings.public_url,
+        attributes=lambda: parts.configuration.snapshot.attributes,
         issuers=lambda: parts.configuration.snapshot.issuers,
         issuer_keys=parts.issuer_keys,
         deliveries=RedisDeliveries(parts.redis),

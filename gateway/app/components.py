@@ -31,6 +31,7 @@ from gateway.edge.streams.reevaluation import SessionReading
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Clusters
 from gateway.edge.upstream.resolver import SystemResolver
+from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.issuers.fetching import Fetcher
@@ -180,10 +181,17 @@ def build_components(
             "Questions to issuers whether a token is good: active, inactive, unreachable, refused.",
         ),
     )
-    api_keys = ApiKeyAuthenticator(database, replica, clock)
+    claims = AccountClaims(
+        lambda: plan.configuration.snapshot.attributes,
+        lambda: plan.configuration.snapshot.tenants,
+    )
+    api_keys = ApiKeyAuthenticator(database, replica, clock, claims)
     csrf = Csrf(derived_key(plan.key_secret(), KeyPurpose.CSRF))
     refresh_tokens = RefreshTokens(
-        database, RefreshOptions(life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s)
+        database,
+        RefreshOptions(
+            life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s, claims=claims
+        ),
     )
     reread_s = reread_interval_s(settings.access_ttl_s, settings.refresh_idle_s)
     cookies = CookieSessions(

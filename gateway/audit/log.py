@@ -79,6 +79,10 @@ class AuditKind(StrEnum):
     """Its signature was good, and it may have been copied."""
     ACCOUNT_CHANGED = "account_changed"
     ROLE_CHANGED = "role_changed"
+    ATTRIBUTES_CHANGED = "attributes_changed"
+    TENANT_CHANGED = "tenant_changed"
+    """An account was given a role in a tenant, or taken out of it."""
+    TENANT_CHOSEN = "tenant_chosen"
     CLIENT_CHANGED = "client_changed"
     CLIENT_TOKEN = "client_token"  # noqa: S105
     KEY_CHANGED = "key_changed"

@@ -29,6 +29,7 @@ MODULES = {
     "replay": "policy",
     "users": "users",
     "roles": "roles",
+    "tenants": "attributes",
     "sessions": "sessions",
     "clients": "clients",
     "revoke": "revoke",

@@ -8,7 +8,8 @@ import typer
 
 from gateway.cli.context import CommandContext
 from gateway.cli.output import CliError
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 
 Email = Annotated[
     str, typer.Argument(metavar="EMAIL", help="The address of the account, or its user_id.")

@@ -21,6 +21,7 @@ from gateway.access.suggestions import suggestion
 from gateway.app.data_dir import DataFolder
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import CliError, ExitCode, warn
+from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import ROLE
 from gateway.identity.issuers.kept_keys import KeptKeys
@@ -110,7 +111,10 @@ class CallerOptions:
             auth_time=auth_time,
             amr=listed(self.amr) or ("pwd",),
             scopes=listed(self.scopes),
-            claims=dict(map(_claim, self.claims or ())),
+            claims={
+                **({} if account is None else account.claims),
+                **dict(map(_claim, self.claims or ())),
+            },
         )
 
 
@@ -183,7 +187,9 @@ def _held(option: str, path: Path) -> bytes:
     return held[:MAX_TOKEN_FILE_BYTES]
 
 
-def account_of(email: str) -> Principal:
+def account_of(email: str, snapshot: Snapshot) -> Principal:
+    claims = AccountClaims(lambda: snapshot.attributes, lambda: snapshot.tenants)
+
     async def work(context: CommandContext) -> Principal:
         account = await Accounts(context.database).by_email(email)
         if account is None:
@@ -196,6 +202,7 @@ def account_of(email: str) -> Principal:
             now=context.clock.now(),
             email=account.email,
             email_verified=account.email_verified,
+            claims=claims.of(account.attributes, account.tenants, None),
         )
 
     return run(work)

@@ -178,7 +178,7 @@ def explain_call(
     elif issuer is not None and claims is not None:
         who = issued_to(issuer, claims, snapshot, now)
     elif account is not None:
-        who = said.person(now, account_of(account))
+        who = said.person(now, account_of(account, snapshot))
     elif not said.nothing:
         who = said.person(now)
     question = SimulatedRequest(

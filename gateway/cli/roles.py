@@ -10,7 +10,8 @@ from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, warn
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import check_roles
 
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="1 to 128 of A-Z a-z 0-9 . _ : @ -")]

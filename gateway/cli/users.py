@@ -13,6 +13,7 @@ import typer
 
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
+from gateway.cli.attributes import attributes, shown, tenants
 from gateway.cli.context import CommandContext, run
 from gateway.cli.invitations import invite, revoke_invitation, show_invitations
 from gateway.cli.output import (
@@ -30,7 +31,8 @@ from gateway.cli.output import (
 from gateway.cli.personal_keys import keys
 from gateway.edge.endpoints.json_body import PASSWORD
 from gateway.edge.replies.cookies import erase_sessions
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.passwords import (
     PasswordOptions,
     Passwords,
@@ -63,6 +65,8 @@ def register(app: typer.Typer) -> None:
     users.command("invitations")(show_invitations)
     users.command("revoke-invitation")(revoke_invitation)
     users.command("keys")(keys)
+    users.command("attributes")(attributes)
+    users.command("tenants")(tenants)
     app.add_typer(users, name="users")
 
 
@@ -137,11 +141,18 @@ def show(email: Email, as_json: AsJson = False) -> None:
     async def work(context: CommandContext) -> dict[str, Any]:
         account = await account_of(context, email)
         sessions = await _sessions(context).find_active(account.id)
-        return {**account_fields(account), "sessions": len(sessions)}
+        return {
+            **account_fields(account),
+            "attributes": dict(account.attributes),
+            "tenants": dict(account.tenants),
+            "sessions": len(sessions),
+        }
 
     fields = run(work)
     if not as_json:
         fields["created_at"] = when(fields["created_at"])
+        for name in ("attributes", "tenants"):
+            fields[name] = ", ".join(f"{one}={shown(value)}" for one, value in fields[name].items())
     record(fields, as_json=as_json)
 
 

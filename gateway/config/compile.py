@@ -11,6 +11,7 @@ from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
+from gateway.config.attributes import read_attributes, read_tenants
 from gateway.config.identity_headers import IdentityReader
 from gateway.config.issuer_warnings import issuer_notices
 from gateway.config.issuers import IssuerReader
@@ -27,8 +28,8 @@ from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem
 
 TOP_KEYS = (
-    "version", "auth", "session", "decision_api", "issuers", "defaults", "upstreams", "limits",
-    "cors", "routes",
+    "version", "auth", "session", "decision_api", "issuers", "attributes", "tenants", "defaults",
+    "upstreams", "limits", "cors", "routes",
 )  # fmt: skip
 
 
@@ -80,14 +81,16 @@ def compile_snapshot(
     if root is not None:
         check_version(reader, root, fields)
     types = EngineTypes()
-    compiler = ConditionCompiler(types=types)
+    attributes = read_attributes(reader, fields.get("attributes"))
+    tenants = read_tenants(reader, fields.get("tenants"))
+    compiler = ConditionCompiler(types=types, attributes=attributes)
     secrets = secrets or SecretFiles()
     issuers = IssuerReader(reader, secrets, types, own_issuer).read(fields.get("issuers"))
     limits = read_limits(reader, fields.get("limits"), compiler)
     cors = read_cors(reader, fields.get("cors"))
     files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)
     policies = {SIGNED_IN: signed_in_policy(), **files.policies}
-    identity = IdentityReader(reader, compiler, files.data)
+    identity = IdentityReader(reader, compiler, files.data, attributes)
     upstreams = read_upstreams(reader, fields.get("upstreams"), identity)
     names = Names(upstreams, limits, cors, policies, secrets, issuers)
     written = written_names(fields, policies.values())
@@ -107,6 +110,8 @@ def compile_snapshot(
         policies=policies,
         upstreams=upstreams,
         issuers=issuers,
+        attributes=attributes,
+        tenants=tenants,
         resources=resources,
         limits=limits,
         cors=cors,

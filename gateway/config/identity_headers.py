@@ -9,12 +9,14 @@ from typing import Any
 
 import yaml
 
+from gateway.access.attributes import Attribute
 from gateway.access.conditions.conditions import Condition, ConditionCompiler, ConditionFailed
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.identity_headers import (
     JSON_LIST,
     LISTS,
     PRESETS,
+    TABLES,
     USER_FIELDS,
     Encoding,
     IdentityField,
@@ -44,11 +46,16 @@ class IdentityReader:
     """Reads the blocks of one configuration; `data` holds the tables that expressions may read."""
 
     def __init__(
-        self, reader: Reader, compiler: ConditionCompiler, data: Mapping[str, Any]
+        self,
+        reader: Reader,
+        compiler: ConditionCompiler,
+        data: Mapping[str, Any],
+        attributes: Mapping[str, Attribute],
     ) -> None:
         self._reader = reader
         self._compiler = compiler.with_data(data)
         self._data = data
+        self._attributes = attributes
 
     def read(self, node: Node | None) -> IdentityHeaders | None:
         """None where nothing is said, or what is said is wrong."""
@@ -111,11 +118,15 @@ class IdentityReader:
             return None
         for path in template.names("user"):
             name, _, below = path.partition(".")
-            if name not in USER_FIELDS or (name == "claims") != bool(below):
+            if name not in USER_FIELDS or (name in TABLES) != bool(below):
                 hint = suggestion(name, USER_FIELDS)
-                if name == "claims":
-                    hint = ": name the claim, `{user.claims.department}`"
+                if name in TABLES:
+                    hint = f": name the {name.removesuffix('s')}, `{{user.{name}.department}}`"
                 reader.error(node, f"`{{user.{path}}}` cannot be filled in{hint}")
+                return None
+            if name == "attributes" and below not in self._attributes:
+                hint = suggestion(below, self._attributes)
+                reader.error(node, f"`attributes:` of routes.yaml has no `{below}`{hint}")
                 return None
             if name in LISTS and len(template.pieces) > 1:
                 reader.error(node, f"`{{user.{name}}}` is a list: it stands alone")

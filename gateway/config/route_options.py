@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import yaml
 
 from gateway.access.definitions import (
     DEFAULT_CHALLENGE,
@@ -26,6 +29,7 @@ from gateway.config.secrets import SecretSource
 from gateway.config.yaml_reader import Node, Reader
 from gateway.model import DEFAULT_ACCEPT, OWN_ISSUERS, CredentialKind
 
+_ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 DEFAULT_BODY_BYTES = 10 * 1024 * 1024
 
 
@@ -74,3 +78,15 @@ def cors_named(
     if name not in known:
         reader.error(node, f"unknown cors `{name}`{suggestion(name, known)}")
     return known.get(name)
+
+
+def read_explain_role(reader: Reader, node: Node) -> str | None:
+    """`errors: explain` is for `admin`; `errors: {explain: ROLE}` names another role."""
+    if isinstance(node, yaml.ScalarNode):
+        text = reader.choice(node, "`errors`", ("plain", "explain"))
+        return "admin" if text == "explain" else None
+    block = reader.block(node, "`errors`", ("explain",))
+    role = reader.text(block.get("explain"), "`explain`")
+    if role is not None and not _ROLE.match(role):
+        reader.error(block["explain"], f"`{role}` is no role")
+    return role

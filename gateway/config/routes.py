@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-
-import yaml
 
 from gateway.access.definitions import (
     Cors,
@@ -22,6 +19,7 @@ from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import UNLIMITED_BODY, Auth, Route
 from gateway.access.suggestions import suggestion
+from gateway.config.attributes import read_route_tenant
 from gateway.config.credentials import (
     accept_of_issuers,
     check_accept_of_issuers,
@@ -54,7 +52,13 @@ from gateway.config.matching import (
 )
 from gateway.config.resource_server import read_resource_server, resource_of_route
 from gateway.config.route_checks import Needs, check_limits
-from gateway.config.route_options import DEFAULT_BODY_BYTES, Names, RouteOptions, cors_named
+from gateway.config.route_options import (
+    DEFAULT_BODY_BYTES,
+    Names,
+    RouteOptions,
+    cors_named,
+    read_explain_role,
+)
 from gateway.config.taken_headers import TakenHeaders, check_taken
 from gateway.config.upstreams import NAME, read_security_headers
 from gateway.config.websocket import read_websocket_options
@@ -73,9 +77,8 @@ ROUTE_KEYS = (
     "forward_authorization", "allow_encoded_slash", "errors", "request", "response",
     "direct_response", "redirect", "websocket", "on_change", "keep_headers",
     "redirect_slash", "paths", "identity_headers", "issuers", "resource_server", "sign_in",
+    "tenant",
 )  # fmt: skip
-
-_ROLE = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 
 
 class RouteReader:
@@ -152,6 +155,7 @@ class RouteReader:
         options = self._options(fields, self._defaults)
         action = self._action(fields.get("action"))
         resource = read_resource(reader, fields.get("resource"), segments)
+        tenant = read_route_tenant(reader, fields.get("tenant"), segments)
         accept = options.accept
         if options.auth is not Auth.PUBLIC:
             accept = accept_of_issuers(reader, node, accept, options.issuers)
@@ -194,6 +198,7 @@ class RouteReader:
             challenge=options.challenge,
             policy=policy,
             action=action,
+            tenant=tenant,
             resource=resource,
             upstream=upstream,
             rewrite=rewrite,
@@ -254,7 +259,9 @@ class RouteReader:
             security_headers=read_security_headers(reader, fields["security_headers"])
             if "security_headers" in fields
             else base.security_headers,
-            explain_role=self._explain_role(fields) if "errors" in fields else base.explain_role,
+            explain_role=read_explain_role(reader, fields["errors"])
+            if "errors" in fields
+            else base.explain_role,
             request=request,
             response=read_response_changes(reader, fields)
             if "response" in fields
@@ -381,17 +388,3 @@ class RouteReader:
     def _reevaluates(self, fields: Mapping[str, Node]) -> bool:
         text = self._reader.choice(fields.get("on_change"), "`on_change`", ("end", "reevaluate"))
         return text == "reevaluate"
-
-    def _explain_role(self, fields: Mapping[str, Node]) -> str | None:
-        """`errors: explain` is for `admin`; `errors: {explain: ROLE}` names another role."""
-        node = fields.get("errors")
-        if node is None:
-            return None
-        if isinstance(node, yaml.ScalarNode):
-            text = self._reader.choice(node, "`errors`", ("plain", "explain"))
-            return "admin" if text == "explain" else None
-        block = self._reader.block(node, "`errors`", ("explain",))
-        role = self._reader.text(block.get("explain"), "`explain`")
-        if role is not None and not _ROLE.match(role):
-            self._reader.error(block["explain"], f"`{role}` is no role")
-        return role

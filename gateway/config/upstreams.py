@@ -247,7 +247,9 @@ def _limit(reader: Reader, name: str, node: Node, compiler: ConditionCompiler) -
         reader.error(node, f"limit `{name}` has no `rate: 600/1m`")
     key, expression = _limit_key(reader, fields.get("key"), compiler)
     if "key" not in fields:
-        reader.error(node, f"limit `{name}` has no `key:` (user, address, client, role, route)")
+        reader.error(
+            node, f"limit `{name}` has no `key:` (user, address, client, tenant, role, route)"
+        )
     scope = reader.choice(fields.get("scope"), "`scope`", tuple(Scope))
     return Limit(
         name,

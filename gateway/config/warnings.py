@@ -43,6 +43,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
         if policy.name not in asked and policy.name != SIGNED_IN
     ]
     problems += [_reads_otherwise(route) for route in table if route.takes_files]
+    problems += [_any_tenant(route) for route in table if _ignores_tenant(route)]
     problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()
     for route in table:
@@ -80,6 +81,25 @@ def _reads_otherwise(route: Route) -> ConfigProblem:
         f"route `{route.id}` takes `;`, `%5C` and `%25` (`paths: files`): a backend that cuts "
         "parameters, takes a backslash for a slash or decodes twice serves another name below this "
         "route than the one that was asked for"
+    )
+    return ConfigProblem.at(route.location, text)
+
+
+def _ignores_tenant(route: Route) -> bool:
+    """Whether the route names a tenant that none of its rules looks at."""
+    if route.tenant is None or route.policy is None:
+        return False
+    return not any(
+        rule.condition is not None
+        and {"tenant", "tenant_role", "tenants"} & rule.condition.reads.user
+        for rule in route.policy.rules_for(route.action).rules
+    )
+
+
+def _any_tenant(route: Route) -> ConfigProblem:
+    text = (
+        f"route `{route.id}` names the tenant `{{{route.tenant}}}`, and no rule reads"
+        " `user.tenant`: who is of another tenant, or of none, gets in as well"
     )
     return ConfigProblem.at(route.location, text)
 

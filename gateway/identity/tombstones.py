@@ -27,6 +27,10 @@ class Ended(StrEnum):
     """An e-mail address that the account has left (see `email_target`)."""
     ROLE = "role"
     """Taken from an account (see `role_target`)."""
+    ATTRIBUTE = "attribute"
+    """Every value of an account's attribute before `epoch` (see `role_target`)."""
+    TENANT = "tenant"
+    """Every role of an account in a tenant before `epoch` (see `role_target`)."""
     CLIENT = "client"
     """Deleted (its id)."""
     CLIENT_SECRET = "client_secret"  # noqa: S105
@@ -60,7 +64,7 @@ async def remove_tombstone(tx: Transaction, kind: Ended, target: str) -> None:
 
 
 def role_target(account_id: str, role: str) -> str:
-    """Roles hold no space, so no two pairs read the same."""
+    """Roles, attributes and tenants hold no space, so no two pairs read the same."""
     return f"{account_id} {role}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.definitions import Limit, LimitKey
@@ -40,6 +41,7 @@ class LimitKeys:
             LimitKey.ADDRESS: self._by_address,
             LimitKey.CLIENT: self._by_client,
             LimitKey.ROLE: self._by_roles,
+            LimitKey.TENANT: self._by_tenant,
         }
 
     def of(self, limit: Limit) -> Key:
@@ -78,6 +80,13 @@ class LimitKeys:
         if principal is None:
             return self._by_caller(call)
         return ",".join(sorted(principal.role_set))
+
+    def _by_tenant(
+        self, call: Call, principal: Principal | None, requested: RequestedResource
+    ) -> str:
+        tenant = None if principal is None else tenant_of(principal)
+        # Marked by a space, so that no tenant counts with a subject of its name.
+        return self._by_user(call, principal, requested) if tenant is None else f"tenant {tenant}"
 
     def _by_expression(self, expression: Condition) -> Key:
         """What the expression gives; where it gives nothing to count by, the address."""

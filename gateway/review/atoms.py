@@ -33,6 +33,7 @@ MAX_HELD = 4
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _USER = ("id", "email", "email_verified", "session_id", "issuer")
+_TABLES = (("claims",), ("attributes",), ("tenants",))
 _ORDERS = ("<", "<=", ">", ">=")
 _CLOCK = frozenset(
     (
@@ -191,7 +192,8 @@ class _Surveyor:
         path = (root, *keys)
         good = (
             (root == "user" and len(keys) == 1 and keys[0] in _USER)
-            or (root == "user" and keys[:1] == ("claims",) and len(keys) == 2)
+            or (root == "user" and keys[:1] in _TABLES and len(keys) == 2)
+            or path == ("user", "tenant")
             or (null and path in (("user",), SIGN_IN))
             or (root == "resource" and len(keys) == 1)
             or (root == "request" and keys in (("method",), ("path",), ("host",)))
@@ -244,8 +246,10 @@ class _Surveyor:
         elif right.kind == "list":
             for one in (left, *right.parts):
                 self._scalar(one)
-        elif (root, keys) in (("user", ["claims"]), ("resource", [])) or (
-            root == "request" and keys in (["params"], ["query"], ["headers"])
+        elif (
+            (root == "user" and tuple(keys) in _TABLES)
+            or (root, keys) == ("resource", [])
+            or (root == "request" and keys in (["params"], ["query"], ["headers"]))
         ):
             # `"page" in request.query` asks whether that one is there.
             self.survey.paths.add((root, *(key or "" for key in keys), word_of(left)))

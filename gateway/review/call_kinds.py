@@ -199,7 +199,7 @@ class Solver:
             return self._plain(name)
         made_up = list(self._world.made_up(name))
         texts = choosing.texts(name, values_compared, self._wanted[name], self._world.is_good)
-        if name.startswith(("claim:", "body:")):
+        if name.startswith((*choosing.TABLE_INPUTS, "body:")):
             return choosing.spread(name, values_compared, self._wanted[name], [*made_up, *texts])
         absent = name.startswith(("query:", "header:")) or name in (
             "user.email", "user.session_id",

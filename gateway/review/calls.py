@@ -99,6 +99,10 @@ def source_of(path: Path, route: Route, shape: Shape) -> Source | bool | None:
         return Source("signed")
     if path[:2] == ("user", "claims"):
         return Source(f"claim:{path[2]}")
+    if path[:2] in (("user", "attributes"), ("user", "tenants")):
+        return Source(f"{path[1]}:{path[2]}")
+    if path == ("user", "tenant"):
+        return Source("claim:tenant") if route.tenant is None else False
     if path == ("user", "issuer"):
         return Source("kind")
     if path[0] == "user":
@@ -255,9 +259,12 @@ class CallMaker:
             amr=sorted(values.get("amr", ())),
             scopes=values.get("scopes"),
             claims={
-                name.removeprefix("claim:"): value
-                for name, value in values.items()
-                if name.startswith("claim:") and value is not ABSENT
+                **_table(values, "claim"),
+                **{
+                    table: _table(values, table)
+                    for table in ("attributes", "tenants")
+                    if any(name.startswith(f"{table}:") for name in values)
+                },
             },
         )
         if age is ABSENT:
@@ -274,6 +281,15 @@ class CallMaker:
                 for origin in map(ORIGINS.origin_at, (None, values.get("host", self._host)))
             )
         return principal
+
+
+def _table(values: Values, kind: str) -> dict[str, Any]:
+    """What the inputs `KIND:NAME` give, by name."""
+    return {
+        name.removeprefix(f"{kind}:"): value
+        for name, value in values.items()
+        if name.startswith(f"{kind}:") and value is not ABSENT
+    }
 
 
 def _put(body: dict[str, Any], key: str, value: Any) -> None:

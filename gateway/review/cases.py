@@ -32,7 +32,7 @@ FILE_KEYS = ("version", "description", "now", "people", "cases")
 CASE_KEYS = ("name", "as", "request", "expect", "now")
 PERSON_KEYS = (
     "id", "user_id", "email", "verified", "email_verified", "roles", "session_id", "client_id",
-    "auth_age", "amr", "scopes", "claims", "with", "issuer",
+    "auth_age", "amr", "scopes", "claims", "attributes", "tenants", "tenant", "with", "issuer",
 )  # fmt: skip
 REQUEST_KEYS = ("method", "url", "path", "host", "headers", "ip", "body")
 EXPECT_KEYS = (
@@ -208,6 +208,13 @@ class _CaseReader:
             reader.entries(fields["claims"], "`claims`")
             claims = reader.plain(fields["claims"])
             caller.claims = claims if isinstance(claims, dict) else {}
+        for table in ("attributes", "tenants"):
+            if table in fields:
+                reader.entries(fields[table], f"`{table}`")
+                values = reader.plain(fields[table])
+                caller.claims = {**caller.claims, table: values if isinstance(values, dict) else {}}
+        if (tenant := reader.text(fields.get("tenant"), "`tenant`")) is not None:
+            caller.claims = {**caller.claims, "tenant": tenant}
         if "issuer" in fields:
             caller.issuer = self._issuer(fields)
         return caller

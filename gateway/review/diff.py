@@ -136,6 +136,7 @@ def _decisive(route: Route) -> tuple[Any, ...]:
         route.issuers,
         route.resource_server,
         route.action,
+        route.tenant,
         route.rewrite,
         route.upstream and route.upstream.name,
         tuple((one.name, one.template.text) for one in route.resource),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 
+from gateway.access.attributes import in_tenant
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.evaluation import evaluation_context
 from gateway.access.policies import Policy, StepUp
@@ -27,9 +28,9 @@ from gateway.review.calls import (
 from gateway.review.outcomes import FAILED, BeforeAfter, outcome_of
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
-from gateway.review.values import Choice, is_good, presented
+from gateway.review.values import TABLE_INPUTS, Choice, is_good, presented
 
-_CALLER_INPUTS = ("user.", "claim:", "age", "amr", "roles", "scopes", "kind")
+_CALLER_INPUTS = ("user.", *TABLE_INPUTS, "age", "amr", "roles", "scopes", "kind")
 _OF_CALLERS = ("permits", "step-up", "kind", "scopes")
 
 
@@ -224,6 +225,8 @@ class Probes:
         if not isinstance(match, Match) or match.route.policy is None:
             return None
         principal = caller if isinstance(caller, Principal) else None
+        if principal is not None and match.route.tenant is not None:
+            principal = in_tenant(principal, match.params[match.route.tenant])
         now = float(values.get("now", MOMENT))
         context = evaluation_context(call, match, principal, lambda: now)
         return context if isinstance(context, EvaluationContext) else None

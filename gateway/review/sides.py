@@ -95,7 +95,9 @@ def meaning_of(atom: Atom, side: Side, shape: Shape) -> Hashable:
     read = sorted(reads.resource or fields) if "resource" in reads.roots else []
     templates = [(name, fields.get(name)) for name in read]
     book = policy.roles.roles if any(c.name == "has_role" for c in expression.calls) else {}
+    by_tenant = {"tenant", "tenant_role"} & reads.user
     return (
+        params((route.tenant,)) if route.tenant is not None and by_tenant else (),
         tuple((name, repr(policy.data.get(name))) for name in sorted(tables)),
         params(reads.params),
         tuple((name, t and t.pieces, t and params(t.names("params"))) for name, t in templates),

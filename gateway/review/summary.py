@@ -340,7 +340,9 @@ class _Summary:
         if kind == "seg":
             return "{" + self.comparison.shape.segments[int(key)].text + "}"
         words = {"query": 'request.query["{}"]', "header": 'request.headers["{}"]',
-                 "claim": "user.claims.{}", "body": "body.{}", "host": "request.host"}  # fmt: skip
+                 "claim": "user.claims.{}", "attributes": "user.attributes.{}",
+                 "tenants": "user.tenants.{}", "body": "body.{}",
+                 "host": "request.host"}  # fmt: skip
         return words.get(kind, name).format(key)
 
     def _such_as(self) -> str:

@@ -23,6 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 """What an id, a session and a role are made of; `identity/tokens/` refuses any other."""
 _HOST = re.compile(r"[a-z0-9._-]+\Z")
 _MARKS = "zqjxkvw7935QZXJKVW"
+TABLE_INPUTS = ("claim:", "attributes:", "tenants:")
+"""Beginnings of the inputs that are fields of the caller's tables: any JSON value."""
 MAX_LISTED = 5
 """Texts of which a claim may hold every set; of more, each alone and all together."""
 _YEARS_S = 10 * 366 * 86_400
@@ -195,7 +197,7 @@ def spread(
         for count in counts:
             choices += [Choice(list(chosen)) for chosen in combinations(named, count)]
         choices += [Choice(dict.fromkeys(chosen, True)) for chosen in ((), tuple(named))]
-    if name.startswith("claim:"):
+    if name.startswith(TABLE_INPUTS):
         choices.append(Choice(None))
     return choices
 

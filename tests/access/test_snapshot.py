@@ -81,9 +81,10 @@ def test_of_a_call_that_is_refused_nothing_is_sent() -> None:
 def test_all_that_any_call_could_be_sent_with_is_named() -> None:
     assert written_headers(WORLD) == {
         "X-Zone", "X-Who", "X-Auth-User-Id", "X-Auth-Email", "X-Auth-Roles", "X-Auth-Session-Id",
-        "X-Auth-Assertion", "Remote-User", "Remote-Groups", "Remote-Email", "Remote-Name",
+        "X-Auth-Tenant", "X-Auth-Tenant-Role", "X-Auth-Assertion", "Remote-User", "Remote-Groups", "Remote-Email", "Remote-Name",
     }  # fmt: skip
     plain = snapshot("- {id: a, match: {path: /a}, policy: signed-in, upstream: api}")
     assert written_headers(plain) == {
-        "X-Auth-User-Id", "X-Auth-Email", "X-Auth-Roles", "X-Auth-Session-Id",
+        "X-Auth-User-Id", "X-Auth-Email", "X-Auth-Roles", "X-Auth-Session-Id", "X-Auth-Tenant",
+        "X-Auth-Tenant-Role",
     }  # fmt: skip

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.config import compile as compile_
 from gateway.config import (
+    attributes,
     direct_responses,
     headers,
     identity_headers,
@@ -18,6 +18,7 @@ from gateway.config import (
     routes,
     upstreams,
 )
+from gateway.config import compile as compile_
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.yaml_reader import Reader
 from gateway.model import ConfigProblem
@@ -68,6 +69,11 @@ def keys(block: dict[str, Any]) -> set[str]:
         ),
         (ROUTES["properties"]["limits"]["additionalProperties"], upstreams.LIMIT_KEYS),
         (ROUTES["properties"]["cors"]["additionalProperties"], upstreams.CORS_KEYS),
+        (
+            ROUTES["properties"]["attributes"]["additionalProperties"],
+            attributes.ATTRIBUTE_KEYS,
+        ),
+        (ROUTES["properties"]["tenants"], attributes.TENANT_KEYS),
         (
             ROUTES["properties"]["routes"]["items"]["properties"]["direct_response"],
             direct_responses.DIRECT_RESPONSE_KEYS,

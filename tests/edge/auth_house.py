@@ -19,6 +19,7 @@ from typing import Any
 
 import altcha
 
+from gateway.access.attributes import Attribute, AttributeType, SetBy, TenantRules
 from gateway.access.definitions import Cors
 from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
@@ -42,7 +43,9 @@ from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import RedisCalls, SessionStorage
 from gateway.edge.server.listener import Listener
 from gateway.edge.upstream.clusters import Clusters
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_claims import AccountClaims
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
@@ -79,6 +82,13 @@ from tests.edge.rig import Answer, Client, listen
 from tests.identity.issuers.event_provider import NAME, Provider
 
 URL = "https://gate.example"
+ATTRIBUTES = {
+    "department": Attribute("department", values=("sales", "support"), claim="department"),
+    "nickname": Attribute("nickname", set_by=frozenset((SetBy.PERSON,))),
+    "teams": Attribute("teams", AttributeType.LIST),
+    "salary": Attribute("salary", AttributeType.INTEGER, in_token=False),
+}
+TENANTS = TenantRules(("owner", "member"))
 SHARED_HOSTS = frozenset(("app1.example", "app2.example"))
 """With the host of the public URL they share a sign-in."""
 EMAIL = "alice@example.com"
@@ -345,7 +355,9 @@ async def open_house(
         await ring.refresh()
         workers.told.clear()
         verifier = TokenVerifier(ring, issuer=URL, audience=URL, max_life_s=86_400, clock=clock)
-        refresh_tokens, sessions = RefreshTokens(database, RefreshOptions()), Sessions(database)
+        claims = AccountClaims(lambda: ATTRIBUTES, lambda: TENANTS)
+        refresh_tokens = RefreshTokens(database, RefreshOptions(claims=claims))
+        sessions = Sessions(database)
         csrf = Csrf(b"c" * 32)
         mint, session_sealer = CookieMint(b"m" * 32), SessionSealer(b"s" * 32)
         cookies = CookieSessions(
@@ -366,7 +378,7 @@ async def open_house(
             workers,
             clock,
             others={
-                CredentialKind.API_KEY: ApiKeyAuthenticator(database, workers, clock),
+                CredentialKind.API_KEY: ApiKeyAuthenticator(database, workers, clock, claims),
                 CredentialKind.COOKIE: cookies,
             },
         )
@@ -417,6 +429,7 @@ async def open_house(
                 shared_hosts=lambda: SHARED_HOSTS,
             ),
             public_url=URL,
+            attributes=lambda: ATTRIBUTES,
             issuers=lambda: issuers,
             issuer_keys=provider,
             deliveries=deliveries,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.identity.accounts.accounts import Account, Accounts, find_by_key
+from gateway.identity.accounts.account_rows import Account, find_by_key
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.model import ChangeKind, Reason

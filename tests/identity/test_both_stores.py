@@ -13,7 +13,8 @@ import pytest
 from gateway.audit import chain, verification
 from gateway.audit import log as audit_log
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
-from gateway.identity.accounts.accounts import Account, Accounts, Proof
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import Registrations
 from gateway.identity.clients.api_keys import ApiKeys

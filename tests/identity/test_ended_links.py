@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gateway.identity.accounts.accounts import Account, Accounts, Proof
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.mail.links import Purpose

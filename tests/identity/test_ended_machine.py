@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from gateway.identity.accounts.accounts import Account, Accounts, Proof, Replaced
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts, Proof, Replaced
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.mail import registrations

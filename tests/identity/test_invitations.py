@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms, NewInvitation
 from gateway.identity.accounts.registration import Registrations
 from gateway.identity.mail.outbox import MailOutbox, OutboxMail

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.identity.accounts.accounts import Account, Accounts, replace_password
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts, replace_password
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.clients.key_form import looks_like_key, well_formed
 from gateway.identity.clients.personal_keys import (

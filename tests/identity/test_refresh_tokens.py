@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.identity.accounts.accounts import Account, Accounts, Proof
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.purging import erase_sealed
 from gateway.identity.sessions.sessions import Sessions, SignInSource

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.rekeying import UnreachableAccount, rekey
 from gateway.stores.protocols import Database
 

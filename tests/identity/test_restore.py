@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.identity.accounts.accounts import Account, Accounts, replace_password
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts, replace_password
 from gateway.identity.clients.clients import Clients
 from gateway.identity.keys import signing_keys
 from gateway.identity.keys.encryption import Sealer

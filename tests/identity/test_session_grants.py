@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.base64url import encoded
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.sessions import SESSIONS_MAX, Sessions, SignInSource

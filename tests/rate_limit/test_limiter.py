@@ -310,3 +310,17 @@ async def test_a_tenant_with_an_endless_name_costs_no_more_memory_than_another()
     assert await passes(limits, asked, from_tenant(b"a" * 9_000))
     assert not await passes(limits, asked, from_tenant(b"a" * 9_000))
     assert await passes(limits, asked, from_tenant(b"a" * 9_001))
+
+
+async def test_the_calls_of_a_tenant_count_together() -> None:
+    limits, by_tenant = RateLimiter(Hands()), [limit(LimitKey.TENANT)]
+    first, second, other, none = (caller(name) for name in ("u1", "u2", "u3", "acme"))
+    for principal, tenant in ((first, "acme"), (second, "acme"), (other, "globex")):
+        principal.claims = {"tenants": {tenant: "owner"}, "tenant": tenant}
+    assert await passes(limits, by_tenant, call(), first)
+    assert await passes(limits, by_tenant, call(), second)
+    assert not await passes(limits, by_tenant, call(), first)
+    assert await passes(limits, by_tenant, call(), other)
+    # Who has none counts alone, also under the name of a tenant; whoever is nobody, by address.
+    assert await passes(limits, by_tenant, call(), none)
+    assert await passes(limits, by_tenant, call())

@@ -107,7 +107,7 @@ def compile_claims(
             reader = ClaimExpression(text, expression)
         except ValueError as error:
             return [syntax_problem(text, str(error))]
-        problems += type_problems(text, types, truth=truth)
+        problems += type_problems(text, types, {}, truth=truth)
         if not problems:
             return reader
     return sorted(problems)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.access.attributes import Attribute
 from gateway.access.conditions.context import (
     USER,
     EvaluationContext,
@@ -135,16 +136,21 @@ class ConditionFailed:
 
 
 class ConditionCompiler:
-    """Compiles the conditions of one configuration; `data` holds the tables they may read."""
+    """Compiles the conditions of one configuration; `data` holds the tables they may read, and
+    `attributes` what accounts may have."""
 
     def __init__(
-        self, data: Mapping[str, Any] | None = None, types: EngineTypes | None = None
+        self,
+        data: Mapping[str, Any] | None = None,
+        types: EngineTypes | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
     ) -> None:
         self._data = {} if data is None else data
         self._types = types or EngineTypes()
+        self._attributes = {} if attributes is None else attributes
 
     def with_data(self, data: Mapping[str, Any]) -> ConditionCompiler:
-        return ConditionCompiler(data, self._types)
+        return ConditionCompiler(data, self._types, self._attributes)
 
     def compile(self, source: str, *, truth: bool = True) -> Condition | list[tuple[int, str]]:
         """The condition, or every problem with it: the character it is at, and a sentence.
@@ -152,13 +158,15 @@ class ConditionCompiler:
         `truth`: it has to give true or false, as a rule's does; a limit's key gives any text.
         """
         expression = read_expression(source)
-        problems = expression.problems or vocabulary_problems(expression, self._data)
+        problems = expression.problems or vocabulary_problems(
+            expression, self._data, self._attributes
+        )
         if not problems:
             try:
                 condition = Condition(source, expression)
             except ValueError as error:
                 return [syntax_problem(source, str(error))]
-            problems = type_problems(source, self._types, truth=truth)
+            problems = type_problems(source, self._types, self._attributes, truth=truth)
             if not problems:
                 return condition
         return sorted(problems)

@@ -11,6 +11,12 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from gateway.access.attributes import (
+    attributes_of,
+    tenant_of,
+    tenant_role_of,
+    tenants_of,
+)
 from gateway.access.conditions.expressions import Expression, FieldPath
 from gateway.access.conditions.functions import address_of
 from gateway.access.identity_headers import scopes_of
@@ -71,6 +77,10 @@ USER: dict[str, Callable[[Principal], Any]] = {
     "issuer": lambda p: p.issuer,
     "scopes": scopes_of,
     "claims": lambda p: dict(p.claims),
+    "attributes": lambda p: dict(attributes_of(p)),
+    "tenants": lambda p: dict(tenants_of(p)),
+    "tenant": tenant_of,
+    "tenant_role": tenant_role_of,
 }
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
-import cel
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from gateway.access.conditions.edits import TextEdit
+from gateway.access.conditions.engine import cel
 from gateway.access.conditions.expressions import Expression, Token
 from gateway.access.conditions.functions import FAILED
 from gateway.bounded_memo import BoundedMemo

@@ -7,9 +7,10 @@ text does not tell (claims, data, the resource) has every type.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from gateway.access.attributes import NO_ATTRIBUTES, Attribute, AttributeType
 from gateway.access.conditions.engine import cel
 from gateway.access.conditions.engine_types import ANY, READS_LITERAL, RELATIONS, EngineTypes
 from gateway.access.conditions.expressions import (
@@ -31,6 +32,11 @@ _TYPE_NAMES = {
 _USER = {
     "id": "text", "email": "text", "email_verified": "bool", "roles": "list",
     "session_id": "text", "auth_time": "timestamp", "issuer": "text", "scopes": "list",
+    "attributes": "map", "tenants": "map", "tenant": "text", "tenant_role": "text",
+}  # fmt: skip
+_ATTRIBUTES = {
+    AttributeType.STRING: "text", AttributeType.INTEGER: "int", AttributeType.BOOLEAN: "bool",
+    AttributeType.LIST: "list",
 }  # fmt: skip
 _REQUEST = {"method": "text", "path": "text", "host": "text"}
 _TEXTS_BY_NAME = ("params", "query", "headers")
@@ -60,12 +66,18 @@ class _Untyped(Exception):
     """The text is built in a way that is not followed here."""
 
 
-def type_problems(source: str, types: EngineTypes, *, truth: bool = True) -> list[tuple[int, str]]:
+def type_problems(
+    source: str,
+    types: EngineTypes,
+    attributes: Mapping[str, Attribute] = NO_ATTRIBUTES,
+    *,
+    truth: bool = True,
+) -> list[tuple[int, str]]:
     """What could never be evaluated, by the character it is at.
 
     `source` is an expression that the engine takes; `truth`: it has to give true or false.
     """
-    reader = _TypeChecker(tokens_of(source), types)
+    reader = _TypeChecker(tokens_of(source), types, attributes)
     try:
         whole = reader.expression()
         reader.end()
@@ -79,9 +91,12 @@ def type_problems(source: str, types: EngineTypes, *, truth: bool = True) -> lis
 class _TypeChecker:
     """Walks the words of one expression by CEL's grammar."""
 
-    def __init__(self, tokens: list[Token], types: EngineTypes) -> None:
+    def __init__(
+        self, tokens: list[Token], types: EngineTypes, attributes: Mapping[str, Attribute]
+    ) -> None:
         self.problems: list[tuple[int, str]] = []
         self._types = types
+        self._attributes = attributes
         self._tokens = tokens
         self._next = 0
         self._depth = 0
@@ -185,6 +200,10 @@ class _TypeChecker:
             return TypedPart(_USER.get(name, ANY), at), whole
         if path == "request" and whole:
             return TypedPart(_REQUEST.get(name, ANY), at), whole
+        if path == "user.attributes" and name in self._attributes:
+            return TypedPart(_ATTRIBUTES[self._attributes[name].type], at), ""
+        if path == "user.tenants":
+            return TypedPart("text", at), ""
         kind = path.removeprefix("request.")
         if whole == "client.ip" or (path == f"request.{kind}" and kind in _TEXTS_BY_NAME):
             return TypedPart("text", at), ""

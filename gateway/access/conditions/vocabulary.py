@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.access.attributes import NO_ATTRIBUTES, Attribute
 from gateway.access.conditions.context import KEYED, USER
 from gateway.access.conditions.expressions import FUNCTIONS, Expression, FieldPath, FunctionCall
 from gateway.access.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded_text
@@ -45,11 +46,17 @@ _COMPLAINT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1, "matches": 2}
 
 
-def vocabulary_problems(expression: Expression, data: Mapping[str, Any]) -> list[tuple[int, str]]:
+def vocabulary_problems(
+    expression: Expression,
+    data: Mapping[str, Any],
+    attributes: Mapping[str, Attribute] = NO_ATTRIBUTES,
+) -> list[tuple[int, str]]:
     """Every name that nobody could ever answer: the character it is at, and a sentence."""
     problems: list[tuple[int, str]] = []
     for path in expression.paths:
         problems += _path_problems(path, data)
+        if path.root == "user" and path.keys[:1] == ("attributes",):
+            problems += _attribute_problems(path, attributes)
     for call in expression.calls:
         problems += call_problems(call)
     for name in sorted(expression.locals & set(ROOTS)):
@@ -89,10 +96,25 @@ def _user_problems(path: FieldPath) -> list[tuple[int, str]]:
         return [(at, "a field of `user` is written out: `user.id`")]
     if keys[0] not in USER:
         return [(at, f"`user` has no field `{keys[0]}`{suggestion(keys[0], USER)}")]
-    if len(path.steps) > 1 and keys[0] != "claims":
+    if len(path.steps) > 1 and keys[0] not in ("claims", "attributes", "tenants"):
         if keys[0] in ("roles", "scopes") and (path.guarded or not isinstance(path.steps[1], str)):
             return []
         return [(at, f"`user.{keys[0]}` has no fields of its own")]
+    return []
+
+
+def _attribute_problems(
+    path: FieldPath, attributes: Mapping[str, Attribute]
+) -> list[tuple[int, str]]:
+    keys = path.keys
+    if len(keys) < 2:
+        return [(path.at, "an attribute is written out: `user.attributes.NAME`")]
+    attribute = attributes.get(keys[1])
+    if attribute is None:
+        hint = suggestion(keys[1], attributes)
+        return [(path.at, f"`attributes:` of routes.yaml has no `{keys[1]}`{hint}")]
+    if not attribute.in_token:
+        return [(path.at, f"no token carries `{keys[1]}`: its `claim` is `off`")]
     return []
 
 

@@ -116,6 +116,9 @@ class Route:
     challenge: Challenge = DEFAULT_CHALLENGE
     policy: Policy | None = None
     action: str = ""
+    tenant: str | None = None
+    """The parameter of the path that names the tenant for which a caller acts here; None: the
+    tenant of the session."""
     resource: tuple[ResourceField, ...] = ()
     upstream: Upstream | None = None
     """None only for a route that answers by itself."""

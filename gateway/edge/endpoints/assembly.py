@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gateway.access.attributes import Attribute
 from gateway.access.authorizer import Authenticator
 from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins
@@ -38,6 +39,8 @@ from gateway.edge.endpoints.session_opening import (
 from gateway.edge.endpoints.sessions import SessionDependencies, SessionEndpoints
 from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
+from gateway.edge.endpoints.tenants import TenantDependencies, TenantEndpoints
+from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.invitations import Invitations
@@ -103,6 +106,8 @@ class EndpointDependencies:
     public_url: str
     issuers: Callable[[], Mapping[str, Issuer]]
     """Whose reports are taken, as the current snapshot says."""
+    attributes: Callable[[], Mapping[str, Attribute]]
+    """What accounts may have, as the current snapshot says."""
     issuer_keys: IssuerKeys
     deliveries: Deliveries
     count_report: Callable[[str, str], None]
@@ -219,6 +224,20 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             audit=deps.audit,
         )
     )
+    tenants = TenantEndpoints(
+        TenantDependencies(
+            attributes=deps.attributes,
+            authenticator=deps.authenticator,
+            facts=AccountFacts(deps.database),
+            refresh_tokens=deps.refresh_tokens,
+            cookies=deps.cookies,
+            issuer=deps.issuer,
+            session_wait_s=deps.limits.session_wait_s,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
+        )
+    )
     oauth = OAuthEndpoints(
         OAuthDependencies(
             database=deps.database,
@@ -272,6 +291,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **sessions.endpoints(),
         **account.endpoints(),
         **key_endpoints.endpoints(),
+        **tenants.endpoints(),
         **mail_links.endpoints(),
         **oauth.endpoints(),
         **hand_over.endpoints(),

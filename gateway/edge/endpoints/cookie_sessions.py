@@ -310,6 +310,7 @@ def _session_data(grant: SessionGrant, ttl_s: int) -> dict[str, Any]:
     """What Redis keeps: nothing by which anybody could call."""
     account, ends_at = grant.account, grant.issued_at + grant.expires_in_s
     return {
+        **grant.claims,
         "sub": account.id,
         "user_id": account.id,
         "email": account.email,

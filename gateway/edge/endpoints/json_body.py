@@ -29,10 +29,13 @@ class Text:
     longest: int = 256
     required: bool = True
     words: tuple[str, ...] = ()
+    or_null: bool = False
 
     def problem(self, value: object) -> str | None:
+        if value is None and self.or_null:
+            return None
         if not isinstance(value, str):
-            return "must be text"
+            return "must be text or null" if self.or_null else "must be text"
         if self.words and value not in self.words:
             return "must be " + " or ".join(self.words)
         if not value:
@@ -134,6 +137,24 @@ async def read_fields(
     if not _is_json(request):
         return ProblemReply(Reason.MEDIA_TYPE_UNSUPPORTED)
     return check(parse(raw), fields)
+
+
+async def read_object(request: web.BaseRequest) -> dict[str, Any] | ProblemReply:
+    """Read the request's JSON object, whose names whoever asks looks at."""
+    page_fields = request.get(PAGE_FIELDS)
+    if page_fields is not None:
+        return dict(page_fields)
+    raw = await read_whole(request)
+    if isinstance(raw, ProblemReply):
+        return raw
+    if not _is_json(request):
+        return ProblemReply(Reason.MEDIA_TYPE_UNSUPPORTED)
+    value: object = parse(raw)
+    if isinstance(value, ProblemReply):
+        return value
+    if isinstance(value, dict):
+        return dict(value)
+    return ProblemReply(Reason.BODY_INVALID, (FieldError("", "must be a JSON object"),))
 
 
 def parse(raw: bytes) -> Any:

@@ -60,6 +60,8 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("logout",): ACCOUNT,
         ("me",): ACCOUNT,
         ("me", "export"): EXPORT,
+        ("me", "attributes"): ACCOUNT,
+        ("tenant",): ACCOUNT,
         ("sessions",): ACCOUNT,
         ("sessions", "*"): ACCOUNT,
         ("keys",): ACCOUNT,

@@ -26,7 +26,8 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Text, read_fields
 from gateway.edge.endpoints.new_passwords import hash_for_link, hash_or_refusal
 from gateway.edge.endpoints.session_opening import Verification
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.invitations import Invitations
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations

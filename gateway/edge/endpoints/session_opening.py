@@ -20,7 +20,7 @@ from gateway.edge.endpoints.endpoint import ProblemReply, Reply, user_agent_of
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
-from gateway.identity.accounts.accounts import Account
+from gateway.identity.accounts.account_rows import Account
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import (
     SignInSource,

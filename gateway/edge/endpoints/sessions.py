@@ -242,6 +242,7 @@ def token_reply(issuer: TokenIssuer, grant: SessionGrant) -> JsonReply:
             client_id=None,
             amr=grant.amr,
             auth_time=grant.auth_time,
+            claims=grant.claims,
         ),
         grant.issued_at,
     )

@@ -12,6 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.identity.accounts.account_claims import check_length
+from gateway.identity.accounts.account_rows import (
+    SELECT,
+    Account,
+    account_by_id,
+    account_of_row,
+    find_by_key,
+    locked,
+)
 from gateway.identity.accounts.data_export import export_data
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import normalize_email, require_normalized
@@ -21,24 +30,7 @@ from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
 from gateway.identity.sessions.sessions import end_every, end_others, is_live, lock, outdate
 from gateway.identity.tombstones import Ended, add_tombstone, remove_tombstone, role_target
 from gateway.model import Change, Reason
-from gateway.stores.protocols import Conflict, Database, Row, Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """`email` is as it was typed; `normalized_email` tells accounts apart."""
-
-    id: str
-    email: str
-    normalized_email: str
-    email_verified: bool
-    disabled: bool
-    not_before: int
-    created_at: int
-    roles: tuple[str, ...]
-    password_hash: str | None = field(repr=False)
-    password_epoch: int = 0
-    """Raised with each change of the password; a hash that is made anew leaves it."""
+from gateway.stores.protocols import Conflict, Database, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +100,7 @@ class Accounts:
         """Accounts in the order of their normalized e-mail address, after `after`."""
         async with self._database.read_transaction() as tx:
             rows = await tx.all(
-                f"{_SELECT} WHERE email_key > :after ORDER BY email_key LIMIT :limit",
+                f"{SELECT} WHERE email_key > :after ORDER BY email_key LIMIT :limit",
                 after=after,
                 limit=limit,
             )
@@ -122,7 +114,7 @@ class Accounts:
         roles: dict[str, list[str]] = {}
         for row in granted:
             roles.setdefault(str(row["account_id"]), []).append(str(row["role"]))
-        return [_account(row, roles.get(str(row["id"]), [])) for row in rows]
+        return [account_of_row(row, roles.get(str(row["id"]), [])) for row in rows]
 
     async def role_counts(self) -> Sequence[tuple[str, int]]:
         """Every role that an account has, and how many have it."""
@@ -139,6 +131,7 @@ class Accounts:
             if account is None or role in account.roles:
                 return []
             check_roles([*account.roles, role])
+            check_length([*account.roles, role], account.attributes, account.tenants)
             await _grant(tx, account_id, role)
             await remove_tombstone(tx, Ended.ROLE, role_target(account_id, role))
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
@@ -288,19 +281,6 @@ async def add(
     )
 
 
-async def find_by_key(tx: Transaction, key: str) -> Account | None:
-    return await _with_roles(tx, await tx.one(f"{_SELECT} WHERE email_key = :key", key=key))
-
-
-async def account_by_id(tx: Transaction, account_id: str) -> Account | None:
-    return await _with_roles(tx, await tx.one(f"{_SELECT} WHERE id = :id", id=account_id))
-
-
-async def locked(tx: Transaction, account_id: str) -> Account | None:
-    """The account with its roles, its row held until the transaction ends."""
-    return await _with_roles(tx, await lock(tx, account_id))
-
-
 async def mark_verified(tx: Transaction, account_id: str) -> None:
     """Its tokens are not outdated by this: the caller does what its case asks for."""
     await _update(tx, account_id, "email_verified = 1")
@@ -346,22 +326,6 @@ async def _put_password(tx: Transaction, account_id: str, password_hash: str) ->
     return epoch
 
 
-_SELECT = (
-    "SELECT id, email, email_key, email_verified, password_hash, password_epoch, disabled,"
-    " not_before, created_at FROM accounts"
-)
-
-
-async def _with_roles(tx: Transaction, row: Row | None) -> Account | None:
-    # Asked also where there is no account: where nothing is hashed, as the queue is full, the
-    # clock would tell a stranger by this one question which addresses have one.
-    roles = await tx.all(
-        "SELECT role FROM account_roles WHERE account_id = :id ORDER BY role",
-        id="" if row is None else row["id"],
-    )
-    return None if row is None else _account(row, [str(granted["role"]) for granted in roles])
-
-
 async def _grant(tx: Transaction, account_id: str, role: str) -> None:
     await tx.run(
         "INSERT INTO account_roles (account_id, role, granted_at) VALUES (:id, :role, :now)"
@@ -378,20 +342,4 @@ async def _update(tx: Transaction, account_id: str, assignment: str, **values: s
         id=account_id,
         now=int(await tx.now()),
         **values,
-    )
-
-
-def _account(row: Row, roles: Sequence[str]) -> Account:
-    stored = row["password_hash"]
-    return Account(
-        id=str(row["id"]),
-        email=str(row["email"]),
-        normalized_email=str(row["email_key"]),
-        email_verified=bool(row["email_verified"]),
-        disabled=bool(row["disabled"]),
-        not_before=int(row["not_before"]),
-        created_at=int(row["created_at"]),
-        roles=tuple(roles),
-        password_hash=None if stored is None else str(stored),
-        password_epoch=int(row["password_epoch"]),
     )

@@ -13,8 +13,8 @@ _SESSIONS_MAX = 1_000
 
 
 async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None:
-    """The account, its roles and every session, personal key and passkey that is still kept; None
-    where there is none.
+    """The account, its roles, attributes and tenants, and every session, personal key and passkey
+    that is still kept; None where there is none.
 
     Times are seconds since the epoch.  No hash and no secret is part of it.
     """
@@ -29,8 +29,18 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         "SELECT role, granted_at FROM account_roles WHERE account_id = :id ORDER BY role",
         id=account_id,
     )
+    attributes = await tx.all(
+        "SELECT name, value, set_by, set_at FROM account_attributes WHERE account_id = :id"
+        " ORDER BY name",
+        id=account_id,
+    )
+    tenants = await tx.all(
+        "SELECT tenant, role, granted_at FROM account_tenants WHERE account_id = :id"
+        " ORDER BY tenant",
+        id=account_id,
+    )
     sessions = await tx.all(
-        "SELECT id AS session_id, transport, user_agent, address, auth_time, created_at,"
+        "SELECT id AS session_id, transport, tenant, user_agent, address, auth_time, created_at,"
         " last_used_at, expires_at, ended_at, end_reason"
         " FROM families WHERE account_id = :id ORDER BY created_at DESC, id DESC LIMIT :most",
         id=account_id,
@@ -50,6 +60,8 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
     return {
         "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
         "roles": [dict(row) for row in roles],
+        "attributes": [{**row, "value": json.loads(row["value"])} for row in attributes],
+        "tenants": [dict(row) for row in tenants],
         "sessions": [dict(row) for row in reversed(sessions)],
         "personal_keys": [_key(row) for row in keys],
         "passkeys": [_passkey(row) for row in passkeys],

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.identity.accounts.accounts import Proof, locked, outdated
+from gateway.identity.accounts.account_rows import locked
+from gateway.identity.accounts.accounts import Proof, outdated
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
 from gateway.identity.mail.mail_requests import MailRequest, queue_link

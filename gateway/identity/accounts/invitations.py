@@ -11,7 +11,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.identity.accounts.accounts import Account, add, find_by_key
+from gateway.identity.accounts.account_rows import Account, find_by_key
+from gateway.identity.accounts.accounts import add
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import require_normalized
 from gateway.identity.mail import invitations, registrations

@@ -11,14 +11,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.identity.accounts.accounts import (
-    Account,
-    add,
-    find_by_key,
-    locked,
-    mark_verified,
-    replace_password,
-)
+from gateway.identity.accounts.account_rows import Account, find_by_key, locked
+from gateway.identity.accounts.accounts import add, mark_verified, replace_password
 from gateway.identity.email_address import require_normalized
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links

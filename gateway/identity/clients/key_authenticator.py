@@ -13,6 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.client_networks import holder
+from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.clients.api_keys import client_principal
 from gateway.identity.clients.key_form import is_personal, well_formed
 from gateway.identity.clients.personal_keys import personal_principal
@@ -46,8 +47,15 @@ class _CachedPrincipal:
 class ApiKeyAuthenticator:
     """Authenticates API keys, with a cache of one worker."""
 
-    def __init__(self, database: Database, revocations: Revocations, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        revocations: Revocations,
+        clock: Clock,
+        claims: AccountClaims | None = None,
+    ) -> None:
         self._database = database
+        self._claims = claims or AccountClaims()
         self._revocations = revocations
         self._clock = clock
         self._cache: OrderedDict[str, _CachedPrincipal] = OrderedDict()
@@ -139,8 +147,10 @@ class ApiKeyAuthenticator:
     async def _read(self, text: str, digest: str) -> Principal | Reason:
         for _ in range(2):
             async with self._database.read_transaction() as tx:
-                read = personal_principal if is_personal(text) else client_principal
-                principal = await read(tx, digest)
+                if is_personal(text):
+                    principal = await personal_principal(tx, digest, self._claims)
+                else:
+                    principal = await client_principal(tx, digest)
             if not isinstance(principal, Principal):
                 return principal
             if self._revocations.refusal(principal) in _SAYS_NOTHING:

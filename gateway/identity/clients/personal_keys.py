@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.identity.accounts.accounts import Account, account_by_id, locked
+from gateway.identity.accounts.account_claims import AccountClaims
+from gateway.identity.accounts.account_rows import Account, account_by_id, locked
 from gateway.identity.clients.api_keys import AMR
 from gateway.identity.clients.key_form import PERSONAL_PREFIX, limit_of, limit_text, new_key
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -146,7 +147,9 @@ async def purge_personal_keys(database: Database) -> None:
     )
 
 
-async def personal_principal(tx: Transaction, digest: str) -> Principal | Reason:
+async def personal_principal(
+    tx: Transaction, digest: str, claims: AccountClaims | None = None
+) -> Principal | Reason:
     """Who calls with the key of this hash; TOKEN_REVOKED for one that ended and for one that
     never was."""
     row = await tx.one("SELECT * FROM personal_keys WHERE hash = :hash", hash=digest)
@@ -179,6 +182,7 @@ async def personal_principal(tx: Transaction, digest: str) -> Principal | Reason
         email=account.email,
         email_verified=account.email_verified,
         amr=AMR,
+        claims=(claims or AccountClaims()).of(account.attributes, account.tenants, None),
         scopes=scopes,
         routes=None if limits.routes is None else frozenset(limits.routes),
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway.identity.accounts.accounts import Account, locked
+from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.base64url import encoded
 from gateway.identity.factors.ceremonies import CredentialKey, NewCredential, PasskeyAssertion
 from gateway.identity.mail.notifications import SecurityNotifications

@@ -45,6 +45,8 @@ class Carried:
     passwords: int = 0
     emails: int = 0
     roles: int = 0
+    attributes: int = 0
+    tenants: int = 0
     clients: int = 0
     client_secrets: int = 0
     passkeys: int = 0
@@ -109,6 +111,8 @@ async def revoke_all(
         emails=await _move_emails(tx, before, now),
         passwords=await _end_passwords(tx, before, now),
         roles=await _drop_roles(tx),
+        attributes=await _drop_outdated(tx, Ended.ATTRIBUTE),
+        tenants=await _drop_outdated(tx, Ended.TENANT),
         clients=await _drop(tx, "clients", "id", Ended.CLIENT),
         client_secrets=await _drop(tx, "client_secrets", "hash", Ended.CLIENT_SECRET),
         passkeys=await _drop(tx, "passkeys", "id", Ended.PASSKEY),
@@ -270,6 +274,23 @@ async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
             tx, Ended.EMAIL, email_target(account_id, str(before_restore["email_key"]))
         )
     return moved
+
+
+_FACTS = {
+    Ended.ATTRIBUTE: ("account_attributes", "name", "set_at"),
+    Ended.TENANT: ("account_tenants", "tenant", "granted_at"),
+}
+
+
+async def _drop_outdated(tx: Transaction, kind: Ended) -> int:
+    """What was given before its tombstone's time: what came after it is of the backup's own."""
+    table, column, given_at = _FACTS[kind]
+    return await tx.run(
+        f"DELETE FROM {table} WHERE EXISTS (SELECT 1 FROM tombstones t WHERE t.kind = :kind"  # noqa: S608
+        f" AND t.target = {table}.account_id || ' ' || {table}.{column}"
+        f" AND {table}.{given_at} < t.epoch)",
+        kind=kind.value,
+    )
 
 
 async def _drop_roles(tx: Transaction) -> int:

@@ -9,23 +9,17 @@ derive, and is erased after the grace.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from gateway.client_networks import nearby
-from gateway.identity.accounts.accounts import Account, locked
-from gateway.identity.base64url import decoded, encoded
+from gateway.identity.accounts.account_claims import AccountClaims
+from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
 from gateway.identity.sessions.sessions import GRACE_MS, SignInSource, StillProven, Transport
+from gateway.identity.sign_in.successors import client_tag, seal_successor, unseal_successor
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -52,6 +46,8 @@ class SessionGrant:
     expires_in_s: int
     """What is left of the family's life."""
     refresh_token: str = field(repr=False)
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    """What is said of the account besides its address and roles."""
     repeated: bool = False
     """The token had been used: the successor was given once more."""
     displaced: Sequence[sessions.Displaced] = ()
@@ -85,6 +81,7 @@ class RefreshOptions:
     life_s: int = 604_800
     idle_s: int = 0
     """A family unused for so long is over; 0 for never."""
+    claims: AccountClaims = field(default_factory=AccountClaims)
 
 
 class RefreshTokens:
@@ -155,6 +152,7 @@ class RefreshTokens:
                 amr=amr,
                 expires_in_s=self._options.life_s,
                 refresh_token=token,
+                claims=self._claims(account, None),
                 displaced=displaced,
             )
 
@@ -200,6 +198,7 @@ class RefreshTokens:
                 amr=tuple(str(row["amr"]).split()),
                 expires_in_s=int(row["expires_at"]) - now,
                 refresh_token=successor,
+                claims=self._claims(account, row["tenant"]),
                 repeated=repeated,
             )
 
@@ -239,6 +238,7 @@ class RefreshTokens:
                 amr=tuple(str(row["amr"]).split()),
                 expires_in_s=int(row["expires_at"]) - now,
                 refresh_token="",
+                claims=self._claims(account, row["tenant"]),
                 dropped_cookies=dropped,
             )
 
@@ -271,6 +271,9 @@ class RefreshTokens:
             return None
         return None if idle_s and family.last_used_at + idle_s <= now else family
 
+    def _claims(self, account: Account, tenant: str | None) -> Mapping[str, Any]:
+        return self._options.claims.of(account.attributes, account.tenants, tenant)
+
     async def _find_row(self, token_hash: str) -> Row | None:
         async with self._database.read_transaction() as tx:
             return await tx.one(_WITH_SESSION, hash=token_hash)
@@ -287,13 +290,13 @@ class RefreshTokens:
 
 _WITH_SESSION = (
     "SELECT t.hash, t.family_id, t.used_at, t.used_ms, t.used_by, t.successor_sealed, f.account_id,"
-    " f.amr, f.auth_time, f.last_used_at, f.expires_at, f.ended_at"
+    " f.tenant, f.amr, f.auth_time, f.last_used_at, f.expires_at, f.ended_at"
     " FROM refresh_tokens t JOIN families f ON f.id = t.family_id WHERE t.hash = :hash"
 )
 
 
 _SESSION = (
-    "SELECT account_id, amr, auth_time, last_used_at, expires_at, ended_at FROM families"
+    "SELECT account_id, tenant, amr, auth_time, last_used_at, expires_at, ended_at FROM families"
     " WHERE id = :id AND transport = :transport"
 )
 
@@ -327,8 +330,8 @@ async def _rotate(tx: Transaction, token: str, row: Row, source: SignInSource, n
         hash=row["hash"],
         now=now,
         now_ms=now_ms,
-        used_by=_client_tag(source),
-        sealed=_seal(token, successor, str(row["family_id"])),
+        used_by=client_tag(source),
+        sealed=seal_successor(token, successor, str(row["family_id"])),
     )
     if used != 1:
         raise RuntimeError("a refresh token changed under the lock of its account")
@@ -343,9 +346,9 @@ async def _successor_in_grace(
     used_ms, sealed = row["used_ms"], row["successor_sealed"]
     if used_ms is None or abs(now_ms - int(used_ms)) > GRACE_MS or sealed is None:
         return None
-    if row["used_by"] != _client_tag(source):
+    if row["used_by"] != client_tag(source):
         return None
-    successor = _unseal(token, str(sealed), str(row["family_id"]))
+    successor = unseal_successor(token, str(sealed), str(row["family_id"]))
     if successor is None:
         return None
     # Whoever used the successor has it: to ask for it again is to be somebody else.
@@ -368,33 +371,3 @@ async def _mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
 def _issued_at(now: int, account: Account) -> int:
     """`iat <= not_before` is refused, so a token minted right after a change is one ahead."""
     return max(now, account.not_before + 1)
-
-
-def _client_tag(source: SignInSource) -> str:
-    """Stands for a User-Agent at a network; each part is preceded by its length."""
-    digest = hashlib.sha256()
-    for part in (source.user_agent, nearby(source.address)):
-        raw = part.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "big") + raw)
-    return encoded(digest.digest())
-
-
-def _seal(token: str, successor: str, session_id: str) -> str:
-    nonce = os.urandom(_NONCE_BYTES)
-    sealed = AESGCM(_key(token)).encrypt(nonce, successor.encode(), session_id.encode())
-    return encoded(nonce + sealed)
-
-
-def _unseal(token: str, sealed: str, session_id: str) -> str | None:
-    raw = decoded(sealed) or b""
-    try:
-        opened = AESGCM(_key(token)).decrypt(
-            raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], session_id.encode()
-        )
-    except (InvalidTag, ValueError):  # the row was damaged; the token's holder signs in again
-        return None
-    return opened.decode()
-
-
-def _key(token: str) -> bytes:
-    return HKDF(SHA256(), 32, salt=None, info=b"authgate refresh successor").derive(token.encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.identity.keys.key_ring import KeyRing
@@ -55,6 +55,8 @@ class TokenSubject:
     client_id: str | None
     amr: tuple[str, ...]
     auth_time: int | None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    """What is said of it besides; none has the name of a claim of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class TokenIssuer:
         key = self._ring.signing_key()
         token_id, expires_at = self._new_id(), issued_at + self._ttl_s
         claims: dict[str, Any] = {
+            **whom.claims,
             "iss": self._issuer,
             "aud": self._audience,
             "sub": whom.subject,

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.access.identity_headers import PRESETS
 from gateway.edge.streams.reevaluation import SessionReading
-from gateway.identity.accounts.accounts import Account, Accounts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.identity.sign_in.session_cookies import CookieMint, hash_cookie

@@ -1,0 +1,188 @@
+"""`/auth/tenant` and `/auth/me/attributes` (docs/attributes.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiohttp import web
+
+from gateway.access.attributes import Attribute, SetBy, is_tenant_name, tenant_of, tenants_of
+from gateway.access.authorizer import Authenticator
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.endpoint import (
+    ACCEPTED,
+    Endpoint,
+    FieldError,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+    await_propagation,
+    invalid_field,
+)
+from gateway.edge.endpoints.json_body import Text, read_fields, read_object
+from gateway.edge.endpoints.sessions import token_reply
+from gateway.edge.replies.cookies import cookie_of
+from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionWait
+from gateway.identity.tokens.access_tokens import TokenIssuer
+from gateway.model import Call, Principal, Reason
+from gateway.stores.protocols import RevocationPublisher
+
+
+async def _no_wait(_session_id: str) -> float:
+    """It was asked for the session before its tenant was changed."""
+    return 0.0
+
+
+_NO_REFRESH = ("refresh_token", "refresh_expires_in")
+
+
+@dataclass(frozen=True, slots=True)
+class TenantDependencies:
+    attributes: Callable[[], Mapping[str, Attribute]]
+    """What accounts may have, as the current snapshot says."""
+    authenticator: Authenticator
+    facts: AccountFacts
+    refresh_tokens: RefreshTokens
+    cookies: CookieSessions
+    issuer: TokenIssuer
+    session_wait_s: SessionWait
+    publisher: RevocationPublisher
+    shielded: ShieldedTasks
+    audit: AuditSink
+
+
+class TenantEndpoints:
+    def __init__(self, dependencies: TenantDependencies) -> None:
+        self._deps = dependencies
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {
+            ("tenant",): {"GET": self.tenant, "POST": self.choose},
+            ("me", "attributes"): {"GET": self.attributes, "PATCH": self.change},
+        }
+
+    async def tenant(self, _request: web.BaseRequest, call: Call) -> Reply:
+        """What the credential says: the tenants of the caller, and the one that was chosen."""
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        return JsonReply(
+            200, {"tenant": tenant_of(principal), "tenants": dict(tenants_of(principal))}
+        )
+
+    async def choose(self, request: web.BaseRequest, call: Call) -> Reply:
+        """The tenant for which this session acts; null for none.  The answer is that of a
+        refresh: an access token of a bearer's session, for the cookie nothing to keep."""
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        fields = await read_fields(request, {"tenant": Text(longest=128, or_null=True)})
+        if isinstance(fields, ProblemReply):
+            return fields
+        tenant = fields["tenant"]
+        if principal.session_id is None or (
+            tenant is not None and not (is_tenant_name(tenant) and tenant in tenants_of(principal))
+        ):
+            return invalid_field("tenant", "is none of yours")
+        if cookie_of(call) is None:
+            self._deps.issuer.require_key()
+        if (seconds := await self._deps.session_wait_s(principal.session_id)) > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
+        return await self._deps.shielded(self._choose(principal, tenant, call))
+
+    async def attributes(self, _request: web.BaseRequest, call: Call) -> Reply:
+        """All that is kept, also what no token carries; `editable` are those that the caller may
+        set."""
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        known = self._deps.attributes()
+        stored = await self._deps.facts.attributes(principal.subject)
+        return JsonReply(
+            200,
+            {
+                "attributes": {one.name: one.value for one in stored if one.name in known},
+                "editable": sorted(
+                    name for name, one in known.items() if SetBy.PERSON in one.set_by
+                ),
+            },
+        )
+
+    async def change(self, request: web.BaseRequest, call: Call) -> Reply:
+        """Sets the caller's own attributes; null takes one away."""
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        values = await read_object(request)
+        if isinstance(values, ProblemReply):
+            return values
+        errors = self._errors(values)
+        if errors:
+            return ProblemReply(Reason.BODY_INVALID, tuple(errors))
+        # Each leaves rows; a key is limited as the session that it is not.
+        wait_s = await self._deps.session_wait_s(principal.session_id or principal.token_id)
+        if wait_s > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
+        return await self._deps.shielded(self._change(principal, values, call))
+
+    def _errors(self, values: dict[str, Any]) -> list[FieldError]:
+        """A name is told only where the configuration has it."""
+        errors, known = [], self._deps.attributes()
+        for name, value in values.items():
+            attribute = known.get(name)
+            if attribute is None or SetBy.PERSON not in attribute.set_by:
+                errors.append(FieldError("", "holds what is no attribute that you may set"))
+            elif value is not None and (problem := attribute.problem(value)) is not None:
+                errors.append(FieldError(name, problem))
+        return errors
+
+    async def _choose(self, principal: Principal, tenant: str | None, call: Call) -> Reply:
+        deps, session_id = self._deps, principal.session_id
+        assert session_id is not None
+        if not await deps.facts.choose_tenant(session_id, principal.subject, tenant):
+            # The account left the tenant, or the session ended, meanwhile.
+            return invalid_field("tenant", "is none of yours")
+        deps.audit.record(
+            event_of(
+                AuditKind.TENANT_CHOSEN,
+                call,
+                subject=principal.subject,
+                sid=session_id,
+                tenant=tenant,
+            )
+        )
+        cookie = cookie_of(call)
+        if cookie is not None:
+            return await deps.cookies.refresh(cookie, call.host, _no_wait)
+        grant = await deps.refresh_tokens.renew(session_id, "bearer")
+        if grant is None:
+            return ProblemReply(Reason.TOKEN_REVOKED)
+        reply = token_reply(deps.issuer, grant)
+        body = {
+            name: value for name, value in (reply.body or {}).items() if name not in _NO_REFRESH
+        }
+        return replace(reply, body=body)
+
+    async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:
+        try:
+            changes = await self._deps.facts.put_attributes(principal.subject, values, SetBy.PERSON)
+        except ValueError:
+            return invalid_field("", "is more than an account can hold")
+        if not changes:
+            return JsonReply(204)
+        self._deps.audit.record(
+            event_of(
+                AuditKind.ATTRIBUTES_CHANGED,
+                call,
+                subject=principal.subject,
+                sid=principal.session_id,
+                names=",".join(sorted(values)),
+            )
+        )
+        return await await_propagation(self._deps.publisher, changes)

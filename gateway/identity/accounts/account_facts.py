@@ -1,0 +1,156 @@
+"""The attributes of accounts, and their roles in tenants.
+
+Law: as with roles, a change outdates the tokens that were given before, in its own transaction;
+what was changed or taken away stays so over a restore.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.access.attributes import SetBy, Value
+from gateway.identity.accounts.account_claims import check_length
+from gateway.identity.accounts.account_rows import locked
+from gateway.identity.sessions.sessions import outdate
+from gateway.identity.tombstones import Ended, add_tombstone, role_target
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Database
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAttribute:
+    name: str
+    value: Value
+    set_by: str
+    set_at: int
+
+
+class AccountFacts:
+    """Gives and takes attributes and tenants.  Every method that writes returns the changes to
+    announce, none where nothing changed or there is no such account, and raises ValueError for
+    more than a token could hold."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def attributes(self, account_id: str) -> Sequence[StoredAttribute]:
+        async with self._database.read_transaction() as tx:
+            rows = await tx.all(
+                "SELECT name, value, set_by, set_at FROM account_attributes WHERE account_id = :id"
+                " ORDER BY name",
+                id=account_id,
+            )
+        return [
+            StoredAttribute(
+                str(row["name"]), json.loads(row["value"]), str(row["set_by"]), int(row["set_at"])
+            )
+            for row in rows
+        ]
+
+    async def put_attributes(
+        self, account_id: str, values: Mapping[str, Value | None], set_by: str = SetBy.OPERATOR
+    ) -> Sequence[Change]:
+        """None takes the attribute away.  Each value is one that its attribute takes."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None:
+                return []
+            after = {**account.attributes, **values}
+            kept = {name: value for name, value in after.items() if value is not None}
+            if kept == account.attributes:
+                return []
+            check_length(account.roles, kept, account.tenants)
+            now = int(await tx.now())
+            for name, value in values.items():
+                if account.attributes.get(name) == value:
+                    continue
+                target = role_target(account_id, name)
+                if name in account.attributes:
+                    await add_tombstone(tx, Ended.ATTRIBUTE, target, now + (value is None))
+                if value is None:
+                    await tx.run(
+                        "DELETE FROM account_attributes WHERE account_id = :id AND name = :name",
+                        id=account_id,
+                        name=name,
+                    )
+                    continue
+                await tx.run(
+                    "INSERT INTO account_attributes (account_id, name, value, set_by, set_at)"
+                    " VALUES (:id, :name, :value, :by, :now) ON CONFLICT (account_id, name)"
+                    " DO UPDATE SET value = excluded.value, set_by = excluded.set_by,"
+                    " set_at = excluded.set_at",
+                    id=account_id,
+                    name=name,
+                    value=json.dumps(value),
+                    by=set_by,
+                    now=now,
+                )
+            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+
+    async def put_tenant(self, account_id: str, tenant: str, role: str | None) -> Sequence[Change]:
+        """Gives the account a role in the tenant; None takes it out of it.  Both are of the form
+        `access.attributes.is_tenant_name`."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or account.tenants.get(tenant) == role:
+                return []
+            now = int(await tx.now())
+            if tenant in account.tenants:
+                target = role_target(account_id, tenant)
+                await add_tombstone(tx, Ended.TENANT, target, now + (role is None))
+            if role is None:
+                await tx.run(
+                    "DELETE FROM account_tenants WHERE account_id = :id AND tenant = :tenant",
+                    id=account_id,
+                    tenant=tenant,
+                )
+            else:
+                check_length(account.roles, account.attributes, {**account.tenants, tenant: role})
+                await tx.run(
+                    "INSERT INTO account_tenants (account_id, tenant, role, granted_at) VALUES"
+                    " (:id, :tenant, :role, :now) ON CONFLICT (account_id, tenant) DO UPDATE"
+                    " SET role = excluded.role, granted_at = excluded.granted_at",
+                    id=account_id,
+                    tenant=tenant,
+                    role=role,
+                    now=now,
+                )
+            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+
+    async def choose_tenant(self, session_id: str, account_id: str, tenant: str | None) -> bool:
+        """The tenant for which the session acts from now on; False where the account is not of
+        it, or the session has ended."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or (tenant is not None and tenant not in account.tenants):
+                return False
+            updated = await tx.run(
+                "UPDATE families SET tenant = :tenant WHERE id = :id AND account_id = :account"
+                " AND ended_at IS NULL",
+                id=session_id,
+                account=account_id,
+                tenant=tenant,
+            )
+        return updated == 1
+
+    async def tenant_counts(self) -> Sequence[tuple[str, int]]:
+        """Every tenant that an account is of, and how many are."""
+        async with self._database.read_transaction() as tx:
+            rows = await tx.all(
+                "SELECT tenant, COUNT(*) AS accounts FROM account_tenants GROUP BY tenant"
+                " ORDER BY tenant"
+            )
+        return [(str(row["tenant"]), int(row["accounts"])) for row in rows]
+
+    async def members(self, tenant: str) -> Sequence[Mapping[str, Any]]:
+        """E-mail address and role of each account of the tenant."""
+        async with self._database.read_transaction() as tx:
+            return await tx.all(
+                "SELECT a.email, t.role, t.granted_at FROM account_tenants t"
+                " JOIN accounts a ON a.id = t.account_id WHERE t.tenant = :tenant"
+                " ORDER BY a.email_key LIMIT 1000",
+                tenant=tenant,
+            )

@@ -1,0 +1,132 @@
+"""`/auth/tenant` and `/auth/me/attributes` through real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.access.attributes import tenant_of
+from gateway.audit.log import AuditKind
+from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.model import Call, Credential, CredentialKind, Principal
+from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, told
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        account = await opened.register()
+        facts = AccountFacts(opened.database)
+        for tenant in ("acme", "globex"):
+            await facts.put_tenant(account.id, tenant, "member")
+        await facts.put_attributes(account.id, {"department": "sales", "salary": 7})
+        yield opened
+
+
+async def who(house: House, credential: Credential) -> Principal:
+    call = Call("GET", "gate.example", "/", ("",), "", (), "192.0.2.1", "https", credential)
+    principal = await house.deps.authenticator.authenticate(
+        call, frozenset((CredentialKind.BEARER, CredentialKind.COOKIE, CredentialKind.API_KEY))
+    )
+    assert isinstance(principal, Principal), principal
+    return principal
+
+
+async def bearer(house: House, token: str) -> Principal:
+    return await who(house, Credential(CredentialKind.BEARER, token))
+
+
+async def test_a_bearer_chooses_a_tenant(house: House) -> None:
+    signed_in = await house.sign_in()
+    token = str(signed_in["access_token"])
+    assert (await bearer(house, token)).claims["department"] == "sales"
+    before = await house.ask("GET", "/auth/tenant", token=token)
+    assert told(before) == {"tenant": None, "tenants": {"acme": "member", "globex": "member"}}
+    chosen = await house.ask("POST", "/auth/tenant", {"tenant": "globex"}, token=token)
+    assert chosen.status == 200
+    assert set(told(chosen)) == {"access_token", "token_type", "expires_in", "user"}
+    assert tenant_of(await bearer(house, told(chosen)["access_token"])) == "globex"
+    refreshed = await house.ask(
+        "POST", "/auth/refresh", {"refresh_token": signed_in["refresh_token"]}
+    )
+    assert tenant_of(await bearer(house, told(refreshed)["access_token"])) == "globex"
+    none = await house.ask("POST", "/auth/tenant", {"tenant": None}, token=token)
+    assert tenant_of(await bearer(house, told(none)["access_token"])) is None
+    kinds = [event.kind for event in house.recorded.events]
+    assert kinds.count(AuditKind.TENANT_CHOSEN) == 2
+
+
+async def test_a_cookie_chooses_a_tenant(house: House) -> None:
+    answer = await house.ask(
+        "POST", "/auth/login",
+        {**CREDENTIALS, "transport": "cookie"},
+    )  # fmt: skip
+    assert answer.status == 200, answer.body
+    cookie = next(
+        line.decode().partition("=")[2].partition(";")[0]
+        for line in answer.values("set-cookie")
+        if line.startswith(b"__Host-session=")
+    )
+    headers = [f"Cookie: __Host-session={cookie}", "Sec-Fetch-Site: same-origin"]
+    chosen = await house.ask("POST", "/auth/tenant", {"tenant": "acme"}, headers=headers)
+    assert chosen.status == 200
+    assert set(told(chosen)) == {"expires_in", "csrf_token", "user"}
+    principal = await who(house, Credential(CredentialKind.COOKIE, cookie))
+    assert tenant_of(principal) == "acme"
+    assert principal.claims["attributes"] == {"department": "sales"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"tenant": "initech"}, 422), ({"tenant": "a b"}, 422), ({"tenant": 1}, 422), ({}, 422)],
+)
+async def test_a_tenant_of_somebody_else_cannot_be_chosen(
+    house: House, body: dict[str, Any], status: int
+) -> None:
+    token = str((await house.sign_in())["access_token"])
+    answer = await house.ask("POST", "/auth/tenant", body, token=token)
+    assert answer.status == status
+    assert b"initech" not in answer.body
+
+
+async def test_without_a_credential_nothing_is_told(house: House) -> None:
+    for method, path in (
+        ("GET", "/auth/tenant"), ("POST", "/auth/tenant"), ("GET", "/auth/me/attributes"),
+        ("PATCH", "/auth/me/attributes"),
+    ):  # fmt: skip
+        assert reason(await house.ask(method, path)) == "no_credential"
+
+
+async def test_a_person_sets_what_the_configuration_leaves_to_them(house: House) -> None:
+    token = str((await house.sign_in())["access_token"])
+    path = "/auth/me/attributes"
+    shown = told(await house.ask("GET", path, token=token))
+    assert shown == {"attributes": {"department": "sales", "salary": 7}, "editable": ["nickname"]}
+    changed = await house.ask("PATCH", path, {"nickname": "Al"}, token=token)
+    assert changed.status == 204
+    assert reason(await house.ask("GET", path, token=token)) == "token_outdated"
+    token = str((await house.sign_in())["access_token"])
+    assert (await bearer(house, token)).claims["attributes"]["nickname"] == "Al"
+    gone = await house.ask("PATCH", path, {"nickname": None}, token=token)
+    assert gone.status == 204
+    assert AuditKind.ATTRIBUTES_CHANGED in [event.kind for event in house.recorded.events]
+
+
+@pytest.mark.parametrize(
+    "body", [{"department": "support"}, {"secret-name": 1}, {"nickname": 1}, {"nickname": ""}, []]
+)
+async def test_a_person_sets_nothing_else(house: House, body: Any) -> None:
+    token = str((await house.sign_in())["access_token"])
+    answer = await house.ask("PATCH", "/auth/me/attributes", body, token=token)
+    assert answer.status == 422
+    assert b"secret-name" not in answer.body
+
+
+async def test_a_personal_key_carries_them(house: House) -> None:
+    token = str((await house.sign_in())["access_token"])
+    made = await house.ask("POST", "/auth/keys", {"name": "laptop"}, token=token)
+    key = Credential(CredentialKind.API_KEY, told(made)["api_key"])
+    assert (await who(house, key)).claims["attributes"] == {"department": "sales"}

@@ -1,0 +1,166 @@
+"""Attributes and tenants of accounts, as they rest in SQL and come out in tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.access.attributes import Attribute, AttributeType, SetBy, TenantRules
+from gateway.identity.accounts.account_claims import AccountClaims
+from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.sessions.sessions import SignInSource
+from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
+from gateway.model import ChangeKind, Reason
+from gateway.stores.protocols import Database
+from tests.identity.test_restore import disowned
+
+SCHEMA = {
+    "department": Attribute("department", values=("sales", "support"), claim="dept"),
+    "clearance": Attribute("clearance", AttributeType.INTEGER),
+    "note": Attribute("note", in_token=False),
+}
+CLAIMS = AccountClaims(lambda: SCHEMA, lambda: TenantRules(("owner", "member")))
+SOURCE = SignInSource("agent", "192.0.2.1")
+
+
+async def opened(database: Database) -> Account:
+    account = await Accounts(database).register("alice@example.com", "hash")
+    assert isinstance(account, Account)
+    return account
+
+
+async def claims_of(database: Database) -> dict[str, Any]:
+    account = await Accounts(database).by_email("alice@example.com")
+    assert account is not None
+    return CLAIMS.of(account.attributes, account.tenants, None)
+
+
+async def test_what_is_given_is_in_the_claims(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    (change,) = await facts.put_attributes(
+        account.id, {"department": "sales", "clearance": 3, "note": "x"}
+    )
+    assert (change.kind, change.target, change.cause) == (
+        ChangeKind.SUBJECT, account.id, Reason.TOKEN_OUTDATED,
+    )  # fmt: skip
+    assert await facts.put_tenant(account.id, "acme", "owner")
+    assert await claims_of(database) == {
+        "dept": "sales",
+        "attributes": {"department": "sales", "clearance": 3},
+        "tenants": {"acme": "owner"},
+        "tenant": "acme",
+    }
+    # Of two tenants none is meant unless it was chosen.
+    assert await facts.put_tenant(account.id, "globex", "member")
+    assert "tenant" not in await claims_of(database)
+    # The same once more changes nothing, and so outdates nothing.
+    assert not await facts.put_attributes(account.id, {"clearance": 3})
+    assert not await facts.put_tenant(account.id, "acme", "owner")
+    assert await facts.put_attributes(account.id, {"clearance": None})
+    assert await facts.put_tenant(account.id, "globex", None)
+    assert not await facts.put_tenant(account.id, "globex", None)
+    assert (await claims_of(database))["attributes"] == {"department": "sales"}
+    stored = {one.name: (one.value, one.set_by) for one in await facts.attributes(account.id)}
+    assert stored == {"department": ("sales", "operator"), "note": ("x", "operator")}
+    assert await facts.tenant_counts() == [("acme", 1)]
+    assert [row["email"] for row in await facts.members("acme")] == ["alice@example.com"]
+
+
+async def test_what_the_configuration_does_not_take_any_more_is_left_out() -> None:
+    stored = {"department": "marketing", "clearance": "high", "gone": 1}
+    assert CLAIMS.of(stored, {"acme": "janitor"}, "acme") == {}
+    assert AccountClaims().of({"department": "sales"}, {"acme": "owner"}, None) == {}
+
+
+async def test_more_than_a_token_holds_is_refused(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    with pytest.raises(ValueError, match="too long for a token"):
+        await facts.put_attributes(account.id, {f"a{n}": "x" * 256 for n in range(8)})
+    assert await facts.attributes(account.id) == []
+    for number in range(15):
+        await facts.put_tenant(account.id, f"{number:0128}", "m" * 128)
+    with pytest.raises(ValueError, match="too long"):
+        await facts.put_tenant(account.id, "o" * 128, "m" * 128)
+    assert await Accounts(database).grant(account.id, "r" * 128)
+    with pytest.raises(ValueError, match="too long"):
+        await Accounts(database).grant(account.id, "s" * 128)
+
+
+async def test_a_session_acts_for_the_tenant_that_was_chosen(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    refresh = RefreshTokens(database, RefreshOptions(claims=CLAIMS))
+    for tenant in ("acme", "globex"):
+        await facts.put_tenant(account.id, tenant, "member")
+    grant = await refresh.begin(account.id, SOURCE, checked_hash="hash")
+    assert isinstance(grant, SessionGrant)
+    assert "tenant" not in grant.claims
+    assert await facts.choose_tenant(grant.session_id, account.id, "globex")
+    rotated = await refresh.rotate(grant.refresh_token, SOURCE)
+    assert isinstance(rotated, SessionGrant)
+    assert rotated.claims["tenant"] == "globex"
+    assert not await facts.choose_tenant(grant.session_id, account.id, "elsewhere")
+    assert not await facts.choose_tenant(grant.session_id, "another", "acme")
+    # Whoever leaves the tenant does not act for it, whatever the session chose.
+    await facts.put_tenant(account.id, "globex", None)
+    again = await refresh.renew(grant.session_id, "bearer")
+    assert again is not None
+    assert again.claims == {"tenants": {"acme": "member"}}
+
+
+async def test_writers_at_once_leave_what_one_of_them_wrote(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    await asyncio.gather(
+        *(facts.put_attributes(account.id, {"clearance": n}) for n in range(5)),
+        *(facts.put_tenant(account.id, f"t{n}", "owner") for n in range(5)),
+    )
+    claims = await claims_of(database)
+    assert claims["attributes"]["clearance"] in range(5)
+    assert sorted(claims["tenants"]) == [f"t{n}" for n in range(5)]
+
+
+async def test_a_restore_brings_back_no_older_value(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    await facts.put_attributes(account.id, {"clearance": 9, "department": "sales"})
+    await facts.put_tenant(account.id, "acme", "owner")
+    await facts.put_tenant(account.id, "globex", "owner")
+    await facts.put_attributes(account.id, {"clearance": None})
+    await facts.put_tenant(account.id, "acme", None)
+    async with database.transaction() as tx:
+        # As a backup had it that is older than both.
+        await tx.run(
+            "INSERT INTO account_attributes (account_id, name, value, set_by, set_at)"
+            " VALUES (:id, 'clearance', '9', 'operator', 1)",
+            id=account.id,
+        )
+        await tx.run(
+            "INSERT INTO account_tenants (account_id, tenant, role, granted_at)"
+            " VALUES (:id, 'acme', 'owner', 1)",
+            id=account.id,
+        )
+    async with database.transaction() as tx:
+        carried, _ = await disowned(tx)
+    assert (carried.attributes, carried.tenants) == (1, 1)
+    left = await Accounts(database).by_id(account.id)
+    assert left is not None
+    assert left.attributes == {"department": "sales"}
+    assert left.tenants == {"globex": "owner"}
+
+
+async def test_an_account_that_is_deleted_leaves_nothing(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    await facts.put_attributes(account.id, {"clearance": 9}, SetBy.PERSON)
+    await facts.put_tenant(account.id, "acme", "owner")
+    exported = await Accounts(database).export(account.id)
+    assert exported is not None
+    assert exported["attributes"][0]["value"] == 9
+    assert exported["tenants"][0]["tenant"] == "acme"
+    await Accounts(database).delete(account.id)
+    assert not await facts.put_attributes(account.id, {"clearance": 1})
+    assert not await facts.put_tenant(account.id, "acme", "owner")
+    async with database.read_transaction() as tx:
+        for table in ("account_attributes", "account_tenants"):
+            assert await tx.all(f"SELECT * FROM {table}") == []
