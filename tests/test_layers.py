@@ -24,7 +24,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
         "access.templates",
         "access.websocket_options",
     ),
-    ("access.roles", "access.attributes", "access.issuers"),
+    ("access.roles", "access.attributes", "access.issuers", "access.factor_rule"),
     ("access.identity_headers",),
     ("access.conditions",),
     ("access.definitions",),

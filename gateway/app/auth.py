@@ -16,10 +16,11 @@ from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.app.settings import Settings
 from gateway.audit.log import AuditLog
 from gateway.config.watcher import ConfigWatcher
-from gateway.edge.endpoints.assembly import EndpointDependencies, build_endpoints
+from gateway.edge.endpoints.assembly import build_endpoints
 from gateway.edge.endpoints.audit_events import BoundedAuditSink
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.csrf import CsrfGuard
+from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
@@ -34,12 +35,14 @@ from gateway.identity.accounts.passwords import PasswordOptions, Passwords, cali
 from gateway.identity.factors.challenges import PasskeyChallenges
 from gateway.identity.issuers.event_tokens import IssuerKeys
 from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.sessions.hand_over import HandOvers
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, FallbackNonceStore
 from gateway.identity.sign_in.devices import Devices
+from gateway.identity.sign_in.mfa_tokens import MfaTokens
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens
 from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.session_cookies import Csrf
@@ -197,6 +200,12 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         passkey_challenges=PasskeyChallenges(
             derived_key(parts.key_secret, KeyPurpose.PASSKEY_CHALLENGE),
             RedisNonceStore(parts.redis),
+            parts.clock,
+        ),
+        sealer=Sealer(parts.key_secret),
+        mfa_tokens=MfaTokens(
+            derived_key(parts.key_secret, KeyPurpose.MFA),
+            FallbackNonceStore(RedisNonceStore(parts.redis), parts.clock),
             parts.clock,
         ),
         shared_hosts=lambda: parts.configuration.snapshot.shared_hosts,

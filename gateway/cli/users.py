@@ -189,7 +189,9 @@ def unlock(email: Email) -> None:
         attempts = await context.throttle_counters()
         if attempts is None:
             return None
-        await forget_failures(attempts, account.normalized_email, account.password_epoch)
+        await forget_failures(
+            attempts, account.normalized_email, account.password_epoch, account.id
+        )
         context.tell(AuditKind.ACCOUNT_CHANGED, account.id, "unlocked")
         return account
 
@@ -225,7 +227,7 @@ def delete(
             if context.redis is not None and context.attempts is not None:
                 await erase_sessions(context.redis, cookies)
                 await forget_failures(
-                    context.attempts, account.normalized_email, account.password_epoch
+                    context.attempts, account.normalized_email, account.password_epoch, account.id
                 )
         return changes
 

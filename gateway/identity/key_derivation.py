@@ -20,6 +20,7 @@ class KeyPurpose(StrEnum):
     SESSION = "cookie session"
     SESSION_COOKIE = "session cookie"
     HAND_OVER = "hand-over"
+    MFA = "mfa token"
     RETURN_TO = "return to"
     PASSKEY_CHALLENGE = "passkey challenge"
     AUDIT_PSEUDONYM = "audit address"

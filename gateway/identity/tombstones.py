@@ -37,6 +37,10 @@ class Ended(StrEnum):
     """Replaced or ended (its hash)."""
     PASSKEY = "passkey"
     """Removed (its id)."""
+    FACTOR = "factor"
+    """Removed, replaced, or taken away by an operator (its id)."""
+    RECOVERY_CODE = "recovery_code"
+    """Used or replaced (its hash)."""
     SIGNING_KEY = "signing_key"
     """Revoked, or retired to its end (its `kid`)."""
 

@@ -65,7 +65,7 @@ def test_the_access_token_is_an_rfc_9068_token(gateway: Running, alice: dict[str
     )
     assert set(claims) >= {
         "iss", "aud", "sub", "user_id", "roles", "email", "email_verified",
-        "sid", "jti", "iat", "exp", "client_id", "amr", "auth_time",
+        "sid", "jti", "iat", "exp", "client_id", "amr", "acr", "auth_time",
     }  # fmt: skip
     assert claims["sub"] == claims["user_id"]
     assert claims["exp"] - claims["iat"] == 900

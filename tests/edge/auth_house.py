@@ -21,15 +21,17 @@ import altcha
 
 from gateway.access.attributes import Attribute, AttributeType, SetBy, TenantRules
 from gateway.access.definitions import Cors
+from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditEvent
-from gateway.edge.endpoints.assembly import EndpointDependencies, build_endpoints
+from gateway.edge.endpoints.assembly import build_endpoints
 from gateway.edge.endpoints.cookie_sessions import CookieDependencies, CookieSessions
 from gateway.edge.endpoints.csrf import CsrfGuard
+from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
@@ -62,6 +64,7 @@ from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
 from gateway.identity.sign_in.devices import Devices
 from gateway.identity.sign_in.local_attempts import LocalAttempts
+from gateway.identity.sign_in.mfa_tokens import MfaTokens
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
 from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
@@ -345,6 +348,7 @@ async def open_house(
     auth_cors: Cors | None = None,
     registration_rules: RegistrationRules | None = None,
     rounds: int = QUICK_ROUNDS,
+    factor_rule: FactorRule = NO_FACTOR_RULE,
 ) -> AsyncIterator[House]:
     clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
     async with fresh_database(folder, clock) as real:
@@ -356,7 +360,7 @@ async def open_house(
         workers.told.clear()
         verifier = TokenVerifier(ring, issuer=URL, audience=URL, max_life_s=86_400, clock=clock)
         claims = AccountClaims(lambda: ATTRIBUTES, lambda: TENANTS)
-        refresh_tokens = RefreshTokens(database, RefreshOptions(claims=claims))
+        refresh_tokens = RefreshTokens(database, RefreshOptions(claims=claims), lambda: factor_rule)
         sessions = Sessions(database)
         csrf = Csrf(b"c" * 32)
         mint, session_sealer = CookieMint(b"m" * 32), SessionSealer(b"s" * 32)
@@ -417,6 +421,8 @@ async def open_house(
             assertion_audiences=(URL, f"{URL}/auth/token"),
             verification=verification,
             registration_rules=registration_rules or RegistrationRules(),
+            sealer=sealer,
+            mfa_tokens=MfaTokens(b"f" * 32, Once(), clock),
             hand_overs=HandOvers(b"h" * 32, Once(), clock),
             passkey_challenges=PasskeyChallenges(b"p" * 32, Once(), clock),
             shared_hosts=lambda: SHARED_HOSTS,

@@ -17,6 +17,8 @@ VALUES = {
     "device": "Firefox",
     "key": "laptop",
     "passkey": "laptop",
+    "factor": "an authenticator app",
+    "left": "7",
 }
 
 

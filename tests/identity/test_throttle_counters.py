@@ -187,7 +187,7 @@ async def test_an_operator_empties_the_counters_of_the_accounts_devices_too(
     for device in (DEVICE, Device("e" * 22, ("t" * 32,), 3)):
         await limiter.failed(await limiter.reserve(ANN, HERE, device))
     await limiter.failed(await limiter.reserve("bob@x.example", HERE, DEVICE))
-    await forget_failures(told, ANN, 3)
+    await forget_failures(told, ANN, 3, "u1")
     assert told.cleared[0] == account_counters(ANN, 3)
     assert (await limiter.reserve(ANN, HERE, DEVICE)).failures == 0
     assert (await limiter.reserve("bob@x.example", HERE, DEVICE)).failures == 1

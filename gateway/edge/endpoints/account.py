@@ -23,11 +23,12 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.new_passwords import hash_or_refusal
+from gateway.edge.endpoints.password_prover import PasswordProver
 from gateway.edge.endpoints.registration import OTHER_DOMAIN
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
-from gateway.identity.accounts.passwords import Checked, Passwords
+from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -41,6 +42,7 @@ class AccountDependencies:
     authenticator: Authenticator
     accounts: Accounts
     passwords: Passwords
+    password_prover: PasswordProver
     throttle: Throttle
     publisher: RevocationPublisher
     shielded: ShieldedTasks
@@ -97,7 +99,7 @@ class AccountEndpoints:
         fields = await read_fields(request, {"password": PASSWORD, "new_password": PASSWORD})
         if isinstance(fields, ProblemReply):
             return fields
-        proof = await self._prove(principal, fields["password"], call)
+        proof = await self._deps.password_prover.prove(principal, fields["password"], call)
         if isinstance(proof, ProblemReply):
             return proof
         reservation = await self._deps.throttle.reserve_change(principal.subject)
@@ -132,7 +134,7 @@ class AccountEndpoints:
             return invalid_field("email", "is not an address that mail can reach")
         if not self._deps.registration_rules.takes_domain(normalize_email(email) or ""):
             return OTHER_DOMAIN
-        proof = await self._prove(principal, fields["password"], call)
+        proof = await self._deps.password_prover.prove(principal, fields["password"], call)
         if isinstance(proof, ProblemReply):
             return proof
         wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.EMAIL_CHANGE)
@@ -144,34 +146,6 @@ class AccountEndpoints:
         if refusal is not None:
             return ProblemReply(refusal)
         return JsonReply(202, {"status": "verification_sent"})
-
-    async def _prove(self, principal: Principal, password: str, call: Call) -> Proof | ProblemReply:
-        """Check the caller's password, for a change that compares it and the session again.
-
-        Counted as a sign-in is: the device cookie keeps strangers from using up the owner's
-        attempts.
-        """
-        account = await self._deps.accounts.by_id(principal.subject)
-        if account is None or principal.session_id is None:
-            # The token is of an imported key; there is no password here.
-            return ProblemReply(Reason.INVALID_CREDENTIALS)
-        admission = await self._deps.guard.admit_holder(call, account.normalized_email)
-        if isinstance(admission, ProblemReply):
-            return admission
-        try:
-            checked = await self._deps.passwords.check(
-                password, account.password_hash, Lane.KNOWN, holder=account.normalized_email
-            )
-        except BaseException:
-            await self._deps.guard.give_back(admission)
-            raise
-        if isinstance(checked, Checked) and not checked.good:
-            await self._deps.guard.failed(admission)
-            return ProblemReply(Reason.INVALID_CREDENTIALS)
-        await self._deps.guard.give_back(admission)
-        if isinstance(checked, Reason):
-            return ProblemReply(checked)
-        return Proof(principal.session_id, account.password_hash, account.normalized_email)
 
     async def _replace_password(
         self, principal: Principal, password_hash: str, proof: Proof, call: Call

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-
-from gateway.access.attributes import Attribute
-from gateway.access.authorizer import Authenticator
-from gateway.access.issuers import Issuer
-from gateway.access.routing.csrf import AllowedOrigins
-from gateway.access.routing.own_paths import OwnPaths, url_host
+from gateway.access.routing.own_paths import url_host
 from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
-from gateway.edge.endpoints.audit_events import AuditSink
-from gateway.edge.endpoints.cookie_sessions import CookieSessions
-from gateway.edge.endpoints.endpoint import Endpoints, ShieldedTasks
+from gateway.edge.endpoints.dependencies import EndpointDependencies
+from gateway.edge.endpoints.endpoint import Endpoints
+from gateway.edge.endpoints.factor_assembly import PublicHost, build_factors, factor_endpoints
 from gateway.edge.endpoints.hand_over import HandOverDependencies, HandOverEndpoints
 from gateway.edge.endpoints.issuer_events import IssuerEventDependencies, IssuerEventEndpoints
-from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
 from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
-from gateway.edge.endpoints.passkey_proofs import PasskeyProofs
-from gateway.edge.endpoints.passkey_sign_in import (
-    PasskeySignInDependencies,
-    PasskeySignInEndpoints,
-)
-from gateway.edge.endpoints.passkeys import PasskeyDependencies, PasskeyEndpoints
+from gateway.edge.endpoints.password_prover import PasswordProver
 from gateway.edge.endpoints.personal_keys import PersonalKeyDependencies, PersonalKeyEndpoints
-from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.registration import (
     RegistrationDependencies,
     RegistrationEndpoints,
@@ -34,86 +20,20 @@ from gateway.edge.endpoints.registration import (
 from gateway.edge.endpoints.session_opening import (
     SessionOpener,
     SessionOpenerDependencies,
-    Verification,
 )
 from gateway.edge.endpoints.sessions import SessionDependencies, SessionEndpoints
 from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.endpoints.tenants import TenantDependencies, TenantEndpoints
 from gateway.identity.accounts.account_facts import AccountFacts
-from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.invitations import Invitations
-from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations
-from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
 from gateway.identity.clients.personal_keys import PersonalKeys
-from gateway.identity.factors.challenges import PasskeyChallenges
-from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
-from gateway.identity.factors.passkeys import Passkeys
-from gateway.identity.factors.relying_party import relying_party
-from gateway.identity.issuers.event_tokens import IssuerKeys
 from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.mail.outbox import MailOutbox
-from gateway.identity.sessions.hand_over import HandOvers
-from gateway.identity.sessions.sessions import Sessions
-from gateway.identity.sign_in.refresh_tokens import RefreshTokens
-from gateway.identity.sign_in.return_targets import ReturnTargets
-from gateway.identity.sign_in.throttle import Throttle
-from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
-from gateway.model import Call, Clock
-from gateway.stores.protocols import Database, Deliveries, RevocationPublisher
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointDependencies:
-    """What the endpoints need together; a worker and the tests fill in the same."""
-
-    database: Database
-    clock: Clock
-    accounts: Accounts
-    mailer: MailOutbox
-    passwords: Passwords
-    refresh_tokens: RefreshTokens
-    sessions: Sessions
-    throttle: Throttle
-    guard: LoginGuard
-    issuer: TokenIssuer
-    verifier: TokenVerifier
-    authenticator: Authenticator
-    publisher: RevocationPublisher
-    audit: AuditSink
-    origins: Callable[[Call], AllowedOrigins]
-    """Whose pages may call `/auth`, as the current snapshot says."""
-    shielded: ShieldedTasks
-    cookies: CookieSessions
-    limits: EndpointLimits
-    issuer_name: str
-    audience: str
-    assertion_audiences: tuple[str, ...]
-    """What the assertions of clients may be made out to."""
-    verification: Verification
-    hand_overs: HandOvers
-    passkey_challenges: PasskeyChallenges
-    shared_hosts: Callable[[], frozenset[str]]
-    """The hosts that share a sign-in, as the current snapshot says."""
-    has_sign_in_page: Callable[[str, str], bool]
-    """Whether browsers that lack a session for this path of this host are led to the pages."""
-    return_targets: ReturnTargets
-    public_url: str
-    issuers: Callable[[], Mapping[str, Issuer]]
-    """Whose reports are taken, as the current snapshot says."""
-    attributes: Callable[[], Mapping[str, Attribute]]
-    """What accounts may have, as the current snapshot says."""
-    issuer_keys: IssuerKeys
-    deliveries: Deliveries
-    count_report: Callable[[str, str], None]
-    """Counts a report of an issuer by its outcome."""
-    registration_rules: RegistrationRules = field(default_factory=RegistrationRules)
-    own_paths: OwnPaths = field(default_factory=OwnPaths)
 
 
 def build_endpoints(deps: EndpointDependencies) -> Endpoints:
@@ -130,6 +50,9 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         return host != public_host and bool(deps.shared_hosts())
 
     email_changes = EmailChanges(deps.database, deps.mailer)
+    public = PublicHost(public_host, counts_alone)
+    factors = build_factors(deps, notifications)
+    password_prover = PasswordProver(deps.accounts, deps.guard, deps.passwords)
     opener = SessionOpener(
         SessionOpenerDependencies(
             refresh_tokens=deps.refresh_tokens,
@@ -141,6 +64,8 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             verification=deps.verification,
             counts_alone=counts_alone,
             account_wait_s=deps.limits.account_wait_s,
+            mfa_tokens=deps.mfa_tokens,
+            factor_checks=factors.checks,
         )
     )
     sign_in = SignInEndpoints(
@@ -202,6 +127,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             authenticator=deps.authenticator,
             accounts=deps.accounts,
             passwords=deps.passwords,
+            password_prover=password_prover,
             throttle=deps.throttle,
             publisher=deps.publisher,
             shielded=deps.shielded,
@@ -297,47 +223,5 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **hand_over.endpoints(),
         **issuer_events.endpoints(),
         **deps.guard.endpoints(),
-        **_passkey_endpoints(deps, opener, notifications, counts_alone),
+        **factor_endpoints(deps, factors, opener, password_prover, public),
     }
-
-
-def _passkey_endpoints(
-    deps: EndpointDependencies,
-    opener: SessionOpener,
-    notifications: SecurityNotifications,
-    counts_alone: Callable[[str], bool],
-) -> Endpoints:
-    """None where the public URL names an IP address: no browser makes passkeys for one."""
-    party = relying_party(deps.public_url)
-    if party is None:
-        return {}
-    passkeys = Passkeys(deps.database, notifications)
-    ceremonies = PasskeyCeremonies(party, deps.passkey_challenges, passkeys)
-    proofs = PasskeyProofs(ceremonies, deps.database, notifications, deps.audit)
-    own = PasskeyEndpoints(
-        PasskeyDependencies(
-            counts_alone=counts_alone,
-            authenticator=deps.authenticator,
-            ceremonies=ceremonies,
-            passkeys=passkeys,
-            clock=deps.clock,
-            limits=deps.limits,
-            publisher=deps.publisher,
-            shielded=deps.shielded,
-            audit=deps.audit,
-        )
-    )
-    sign_in = PasskeySignInEndpoints(
-        PasskeySignInDependencies(
-            ceremonies=ceremonies,
-            proofs=proofs,
-            opener=opener,
-            guard=deps.guard,
-            throttle=deps.throttle,
-            audit=deps.audit,
-            origins=deps.origins,
-            shielded=deps.shielded,
-            login_path=deps.own_paths.endpoint("login", "passkey"),
-        )
-    )
-    return {**own.endpoints(), **sign_in.endpoints()}

@@ -21,7 +21,7 @@ from gateway.edge.replies.cookies import ENDS_AT, SessionStorage, new_session
 from gateway.identity.sessions.sessions import Displaced, Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, SessionWait
 from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_cookie, set_cookie
-from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
+from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT, acr_of
 from gateway.identity.tokens.authenticator import Revocations
 from gateway.model import Call, Change, Clock, Credential, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
@@ -132,6 +132,16 @@ class CookieSessions:
         grant = await self._reread(cookie, principal.session_id, session)
         if grant is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)
+        return JsonReply(200, self._reply_body(grant, cookie))
+
+    async def reseal(self, cookie: str, grant: SessionGrant) -> JsonReply | ProblemReply:
+        """Writes anew what the cookie stands for, after a change of its session."""
+        session = await self._deps.storage.load(cookie)
+        if session.new:
+            return ProblemReply(Reason.SESSION_UNKNOWN)
+        session.update(_session_data(grant, self._deps.ttl_s))
+        await self._deps.storage.seal(session)
+        self._remembered.pop(cookie, None)
         return JsonReply(200, self._reply_body(grant, cookie))
 
     async def sign_out(
@@ -309,8 +319,10 @@ def _principal(data: dict[str, Any]) -> Principal:
 def _session_data(grant: SessionGrant, ttl_s: int) -> dict[str, Any]:
     """What Redis keeps: nothing by which anybody could call."""
     account, ends_at = grant.account, grant.issued_at + grant.expires_in_s
+    acr = acr_of(grant.amr)
     return {
         **grant.claims,
+        **({} if acr is None else {"acr": acr}),
         "sub": account.id,
         "user_id": account.id,
         "email": account.email,

@@ -54,6 +54,8 @@ class ProblemReply:
     cookies: tuple[str, ...] = ()
     max_age_s: int | None = None
     """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
+    members: Mapping[str, Any] = field(default_factory=dict)
+    """What the problem says besides (RFC 9457 section 3.2): nothing that the client sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,6 +230,7 @@ class AuthApi:
             retry_after_s=reply.retry_after_s,
             allow=allow,
             errors=errors or None,
+            members=reply.members,
             extra_headers=_step_up(reply.max_age_s),
             https=self._https,
         )

@@ -17,10 +17,12 @@ from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import ProblemReply, Reply, user_agent_of
+from gateway.edge.endpoints.factor_checks import FactorChecks, FactorQuestion
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.account_rows import Account
+from gateway.identity.factors.factor_kinds import AccountVersion, FactorNeeded
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import (
     SignInSource,
@@ -28,6 +30,7 @@ from gateway.identity.sessions.sessions import (
     Transport,
     display_user_agent,
 )
+from gateway.identity.sign_in.mfa_tokens import MfaTokens
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, TooSoon
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.tokens.access_tokens import TokenIssuer
@@ -50,6 +53,8 @@ class SessionOpenerDependencies:
     """Whether a session cookie that is given at this host counts there alone."""
     account_wait_s: Callable[[str], Awaitable[float]]
     """Seconds that an account has to wait for its next sign-in; 0.0 for none."""
+    mfa_tokens: MfaTokens
+    factor_checks: FactorChecks
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +109,15 @@ class SessionOpener:
         amr: tuple[str, ...] = ("pwd",),
         without_password: bool = False,
         still_proven: StillProven | None = None,
+        version: AccountVersion | None = None,
     ) -> Reply | Reason:
-        """The reply to a sign-in: tokens or the cookie, and the cookie of the device.
+        """The reply to a sign-in: tokens or the cookie, and the cookie of the device; or the
+        question for a second factor, with the `mfa_token` that waits for it.
 
         `account` is as it was when it was proven; `without_password` is said by whoever proved
-        it by other means than its password, with `still_proven`.  A Reason, as of
-        `RefreshTokens.begin`, where it may not sign in any more: the caller records it
-        (`record_failure`).  Run it shielded.
+        it by other means than its password, with `still_proven`, and `version` by who proved
+        it a while ago.  A Reason, as of `RefreshTokens.begin`, where it may not sign in any
+        more: the caller records it (`record_failure`).  Run it shielded.
         """
         self.require_key(opening)
         if (seconds := await self._deps.account_wait_s(account.id)) > 0:
@@ -121,10 +128,13 @@ class SessionOpener:
             checked_hash=account.password_hash,
             without_password=without_password,
             still_proven=still_proven,
+            version=version,
             amr=amr,
             verified_only=self._deps.verification == "required",
             cookie_hash=None if opening.cookie is None else hash_cookie(opening.cookie),
         )
+        if isinstance(grant, FactorNeeded):
+            return await self._ask_for_factor(opening, grant)
         if isinstance(grant, TooSoon):
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=grant.wait_s)
         if isinstance(grant, Reason):
@@ -161,6 +171,30 @@ class SessionOpener:
                 result=reason,
                 unknown=pseudonym,
             )
+        )
+
+    async def _ask_for_factor(self, opening: SessionOpening, needed: FactorNeeded) -> ProblemReply:
+        """It opens no session; without a factor to give, one may be enrolled with the token."""
+        account = needed.account
+        token = self._deps.mfa_tokens.issue(
+            needed, opening.call.host, opening.transport, known_device=opening.known_device
+        )
+        question = FactorQuestion(opening.request, opening.call, account.id, token.id)
+        members = await self._deps.factor_checks.challenge(question, needed.kinds)
+        if not needed.kinds:
+            members["enrol"] = True
+        self._deps.audit.record(
+            event_of(
+                AuditKind.FACTOR_REQUESTED,
+                opening.call,
+                opening.request,
+                subject=account.id,
+                amr=list(needed.amr),
+                enrol=True if not needed.kinds else None,
+            )
+        )
+        return ProblemReply(
+            Reason.INSUFFICIENT_USER_AUTHENTICATION, members={"mfa_token": token.text, **members}
         )
 
     async def _end_displaced(self, opening: SessionOpening, grant: SessionGrant) -> None:

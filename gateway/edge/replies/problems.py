@@ -258,11 +258,13 @@ def problem(
     retry_after_s: float = 0.0,
     allow: Sequence[str] = (),
     errors: Sequence[Mapping[str, str]] | None = None,
+    members: Mapping[str, object] | None = None,
     conceal: bool = False,
     https: bool = False,
     extra_headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """An RFC 9457 answer for `reason`; `errors` names fields of the body and what is wrong.
+    """An RFC 9457 answer for `reason`; `errors` names fields of the body and what is wrong,
+    `members` are said besides.
 
     With `conceal` the answer is that of an unknown route, to the byte.  `detail` must be a
     constant of the caller, never text of the request.
@@ -275,6 +277,7 @@ def problem(
         retry_after_s=retry_after_s,
         allow=allow,
         errors=errors,
+        members=members,
         conceal=conceal,
         https=https,
         extra_headers=extra_headers,
@@ -304,6 +307,7 @@ def problem_parts(
     retry_after_s: float = 0.0,
     allow: Sequence[str] = (),
     errors: Sequence[Mapping[str, str]] | None = None,
+    members: Mapping[str, object] | None = None,
     conceal: bool = False,
     https: bool = False,
     extra_headers: Mapping[str, str] | None = None,
@@ -312,7 +316,7 @@ def problem_parts(
 ) -> tuple[ProblemType, dict[str, str], bytes]:
     """Row, header fields and body of `problem`; `challenge` and `resource` are the route's."""
     if conceal:
-        reason, refusal, detail, errors = Reason.ROUTE_UNKNOWN, None, None, None
+        reason, refusal, detail, errors, members = Reason.ROUTE_UNKNOWN, None, None, None, None
         retry_after_s, allow, extra_headers, resource = 0.0, (), None, None
     row = problem_type(reason, refusal)
     document: dict[str, object] = {
@@ -325,6 +329,7 @@ def problem_parts(
     }
     if errors is not None:
         document["errors"] = [dict(error) for error in errors]
+    document.update(members or {})
     if resource is not None and resource.lacking:
         document["missing_scopes"] = list(resource.lacking)
     headers = {"Content-Type": "application/problem+json", **OWN_HEADERS}

@@ -81,6 +81,17 @@ class SecurityNotifications:
         """The same of a passkey that may have been copied."""
         await self._passkey(tx, account_id, MailTemplate.PASSKEY_REFUSED, name)
 
+    async def factor_changed(
+        self, tx: Transaction, account_id: str, template: MailTemplate, factor: str
+    ) -> None:
+        """The same of a second factor; `factor` as people call it."""
+        values = {"time": format_time(await tx.now()), "factor": plain_text(factor)}
+        await self._enqueue(tx, account_id, template, values)
+
+    async def recovery_code_used(self, tx: Transaction, account_id: str, left: int) -> None:
+        values = {"time": format_time(await tx.now()), "left": str(left)}
+        await self._enqueue(tx, account_id, MailTemplate.RECOVERY_CODE_USED, values)
+
     async def notify(self, tx: Transaction, account_id: str, template: MailTemplate) -> None:
         """Queue a mail that says when it happened, within the transaction in which it does."""
         values = {"time": format_time(await tx.now())}

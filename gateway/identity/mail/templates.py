@@ -39,6 +39,11 @@ class MailTemplate(StrEnum):
     PASSKEY_ADDED = "passkey_added"
     PASSKEY_REMOVED = "passkey_removed"
     PASSKEY_REFUSED = "passkey_refused"
+    FACTOR_ADDED = "factor_added"
+    FACTOR_REMOVED = "factor_removed"
+    FACTORS_RESET = "factors_reset"
+    RECOVERY_CODES_MADE = "recovery_codes_made"
+    RECOVERY_CODE_USED = "recovery_code_used"
 
 
 _ALWAYS = frozenset({"site", "public_url"})
@@ -57,6 +62,11 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.PASSKEY_ADDED: _ALWAYS | {"time", "passkey"},
     MailTemplate.PASSKEY_REMOVED: _ALWAYS | {"time", "passkey"},
     MailTemplate.PASSKEY_REFUSED: _ALWAYS | {"time", "passkey"},
+    MailTemplate.FACTOR_ADDED: _ALWAYS | {"time", "factor"},
+    MailTemplate.FACTOR_REMOVED: _ALWAYS | {"time", "factor"},
+    MailTemplate.FACTORS_RESET: _ALWAYS | {"time"},
+    MailTemplate.RECOVERY_CODES_MADE: _ALWAYS | {"time"},
+    MailTemplate.RECOVERY_CODE_USED: _ALWAYS | {"time", "left"},
 }
 """What a template may name.  `link` is the whole link, `token` the secret in it."""
 

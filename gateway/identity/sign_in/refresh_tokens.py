@@ -14,16 +14,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.account_rows import Account, locked
+from gateway.identity.factors.factor_kinds import (
+    MFA,
+    AccountVersion,
+    FactorNeeded,
+    needed_factor,
+    term_is_over,
+)
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
-from gateway.identity.sessions.sessions import GRACE_MS, SignInSource, StillProven, Transport
-from gateway.identity.sign_in.successors import client_tag, seal_successor, unseal_successor
+from gateway.identity.sessions.sessions import SignInSource, StillProven, Transport
+from gateway.identity.sign_in.successors import client_tag, seal_successor, successor_in_grace
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
-
-_NONCE_BYTES = 12
 
 ISSUED_AHEAD_MAX_S = 3
 """How far ahead of the clock a sign-in may be dated.  Each sign-out of all puts the next one a
@@ -87,9 +93,16 @@ class RefreshOptions:
 class RefreshTokens:
     """Begins sessions and rotates their refresh tokens."""
 
-    def __init__(self, database: Database, options: RefreshOptions) -> None:
+    def __init__(
+        self,
+        database: Database,
+        options: RefreshOptions,
+        factor_rule: Callable[[], FactorRule] = lambda: NO_FACTOR_RULE,
+    ) -> None:
+        """`factor_rule` is `require_factor` as the current snapshot says."""
         self._database = database
         self._options = options
+        self._factor_rule = factor_rule
 
     async def begin(
         self,
@@ -99,10 +112,11 @@ class RefreshTokens:
         checked_hash: str | None = None,
         without_password: bool = False,
         still_proven: StillProven | None = None,
+        version: AccountVersion | None = None,
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
-    ) -> SessionGrant | TooSoon | Reason:
+    ) -> SessionGrant | FactorNeeded | TooSoon | Reason:
         """Begin a session of an account that somebody has proven to be theirs.
 
         With `cookie_hash` a session cookie stands for it: no refresh token is made, and the
@@ -112,11 +126,18 @@ class RefreshTokens:
         or (where the password is not that of `checked_hash` any more) INVALID_CREDENTIALS
         when the account has changed meanwhile.  `without_password` is said by whoever proved
         it by other means (`amr` names them), and never by default; `still_proven` then says
-        whether that counts now.
+        whether that counts now.  `version` is said in its place by who proved it a while ago.
+
+        FactorNeeded where `amr` has no `mfa` and the account has a factor, or must have one.
         """
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            if account is None or not (without_password or account.password_hash == checked_hash):
+            if account is None:
+                return Reason.INVALID_CREDENTIALS
+            otherwise = without_password or version is not None
+            if not otherwise and account.password_hash != checked_hash:
+                return Reason.INVALID_CREDENTIALS
+            if version is not None and version != AccountVersion.of(account):
                 return Reason.INVALID_CREDENTIALS
             if still_proven is not None and not await still_proven(tx):
                 return Reason.INVALID_CREDENTIALS
@@ -125,9 +146,12 @@ class RefreshTokens:
             if verified_only and not account.email_verified:
                 return Reason.EMAIL_UNVERIFIED
             now = int(await tx.now())
-            issued_at = _issued_at(now, account)
+            issued_at = next_issued_at(now, account)
             if issued_at > now + ISSUED_AHEAD_MAX_S:
                 return TooSoon(issued_at - now - ISSUED_AHEAD_MAX_S)
+            needed = await needed_factor(tx, account, amr, self._factor_rule(), now)
+            if needed is not None:
+                return needed
             displaced = await sessions.make_room(tx, account.id)
             session_id = await sessions.begin(
                 tx,
@@ -138,7 +162,7 @@ class RefreshTokens:
                 expires_at=now + self._options.life_s,
                 transport="bearer" if cookie_hash is None else "cookie",
             )
-            await _mark_used(tx, session_id, issued_at)
+            await mark_used(tx, session_id, issued_at)
             token = ""
             if cookie_hash is None:
                 token = await _add_token(tx, session_id, now)
@@ -152,7 +176,7 @@ class RefreshTokens:
                 amr=amr,
                 expires_in_s=self._options.life_s,
                 refresh_token=token,
-                claims=self._claims(account, None),
+                claims=self.claims_of(account, None),
                 displaced=displaced,
             )
 
@@ -162,6 +186,8 @@ class RefreshTokens:
         """Give the successor of `token`; INVALID_REFRESH_TOKEN where there is none.
 
         `wait_s` says how long a session has to wait for it; a token that waits is not used up.
+        INSUFFICIENT_USER_AUTHENTICATION where the term is over in which the account enrols a
+        second factor, and the session began without one.
         """
         if not well_formed(token):
             return Reason.INVALID_REFRESH_TOKEN
@@ -178,18 +204,20 @@ class RefreshTokens:
             now = now_ms // 1000
             if account is None or row is None or not self._is_active(row, account, now):
                 return Reason.INVALID_REFRESH_TOKEN
+            if await self._lacks_factor(tx, account, row, now):
+                return Reason.INSUFFICIENT_USER_AUTHENTICATION
             session_id = str(row["family_id"])
             repeated = row["used_at"] is not None
             if not repeated:
                 successor = await _rotate(tx, token, row, source, now_ms)
             else:
-                again = await _successor_in_grace(tx, token, row, source, now_ms)
+                again = await successor_in_grace(tx, token, row, source, now_ms)
                 if again is None:
                     changes = await sessions.end_one(tx, session_id, "reused")
                     return ReuseDetected(account.id, session_id, changes)
                 successor = again
-            issued_at = _issued_at(now, account)
-            await _mark_used(tx, session_id, issued_at)
+            issued_at = next_issued_at(now, account)
+            await mark_used(tx, session_id, issued_at)
             return SessionGrant(
                 account=account,
                 session_id=session_id,
@@ -198,7 +226,7 @@ class RefreshTokens:
                 amr=tuple(str(row["amr"]).split()),
                 expires_in_s=int(row["expires_at"]) - now,
                 refresh_token=successor,
-                claims=self._claims(account, row["tenant"]),
+                claims=self.claims_of(account, row["tenant"]),
                 repeated=repeated,
             )
 
@@ -209,7 +237,8 @@ class RefreshTokens:
         *,
         cookie_hash: str | None = None,
     ) -> SessionGrant | None:
-        """Renew a session and read its account again; None once it has ended.
+        """Renew a session and read its account again; None once it has ended, or counts no more
+        for want of a second factor.
 
         The grant has no refresh token: what stands for the session (`transport`) stays.  With
         `cookie_hash` one more cookie stands for it from now on.
@@ -224,12 +253,14 @@ class RefreshTokens:
             now = int(await tx.now())
             if account is None or row is None or not self._is_active(row, account, now):
                 return None
+            if await self._lacks_factor(tx, account, row, now):
+                return None
             dropped: Sequence[str] = ()
             if cookie_hash is not None:
                 dropped = await sessions.make_room_for_cookie(tx, session_id)
                 await _add_hash(tx, cookie_hash, session_id, now)
-            issued_at = _issued_at(now, account)
-            await _mark_used(tx, session_id, issued_at)
+            issued_at = next_issued_at(now, account)
+            await mark_used(tx, session_id, issued_at)
             return SessionGrant(
                 account=account,
                 session_id=session_id,
@@ -238,7 +269,7 @@ class RefreshTokens:
                 amr=tuple(str(row["amr"]).split()),
                 expires_in_s=int(row["expires_at"]) - now,
                 refresh_token="",
-                claims=self._claims(account, row["tenant"]),
+                claims=self.claims_of(account, row["tenant"]),
                 dropped_cookies=dropped,
             )
 
@@ -271,8 +302,14 @@ class RefreshTokens:
             return None
         return None if idle_s and family.last_used_at + idle_s <= now else family
 
-    def _claims(self, account: Account, tenant: str | None) -> Mapping[str, Any]:
+    def claims_of(self, account: Account, tenant: str | None) -> Mapping[str, Any]:
+        """What the tokens of a session in this tenant say of the account's attributes."""
         return self._options.claims.of(account.attributes, account.tenants, tenant)
+
+    async def _lacks_factor(self, tx: Transaction, account: Account, row: Row, now: int) -> bool:
+        if MFA in str(row["amr"]).split():
+            return False
+        return await term_is_over(tx, account, self._factor_rule(), now)
 
     async def _find_row(self, token_hash: str) -> Row | None:
         async with self._database.read_transaction() as tx:
@@ -338,28 +375,7 @@ async def _rotate(tx: Transaction, token: str, row: Row, source: SignInSource, n
     return successor
 
 
-async def _successor_in_grace(
-    tx: Transaction, token: str, row: Row, source: SignInSource, now_ms: int
-) -> str | None:
-    # A clock that was set back makes the age negative: the grace is as wide on that side,
-    # and no wider.
-    used_ms, sealed = row["used_ms"], row["successor_sealed"]
-    if used_ms is None or abs(now_ms - int(used_ms)) > GRACE_MS or sealed is None:
-        return None
-    if row["used_by"] != client_tag(source):
-        return None
-    successor = unseal_successor(token, str(sealed), str(row["family_id"]))
-    if successor is None:
-        return None
-    # Whoever used the successor has it: to ask for it again is to be somebody else.
-    unused = await tx.one(
-        "SELECT 1 FROM refresh_tokens WHERE hash = :hash AND used_at IS NULL",
-        hash=hash_token(successor),
-    )
-    return None if unused is None else successor
-
-
-async def _mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
+async def mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
     await tx.run(
         "UPDATE families SET last_used_at = :issued_at"
         " WHERE id = :id AND last_used_at < :issued_at",
@@ -368,6 +384,6 @@ async def _mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
     )
 
 
-def _issued_at(now: int, account: Account) -> int:
+def next_issued_at(now: int, account: Account) -> int:
     """`iat <= not_before` is refused, so a token minted right after a change is one ahead."""
     return max(now, account.not_before + 1)

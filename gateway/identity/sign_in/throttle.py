@@ -46,6 +46,14 @@ RESETS = 20
 """New passwords that are tried with one mailed link: each may be weak, and costs a hash."""
 
 
+FACTOR_FAILURES = 5
+ENROLMENTS = 20
+"""Codes by which a secret may be confirmed that was shown a moment ago."""
+FACTOR_FAILURES_A_DAY = 30
+"""Of second factors of one account, by whoever knows its password: of the million codes three are
+good at a time, so a month of guessing has a chance of one in 370."""
+
+
 class RequestKind(StrEnum):
     """What is asked for without a password.  Each has a budget of its own: who uses up one
     (registers all day) stops nobody from another (a reset of the password)."""
@@ -121,6 +129,23 @@ class Throttle:
         """Count one password that was tried with a mailed link, by that link alone."""
         key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, ACCOUNT_FAILURES, WINDOW_S)])
+
+    async def reserve_factor(self, account_id: str, mfa_token_id: str | None = None) -> Reservation:
+        """Count one answer to the question for a second factor: by the account, whoever gives it,
+        and by the sign-in that it is to complete."""
+        key = factor_counter(account_id)
+        attempts = [
+            Attempt(key, FACTOR_FAILURES, WINDOW_S),
+            Attempt(f"{key}:day", FACTOR_FAILURES_A_DAY, DAY_S),
+        ]
+        if mfa_token_id is not None:
+            attempts.append(Attempt(f"factor-token:{mfa_token_id}", FACTOR_FAILURES, WINDOW_S))
+        return await self._reserve(attempts)
+
+    async def count_enrolment(self, account_id: str) -> float:
+        """As `count`: one code that is to confirm a new factor."""
+        key = "enrolment:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
+        return await self.count(Attempt(key, ENROLMENTS, WINDOW_S))
 
     async def reserve_change(self, account_id: str) -> Reservation:
         """Count one new password of an account, whose owner knew the old one."""
@@ -203,10 +228,17 @@ def account_counters(normalized_email: str, epoch: int = 0) -> list[str]:
     return [account_counter(normalized_email), _devices_counter(normalized_email, epoch)]
 
 
-async def forget_failures(shared: Attempts, normalized_email: str, epoch: int) -> None:
+def factor_counter(account_id: str) -> str:
+    return "factor:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
+
+
+async def forget_failures(
+    shared: Attempts, normalized_email: str, epoch: int, account_id: str
+) -> None:
     """Forget the account's failures and those of each of its devices, for operators.  The owner who
     is locked out failed in a browser that has signed in before, most of the time."""
-    await shared.clear(account_counters(normalized_email, epoch))
+    factor = factor_counter(account_id)
+    await shared.clear([*account_counters(normalized_email, epoch), factor, f"{factor}:day"])
     await shared.clear_under(device_counters(normalized_email))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,9 @@ class TokenIssuer:
             "client_id": whom.client_id or FIRST_PARTY_CLIENT,
             "amr": list(whom.amr),
         }
+        acr = acr_of(whom.amr)
+        if acr is not None:
+            claims["acr"] = acr
         if whom.session_id is not None:
             claims["sid"] = whom.session_id
         if whom.auth_time is not None:
@@ -188,6 +191,12 @@ class TokenVerifier:
         if claims["iat"] > latest or claims.get("nbf", 0) > latest:
             return False
         return bool(claims["exp"] - claims["iat"] <= self._max_life_s)
+
+
+def acr_of(amr: Sequence[str]) -> str | None:
+    """`acr` (RFC 9470 section 6.1): whether a sign-in was by more than one factor, or by a password
+    alone; None for what was neither."""
+    return next((method for method in ("mfa", "pwd") if method in amr), None)
 
 
 def unknown_kid(text: str) -> str | None:

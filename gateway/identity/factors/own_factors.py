@@ -1,0 +1,185 @@
+"""The second factors of one account, as its owner and operators change them.
+
+Law: each change tells the owner by mail in the transaction that makes it, and ends the other
+sessions of the account: whoever has one of them may be the one from whom it is protected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.identity.accounts.account_rows import Account, locked
+from gateway.identity.factors.factor_kinds import (
+    AccountVersion,
+    FactorKind,
+    FactorProof,
+    factor_kinds,
+    term_began_at,
+)
+from gateway.identity.factors.passkeys import remove_passkeys
+from gateway.identity.factors.recovery_codes import codes_left, make_codes, remove_codes
+from gateway.identity.factors.totp import NewTotp, TotpFactor, remove_totp
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.mail.templates import MailTemplate
+from gateway.identity.sessions.sessions import end_every, end_others, is_live
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Database, Transaction
+
+TOTP_NAME = "an authenticator app"
+"""As a mail calls it."""
+WHY = "factors"
+"""Why the sessions ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactorOwner:
+    """Who changes the factors of an account: by a session of it, or by a sign-in that waits for a
+    factor to be enrolled."""
+
+    account_id: str
+    holder: str
+    """The id of the session, or of the sign-in."""
+    version: AccountVersion | None = None
+    """Of a sign-in: what the account was at its first step.  None for a session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    proof: FactorProof
+    changes: Sequence[Change]
+    codes: Sequence[str] = field(repr=False)
+    """New recovery codes, where the account had none."""
+
+
+class OwnFactors:
+    def __init__(
+        self, database: Database, totp: TotpFactor, notifications: SecurityNotifications
+    ) -> None:
+        self._database = database
+        self._totp = totp
+        self._notifications = notifications
+
+    async def described(self, account_id: str) -> dict[str, Any]:
+        async with self._database.read_transaction() as tx:
+            return await described_factors(tx, account_id)
+
+    async def kinds(self, account_id: str) -> tuple[FactorKind, ...]:
+        async with self._database.read_transaction() as tx:
+            return await factor_kinds(tx, account_id)
+
+    async def begin_totp(self, owner: FactorOwner) -> NewTotp | Reason:
+        async with self._database.transaction() as tx:
+            account = await owned(tx, owner)
+            if isinstance(account, Reason):
+                return account
+            return await self._totp.begin(tx, account.id, owner.holder)
+
+    async def confirm_totp(self, owner: FactorOwner, code: str) -> Enrolled | Reason:
+        """INVALID_CREDENTIALS for a wrong code, and where nothing waits to be confirmed by this
+        owner."""
+        async with self._database.transaction() as tx:
+            account = await owned(tx, owner)
+            if isinstance(account, Reason):
+                return account
+            proof = await self._totp.confirm(tx, account.id, owner.holder, code)
+            if proof is None:
+                return Reason.INVALID_CREDENTIALS
+            enrolled = await self.enrolled(tx, owner, proof, TOTP_NAME)
+        self._notifications.wake()
+        return enrolled
+
+    async def enrolled(
+        self, tx: Transaction, owner: FactorOwner, proof: FactorProof, name: str
+    ) -> Enrolled:
+        """What follows from a new factor, in the transaction that writes it; `name` is for the
+        mail.  The caller wakes the outbox after the commit, and publishes the changes."""
+        account_id = owner.account_id
+        await self._notifications.factor_changed(tx, account_id, MailTemplate.FACTOR_ADDED, name)
+        codes: Sequence[str] = ()
+        if await codes_left(tx, account_id) == 0:
+            codes = await make_codes(tx, account_id)
+        changes = await end_others(tx, account_id, owner.holder, WHY)
+        return Enrolled(proof, changes, codes)
+
+    async def remove_totp(self, owner: FactorOwner) -> Sequence[Change] | Reason | None:
+        """None where the account has none."""
+        async with self._database.transaction() as tx:
+            account = await owned(tx, owner)
+            if isinstance(account, Reason):
+                return account
+            if not await remove_totp(tx, account.id):
+                return None
+            changes = await self.removed(tx, owner, TOTP_NAME)
+        self._notifications.wake()
+        return changes
+
+    async def removed(self, tx: Transaction, owner: FactorOwner, name: str) -> Sequence[Change]:
+        """What follows from the removal of a factor, as `enrolled`.  With the last one go the
+        recovery codes."""
+        account_id = owner.account_id
+        if not await factor_kinds(tx, account_id):
+            await remove_codes(tx, account_id)
+        await self._notifications.factor_changed(tx, account_id, MailTemplate.FACTOR_REMOVED, name)
+        return await end_others(tx, account_id, owner.holder, WHY)
+
+    async def renew_codes(self, owner: FactorOwner) -> Sequence[str] | Reason | None:
+        """None where the account has no factor that they could stand in for."""
+        async with self._database.transaction() as tx:
+            account = await owned(tx, owner)
+            if isinstance(account, Reason):
+                return account
+            if not await factor_kinds(tx, account.id):
+                return None
+            codes = await make_codes(tx, account.id)
+            await self._notifications.notify(tx, account.id, MailTemplate.RECOVERY_CODES_MADE)
+        self._notifications.wake()
+        return codes
+
+    async def reset(self, account_id: str) -> Sequence[Change] | None:
+        """For operators: every factor and every session of the account ends; None where there is
+        no such account.  The term in which it has to enrol one does not begin anew."""
+        async with self._database.transaction() as tx:
+            if await locked(tx, account_id) is None:
+                return None
+            await erase_factors(tx, account_id)
+            await self._notifications.notify(tx, account_id, MailTemplate.FACTORS_RESET)
+            changes = await end_every(tx, account_id, WHY)
+        self._notifications.wake()
+        return changes
+
+
+async def owned(tx: Transaction, owner: FactorOwner) -> Account | Reason:
+    """The account, its row held by the transaction; TOKEN_REVOKED where it, or the session, has
+    ended meanwhile, and where a sign-in would enrol a factor beside one that there is."""
+    account = await locked(tx, owner.account_id)
+    if account is None or account.disabled:
+        return Reason.TOKEN_REVOKED
+    if owner.version is None:
+        return account if await is_live(tx, owner.holder, account.id) else Reason.TOKEN_REVOKED
+    # Whoever has the password may have been first: they hold the factor, and this one does not.
+    if owner.version != AccountVersion.of(account) or await factor_kinds(tx, account.id):
+        return Reason.TOKEN_REVOKED
+    return account
+
+
+async def erase_factors(tx: Transaction, account_id: str) -> None:
+    """Every factor and every recovery code; no backup brings one back."""
+    await remove_totp(tx, account_id)
+    await tx.run("DELETE FROM totp_factors WHERE account_id = :id", id=account_id)
+    await remove_passkeys(tx, account_id)
+    await remove_codes(tx, account_id)
+
+
+async def described_factors(tx: Transaction, account_id: str) -> dict[str, Any]:
+    """What an owner, and an operator, is told: no secret."""
+    totp = await tx.one(
+        "SELECT confirmed_at FROM totp_factors WHERE account_id = :id AND confirmed_at IS NOT NULL",
+        id=account_id,
+    )
+    return {
+        "totp": None if totp is None else {"created_at": int(totp["confirmed_at"])},
+        "recovery_codes_left": await codes_left(tx, account_id),
+        "term_began_at": await term_began_at(tx, account_id),
+    }

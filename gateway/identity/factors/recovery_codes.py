@@ -1,0 +1,108 @@
+"""Recovery codes: for who has lost the factor.
+
+Law: ten, of 80 random bits each, shown once; only their hashes rest, and each counts once.  A code
+that was used, or replaced, does not come back with a backup.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.identity.base64url import encoded
+from gateway.identity.factors.factor_kinds import FactorKind, FactorProof
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.tombstones import Ended, add_tombstone
+from gateway.stores.protocols import Database, Transaction
+
+CODES = 10
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's: no letter that reads like another sign."""
+_LENGTH, _GROUP = 16, 4
+_READ_AS = str.maketrans("oil", "011")
+_CODE = re.compile(f"[{_ALPHABET}]{{{_LENGTH}}}", re.ASCII)
+
+
+class RecoveryCodeFactor:
+    """Verifies the codes of accounts."""
+
+    def __init__(self, database: Database, notifications: SecurityNotifications) -> None:
+        """`notifications` tells the owner of each that is used, and how many are left."""
+        self._database = database
+        self._notifications = notifications
+
+    async def verify(self, account_id: str, answer: Any) -> FactorProof | None:
+        """None for a wrong code, and for one that was taken before.  What is taken is used up in
+        the same moment, for all workers.  Raises StoreUnavailable."""
+        code = recovery_code_of(answer)
+        if code is None:
+            return None
+        digest = _hash(account_id, code)
+        async with self._database.transaction() as tx:
+            used = await tx.run(
+                "DELETE FROM recovery_codes WHERE hash = :hash AND account_id = :id",
+                hash=digest,
+                id=account_id,
+            )
+            if not used:
+                return None
+            await add_tombstone(tx, Ended.RECOVERY_CODE, digest)
+            left = await codes_left(tx, account_id)
+            await self._notifications.recovery_code_used(tx, account_id, left)
+        self._notifications.wake()
+        return FactorProof(FactorKind.RECOVERY_CODE, ("otp",), codes_left=left)
+
+
+async def make_codes(tx: Transaction, account_id: str) -> Sequence[str]:
+    """Ten new codes in the place of all that are left.  The account's row is held by the
+    transaction."""
+    await remove_codes(tx, account_id)
+    now = int(await tx.now())
+    codes = [_new_code() for _ in range(CODES)]
+    await tx.many(
+        "INSERT INTO recovery_codes (hash, account_id, created_at) VALUES (:hash, :account, :now)",
+        [{"hash": _hash(account_id, code), "account": account_id, "now": now} for code in codes],
+    )
+    return [_shown(code) for code in codes]
+
+
+async def remove_codes(tx: Transaction, account_id: str) -> None:
+    rows = await tx.all(
+        "DELETE FROM recovery_codes WHERE account_id = :id RETURNING hash", id=account_id
+    )
+    for row in rows:
+        await add_tombstone(tx, Ended.RECOVERY_CODE, str(row["hash"]))
+
+
+async def codes_left(tx: Transaction, account_id: str) -> int:
+    row = await tx.one(
+        "SELECT COUNT(*) AS codes FROM recovery_codes WHERE account_id = :id", id=account_id
+    )
+    return 0 if row is None else int(row["codes"])
+
+
+def recovery_code_of(answer: object) -> str | None:
+    """The code as it is hashed; None for what is none.  Case, groups and the letters that read
+    like digits are as people write them down."""
+    if not isinstance(answer, str):
+        return None
+    plain = "".join(c for c in answer if not c.isspace() and c != "-")
+    plain = plain.lower().translate(_READ_AS)
+    return plain if _CODE.fullmatch(plain) else None
+
+
+def _new_code() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+
+
+def _shown(code: str) -> str:
+    return "-".join(code[at : at + _GROUP] for at in range(0, _LENGTH, _GROUP))
+
+
+def _hash(account_id: str, code: str) -> str:
+    """Eighty random bits need no slow hash; that of one account is of no use to another."""
+    text = f"authgate recovery code\x00{account_id}\x00{code}"
+    return encoded(hashlib.sha256(text.encode()).digest())

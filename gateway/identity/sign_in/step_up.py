@@ -1,0 +1,88 @@
+"""Step-up: a live session whose owner has just proven more (RFC 9470).
+
+Law: a session never gets weaker, and only what was given now makes it fresh: an account that has
+a second factor gives one, as its password alone would make an old factor look new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.identity.accounts.account_rows import Account, locked
+from gateway.identity.factors.factor_kinds import (
+    MFA,
+    FactorNeeded,
+    FactorProof,
+    factor_kinds,
+    with_factor,
+)
+from gateway.identity.sign_in.refresh_tokens import SessionGrant, mark_used, next_issued_at
+from gateway.model import Reason
+from gateway.stores.protocols import Database, Transaction
+
+
+class StepUps:
+    def __init__(
+        self, database: Database, claims_of: Callable[[Account, str | None], Mapping[str, Any]]
+    ) -> None:
+        """`claims_of` is `RefreshTokens.claims_of`."""
+        self._database = database
+        self._claims_of = claims_of
+
+    async def by_password(
+        self, account_id: str, session_id: str, checked_hash: str | None
+    ) -> SessionGrant | FactorNeeded | Reason:
+        """FactorNeeded where the account has a factor; a Reason as of `by_factor`, or
+        INVALID_CREDENTIALS where the password was replaced meanwhile."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is None or account.password_hash != checked_hash:
+                return Reason.INVALID_CREDENTIALS
+            kinds = await factor_kinds(tx, account_id)
+            if kinds:
+                return FactorNeeded(account, ("pwd",), kinds)
+            return await self._strengthen(tx, account_id, session_id, ("pwd",))
+
+    async def by_factor(
+        self, account_id: str, session_id: str, proof: FactorProof
+    ) -> SessionGrant | Reason:
+        """SESSION_UNKNOWN where the session, or the account, has ended meanwhile."""
+        async with self._database.transaction() as tx:
+            return await self._strengthen(tx, account_id, session_id, with_factor((), proof))
+
+    async def _strengthen(
+        self, tx: Transaction, account_id: str, session_id: str, methods: tuple[str, ...]
+    ) -> SessionGrant | Reason:
+        """The session with these methods besides its own, as of now.  The grant has no refresh
+        token: the one that there is stays."""
+        account = await locked(tx, account_id)
+        row = await tx.one(
+            "SELECT amr, expires_at, tenant FROM families WHERE id = :id AND account_id = :account"
+            " AND ended_at IS NULL",
+            id=session_id,
+            account=account_id,
+        )
+        now = int(await tx.now())
+        if account is None or account.disabled or row is None or int(row["expires_at"]) <= now:
+            return Reason.SESSION_UNKNOWN
+        joined = dict.fromkeys((*str(row["amr"]).split(), *methods))
+        amr = tuple(sorted(joined, key=lambda method: method == MFA))  # `mfa` stands last
+        await tx.run(
+            "UPDATE families SET amr = :amr, auth_time = :now WHERE id = :id",
+            amr=" ".join(amr),
+            now=now,
+            id=session_id,
+        )
+        issued_at = next_issued_at(now, account)
+        await mark_used(tx, session_id, issued_at)
+        return SessionGrant(
+            account=account,
+            session_id=session_id,
+            issued_at=issued_at,
+            auth_time=now,
+            amr=amr,
+            expires_in_s=int(row["expires_at"]) - now,
+            refresh_token="",
+            claims=self._claims_of(account, row["tenant"]),
+        )
