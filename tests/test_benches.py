@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +72,36 @@ def test_a_bench_that_is_ended_leaves_no_server_running(how: signal.Signals) -> 
             assert said == ("" if how is signal.SIGKILL else "stopped\n")
             assert bench.returncode != 0
             until(lambda: not any(alive(pid) for pid in family), 20)
+
+
+def instructions(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench.instructions", *words],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not here")
+def test_the_instructions_of_whole_requests_are_counted(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    few = ("--requests", "40", "--warm-up", "20", "--idle-s", "1", "--out", str(figures))
+    done = instructions(*few)
+    assert done.returncode == 0, done.stdout + done.stderr
+    counted = json.loads(figures.read_text())
+    assert len(counted) == 4
+    # Far from either bound: less would be no request, more a start or another process.
+    assert all(30_000 < count < 1_000_000 for count in counted.values()), counted
+
+
+def test_without_valgrind_it_is_told_what_to_install() -> None:
+    done = instructions(PATH="")
+    assert done.returncode == 3
+    assert "apt-get install valgrind" in done.stdout
 
 
 def test_every_bench_with_a_command_line_is_run_so() -> None:
