@@ -165,6 +165,7 @@ OWN = (
     ),
     Flood("POST /auth/logout", _bearer("POST", "/auth/logout"), keys=1),
     Flood("GET /auth/me", _bearer("GET", "/auth/me"), keys=1),
+    Flood("DELETE /auth/me", _bearer("DELETE", "/auth/me"), keys=1),
     Flood("GET /auth/me/export", _bearer("GET", "/auth/me/export"), keys=1),
     Flood("GET /auth/me/attributes", _bearer("GET", "/auth/me/attributes"), keys=1),
     Flood("PATCH /auth/me/attributes", _bearer("PATCH", "/auth/me/attributes"), keys=1),

@@ -61,11 +61,15 @@ class Asked:
     operations: dict[tuple[str, str], Any]
     client: tuple[str, str]
     kept: str = ""
+    accounts: int = 0
 
     def token(self) -> str:
         """A live access token: some calls end the session that they come with."""
         if not self.kept or self.running.call("GET", "/auth/me", token=self.kept).status != 200:
-            self.kept = self.running.sign_in("openapi@example.com")["access_token"]
+            # Another account each time: a call may have erased the one before.
+            self.accounts += 1
+            email = f"openapi{self.accounts}@example.com"
+            self.kept = self.running.sign_in(email)["access_token"]
         return self.kept
 
 

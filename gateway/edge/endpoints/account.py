@@ -1,8 +1,12 @@
 """A caller's own account: `/auth/me`, `/auth/me/export`, `/auth/password/change` and
-`/auth/email/change`."""
+`/auth/email/change`.
+
+Law: what takes the account from its owner asks for more than a session, which may be stolen.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -10,6 +14,8 @@ from aiohttp import web
 from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -20,21 +26,28 @@ from gateway.edge.endpoints.endpoint import (
     await_propagation,
     invalid_field,
 )
+from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.new_passwords import hash_or_refusal
 from gateway.edge.endpoints.password_prover import PasswordProver
 from gateway.edge.endpoints.registration import OTHER_DOMAIN
+from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
+from gateway.identity.accounts.erasure import erase_own
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.factors.factor_kinds import FactorKind
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.sign_in.session_cookies import EXPIRED
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
-from gateway.model import Call, Principal, Reason
-from gateway.stores.protocols import RevocationPublisher
+from gateway.model import Call, Clock, Principal, Reason
+from gateway.stores.protocols import Database, RevocationPublisher
+
+_OTHER_HOST = "With a session cookie an account is deleted at the host of the public URL alone."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,13 @@ class AccountDependencies:
     email_changes: EmailChanges
     audit: AuditSink
     registration_rules: RegistrationRules
+    clock: Clock
+    cookies: CookieSessions
+    factor_kinds: Callable[[str], Awaitable[Sequence[FactorKind]]]
+    """Of an account."""
+    database: Database
+    counts_alone: Callable[[str], bool]
+    """Whether a session cookie that is given at this host counts there alone."""
 
 
 class AccountEndpoints:
@@ -59,7 +79,7 @@ class AccountEndpoints:
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
-            ("me",): {"GET": self.me},
+            ("me",): {"GET": self.me, "DELETE": self.delete},
             ("me", "export"): {"GET": self.export},
             ("password", "change"): {"POST": self.change_password},
             ("email", "change"): {"POST": self.change_email},
@@ -90,6 +110,19 @@ class AccountEndpoints:
         data = await self._deps.accounts.export(principal.subject)
         # A token of an imported key may name somebody who has no account here.
         return ProblemReply(Reason.ROUTE_UNKNOWN) if data is None else JsonReply(200, data)
+
+    async def delete(self, request: web.BaseRequest, call: Call) -> Reply:
+        """Erase the account, for who has signed in or stepped up just now, with a factor where
+        the account has one."""
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        if is_of_one_application(call, self._deps.counts_alone):
+            return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
+        kinds = await self._deps.factor_kinds(principal.subject)
+        if not may_change_factors(principal, self._deps.clock.now(), has_factor=bool(kinds)):
+            return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, max_age_s=FRESH_S)
+        return await self._deps.shielded(self._delete(request, call, principal))
 
     async def change_password(self, request: web.BaseRequest, call: Call) -> Reply:
         """Counts as an attempt to sign in: a stolen token must not be a way to guess."""
@@ -146,6 +179,30 @@ class AccountEndpoints:
         if refusal is not None:
             return ProblemReply(refusal)
         return JsonReply(202, {"status": "verification_sent"})
+
+    async def _delete(self, request: web.BaseRequest, call: Call, principal: Principal) -> Reply:
+        deps = self._deps
+        cookies = await deps.accounts.cookie_hashes(principal.subject)
+        changes = await erase_own(
+            deps.database, principal.subject, principal.session_id or "", deps.notifications
+        )
+        if changes is None:
+            # It has ended while it was asked, or is of an imported key and has no account here.
+            return ProblemReply(Reason.SESSION_UNKNOWN)
+        deps.notifications.wake()
+        deps.audit.record(
+            event_of(
+                AuditKind.ACCOUNT_CHANGED,
+                call,
+                request,
+                subject=principal.subject,
+                sid=principal.session_id,
+                change="deleted",
+            )
+        )
+        await deps.cookies.erase(cookies)
+        reply = await await_propagation(deps.publisher, changes)
+        return replace(reply, cookies=(*reply.cookies, EXPIRED)) if cookie_of(call) else reply
 
     async def _replace_password(
         self, principal: Principal, password_hash: str, proof: Proof, call: Call

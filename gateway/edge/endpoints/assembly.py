@@ -136,6 +136,11 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             email_changes=email_changes,
             audit=deps.audit,
             registration_rules=deps.registration_rules,
+            clock=deps.clock,
+            cookies=deps.cookies,
+            factor_kinds=factors.own.kinds,
+            database=deps.database,
+            counts_alone=counts_alone,
         )
     )
     mail_links = MailLinkEndpoints(

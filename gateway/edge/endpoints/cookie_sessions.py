@@ -167,12 +167,15 @@ class CookieSessions:
     async def end_displaced(self, displaced: Sequence[Displaced]) -> None:
         """Publish the end of sessions that made room for another, without a promise, and erase
         what Redis holds of them."""
-        hashes = [one for session in displaced for one in session.cookie_hashes]
-        with suppress(StoreUnavailable):  # nobody renews what is left
-            await self._deps.storage.erase(hashes)
+        await self.erase([one for session in displaced for one in session.cookie_hashes])
         await self._deps.publisher.publish(
             [change for session in displaced for change in session.changes]
         )
+
+    async def erase(self, hashes: Sequence[str]) -> None:
+        """Erase what Redis holds of sessions that SQL has ended."""
+        with suppress(StoreUnavailable):  # nobody renews what is left
+            await self._deps.storage.erase(hashes)
 
     def new_cookie(self, host: str | None = None) -> str:
         """With `host` it counts there alone."""

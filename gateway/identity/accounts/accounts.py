@@ -22,6 +22,7 @@ from gateway.identity.accounts.account_rows import (
     locked,
 )
 from gateway.identity.accounts.data_export import export_data
+from gateway.identity.accounts.erasure import erase
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import normalize_email, require_normalized
 from gateway.identity.mail.links import Purpose, revoke_links
@@ -188,21 +189,7 @@ class Accounts:
         every token that it was given."""
         ended = await erase_sessions_of_many_tokens(self._database, account_id)
         async with self._database.transaction() as tx:
-            row = await lock(tx, account_id)
-            if row is None:
-                return ended
-            changes = [*ended, *await end_every(tx, account_id, "deleted")]
-            await add_tombstone(tx, Ended.ACCOUNT, account_id)
-            await tx.run(
-                "DELETE FROM outbox WHERE email_key = :key OR recipient_key = :key"
-                " OR recipient = :email",
-                key=row["email_key"],
-                email=row["email"],
-            )
-            await tx.run("DELETE FROM registrations WHERE email_key = :key", key=row["email_key"])
-            await tx.run("DELETE FROM invitations WHERE email_key = :key", key=row["email_key"])
-            await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
-            return changes
+            return [*ended, *await erase(tx, account_id)]
 
     async def change_password(
         self,

@@ -33,6 +33,7 @@ class MailTemplate(StrEnum):
     EMAIL_CHANGE_CONFIRM = "address_confirm"
     EMAIL_CHANGE_REQUESTED = "address_asked"
     EMAIL_CHANGED = "address_changed"
+    ACCOUNT_DELETED = "account_deleted"
     NEW_DEVICE = "new_device"
     INVITATION = "invitation"
     KEY_CREATED = "key_created"
@@ -56,6 +57,7 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.EMAIL_CHANGE_CONFIRM: _ALWAYS | _LINK,
     MailTemplate.EMAIL_CHANGE_REQUESTED: _ALWAYS | {"time"},
     MailTemplate.EMAIL_CHANGED: _ALWAYS | {"time"},
+    MailTemplate.ACCOUNT_DELETED: _ALWAYS | {"time"},
     MailTemplate.NEW_DEVICE: _ALWAYS | {"time", "address", "device"},
     MailTemplate.INVITATION: _ALWAYS | _LINK,
     MailTemplate.KEY_CREATED: _ALWAYS | {"time", "key"},

@@ -1,0 +1,53 @@
+"""What goes with an account when it is erased: everything but its id in the audit log, and the
+tombstone that keeps a restored backup from bringing it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.mail.templates import MailTemplate
+from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
+from gateway.identity.sessions.sessions import end_every, is_live, lock
+from gateway.identity.tombstones import Ended, add_tombstone
+from gateway.model import Change
+from gateway.stores.protocols import Database, Transaction
+
+
+async def erase(
+    tx: Transaction, account_id: str, notifications: SecurityNotifications | None = None
+) -> Sequence[Change]:
+    """Erase the account and all that belongs to it, mail to it and from it included; refuse every
+    token that it was given.  `notifications` tells the owner, with the last mail that they get."""
+    row = await lock(tx, account_id)
+    if row is None:
+        return []
+    changes = await end_every(tx, account_id, "deleted")
+    await add_tombstone(tx, Ended.ACCOUNT, account_id)
+    await tx.run(
+        "DELETE FROM outbox WHERE email_key = :key OR recipient_key = :key OR recipient = :email",
+        key=row["email_key"],
+        email=row["email"],
+    )
+    if notifications is not None:
+        await notifications.notify(tx, account_id, MailTemplate.ACCOUNT_DELETED)
+    await tx.run("DELETE FROM registrations WHERE email_key = :key", key=row["email_key"])
+    await tx.run("DELETE FROM invitations WHERE email_key = :key", key=row["email_key"])
+    await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
+    return changes
+
+
+async def erase_own(
+    database: Database, account_id: str, session_id: str, notifications: SecurityNotifications
+) -> Sequence[Change] | None:
+    """The same for its owner, who asks by a session of theirs; None where the session, or the
+    account, has ended meanwhile."""
+    async with database.read_transaction() as tx:
+        if not await is_live(tx, session_id, account_id):
+            return None
+    ended = await erase_sessions_of_many_tokens(database, account_id)
+    async with database.transaction() as tx:
+        await lock(tx, account_id)
+        if not ended and not await is_live(tx, session_id, account_id):
+            return None
+        return [*ended, *await erase(tx, account_id, notifications)]
