@@ -75,6 +75,7 @@ def _jwt(n: int, typ: str, claims: Mapping[str, object]) -> str:
 
 
 ISSUER_NAME, ISSUER = "company", "http://127.0.0.1:9"
+PROVIDER_SECRET = "flooded"
 """An issuer of the flooded configuration that answers nobody."""
 ISSUERS = f"""\
 issuers:
@@ -83,6 +84,12 @@ issuers:
     audience: api
     backchannel_logout: true
     events: true
+providers:
+  {ISSUER_NAME}:
+    issuer: {ISSUER}
+    client_id: gateway
+    client_secret: {{secret: {PROVIDER_SECRET}}}
+    backchannel_logout: true
 """
 
 
@@ -96,6 +103,17 @@ def _logout_token(n: int) -> bytes:
     form = urlencode({"logout_token": _of_issuer(n, "logout+jwt")}).encode()
     path = f"/auth/issuers/{ISSUER_NAME}/backchannel-logout"
     return request("POST", path, body=form, kind="form")
+
+
+def _provider_logout(n: int) -> bytes:
+    form = urlencode({"logout_token": _of_issuer(n, "logout+jwt")}).encode()
+    path = f"/auth/providers/{ISSUER_NAME}/backchannel-logout"
+    return request("POST", path, body=form, kind="form")
+
+
+def _of_provider(method: str, endpoint: str) -> Callable[[int], bytes]:
+    path = f"/auth/providers/{ISSUER_NAME}/{endpoint}"
+    return lambda n: request(method, f"{path}?state={n:043}&code={n}&return_to=/{n}")
 
 
 def _security_event(n: int) -> bytes:
@@ -241,6 +259,12 @@ OWN = (
     Flood("POST /auth/revoke", _client("/auth/revoke"), keys=FAILED_CLIENTS),
     Flood("POST /auth/issuers/*/backchannel-logout", _logout_token, keys=1),
     Flood("POST /auth/issuers/*/events", _security_event, keys=1),
+    Flood("GET /auth/providers", lambda n: request("GET", f"/auth/providers?n={n}")),
+    Flood("GET /auth/providers/*/start", _of_provider("GET", "start")),
+    Flood("GET /auth/providers/*/callback", _of_provider("GET", "callback")),
+    Flood("POST /auth/providers/*/backchannel-logout", _provider_logout, keys=1),
+    Flood("GET /auth/links", _bearer("GET", "/auth/links")),
+    Flood("DELETE /auth/links/*", _bearer("DELETE", f"/auth/links/{ISSUER_NAME}")),
     Flood(
         "a page: sign-in, accounts made up",
         _form("/auth/ui/sign-in", lambda n: {"email": _email(n), "password": "wrong one 17"}),

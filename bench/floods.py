@@ -27,7 +27,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cluster import PASSWORD, Cluster, Node, percentile
-from bench.flood_requests import CALLER, CONNECTIONS, FLOODS, GUARDED, ISSUERS, Flood, request
+from bench.flood_requests import (
+    CALLER,
+    CONNECTIONS,
+    FLOODS,
+    GUARDED,
+    ISSUERS,
+    PROVIDER_SECRET,
+    Flood,
+    request,
+)
 from bench.processes import children, resident_bytes, run_bench
 from gateway.stores.open_database import open_database
 
@@ -276,7 +285,10 @@ def main(
         text = routes.read_text("utf-8")
         taken = text.replace("routes:\n", "defaults: {issuers: [own, company]}\nroutes:\n", 1)
         routes.write_text(taken + ISSUERS, "utf-8")
-        settings = {"GATEWAY_EMAIL_VERIFICATION": "required"}
+        settings = {
+            "GATEWAY_EMAIL_VERIFICATION": "required",
+            f"GATEWAY_SECRET_{PROVIDER_SECRET.upper()}": "s",
+        }
         cluster.start(nodes=1, workers=2, settings=settings, routes=routes)
         cluster.add_user(CALLER)
         bench = Bench(cluster, cluster.nodes[0], seconds, per_s)

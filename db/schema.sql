@@ -249,6 +249,34 @@ CREATE INDEX personal_keys_by_expiry ON personal_keys (expires_at);
 
 CREATE INDEX personal_keys_ended ON personal_keys (ended_at) WHERE ended_at IS NOT NULL;
 
+CREATE TABLE totp_factors (
+    id TEXT PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    sealed_secret TEXT NOT NULL,
+    begun_by TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    confirmed_at BIGINT,
+    last_step BIGINT NOT NULL
+);
+
+CREATE UNIQUE INDEX totp_factors_confirmed ON totp_factors (account_id)
+    WHERE confirmed_at IS NOT NULL;
+
+CREATE UNIQUE INDEX totp_factors_pending ON totp_factors (account_id) WHERE confirmed_at IS NULL;
+
+CREATE TABLE recovery_codes (
+    hash TEXT PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    created_at BIGINT NOT NULL
+);
+
+CREATE INDEX recovery_codes_by_account ON recovery_codes (account_id);
+
+CREATE TABLE factor_terms (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    began_at BIGINT NOT NULL
+);
+
 CREATE TABLE passkeys (
     id TEXT PRIMARY KEY,
     account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
@@ -287,3 +315,42 @@ CREATE TABLE account_tenants (
 );
 
 CREATE INDEX account_tenants_by_tenant ON account_tenants (tenant);
+
+CREATE TABLE linked_identities (
+    id TEXT PRIMARY KEY,
+    account_id TEXT NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    email TEXT,
+    linked_at BIGINT NOT NULL,
+    last_used_at BIGINT NOT NULL
+);
+
+CREATE UNIQUE INDEX linked_identities_by_subject ON linked_identities (issuer, subject);
+
+CREATE UNIQUE INDEX linked_identities_by_account ON linked_identities (account_id, issuer);
+
+CREATE TABLE linked_roles (
+    identity_id TEXT NOT NULL REFERENCES linked_identities (id) ON DELETE CASCADE,
+    role TEXT NOT NULL,
+    PRIMARY KEY (identity_id, role)
+);
+
+CREATE TABLE provider_sessions (
+    session_id TEXT PRIMARY KEY REFERENCES families (id) ON DELETE CASCADE,
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    provider_session TEXT,
+    id_token_sealed TEXT
+);
+
+CREATE INDEX provider_sessions_by_subject ON provider_sessions (issuer, subject);
+
+CREATE INDEX provider_sessions_by_session ON provider_sessions (issuer, provider_session);
+
+CREATE VIEW held_roles AS
+SELECT account_id, role FROM account_roles
+UNION
+SELECT i.account_id, r.role FROM linked_roles r JOIN linked_identities i ON i.id = r.identity_id;

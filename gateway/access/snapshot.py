@@ -10,6 +10,7 @@ from gateway.access.attributes import Attribute, TenantRules
 from gateway.access.definitions import Cors, Limit, Upstream
 from gateway.access.issuers import Issuer, ResourceServer
 from gateway.access.policies import Policy
+from gateway.access.providers import Provider
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.paths import split_target
 from gateway.access.routing.route_table import Match, RouteTable
@@ -30,6 +31,8 @@ class Snapshot:
     """What accounts may have besides roles, by name."""
     tenants: TenantRules | None = None
     """None where accounts are of no tenant."""
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    """By whom people sign in besides ourselves, by name."""
     resources: Mapping[tuple[str, str], ResourceServer] = field(default_factory=dict)
     """The resources of OAuth that routes are, by host (as a route names it; empty is that of the
     public URL) and path, each with the scopes of all its routes."""

@@ -23,6 +23,7 @@ from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.provider_parts import ProviderParts
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
@@ -38,6 +39,10 @@ from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.providers.client import ProviderClient
+from gateway.identity.providers.key_sets import ProviderKeySets
+from gateway.identity.providers.provider_sessions import ProviderSessions
+from gateway.identity.providers.round_trips import RoundTrips
 from gateway.identity.sessions.hand_over import HandOvers
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, FallbackNonceStore
@@ -84,6 +89,8 @@ class AuthDependencies:
     metrics: Metrics
     issuer_keys: IssuerKeys
     return_targets: ReturnTargets
+    provider_client: ProviderClient
+    provider_keys: ProviderKeySets
     key_secret: bytes = field(repr=False)
 
 
@@ -220,6 +227,23 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         deliveries=RedisDeliveries(parts.redis),
         count_report=parts.metrics.by_issuer(
             "issuer_reports", "What issuers told of ends, by outcome."
+        ),
+        providers=ProviderParts(
+            providers=lambda: parts.configuration.snapshot.providers,
+            client=parts.provider_client,
+            keys=parts.provider_keys,
+            trips=RoundTrips(
+                derived_key(parts.key_secret, KeyPurpose.PROVIDER),
+                RedisNonceStore(parts.redis),
+                parts.clock,
+            ),
+            sessions=ProviderSessions(database, derived_key(parts.key_secret, KeyPurpose.ID_TOKEN)),
+            count_sign_in=parts.metrics.by_provider(
+                "provider_sign_ins", "What came of sign-ins by a provider, by outcome."
+            ),
+            count_report=parts.metrics.by_provider(
+                "provider_reports", "What providers told of ends, by outcome."
+            ),
         ),
         registration_rules=settings.registration_rules,
         own_paths=own_paths,

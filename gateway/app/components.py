@@ -44,6 +44,9 @@ from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.providers.asking import ProviderServers
+from gateway.identity.providers.client import ProviderClient
+from gateway.identity.providers.key_sets import ProviderKeySets
 from gateway.identity.sessions.sealing import SessionSealer
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
@@ -94,6 +97,8 @@ class Components:
     key_rotation: KeyRotation
     verifier: TokenVerifier
     issuer_tokens: IssuerTokens
+    provider_client: ProviderClient
+    provider_keys: ProviderKeySets
     api_keys: ApiKeyAuthenticator
     csrf: Csrf
     refresh_tokens: RefreshTokens
@@ -179,6 +184,26 @@ def build_components(
         asked=metrics.by_issuer(
             "issuer_introspections",
             "Questions to issuers whether a token is good: active, inactive, unreachable, refused.",
+        ),
+    )
+    provider_keys = ProviderKeySets(
+        Fetcher(addresses),
+        clock,
+        metrics.by_provider(
+            "provider_fetches", "Fetches of providers' keys: ok, unreachable, refused."
+        ),
+    )
+    provider_client = ProviderClient(
+        Fetcher(addresses),
+        ProviderServers(addresses),
+        provider_keys,
+        clock,
+        redirect_uri=lambda name: (
+            settings.public_url + settings.own_paths.endpoint("providers", name, "callback")
+        ),
+        asked=metrics.by_provider(
+            "provider_questions",
+            "Questions to providers of who signs in: ok, unreachable, refused.",
         ),
     )
     claims = AccountClaims(
@@ -305,6 +330,8 @@ def build_components(
         key_rotation=key_rotation,
         verifier=verifier,
         issuer_tokens=issuer_tokens,
+        provider_client=provider_client,
+        provider_keys=provider_keys,
         api_keys=api_keys,
         csrf=csrf,
         refresh_tokens=refresh_tokens,

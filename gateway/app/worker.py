@@ -158,6 +158,7 @@ class App:
         await parts.auth_api.close()
         await parts.tasks.stop()
         await parts.issuer_tokens.close()
+        await parts.provider_keys.close()
         await parts.replica.stop()
         await self.status.socket.stop()
         parts.long_lived.abort()
@@ -213,6 +214,8 @@ class App:
             metrics=parts.metrics,
             issuer_keys=parts.issuer_tokens,
             return_targets=parts.return_targets,
+            provider_client=parts.provider_client,
+            provider_keys=parts.provider_keys,
             key_secret=parts.plan.key_secret(),
         )
         parts.auth_api.open(await build_auth_api(dependencies))
@@ -234,6 +237,8 @@ class App:
         parts.limits.adopt(snapshot.limits.values())
         parts.clusters.apply(snapshot.upstreams.values())
         parts.issuer_tokens.adopt(snapshot.issuers, resource_paths(snapshot.routes))
+        parts.provider_client.adopt(snapshot.providers)
+        parts.provider_keys.adopt(snapshot.providers)
         parts.long_lived.reloaded()
         for route in snapshot.routes:
             parts.metrics.route(route.id)

@@ -87,6 +87,8 @@ class AuditKind(StrEnum):
     """It is now backed up (its device's cloud has a copy), or no more."""
     PASSKEY_REFUSED = "passkey_refused"
     """Its signature was good, and it may have been copied."""
+    PROVIDER_LINKED = "provider_linked"
+    PROVIDER_UNLINKED = "provider_unlinked"
     ACCOUNT_CHANGED = "account_changed"
     ROLE_CHANGED = "role_changed"
     ATTRIBUTES_CHANGED = "attributes_changed"

@@ -16,6 +16,7 @@ from gateway.config.identity_headers import IdentityReader
 from gateway.config.issuer_warnings import issuer_notices
 from gateway.config.issuers import IssuerReader
 from gateway.config.policies import read_policies
+from gateway.config.providers import ProviderReader
 from gateway.config.resource_server import read_resources
 from gateway.config.route_options import Names, cors_named
 from gateway.config.routes import RouteReader
@@ -28,8 +29,8 @@ from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem
 
 TOP_KEYS = (
-    "version", "auth", "session", "decision_api", "issuers", "attributes", "tenants", "defaults",
-    "upstreams", "limits", "cors", "routes",
+    "version", "auth", "session", "decision_api", "issuers", "providers", "attributes",
+    "tenants", "defaults", "upstreams", "limits", "cors", "routes",
 )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ def compile_snapshot(
     compiler = ConditionCompiler(types=types, attributes=attributes)
     secrets = secrets or SecretFiles()
     issuers = IssuerReader(reader, secrets, types, own_issuer).read(fields.get("issuers"))
+    providers = ProviderReader(reader, secrets, types).read(fields.get("providers"))
     limits = read_limits(reader, fields.get("limits"), compiler)
     cors = read_cors(reader, fields.get("cors"))
     files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)
@@ -112,6 +114,7 @@ def compile_snapshot(
         issuers=issuers,
         attributes=attributes,
         tenants=tenants,
+        providers=providers,
         resources=resources,
         limits=limits,
         cors=cors,

@@ -42,14 +42,16 @@ def read_introspection(
         )
     return Introspection(
         client_id or "",
-        _client_secret(reader, fields.get("client_secret"), secrets),
-        _private_key(reader, fields.get("private_key"), secrets),
+        read_client_secret(reader, fields.get("client_secret"), secrets),
+        read_private_key(reader, fields.get("private_key"), secrets),
         read_url(reader, fields.get("endpoint"), "`endpoint`", query=True),
         _cache_s(reader, fields.get("cache")),
     )
 
 
-def _client_secret(reader: Reader, node: Node | None, secrets: SecretSource) -> SecretText | None:
+def read_client_secret(
+    reader: Reader, node: Node | None, secrets: SecretSource
+) -> SecretText | None:
     if node is None:
         return None
     fields = reader.block(node, "`client_secret`", CLIENT_SECRET_KEYS)
@@ -63,16 +65,18 @@ def _client_secret(reader: Reader, node: Node | None, secrets: SecretSource) -> 
     return None
 
 
-def _private_key(
-    reader: Reader, node: Node | None, secrets: SecretSource
+def read_private_key(
+    reader: Reader, node: Node | None, secrets: SecretSource, *, only_alg: str | None = None
 ) -> ClientAssertionKey | None:
+    """`only_alg`: what it signs with where there is no choice, and then it need not be said."""
     if node is None:
         return None
     fields = reader.block(node, "`private_key`", PRIVATE_KEY_KEYS)
     name = _secret_name(reader, node, fields.get("secret"), "`private_key`")
-    alg = reader.choice(fields.get("alg"), "`alg`", SIGNING_ALGORITHMS)
+    known = SIGNING_ALGORITHMS if only_alg is None else (only_alg,)
+    alg = reader.choice(fields.get("alg"), "`alg`", known) or only_alg
     kid = reader.text(fields.get("kid"), "`kid`")
-    if "alg" not in fields and fields:
+    if "alg" not in fields and fields and only_alg is None:
         reader.error(reader.name_of(node), "`private_key` has no `alg: RS256`")
     if name is None or alg is None:
         return None

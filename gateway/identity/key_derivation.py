@@ -23,6 +23,8 @@ class KeyPurpose(StrEnum):
     MFA = "mfa token"
     RETURN_TO = "return to"
     PASSKEY_CHALLENGE = "passkey challenge"
+    PROVIDER = "provider round trip"
+    ID_TOKEN = "provider session"  # noqa: S105 (a purpose, not a secret)
     AUDIT_PSEUDONYM = "audit address"
     AUDIT_CHAIN = "audit chain"
     BACKUP = "backup"

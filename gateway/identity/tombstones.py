@@ -31,6 +31,8 @@ class Ended(StrEnum):
     """Every value of an account's attribute before `epoch` (see `role_target`)."""
     TENANT = "tenant"
     """Every role of an account in a tenant before `epoch` (see `role_target`)."""
+    LINK = "link"
+    """With somebody of a provider, by an account (see `link_target`)."""
     CLIENT = "client"
     """Deleted (its id)."""
     CLIENT_SECRET = "client_secret"  # noqa: S105
@@ -67,9 +69,23 @@ async def remove_tombstone(tx: Transaction, kind: Ended, target: str) -> None:
     )
 
 
+async def has_tombstone(tx: Transaction, kind: Ended, target: str) -> bool:
+    row = await tx.one(
+        "SELECT 1 FROM tombstones WHERE kind = :kind AND target = :target",
+        kind=kind.value,
+        target=target,
+    )
+    return row is not None
+
+
 def role_target(account_id: str, role: str) -> str:
     """Roles, attributes and tenants hold no space, so no two pairs read the same."""
     return f"{account_id} {role}"
+
+
+def link_target(account_id: str, issuer: str, subject: str) -> str:
+    """A hash: what a provider calls somebody would outlive the account."""
+    return hashlib.sha256(f"{account_id} {issuer} {subject}".encode()).hexdigest()
 
 
 def email_target(account_id: str, normalized_email: str) -> str:

@@ -159,6 +159,14 @@ class Metrics:
 
         return count
 
+    def by_provider(self, name: str, about: str) -> Callable[[str, str], None]:
+        """The same by provider."""
+
+        def count(provider: str, outcome: str) -> None:
+            self.tally(name, about, provider=provider, outcome=outcome).n += 1
+
+        return count
+
     def histogram(self, name: str, about: str, bounds: Sequence[float], **labels: str) -> Histogram:
         """`authgate_<name>`, a histogram; `name` ends with its unit."""
         _, _, children = self._histograms.setdefault(name, (about, tuple(labels), {}))

@@ -42,6 +42,8 @@ CHECKED = (
 OWN_IDS = {
     "sessions": "{session_id}",
     "keys": "{key_id}",
+    "providers": "{provider}",
+    "links": "{provider}",
     "factors": "{passkey_id}",
     "issuers": "{issuer}",
 }

@@ -34,6 +34,7 @@ from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.provider_parts import ProviderParts
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
@@ -52,12 +53,18 @@ from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.factors.challenges import PasskeyChallenges
+from gateway.identity.issuers.fetching import FetchedDocument, FetchFailed
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
+from gateway.identity.providers.asking import ProviderServers
+from gateway.identity.providers.client import ProviderClient
+from gateway.identity.providers.key_sets import ProviderKeySets
+from gateway.identity.providers.provider_sessions import ProviderSessions
+from gateway.identity.providers.round_trips import RoundTrips
 from gateway.identity.sessions.hand_over import HandOvers
 from gateway.identity.sessions.sealing import SessionSealer
 from gateway.identity.sessions.sessions import Sessions
@@ -71,7 +78,7 @@ from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.identity.tokens.authenticator import RequestAuthenticator
-from gateway.model import Change, ChangeKind, CredentialKind, Principal, Reason
+from gateway.model import Change, ChangeKind, Clock, CredentialKind, Principal, Reason
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.protocols import (
     Database,
@@ -178,6 +185,38 @@ class Recorded:
 
     def pseudonym(self, normalized_email: str) -> str:
         return f"pseudonym of {len(normalized_email)} letters"
+
+
+class NoDocuments:
+    """There is no network."""
+
+    async def get(self, url: str, ca: str | None, bytes_max: int) -> FetchedDocument:
+        raise FetchFailed(f"{url} is not there")
+
+
+async def no_addresses(host: str, _port: int) -> list[str]:
+    raise OSError(host)
+
+
+def provider_parts(clock: Clock, database: Database) -> ProviderParts:
+    """Of a configuration without providers."""
+    keys = ProviderKeySets(NoDocuments(), clock, lambda _name, _outcome: None)
+    client = ProviderClient(
+        NoDocuments(),
+        ProviderServers(no_addresses),
+        keys,
+        clock,
+        redirect_uri=lambda name: f"{URL}/auth/providers/{name}/callback",
+    )
+    return ProviderParts(
+        providers=dict,
+        client=client,
+        keys=keys,
+        trips=RoundTrips(b"p" * 32, Once(), clock),
+        sessions=ProviderSessions(database, b"i" * 32),
+        count_sign_in=lambda _name, _outcome: None,
+        count_report=lambda _name, _outcome: None,
+    )
 
 
 class Once:
@@ -440,6 +479,7 @@ async def open_house(
             issuer_keys=provider,
             deliveries=deliveries,
             count_report=lambda name, outcome: reports.append((name, outcome)),
+            providers=provider_parts(clock, database),
         )
         endpoints = build_endpoints(deps)
         pages = build_pages(

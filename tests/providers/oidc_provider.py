@@ -143,6 +143,10 @@ class OidcProvider:
         """What came of each logout token it sent: `CLIENT: done`, or what was wrong."""
         return list(self._control("status")["logouts"])
 
+    def describe(self, account: str, **claims: Any) -> None:
+        """What it says of the account from now on."""
+        self._control("account", {"id": account, "claims": claims})
+
     def forget(self) -> None:
         self._control("forget")
 

@@ -31,8 +31,15 @@ class Fetched:
         return json.loads(self.body)
 
 
-def fetch(url: str, body: bytes | None = None, fields: Mapping[str, str] | None = None) -> Fetched:
-    """One answer, whatever its status; redirects are not followed.  With a body it is a POST."""
+def fetch(
+    url: str,
+    body: bytes | None = None,
+    fields: Mapping[str, str] | None = None,
+    *,
+    method: str | None = None,
+) -> Fetched:
+    """One answer, whatever its status; redirects are not followed.  With a body it is a POST,
+    where no other method is named."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_S)
     headers = dict(fields or {})
@@ -40,7 +47,8 @@ def fetch(url: str, body: bytes | None = None, fields: Mapping[str, str] | None 
         headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("GET" if body is None else "POST", target or "/", body, headers)
+        method = method or ("GET" if body is None else "POST")
+        connection.request(method, target or "/", body, headers)
         answer = connection.getresponse()
         return Fetched(answer.status, answer.headers, answer.read())
     finally:

@@ -13,6 +13,8 @@ from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndp
 from gateway.edge.endpoints.oauth import OAuthDependencies, OAuthEndpoints
 from gateway.edge.endpoints.password_prover import PasswordProver
 from gateway.edge.endpoints.personal_keys import PersonalKeyDependencies, PersonalKeyEndpoints
+from gateway.edge.endpoints.provider_assembly import build_provider_endpoints
+from gateway.edge.endpoints.provider_sign_out import ProviderSignOut
 from gateway.edge.endpoints.registration import (
     RegistrationDependencies,
     RegistrationEndpoints,
@@ -108,6 +110,9 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             sign_out_limit=SignOutLimit(deps.clock),
             cookies=deps.cookies,
             session_wait_s=deps.limits.session_wait_s,
+            provider_sign_out=ProviderSignOut(
+                deps.providers.providers, deps.providers.sessions, deps.providers.client
+            ),
         )
     )
     key_endpoints = PersonalKeyEndpoints(
@@ -227,6 +232,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **oauth.endpoints(),
         **hand_over.endpoints(),
         **issuer_events.endpoints(),
+        **build_provider_endpoints(deps, opener, notifications),
         **deps.guard.endpoints(),
         **factor_endpoints(deps, factors, opener, password_prover, public),
     }

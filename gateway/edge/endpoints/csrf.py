@@ -26,8 +26,9 @@ from gateway.identity.sign_in.session_cookies import Csrf, is_of_one_host
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 _CSRF = ("csrf",)
-_ISSUERS = "issuers"
-"""The endpoints below it believe what an issuer has signed, whoever brings it, and no cookie."""
+_ISSUERS, _PROVIDERS = "issuers", "providers"
+"""The endpoints below the first, and what is posted below the second, believe what an issuer has
+signed, or lead on; whoever brings it, and no cookie."""
 _ACCEPT = frozenset({CredentialKind.COOKIE})
 
 
@@ -72,6 +73,9 @@ class CsrfGuard:
         """
         below = self._own_paths.below(call.segments)
         if cookie_of(call) is None or below[:1] == (_ISSUERS,):
+            return None
+        if below[:1] == (_PROVIDERS,) and call.method == "POST":
+            call.credential = None
             return None
         origins = self._origins(call)
         if (

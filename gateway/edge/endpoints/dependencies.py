@@ -14,6 +14,7 @@ from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
+from gateway.edge.endpoints.provider_parts import ProviderParts
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.session_opening import (
     Verification,
@@ -83,5 +84,6 @@ class EndpointDependencies:
     deliveries: Deliveries
     count_report: Callable[[str, str], None]
     """Counts a report of an issuer by its outcome."""
+    providers: ProviderParts
     registration_rules: RegistrationRules = field(default_factory=RegistrationRules)
     own_paths: OwnPaths = field(default_factory=OwnPaths)

@@ -56,6 +56,8 @@ class ProblemReply:
     """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
     members: Mapping[str, Any] = field(default_factory=dict)
     """What the problem says besides (RFC 9457 section 3.2): nothing that the client sent."""
+    told: str = ""
+    """The key of what a page says in the place of what it says for the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,8 @@ them; what is no fault of the token (a store that is away) is answered as everyw
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -20,8 +18,15 @@ from gateway.access.issuers import Issuer
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, ShieldedTasks
-from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.endpoints.json_body import read_whole
+from gateway.edge.endpoints.reports import (
+    LOGOUT,
+    EndReport,
+    EndReports,
+    logout_error,
+    logout_report,
+    read_logout_token,
+)
 from gateway.identity.issuers.ends import record_ends
 from gateway.identity.issuers.event_tokens import (
     EventToken,
@@ -35,15 +40,10 @@ from gateway.model import Call, Change, Clock, Reason
 from gateway.stores.protocols import (
     Database,
     Deliveries,
-    DeliveryState,
     RevocationPublisher,
-    StoreUnavailable,
 )
 
-LOGOUT = "backchannel-logout"
 EVENTS = "events"
-LOGOUT_KEPT_S = 1_200
-"""Longer than a logout token is believed: five minutes and twice the longest leeway."""
 EVENT_KEPT_S = 86_400
 """A security event is believed however late it comes: its time says what it ends."""
 
@@ -70,6 +70,9 @@ class IssuerEventDependencies:
 class IssuerEventEndpoints:
     def __init__(self, dependencies: IssuerEventDependencies) -> None:
         self._deps = dependencies
+        self._reports = EndReports(
+            dependencies.deliveries, dependencies.publisher, dependencies.count
+        )
         self._logout_tokens = LogoutTokenVerifier(dependencies.keys, dependencies.clock)
         self._security_events = SecurityEventVerifier(dependencies.keys, dependencies.clock)
 
@@ -83,23 +86,20 @@ class IssuerEventEndpoints:
         issuer = self._deps.issuers().get(call.segments[-2])
         if issuer is None or not issuer.backchannel_logout:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        form = await read_form(request)
-        if isinstance(form, ProblemReply):
-            return form
-        if isinstance(form, MalformedForm):
-            if form.another_type:
-                return ProblemReply(Reason.MEDIA_TYPE_UNSUPPORTED)
-            return _logout_error(form.description)
-        if "logout_token" not in form:
-            return _logout_error("logout_token is missing")
-        token = await self._logout_tokens.verify(issuer, form["logout_token"])
+        text = await read_logout_token(request)
+        if not isinstance(text, str):
+            return text
+        token = await self._logout_tokens.verify(issuer, text)
         if isinstance(token, Reason):
             return self._unavailable(issuer, token)
         if isinstance(token, InvalidEventToken):
             self._deny(issuer, call, "invalid_logout_token")
-            return _logout_error(token.description)
-        report = _Report(issuer, LOGOUT, token, LOGOUT_KEPT_S)
-        return await self._deps.shielded(self._take(report, call, request))
+            return logout_error(token.description)
+        return await self._deps.shielded(
+            self._reports.take(
+                logout_report(issuer, token), lambda: self._record(issuer, token, call, request)
+            )
+        )
 
     async def events(self, request: web.BaseRequest, call: Call) -> Reply:
         issuer = self._deps.issuers().get(call.segments[-2])
@@ -120,36 +120,15 @@ class IssuerEventEndpoints:
         if not token.ends:
             self._deps.count(issuer.name, "ignored")
             return JsonReply(202)
-        report = _Report(issuer, EVENTS, token, EVENT_KEPT_S)
-        return await self._deps.shielded(self._take(report, call, request))
-
-    async def _take(self, report: _Report, call: Call, request: web.BaseRequest) -> Reply:
-        """Have every live worker know what has ended, once for each `jti`."""
-        name = report.issuer.name
-        delivery = await self._deps.deliveries.begin(report.key)
-        if delivery.state is DeliveryState.DONE:
-            self._deps.count(name, "repeated")
-            return report.repeated
-        confirmed = False
-        try:
-            if delivery.state is DeliveryState.FIRST:
-                changes = await self._record(report, call, request)
-                confirmed = await self._deps.publisher.publish(changes)
-        finally:
-            # Whoever is told 503 repeats it, and must be heard then; the rows are there already,
-            # and are written once.
-            with suppress(StoreUnavailable):
-                if confirmed:
-                    await self._deps.deliveries.finish(delivery, report.kept_s)
-                else:
-                    await self._deps.deliveries.withdraw(delivery)
-        self._deps.count(name, "taken" if confirmed else "pending")
-        return report.taken if confirmed else ProblemReply(Reason.REVOCATION_PENDING)
+        # Whoever did not hear our answer sends it again, and made no error (RFC 8935 section 2).
+        report = EndReport(issuer, EVENTS, token, EVENT_KEPT_S, JsonReply(202), JsonReply(202))
+        return await self._deps.shielded(
+            self._reports.take(report, lambda: self._record(issuer, token, call, request))
+        )
 
     async def _record(
-        self, report: _Report, call: Call, request: web.BaseRequest
+        self, issuer: Issuer, token: EventToken, call: Call, request: web.BaseRequest
     ) -> Sequence[Change]:
-        issuer, token = report.issuer, report.token
         async with self._deps.database.transaction() as tx:
             changes = await record_ends(tx, issuer.name, token.ends, token.issued_at)
         # A repeated report ends nothing more.
@@ -179,44 +158,10 @@ class IssuerEventEndpoints:
         self._deps.audit.denied(reason, "/" + "/".join(call.segments), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """A verified token and how it is answered."""
-
-    issuer: Issuer
-    endpoint: str
-    token: EventToken
-    kept_s: int
-    """For so long its `jti` is remembered."""
-
-    @property
-    def key(self) -> str:
-        # Under another name nothing of it holds yet: what ends is named by the issuer's.
-        named = "\x00".join((self.issuer.name, self.issuer.issuer, self.token.token_id))
-        return f"{self.endpoint}:{hashlib.sha256(named.encode()).hexdigest()}"
-
-    @property
-    def taken(self) -> Reply:
-        return JsonReply(200 if self.endpoint == LOGOUT else 202)
-
-    @property
-    def repeated(self) -> Reply:
-        """Section 2.6 lets a logout token be refused; whoever did not hear our answer to a
-        security event sends it again, and made no error (RFC 8935 section 2)."""
-        if self.endpoint == EVENTS:
-            return self.taken
-        return _logout_error("this logout token was taken before")
-
-
 def _is_set(request: web.BaseRequest) -> bool:
     types = request.headers.getall("Content-Type", [])
     codings = request.headers.getall("Content-Encoding", [])
     return len(types) == 1 and bool(_SET_TYPE.fullmatch(types[0].strip())) and not codings
-
-
-def _logout_error(description: str) -> JsonReply:
-    """Back-Channel Logout section 2.8, RFC 6749 section 5.2."""
-    return JsonReply(400, {"error": "invalid_request", "error_description": description})
 
 
 def _set_error(token: InvalidEventToken) -> JsonReply:

@@ -92,6 +92,12 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("revoke",): CLIENT,
         ("issuers", "*", "backchannel-logout"): ISSUER,
         ("issuers", "*", "events"): ISSUER,
+        ("providers",): ACCOUNT,
+        ("providers", "*", "start"): SIGN_IN,
+        ("providers", "*", "callback"): SIGN_IN,
+        ("providers", "*", "backchannel-logout"): ISSUER,
+        ("links",): ACCOUNT,
+        ("links", "*"): ACCOUNT,
     }
 )
 """As the endpoints of `/auth` are named; one that is not here is limited like ACCOUNT."""

@@ -31,7 +31,12 @@ from gateway.identity.sessions.sessions import (
     display_user_agent,
 )
 from gateway.identity.sign_in.mfa_tokens import MfaTokens
-from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, TooSoon
+from gateway.identity.sign_in.refresh_tokens import (
+    RefreshTokens,
+    SessionGrant,
+    SessionNote,
+    TooSoon,
+)
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.tokens.access_tokens import TokenIssuer
 from gateway.model import Call, Reason
@@ -110,13 +115,16 @@ class SessionOpener:
         without_password: bool = False,
         still_proven: StillProven | None = None,
         version: AccountVersion | None = None,
+        auth_time: int | None = None,
+        noted: SessionNote | None = None,
     ) -> Reply | Reason:
         """The reply to a sign-in: tokens or the cookie, and the cookie of the device; or the
         question for a second factor, with the `mfa_token` that waits for it.
 
         `account` is as it was when it was proven; `without_password` is said by whoever proved
         it by other means than its password, with `still_proven`, and `version` by who proved
-        it a while ago.  A Reason, as of `RefreshTokens.begin`, where it may not sign in any
+        it a while ago; `auth_time` and `noted` are as of `RefreshTokens.begin`.  A Reason, as of
+        the same, where it may not sign in any
         more: the caller records it (`record_failure`).  Run it shielded.
         """
         self.require_key(opening)
@@ -129,6 +137,8 @@ class SessionOpener:
             without_password=without_password,
             still_proven=still_proven,
             version=version,
+            auth_time=auth_time,
+            noted=noted,
             amr=amr,
             verified_only=self._deps.verification == "required",
             cookie_hash=None if opening.cookie is None else hash_cookie(opening.cookie),

@@ -4,7 +4,7 @@ caller, renewed, listed and ended."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +24,7 @@ from gateway.edge.endpoints.endpoint import (
     user_agent_of,
 )
 from gateway.edge.endpoints.json_body import Flag, Text, read_fields
+from gateway.edge.endpoints.provider_sign_out import ProviderSignOut
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.clients.personal_keys import PersonalKeys, described
@@ -54,6 +55,10 @@ class SessionDependencies:
     sign_out_limit: SignOutLimit
     cookies: CookieSessions
     session_wait_s: SessionWait
+    provider_sign_out: ProviderSignOut
+
+
+_COOKIE = frozenset({CredentialKind.COOKIE})
 
 
 class SessionEndpoints:
@@ -86,7 +91,11 @@ class SessionEndpoints:
     async def logout(self, request: web.BaseRequest, call: Call) -> Reply:
         fields = await read_fields(
             request,
-            {"refresh_token": Text(longest=256, required=False), "all": Flag()},
+            {
+                "refresh_token": Text(longest=256, required=False),
+                "all": Flag(),
+                "provider": Flag(),
+            },
             optional=True,
         )
         if isinstance(fields, ProblemReply):
@@ -94,17 +103,37 @@ class SessionEndpoints:
         wait_s = max(map(self._deps.sign_out_limit.wait_s, _credentials(call, fields)))
         if wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
+        # Asked before the session is over, and what is known of it may be deleted.
+        offer = await self._provider_offer(call, fields) if fields.get("provider") else None
         cookie = cookie_of(call)
         if cookie is None or "refresh_token" in fields:
-            return await self._deps.shielded(self._sign_out(call, fields))
-        return await self._deps.shielded(
-            self._deps.cookies.sign_out(
-                cookie,
-                call.host,
-                everywhere=fields.get("all", False),
-                on_ended=lambda changes: self._record_sign_out(call, changes),
+            reply = await self._deps.shielded(self._sign_out(call, fields))
+        else:
+            reply = await self._deps.shielded(
+                self._deps.cookies.sign_out(
+                    cookie,
+                    call.host,
+                    everywhere=fields.get("all", False),
+                    on_ended=lambda changes: self._record_sign_out(call, changes),
+                )
             )
-        )
+        if offer is None or not isinstance(reply, JsonReply):
+            return reply
+        return replace(reply, status=200, body={"provider_sign_out": offer})
+
+    async def _provider_offer(self, call: Call, fields: dict[str, Any]) -> dict[str, str] | None:
+        """Where they may sign out too, who have a session that a provider began."""
+        cookie = cookie_of(call)
+        if "refresh_token" in fields:
+            session = await self._deps.refresh_tokens.session_of(fields["refresh_token"])
+            session_id = None if session is None else session.id
+        else:
+            accepted = _COOKIE if cookie is not None else ACCEPTED
+            principal = await self._deps.authenticator.authenticate(call, accepted)
+            session_id = None if isinstance(principal, Reason) else principal.session_id
+        if session_id is None:
+            return None
+        return await self._deps.provider_sign_out.offer(session_id)
 
     async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Reply:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)

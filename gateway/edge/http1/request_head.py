@@ -25,7 +25,9 @@ from gateway.edge.http1.grammar import (
 )
 from gateway.model import Reason
 
-OWN_COOKIES = frozenset((b"__host-session", b"__host-device", b"__host-hand-over"))
+OWN_COOKIES = frozenset(
+    (b"__host-session", b"__host-device", b"__host-hand-over", b"__host-provider")
+)
 CSRF_NAMES = frozenset((b"x-csrf-token",))
 VIA = b"1.1 authgate"
 

@@ -56,7 +56,9 @@ def shown(texts: Texts, reply: ProblemReply, subject: str = "") -> Shown:
 
 
 def sentence_of(texts: Texts, reply: ProblemReply) -> str:
-    key = _BY_DETAIL.get(reply.detail or "", f"reason.{reply.reason}")
+    key = f"told.{reply.told}"
+    if not texts.has(key):
+        key = _BY_DETAIL.get(reply.detail or "", f"reason.{reply.reason}")
     if not texts.has(key):
         key = f"status.{status_of(reply.reason)}"
     if not texts.has(key):

@@ -14,7 +14,8 @@ from gateway.edge.pages.texts import Catalogue
 from gateway.edge.replies.navigations import names_html
 from gateway.model import Call
 
-UI = "ui"
+UI, PROVIDERS = ("ui",), ("providers",)
+"""Of the second a browser comes by the button, and back from the provider."""
 HAND_OVER = ("hand-over",)
 """Nothing but browsers comes there, on their way from host to host."""
 
@@ -28,7 +29,7 @@ class RefusalPage:
     def refusal(self, call: Call, reply: ProblemReply, request_id: str) -> PageReply | None:
         own = self._own_paths
         below = own.below(call.segments) if own.is_endpoint(call.segments) else ()
-        shown = takes_page(call) if below[:1] == (UI,) else False
+        shown = takes_page(call) if below[:1] in (UI, PROVIDERS) else False
         if below[:1] == HAND_OVER:
             shown = call.method == "GET" and names_html(call.headers)
         if not shown:

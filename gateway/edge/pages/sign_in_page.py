@@ -48,7 +48,7 @@ class SignInPage:
             return self._deps.show(visit, Page("signed_in.html", values))
         if status_of(me.reason) == 503:
             return me
-        page = self._page(visit, return_to, {"done": done})
+        page = await self._page(visit, return_to, {"done": done})
         return self._deps.show(visit, replace(page, cookies=expired_cookie(call, me.reason)))
 
     async def sign_in(self, request: web.BaseRequest, call: Call) -> Reply:
@@ -68,7 +68,8 @@ class SignInPage:
             "unverified": reply.reason is Reason.EMAIL_UNVERIFIED,
         }
         values["email"] = form.get("email", "")
-        return self._deps.show(visit, self._page(visit, return_to, values), reply)
+        page = await self._page(visit, return_to, values)
+        return self._deps.show(visit, page, reply)
 
     async def sign_in_by_passkey(self, request: web.BaseRequest, call: Call) -> Reply:
         """What the script of the page sends (`assets/passkeys.js`)."""
@@ -89,7 +90,8 @@ class SignInPage:
             return leads_to(self._deps.location(visit, return_to), *reply.cookies)
         texts = self._deps.catalogue.texts_for(call)
         values = {"problem": shown(texts, reply, subject="passkey")}
-        return self._deps.show(visit, self._page(visit, return_to, values), reply)
+        page = await self._page(visit, return_to, values)
+        return self._deps.show(visit, page, reply)
 
     async def confirm_sign_out(self, request: web.BaseRequest, call: Call) -> Reply:
         return self._deps.show(self._deps.visits.begin(request, call), Page("sign_out.html"))
@@ -98,13 +100,20 @@ class SignInPage:
         visit = await self._deps.visits.posted(request, call)
         if isinstance(visit, ProblemReply):
             return visit
-        fields = {"all": True} if "all" in visit.form else {}
+        fields = {"provider": True, **({"all": True} if "all" in visit.form else {})}
         reply = await self._deps.visits.ask(visit, "POST", "logout", fields=fields)
         over = (Reason.NO_CREDENTIAL, Reason.SESSION_UNKNOWN)
         if isinstance(reply, ProblemReply) and reply.reason not in over:
             return reply
         cookies = dict.fromkeys((*reply.cookies, *expired_cookie(call, Reason.SESSION_UNKNOWN)))
         headers = reply.headers if isinstance(reply, JsonReply) else {}
+        if isinstance(reply, JsonReply) and reply.body is not None:
+            # A link and no redirect: browsers hold what a form leads to for where it was sent.
+            values = {"offer": reply.body["provider_sign_out"]}
+            shown_page = self._deps.show(
+                visit, Page("signed_out.html", values, cookies=tuple(cookies))
+            )
+            return replace(shown_page, headers={**shown_page.headers, **headers})
         location = f"{self._deps.renderer.path('sign-in')}?done=signed-out"
         return leads_to(location, *cookies, headers=headers)
 
@@ -113,9 +122,13 @@ class SignInPage:
         assert isinstance(told, JsonReply)
         return json.dumps(told.body)
 
-    def _page(self, visit: Visit, return_to: str | None, values: dict[str, Any]) -> Page:
+    async def _page(self, visit: Visit, return_to: str | None, values: dict[str, Any]) -> Page:
         by_passkey = visit.call.host == self._deps.passkey_host
+        told = await self._deps.visits.ask(visit, "GET", "providers")
+        assert isinstance(told, JsonReply)
+        assert told.body is not None
         given: dict[str, Any] = {
+            "providers": told.body["providers"],
             "email": "",
             "done": None,
             "challenge": None,

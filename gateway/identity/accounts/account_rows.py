@@ -38,7 +38,7 @@ SELECT = (
 )
 
 _FACTS = (
-    "SELECT 'role' AS kind, role AS name, '' AS value FROM account_roles WHERE account_id = :id"
+    "SELECT 'role' AS kind, role AS name, '' AS value FROM held_roles WHERE account_id = :id"
     " UNION ALL SELECT 'attribute', name, value FROM account_attributes WHERE account_id = :id"
     " UNION ALL SELECT 'tenant', tenant, role FROM account_tenants WHERE account_id = :id"
     " ORDER BY 1, 2"

@@ -106,7 +106,7 @@ class Accounts:
                 limit=limit,
             )
             granted = await tx.all(
-                "SELECT account_id, role FROM account_roles WHERE account_id IN (SELECT id"
+                "SELECT account_id, role FROM held_roles WHERE account_id IN (SELECT id"
                 " FROM accounts WHERE email_key > :after ORDER BY email_key LIMIT :limit)"
                 " ORDER BY role",
                 after=after,
@@ -120,7 +120,7 @@ class Accounts:
     async def role_counts(self) -> Sequence[tuple[str, int]]:
         """Every role that an account has, and how many have it."""
         async with self._database.read_transaction() as tx:
-            counted = "SELECT role, COUNT(*) AS accounts FROM account_roles"
+            counted = "SELECT role, COUNT(*) AS accounts FROM held_roles"
             rows = await tx.all(f"{counted} GROUP BY role ORDER BY role")
         return [(str(row["role"]), int(row["accounts"])) for row in rows]
 
@@ -129,12 +129,16 @@ class Accounts:
         what `check_roles` refuses."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            if account is None or role in account.roles:
+            if account is None:
                 return []
-            check_roles([*account.roles, role])
-            check_length([*account.roles, role], account.attributes, account.tenants)
+            roles = list({*account.roles, role})
+            check_roles(roles)
+            check_length(roles, account.attributes, account.tenants)
+            # One that a provider gives may go with its next sign-in; the operator's stays.
             await _grant(tx, account_id, role)
             await remove_tombstone(tx, Ended.ROLE, role_target(account_id, role))
+            if role in account.roles:
+                return []
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
     async def revoke(self, account_id: str, role: str) -> Sequence[Change]:

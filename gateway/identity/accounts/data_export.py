@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.stores.protocols import Row, Transaction
@@ -57,6 +58,16 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         " ORDER BY created_at, id",
         id=account_id,
     )
+    identities = await tx.all(
+        "SELECT id, provider, issuer, subject, email, linked_at, last_used_at"
+        " FROM linked_identities WHERE account_id = :id ORDER BY linked_at, id",
+        id=account_id,
+    )
+    given = await tx.all(
+        "SELECT identity_id, role FROM linked_roles WHERE identity_id IN"
+        " (SELECT id FROM linked_identities WHERE account_id = :id) ORDER BY role",
+        id=account_id,
+    )
     return {
         "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
         "roles": [dict(row) for row in roles],
@@ -65,7 +76,13 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         "sessions": [dict(row) for row in reversed(sessions)],
         "personal_keys": [_key(row) for row in keys],
         "passkeys": [_passkey(row) for row in passkeys],
+        "linked_identities": [_identity(row, given) for row in identities],
     }
+
+
+def _identity(row: Row, given: Sequence[Row]) -> dict[str, Any]:
+    roles = [one["role"] for one in given if one["identity_id"] == row["id"]]
+    return {**{name: row[name] for name in row if name != "id"}, "roles": roles}
 
 
 def _key(row: Row) -> dict[str, Any]:

@@ -159,12 +159,7 @@ class IssuerVerifier:
 
     def roles_of(self, claims: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Those that count, and those that are left out as they are no names.  ClaimError."""
-        value = None if self.issuer.roles is None else self.issuer.roles.read(claims)
-        listed = [value] if isinstance(value, str) else value
-        if not isinstance(listed, list | tuple):
-            return (), ()
-        names = tuple(dict.fromkeys(one for one in listed if is_name(one)))
-        return names, tuple(str(one)[:EXTERNAL_ID_MAX] for one in listed if not is_name(one))
+        return role_names(None if self.issuer.roles is None else self.issuer.roles.read(claims))
 
     # --- what a token is asked for ---
 
@@ -312,6 +307,15 @@ class IssuerVerifier:
             resource_only=self._audience.isdisjoint(audience),
             granted_scopes=scopes_of(claims),
         )
+
+
+def role_names(value: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of a text or a list: those that are names of roles, and those that are left out."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        return (), ()
+    names = tuple(dict.fromkeys(one for one in listed if is_name(one)))
+    return names, tuple(str(one)[:EXTERNAL_ID_MAX] for one in listed if not is_name(one))
 
 
 def _token_type(token: ForeignClaims) -> str | None:

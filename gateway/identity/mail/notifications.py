@@ -92,6 +92,16 @@ class SecurityNotifications:
         values = {"time": format_time(await tx.now()), "left": str(left)}
         await self._enqueue(tx, account_id, MailTemplate.RECOVERY_CODE_USED, values)
 
+    async def provider_linked(self, tx: Transaction, account_id: str, provider: str) -> None:
+        """The same of a provider by which somebody signs in from now on."""
+        values = {"time": format_time(await tx.now()), "provider": plain_text(provider)}
+        await self._enqueue(tx, account_id, MailTemplate.PROVIDER_LINKED, values)
+
+    async def provider_unlinked(self, tx: Transaction, account_id: str, provider: str) -> None:
+        """The same of one by which nobody signs in any more."""
+        values = {"time": format_time(await tx.now()), "provider": plain_text(provider)}
+        await self._enqueue(tx, account_id, MailTemplate.PROVIDER_UNLINKED, values)
+
     async def notify(self, tx: Transaction, account_id: str, template: MailTemplate) -> None:
         """Queue a mail that says when it happened, within the transaction in which it does."""
         values = {"time": format_time(await tx.now())}

@@ -45,6 +45,8 @@ class MailTemplate(StrEnum):
     FACTORS_RESET = "factors_reset"
     RECOVERY_CODES_MADE = "recovery_codes_made"
     RECOVERY_CODE_USED = "recovery_code_used"
+    PROVIDER_LINKED = "provider_linked"
+    PROVIDER_UNLINKED = "provider_unlinked"
 
 
 _ALWAYS = frozenset({"site", "public_url"})
@@ -69,6 +71,8 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.FACTORS_RESET: _ALWAYS | {"time"},
     MailTemplate.RECOVERY_CODES_MADE: _ALWAYS | {"time"},
     MailTemplate.RECOVERY_CODE_USED: _ALWAYS | {"time", "left"},
+    MailTemplate.PROVIDER_LINKED: _ALWAYS | {"time", "provider"},
+    MailTemplate.PROVIDER_UNLINKED: _ALWAYS | {"time", "provider"},
 }
 """What a template may name.  `link` is the whole link, `token` the secret in it."""
 

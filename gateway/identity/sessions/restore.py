@@ -17,7 +17,13 @@ from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.signing_keys import KeyRow, NewSigningKey
 from gateway.identity.revocations import record
-from gateway.identity.tombstones import Ended, email_target, remove_tombstone, role_target
+from gateway.identity.tombstones import (
+    Ended,
+    email_target,
+    link_target,
+    remove_tombstone,
+    role_target,
+)
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Row, Transaction
 
@@ -47,6 +53,8 @@ class Carried:
     roles: int = 0
     attributes: int = 0
     tenants: int = 0
+    links: int = 0
+    """With somebody of a provider."""
     clients: int = 0
     client_secrets: int = 0
     passkeys: int = 0
@@ -113,6 +121,7 @@ async def revoke_all(
         roles=await _drop_roles(tx),
         attributes=await _drop_outdated(tx, Ended.ATTRIBUTE),
         tenants=await _drop_outdated(tx, Ended.TENANT),
+        links=await _drop_links(tx),
         clients=await _drop(tx, "clients", "id", Ended.CLIENT),
         client_secrets=await _drop(tx, "client_secrets", "hash", Ended.CLIENT_SECRET),
         passkeys=await _drop(tx, "passkeys", "id", Ended.PASSKEY),
@@ -302,4 +311,15 @@ async def _drop_roles(tx: Transaction) -> int:
                 id=row["account_id"],
                 role=row["role"],
             )
+    return dropped
+
+
+async def _drop_links(tx: Transaction) -> int:
+    """And every role that a provider gave: its next sign-in says which are left."""
+    await tx.run("DELETE FROM linked_roles")
+    dropped, unlinked = 0, await _targets(tx, Ended.LINK)
+    rows = "SELECT id, account_id, issuer, subject FROM linked_identities"
+    for row in await tx.all(rows) if unlinked else ():
+        if link_target(row["account_id"], row["issuer"], row["subject"]) in unlinked:
+            dropped += await tx.run("DELETE FROM linked_identities WHERE id = :id", id=row["id"])
     return dropped

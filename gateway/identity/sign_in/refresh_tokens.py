@@ -82,6 +82,10 @@ SessionWait = Callable[[str], Awaitable[float]]
 """Seconds that a session has to wait for its next renewal; 0.0 for none."""
 
 
+SessionNote = Callable[[Transaction, str], Awaitable[None]]
+"""Writes what belongs to a session that begins, which it is given the id of."""
+
+
 @dataclass(frozen=True, slots=True)
 class RefreshOptions:
     life_s: int = 604_800
@@ -116,6 +120,8 @@ class RefreshTokens:
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
+        auth_time: int | None = None,
+        noted: SessionNote | None = None,
     ) -> SessionGrant | FactorNeeded | TooSoon | Reason:
         """Begin a session of an account that somebody has proven to be theirs.
 
@@ -127,6 +133,8 @@ class RefreshTokens:
         when the account has changed meanwhile.  `without_password` is said by whoever proved
         it by other means (`amr` names them), and never by default; `still_proven` then says
         whether that counts now.  `version` is said in its place by who proved it a while ago.
+        `noted` writes what belongs to the session, in the transaction that begins it; the
+        `auth_time` too, where somebody else saw them prove it.
 
         FactorNeeded where `amr` has no `mfa` and the account has a factor, or must have one.
         """
@@ -162,6 +170,8 @@ class RefreshTokens:
                 expires_at=now + self._options.life_s,
                 transport="bearer" if cookie_hash is None else "cookie",
             )
+            if noted is not None:
+                await noted(tx, session_id)
             await mark_used(tx, session_id, issued_at)
             token = ""
             if cookie_hash is None:
@@ -172,7 +182,7 @@ class RefreshTokens:
                 account=account,
                 session_id=session_id,
                 issued_at=issued_at,
-                auth_time=now,
+                auth_time=now if auth_time is None else min(auth_time, now),
                 amr=amr,
                 expires_in_s=self._options.life_s,
                 refresh_token=token,

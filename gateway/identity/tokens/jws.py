@@ -37,9 +37,9 @@ class ParsedToken:
     signature: bytes
 
 
-def parse(text: str) -> ParsedToken | None:
+def parse(text: str, bytes_max: int = BYTES_MAX) -> ParsedToken | None:
     """None for what is no JWS with `alg` and `kid`, or brings a key or an extension."""
-    if len(text) > BYTES_MAX:
+    if len(text) > bytes_max:
         return None
     match = _FORM.fullmatch(text)
     if match is None:

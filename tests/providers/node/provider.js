@@ -97,8 +97,8 @@ function configuration() {
     clients,
     jwks: { keys },
     cookies: { keys: ['tests alone'] },
-    scopes: [...new Set(['openid', 'offline_access', 'email', ...scopes.filter(Boolean)])],
-    claims: { openid: ['sub'], email: ['email', 'email_verified'] },
+    scopes: [...new Set(['openid', 'offline_access', 'email', 'groups', ...scopes.filter(Boolean)])],
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], groups: ['groups'] },
     clientDefaults: { id_token_signed_response_alg: algorithms[0] },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...known(id) }) }),
     // Of a token of a client of its own there is no account and no session.
@@ -117,7 +117,7 @@ function configuration() {
       rpInitiatedLogout: { enabled: true },
       resourceIndicators: {
         enabled: true,
-        defaultResource: (_, __, oneOf) => oneOf ?? options.defaultResource,
+        defaultResource: (_, __, oneOf) => oneOf ?? options.defaultResource ?? undefined,
         useGrantedResource: () => true,
         getResourceServerInfo(_, url) {
           const resource = resources[url]
@@ -172,6 +172,9 @@ const control = createServer(async (req, res) => {
       break
     case '/answer':
       spoilt = words.with === 'itself' ? null : SPOILT[words.with]
+      break
+    case '/account':
+      accounts[words.id] = words.claims
       break
     case '/forget':
       asked = {}

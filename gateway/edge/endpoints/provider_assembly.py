@@ -1,0 +1,69 @@
+"""Sign-in by a provider, put together out of what the endpoints have together."""
+
+from __future__ import annotations
+
+from gateway.edge.endpoints.dependencies import EndpointDependencies
+from gateway.edge.endpoints.endpoint import Endpoints
+from gateway.edge.endpoints.provider_links import LinkDependencies, LinkEndpoints
+from gateway.edge.endpoints.provider_logout import (
+    ProviderLogoutDependencies,
+    ProviderLogoutEndpoint,
+)
+from gateway.edge.endpoints.providers import ProviderDependencies, ProviderEndpoints
+from gateway.edge.endpoints.reports import EndReports
+from gateway.edge.endpoints.session_opening import SessionOpener
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.providers.linked_identities import LinkedIdentities
+
+
+def build_provider_endpoints(
+    deps: EndpointDependencies, opener: SessionOpener, notifications: SecurityNotifications
+) -> Endpoints:
+    parts = deps.providers
+    identities = LinkedIdentities(deps.database, notifications)
+    providers = ProviderEndpoints(
+        ProviderDependencies(
+            providers=parts.providers,
+            client=parts.client,
+            trips=parts.trips,
+            identities=identities,
+            sessions=parts.sessions,
+            return_targets=deps.return_targets,
+            opener=opener,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
+            authenticator=deps.authenticator,
+            clock=deps.clock,
+            count=parts.count_sign_in,
+            public_url=deps.public_url,
+            own_paths=deps.own_paths,
+        )
+    )
+    links = LinkEndpoints(
+        LinkDependencies(
+            providers=parts.providers,
+            trips=parts.trips,
+            identities=identities,
+            authenticator=deps.authenticator,
+            publisher=deps.publisher,
+            shielded=deps.shielded,
+            audit=deps.audit,
+            clock=deps.clock,
+            own_paths=deps.own_paths,
+        )
+    )
+    logout = ProviderLogoutEndpoint(
+        ProviderLogoutDependencies(
+            providers=parts.providers,
+            client=parts.client,
+            keys=parts.keys,
+            clock=deps.clock,
+            database=deps.database,
+            reports=EndReports(deps.deliveries, deps.publisher, parts.count_report),
+            shielded=deps.shielded,
+            audit=deps.audit,
+            count=parts.count_report,
+        )
+    )
+    return {**providers.endpoints(), **links.endpoints(), **logout.endpoints()}

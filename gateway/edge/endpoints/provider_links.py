@@ -1,0 +1,127 @@
+"""`/auth/links…`: the providers that an account is linked with, for its owner (docs/providers.md).
+
+Law: a link is a way in, so it is made and ended in a fresh session alone, told by mail, and the
+last way in is not taken away.  What leads to the provider for that holds a permit which only a page
+of this session reads: else another site could have its own identity linked with a visitor's
+account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from gateway.access.authorizer import Authenticator
+from gateway.access.providers import Provider
+from gateway.access.routing.own_paths import OwnPaths
+from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.endpoint import (
+    ACCEPTED,
+    Endpoint,
+    JsonReply,
+    ProblemReply,
+    Reply,
+    ShieldedTasks,
+    await_propagation,
+)
+from gateway.edge.endpoints.provider_refusals import REFUSALS
+from gateway.edge.endpoints.providers import START, stale
+from gateway.identity.providers.linked_identities import LinkedIdentities, LinkRefusal
+from gateway.identity.providers.round_trips import RoundTrips
+from gateway.model import Call, Clock, Principal, Reason
+from gateway.stores.protocols import RevocationPublisher
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDependencies:
+    providers: Callable[[], Mapping[str, Provider]]
+    """Those of the running configuration."""
+    trips: RoundTrips
+    identities: LinkedIdentities
+    authenticator: Authenticator
+    publisher: RevocationPublisher
+    shielded: ShieldedTasks
+    audit: AuditSink
+    clock: Clock
+    own_paths: OwnPaths
+
+
+class LinkEndpoints:
+    def __init__(self, dependencies: LinkDependencies) -> None:
+        self._deps = dependencies
+
+    def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
+        return {
+            ("links",): {"GET": self.list_links},
+            ("links", "*"): {"DELETE": self.unlink},
+        }
+
+    async def list_links(self, _request: web.BaseRequest, call: Call) -> Reply:
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        providers = self._deps.providers()
+        links = [
+            {
+                "name": link.provider,
+                "label": (
+                    providers[link.provider].label if link.provider in providers else link.provider
+                ),
+                "email": link.email,
+                "linked_at": link.linked_at,
+                "last_used_at": link.last_used_at,
+            }
+            for link in await self._deps.identities.of_account(principal.subject)
+        ]
+        linked = {link["name"] for link in links}
+        available = [
+            {"name": name, "label": provider.label, "start": self._start(name, principal)}
+            for name, provider in providers.items()
+            if name not in linked
+        ]
+        return JsonReply(200, {"links": links, "available": available})
+
+    def _start(self, name: str, principal: Principal) -> str | None:
+        """None for who has no session."""
+        if principal.session_id is None:
+            return None
+        permit = self._deps.trips.permit(name, principal.session_id)
+        path = self._deps.own_paths.endpoint("providers", name, START)
+        return f"{path}?{urlencode({'permit': permit})}"
+
+    async def unlink(self, request: web.BaseRequest, call: Call) -> Reply:
+        """204 when the sessions that it began, but this one, are over on every worker."""
+        principal = await self._fresh(call)
+        if isinstance(principal, ProblemReply):
+            return principal
+        return await self._deps.shielded(self._unlink(request, call, principal))
+
+    async def _unlink(self, request: web.BaseRequest, call: Call, principal: Principal) -> Reply:
+        name = call.segments[-1]
+        provider = self._deps.providers().get(name)
+        ended = await self._deps.identities.unlink(
+            principal.subject,
+            name,
+            label=name if provider is None else provider.label,
+            session_id=principal.session_id,
+        )
+        if ended is None:
+            return ProblemReply(Reason.ROUTE_UNKNOWN)
+        if isinstance(ended, LinkRefusal):
+            return REFUSALS[ended]
+        self._deps.audit.record(
+            event_of(
+                AuditKind.PROVIDER_UNLINKED, call, request, subject=principal.subject, provider=name
+            )
+        )
+        return await await_propagation(self._deps.publisher, ended)
+
+    async def _fresh(self, call: Call) -> Principal | ProblemReply:
+        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
+        if isinstance(principal, Reason):
+            return ProblemReply(principal)
+        return stale(principal, self._deps.clock) or principal

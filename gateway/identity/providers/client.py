@@ -1,0 +1,324 @@
+"""The gateway as a client of providers: where the browser is sent, and who comes back with a code.
+
+OpenID Connect Core section 3.1, with PKCE (RFC 7636), the issuer in the answer (RFC 9207) and
+pushed requests (RFC 9126) where the provider takes them.
+
+Law: a provider that fails or is slow costs its own visitors a bounded time, and nobody else
+anything: no more than AT_ONCE questions are under way with one, and after a few failures in a row
+it is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
+from gateway.access.providers import Provider, ProviderKind
+from gateway.identity.issuers.asking_lane import AskingLane
+from gateway.identity.issuers.discovery import DISCOVERY_BYTES_MAX, discovery_url
+from gateway.identity.issuers.fetching import FetchFailed
+from gateway.identity.issuers.jwk_set import DocumentRefused
+from gateway.identity.issuers.key_sets import Documents
+from gateway.identity.providers.asking import ProviderAnswer, ProviderServers
+from gateway.identity.providers.client_auth import prove_client
+from gateway.identity.providers.github import github_claims
+from gateway.identity.providers.id_tokens import (
+    ProviderKeys,
+    ProviderUnavailable,
+    read_id_token,
+)
+from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity, identity_of
+from gateway.identity.providers.metadata import (
+    ProviderMetadata,
+    known_metadata,
+    read_metadata,
+)
+from gateway.identity.providers.round_trips import RoundTrip
+from gateway.model import Clock
+
+AT_ONCE = 16
+PLACE_WAIT_S = 2.0
+_TOLD_MAX = 200
+GITHUB_ISS = "/login/oauth"
+"""What GitHub names in `iss` of its answers, below its issuer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderResponse:
+    """What the browser brought back from the provider."""
+
+    code: str
+    iss: str | None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one worker knows of a provider."""
+
+    provider: Provider
+    lane: AskingLane
+    metadata: ProviderMetadata | None = None
+    until: float = 0.0
+    """The metadata are kept for so long, on the steady clock."""
+    last_error: str | None = None
+
+
+class ProviderClient:
+    """One a worker."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        servers: ProviderServers,
+        keys: ProviderKeys,
+        clock: Clock,
+        *,
+        redirect_uri: Callable[[str], str],
+        asked: Callable[[str, str], None] = lambda _provider, _outcome: None,
+    ) -> None:
+        """`redirect_uri` of a provider's name.  `asked` is told of each question to a provider:
+        `ok`, `refused` or `unreachable`."""
+        self._documents = documents
+        self._servers = servers
+        self._keys = keys
+        self._clock = clock
+        self._redirect_uri = redirect_uri
+        self._asked = asked
+        self._known: dict[str, _Known] = {}
+
+    def adopt(self, providers: Mapping[str, Provider]) -> None:
+        """Forgets those that the configuration does not name any more."""
+        for name in self._known.keys() - providers.keys():
+            del self._known[name]
+
+    def last_error(self, provider: Provider) -> str | None:
+        """Why the last question to it failed; None where it did not, or none was asked."""
+        return self._of(provider).last_error
+
+    async def metadata(self, provider: Provider) -> ProviderMetadata:
+        """Raises IdentityRefused and ProviderUnavailable."""
+        known, now = self._of(provider), self._clock.steady()
+        if known.metadata is not None and now < known.until:
+            return known.metadata
+        async with _Place(self, known):
+            if known.metadata is None or now >= known.until:
+                fixed, fresh_s = known_metadata(provider), float("inf")
+                if fixed is None:
+                    document = await self._documents.get(
+                        discovery_url(provider.issuer), provider.issuer.ca, DISCOVERY_BYTES_MAX
+                    )
+                    fixed, fresh_s = read_metadata(document.body, provider), document.fresh_s
+                known.metadata, known.until = fixed, self._clock.steady() + fresh_s
+            return known.metadata
+
+    async def authorization_url(self, provider: Provider, trip: RoundTrip) -> str:
+        """Where the browser goes.  Raises IdentityRefused and ProviderUnavailable."""
+        metadata = await self.metadata(provider)
+        words = self._words(provider, trip)
+        if metadata.pushed_authorization is None:
+            return str(
+                prepare_grant_uri(
+                    metadata.authorization,
+                    provider.client_id,
+                    "code",
+                    redirect_uri=self._redirect_uri(provider.name),
+                    scope=list(provider.scopes),
+                    state=trip.state,
+                    **words,
+                )
+            )
+        words |= {
+            "response_type": "code",
+            "client_id": provider.client_id,
+            "redirect_uri": self._redirect_uri(provider.name),
+            "scope": " ".join(provider.scopes),
+            "state": trip.state,
+        }
+        url = metadata.pushed_authorization
+        answer = await self._post(provider, metadata, url, urlencode(words))
+        request_uri = answer.get("request_uri")
+        if not isinstance(request_uri, str) or not request_uri:
+            raise IdentityRefused(f"{url} gave no request_uri")
+        query = urlencode({"client_id": provider.client_id, "request_uri": request_uri})
+        mark = "&" if "?" in metadata.authorization else "?"
+        return f"{metadata.authorization}{mark}{query}"
+
+    async def identity(
+        self, provider: Provider, trip: RoundTrip, response: ProviderResponse
+    ) -> ProviderIdentity:
+        """Who came back.  Raises IdentityRefused and ProviderUnavailable."""
+        metadata = await self.metadata(provider)
+        _check_iss(provider, metadata, response.iss)
+        form = prepare_token_request(
+            "authorization_code",
+            code=response.code,
+            redirect_uri=self._redirect_uri(provider.name),
+            code_verifier=trip.verifier,
+        )
+        tokens = await self._post(provider, metadata, metadata.token, str(form))
+        access_token = tokens.get("access_token")
+        if provider.kind is ProviderKind.GITHUB:
+            if not isinstance(access_token, str):
+                raise IdentityRefused(f"{metadata.token} gave no access token")
+            claims = await github_claims(
+                provider, metadata, lambda url: self._get(provider, url, access_token)
+            )
+            return identity_of(provider, claims)
+        id_token = tokens.get("id_token")
+        if not isinstance(id_token, str):
+            raise IdentityRefused(f"{metadata.token} gave no ID token")
+        bearer = access_token if isinstance(access_token, str) else None
+        claims = await read_id_token(
+            provider,
+            id_token,
+            trip,
+            bearer,
+            keys=self._keys,
+            jwks_uri=metadata.jwks_uri,
+            now=self._clock.now(),
+        )
+        if provider.userinfo and metadata.userinfo and bearer:
+            claims = await self._with_userinfo(provider, metadata.userinfo, bearer, claims)
+        return identity_of(provider, claims, id_token)
+
+    async def check_client(self, provider: Provider) -> str | None:
+        """Why the provider does not know our client; None where it does: it refuses a code that
+        nobody has given.  Raises IdentityRefused and ProviderUnavailable."""
+        metadata = await self.metadata(provider)
+        form = prepare_token_request(
+            "authorization_code",
+            code="a-code-that-nobody-has-given",
+            redirect_uri=self._redirect_uri(provider.name),
+            code_verifier="a-verifier-of-no-sign-in-that-is-long-enough-43",
+        )
+        try:
+            await self._post(provider, metadata, metadata.token, str(form))
+        except OAuthRefused as error:
+            known = ("invalid_grant", "bad_verification_code", "invalid_request")
+            return None if error.error in known else str(error)
+        return None
+
+    async def _with_userinfo(
+        self, provider: Provider, url: str, access_token: str, claims: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Section 5.3.2: of somebody else it counts for nothing."""
+        told = (await self._get(provider, url, access_token)).members()
+        if told.get("sub") != claims["sub"]:
+            raise IdentityRefused(f"{url} speaks of somebody else")
+        return {**told, **claims}
+
+    def _words(self, provider: Provider, trip: RoundTrip) -> dict[str, str]:
+        """Of the authorization request, beside those that every client of OAuth has."""
+        words = dict(provider.parameters)
+        if provider.kind is ProviderKind.OPENID:
+            words["nonce"] = trip.nonce
+        if trip.max_age_s is not None and provider.kind is ProviderKind.OPENID:
+            words["max_age"] = str(trip.max_age_s)
+        if provider.form_post:
+            words["response_mode"] = "form_post"
+        words["code_challenge"] = str(create_s256_code_challenge(trip.verifier))
+        words["code_challenge_method"] = "S256"
+        return words
+
+    async def _post(
+        self, provider: Provider, metadata: ProviderMetadata, url: str, form: str
+    ) -> Mapping[str, Any]:
+        """What it answers a question that we ask as its client."""
+        form, fields = prove_client(provider, metadata, url, form, self._clock.now())
+        async with _Place(self, self._of(provider)):
+            answer = await self._servers.post(url, provider.issuer.ca, form, fields)
+            members = answer.members()
+            error = members.get("error")
+            # GitHub answers errors with 200.
+            if answer.status >= 400 or error is not None:
+                raise OAuthRefused(url, answer.status, members)
+            return members
+
+    async def _get(self, provider: Provider, url: str, access_token: str) -> ProviderAnswer:
+        fields = {"Authorization": f"Bearer {access_token}"}
+        async with _Place(self, self._of(provider)):
+            answer = await self._servers.get(url, provider.issuer.ca, fields)
+            if answer.status != 200:
+                raise IdentityRefused(f"{url} answered {answer.status}")
+            return answer
+
+    def _of(self, provider: Provider) -> _Known:
+        known = self._known.get(provider.name)
+        if known is None or known.provider != provider:
+            known = _Known(provider, AskingLane(AT_ONCE, self._clock.steady))
+            self._known[provider.name] = known
+        return known
+
+    def note(self, known: _Known, outcome: str, error: str | None) -> None:
+        known.last_error = error
+        if outcome == "unreachable":
+            known.lane.failed()
+        else:
+            known.lane.answered()
+        self._asked(known.provider.name, outcome)
+
+
+class OAuthRefused(IdentityRefused):
+    """An error answer of OAuth (RFC 6749 section 5.2)."""
+
+    def __init__(self, url: str, status: int, members: Mapping[str, Any]) -> None:
+        self.error = _printable(members.get("error"))
+        described = _printable(members.get("error_description"))
+        told = f" ({described})" if described else ""
+        super().__init__(f"{url} answered {status} {self.error}{told}".rstrip())
+
+
+def _printable(value: object) -> str:
+    return value[:_TOLD_MAX] if isinstance(value, str) and value.isprintable() else ""
+
+
+class _Place:
+    """A place for one question to a provider: what fails in it is noted, and told in our words."""
+
+    def __init__(self, client: ProviderClient, known: _Known) -> None:
+        self._client = client
+        self._known = known
+
+    async def __aenter__(self) -> None:
+        lane = self._known.lane
+        if not lane.may_ask():
+            raise ProviderUnavailable(self._known.last_error or "it is left alone for a while")
+        try:
+            await asyncio.wait_for(lane.places.acquire(), PLACE_WAIT_S)
+        except TimeoutError as error:
+            raise ProviderUnavailable("too many are asking it") from error
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object
+    ) -> None:
+        self._known.lane.places.release()
+        if isinstance(error, FetchFailed):
+            self._client.note(self._known, "unreachable", str(error))
+            raise ProviderUnavailable(str(error)) from error
+        if isinstance(error, DocumentRefused):
+            self._client.note(self._known, "refused", str(error))
+            raise IdentityRefused(str(error)) from error
+        if isinstance(error, IdentityRefused):
+            # It is there, and does not take what one visitor brought.
+            self._client.note(self._known, "refused", self._known.last_error)
+        elif error is None:
+            self._client.note(self._known, "ok", None)
+
+
+def _check_iss(provider: Provider, metadata: ProviderMetadata, iss: str | None) -> None:
+    """RFC 9207 section 2.4."""
+    if iss is None:
+        if metadata.names_iss:
+            raise IdentityRefused("the answer names no iss, as this provider's do")
+        return
+    expected = provider.issuer.issuer
+    if provider.kind is ProviderKind.GITHUB:
+        expected = expected.removesuffix("/") + GITHUB_ISS
+    if iss != expected:
+        raise IdentityRefused("the answer is of another provider")

@@ -1,0 +1,319 @@
+"""Whose account it is that somebody signs in to by a provider.
+
+Law: who has an identity has its account, so none is linked by a stranger's word.  An account is
+linked by its owner in a session, or by an address that both sides have verified, the provider in a
+way that the operator trusts; one whose own address nobody has verified is neither taken over nor
+takes over.  Roles that a provider gives are kept apart, and are those of the last sign-in.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.access.providers import AccountRule
+from gateway.identity.accounts.account_rows import Account, find_by_key, locked
+from gateway.identity.accounts.accounts import add
+from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.mail import registrations
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
+from gateway.identity.providers.provider_sessions import end_sessions_of
+from gateway.identity.providers.round_trips import LinkRequest
+from gateway.identity.sessions.sessions import is_live, outdate
+from gateway.identity.tombstones import (
+    Ended,
+    add_tombstone,
+    has_tombstone,
+    link_target,
+    remove_tombstone,
+)
+from gateway.model import Change, Reason
+from gateway.stores.protocols import Conflict, Database, Row, Transaction
+
+
+class LinkRefusal(StrEnum):
+    """Why nobody is signed in, or linked; the value is for the audit log."""
+
+    NOT_LINKED = "not_linked"
+    """Nobody here is linked with them, and no account is made."""
+    EMAIL_UNVERIFIED = "email_unverified"
+    """The provider has not verified the address, or names none."""
+    ADDRESS_TAKEN = "address_taken"
+    """The address has an account, which they have to link themselves."""
+    ACCOUNT_DISABLED = "account_disabled"
+    OWN_ADDRESS_UNVERIFIED = "own_address_unverified"
+    """Of the account that was to be linked."""
+    LINKED_ELSEWHERE = "linked_elsewhere"
+    """With another account."""
+    LINKED_ALREADY = "linked_already"
+    """The account, with somebody else of the same provider."""
+    SESSION_ENDED = "session_ended"
+    """In which it was asked for."""
+    LAST_WAY_IN = "last_way_in"
+    """Without it nobody could sign in to the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedAccount:
+    """Who signed in; the changes are to be announced."""
+
+    account: Account
+    identity_id: str
+    changes: Sequence[Change]
+    is_new: bool = False
+    """The account was made just now."""
+    was_linked: bool = False
+    """It was linked just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedIdentity:
+    """As its owner sees it."""
+
+    provider: str
+    issuer: str
+    subject: str
+    email: str | None
+    linked_at: int
+    last_used_at: int
+
+
+class LinkedIdentities:
+    def __init__(self, database: Database, notifications: SecurityNotifications) -> None:
+        self._database = database
+        self._notifications = notifications
+
+    async def sign_in(self, identity: ProviderIdentity) -> LinkedAccount | LinkRefusal:
+        """The account of somebody whom the provider knows; made or linked where the configuration
+        lets it be.  Raises IdentityRefused."""
+        try:
+            return await self._sign_in(identity)
+        except Conflict:
+            # Two tabs of one browser came back at once: it is linked now.
+            return await self._sign_in(identity)
+
+    async def link(
+        self, identity: ProviderIdentity, request: LinkRequest
+    ) -> LinkedAccount | LinkRefusal:
+        """For the owner of the account, in the session that asked for it."""
+        try:
+            async with self._database.transaction() as tx:
+                linked = await self._link(tx, identity, request)
+        except Conflict:
+            return LinkRefusal.LINKED_ELSEWHERE
+        self._notifications.wake()
+        return linked
+
+    async def unlink(
+        self, account_id: str, provider: str, *, label: str, session_id: str | None
+    ) -> Sequence[Change] | LinkRefusal | None:
+        """Ends the sessions that it began, but `session_id`; None where there is no such link."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            row = await tx.one(
+                f"{_SELECT} WHERE account_id = :account AND provider = :provider",
+                account=account_id,
+                provider=provider,
+            )
+            if account is None or row is None:
+                return None
+            if session_id is not None and not await _has_other_way_in(tx, account, row):
+                return LinkRefusal.LAST_WAY_IN
+            await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=row["id"])
+            await tx.run("DELETE FROM linked_identities WHERE id = :id", id=row["id"])
+            target = link_target(account_id, row["issuer"], row["subject"])
+            await add_tombstone(tx, Ended.LINK, target)
+            await self._notifications.provider_unlinked(tx, account_id, label)
+            changes = await end_sessions_of(
+                tx, row["issuer"], "unlinked", subject=row["subject"], but=session_id
+            )
+            after = await locked(tx, account_id)
+            if after is not None and after.roles != account.roles:
+                changes.append(await outdate(tx, account_id, Reason.TOKEN_OUTDATED))
+        self._notifications.wake()
+        return changes
+
+    async def of_account(self, account_id: str) -> list[LinkedIdentity]:
+        async with self._database.read_transaction() as tx:
+            rows = await tx.all(
+                f"{_SELECT} WHERE account_id = :account ORDER BY linked_at, id", account=account_id
+            )
+        return [
+            LinkedIdentity(
+                str(row["provider"]),
+                str(row["issuer"]),
+                str(row["subject"]),
+                row["email"],
+                int(row["linked_at"]),
+                int(row["last_used_at"]),
+            )
+            for row in rows
+        ]
+
+    async def _sign_in(self, identity: ProviderIdentity) -> LinkedAccount | LinkRefusal:
+        async with self._database.transaction() as tx:
+            row = await _find(tx, identity)
+            if row is not None:
+                account = await locked(tx, str(row["account_id"]))
+                # Whoever unlinked it meanwhile held the account.
+                row = await _find(tx, identity)
+                if account is None or row is None:
+                    return LinkRefusal.NOT_LINKED
+                if account.disabled:
+                    return LinkRefusal.ACCOUNT_DISABLED
+                return await _used(tx, identity, account, str(row["id"]))
+            found = await self._by_address(tx, identity)
+        if isinstance(found, LinkedAccount):
+            self._notifications.wake()
+        return found
+
+    async def _by_address(
+        self, tx: Transaction, identity: ProviderIdentity
+    ) -> LinkedAccount | LinkRefusal:
+        provider, key = identity.provider, identity.normalized_email
+        if not identity.email_verified or key is None or identity.email is None:
+            return LinkRefusal.EMAIL_UNVERIFIED
+        known = await find_by_key(tx, key)
+        if known is None:
+            if provider.accounts is not AccountRule.CREATE or not provider.trust_email:
+                return LinkRefusal.NOT_LINKED
+            # What a registration of the same address chose as its password must not come true.
+            account = await add(tx, identity.email, None, verified=True)
+            await registrations.delete(tx, key)
+            identity_id = await _insert(tx, identity, account.id)
+            return await _used(tx, identity, account, identity_id, is_new=True)
+        held = await locked(tx, known.id)
+        if held is None or not provider.trust_email or not held.email_verified:
+            return LinkRefusal.ADDRESS_TAKEN
+        if held.disabled:
+            return LinkRefusal.ACCOUNT_DISABLED
+        if await _was_unlinked(tx, identity, held.id):
+            # Its owner did not want it: they alone link it again.
+            return LinkRefusal.ADDRESS_TAKEN
+        if held.normalized_email != key or await _of_issuer(tx, identity, held.id) is not None:
+            return LinkRefusal.ADDRESS_TAKEN
+        identity_id = await _insert(tx, identity, held.id)
+        await self._notifications.provider_linked(tx, held.id, provider.label)
+        return await _used(tx, identity, held, identity_id, was_linked=True)
+
+    async def _link(
+        self, tx: Transaction, identity: ProviderIdentity, request: LinkRequest
+    ) -> LinkedAccount | LinkRefusal:
+        account = await locked(tx, request.account_id)
+        if account is None or not await is_live(tx, request.session_id, request.account_id):
+            return LinkRefusal.SESSION_ENDED
+        if account.disabled:
+            return LinkRefusal.ACCOUNT_DISABLED
+        row = await _find(tx, identity)
+        if row is not None:
+            if row["account_id"] != account.id:
+                return LinkRefusal.LINKED_ELSEWHERE
+            return await _used(tx, identity, account, str(row["id"]))
+        if not account.email_verified:
+            # Its owner, who may yet come by mail, would share it with whoever links now.
+            return LinkRefusal.OWN_ADDRESS_UNVERIFIED
+        if await _of_issuer(tx, identity, account.id) is not None:
+            return LinkRefusal.LINKED_ALREADY
+        identity_id = await _insert(tx, identity, account.id)
+        await self._notifications.provider_linked(tx, account.id, identity.provider.label)
+        return await _used(tx, identity, account, identity_id, was_linked=True)
+
+
+_SELECT = (
+    "SELECT id, account_id, issuer, subject, provider, email, linked_at, last_used_at"
+    " FROM linked_identities"
+)
+
+
+async def _find(tx: Transaction, identity: ProviderIdentity) -> Row | None:
+    return await tx.one(
+        f"{_SELECT} WHERE issuer = :issuer AND subject = :subject",
+        issuer=identity.provider.issuer.issuer,
+        subject=identity.subject,
+    )
+
+
+async def _of_issuer(tx: Transaction, identity: ProviderIdentity, account_id: str) -> Row | None:
+    return await tx.one(
+        f"{_SELECT} WHERE issuer = :issuer AND account_id = :account",
+        issuer=identity.provider.issuer.issuer,
+        account=account_id,
+    )
+
+
+async def _was_unlinked(tx: Transaction, identity: ProviderIdentity, account_id: str) -> bool:
+    target = link_target(account_id, identity.provider.issuer.issuer, identity.subject)
+    return await has_tombstone(tx, Ended.LINK, target)
+
+
+async def _insert(tx: Transaction, identity: ProviderIdentity, account_id: str) -> str:
+    identity_id, now = str(uuid.uuid4()), int(await tx.now())
+    issuer = identity.provider.issuer.issuer
+    await tx.run(
+        "INSERT INTO linked_identities (id, account_id, issuer, subject, provider, email,"
+        " linked_at, last_used_at) VALUES (:id, :account, :issuer, :subject, :provider, :email,"
+        " :now, :now)",
+        id=identity_id,
+        account=account_id,
+        issuer=issuer,
+        subject=identity.subject,
+        provider=identity.provider.name,
+        email=identity.email,
+        now=now,
+    )
+    await remove_tombstone(tx, Ended.LINK, link_target(account_id, issuer, identity.subject))
+    return identity_id
+
+
+async def _used(
+    tx: Transaction,
+    identity: ProviderIdentity,
+    account: Account,
+    identity_id: str,
+    *,
+    is_new: bool = False,
+    was_linked: bool = False,
+) -> LinkedAccount:
+    """Writes what the provider says now.  `account` is held by the transaction."""
+    await tx.run(
+        "UPDATE linked_identities SET last_used_at = :now, provider = :provider, email = :email"
+        " WHERE id = :id",
+        id=identity_id,
+        provider=identity.provider.name,
+        email=identity.email,
+        now=int(await tx.now()),
+    )
+    rows = await tx.all("SELECT role FROM linked_roles WHERE identity_id = :id", id=identity_id)
+    if {str(row["role"]) for row in rows} == set(identity.roles):
+        return LinkedAccount(account, identity_id, (), is_new, was_linked)
+    await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=identity_id)
+    for role in identity.roles:
+        await tx.run(
+            "INSERT INTO linked_roles (identity_id, role) VALUES (:id, :role)",
+            id=identity_id,
+            role=role,
+        )
+    after = await locked(tx, account.id)
+    assert after is not None
+    try:
+        check_roles(after.roles)
+    except ValueError as error:
+        raise IdentityRefused(f"it gives too many roles: {error}") from error
+    changes: list[Change] = []
+    if after.roles != account.roles and not is_new:
+        changes.append(await outdate(tx, account.id, Reason.TOKEN_OUTDATED))
+    return LinkedAccount(after, identity_id, changes, is_new, was_linked)
+
+
+async def _has_other_way_in(tx: Transaction, account: Account, row: Row) -> bool:
+    if account.password_hash is not None:
+        return True
+    other = await tx.one(
+        "SELECT 1 FROM linked_identities WHERE account_id = :account AND id <> :id",
+        account=account.id,
+        id=row["id"],
+    )
+    return other is not None
