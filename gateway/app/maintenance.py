@@ -14,6 +14,7 @@ from gateway.audit.pruning import prune, pruner_name, retained_since_s
 from gateway.edge.server.listener_tls import POLL_EVERY_S
 from gateway.identity.clients.client_auth import purge_assertions
 from gateway.identity.clients.personal_keys import purge_personal_keys
+from gateway.identity.factors.totp import purge_enrolments
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import REFRESH_EVERY_S
@@ -90,6 +91,7 @@ class Maintenance:
                     await purge_sessions(parts.database)
                     await purge_assertions(parts.database)
                     await purge_personal_keys(parts.database)
+                    await purge_enrolments(parts.database)
                     purge_at = now + PURGE_EVERY_S
             await asyncio.sleep(SWEEP_EVERY_S)
 

@@ -18,6 +18,7 @@ from gateway.audit.log import AuditEvent, AuditKind
 from gateway.cli.context import CommandContext, run, user_name
 from gateway.cli.keys import secret_of
 from gateway.cli.output import AsJson, CliError, ExitCode, record, warn, when
+from gateway.identity.factors.restored import carry_factors, held_factors
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.jwk import Alg
@@ -73,9 +74,11 @@ async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes)
     )
     async with context.database.migration_transaction(backup.RESTORE_TIMEOUT_S) as tx:
         before = await restoring.present(tx, secrets.now)
+        factors = await held_factors(tx)
         kept = await _has_event(tx, contents.newest_audit, context.key_secret)
         rows = await backup.replace(tx, file, key)
         carried, changes = await restoring.revoke_all(tx, before, secrets, keys)
+        ended_factors = await carry_factors(tx, factors, secrets.then, secrets.now)
         restored_at_ms = int(await tx.now() * 1000)
     context.audit.record(
         AuditEvent(
@@ -89,10 +92,11 @@ async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes)
         )
     )
     await context.publish(changes)
+    ended_again = {**asdict(carried), "factors": ended_factors}
     return {
         "rows": rows,
         "written": when(contents.at_ms / 1000),
-        "ended again": {name: count for name, count in asdict(carried).items() if count},
+        "ended again": {name: count for name, count in ended_again.items() if count},
     }
 
 

@@ -18,6 +18,7 @@ from gateway.app.settings import SettingsError, load
 from gateway.audit.log import AuditKind
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, record, table, warn, when
+from gateway.identity.factors.totp import reseal_totp
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import SECRET_BYTES, Sealer
 from gateway.identity.keys.jwk import KeyRefused
@@ -130,10 +131,10 @@ def reseal_all(
         ),
     ] = None,
 ) -> None:
-    """Seal the private keys under a new secret, all of them or none.
+    """Seal the private keys, and the secrets of second factors, under a new secret: all or none.
 
     Running gateways must be started anew with it: until then they verify and sign, but make
-    no new key.
+    no new key, and take no code of an authenticator app.
     """
     given = None if new_secret_file is None else secret_of(_text(new_secret_file))
 
@@ -145,7 +146,14 @@ def reseal_all(
         new = secret_of(aside.read_text()) if aside else given
         assert new is not None
         chain_key = derived_key(context.key_secret, KeyPurpose.AUDIT_CHAIN)
-        count = await reseal(context.database, Sealer(context.key_secret), Sealer(new), chain_key)
+        old_sealer, new_sealer = Sealer(context.key_secret), Sealer(new)
+        count = await reseal(
+            context.database,
+            old_sealer,
+            new_sealer,
+            chain_key,
+            beside=lambda tx: reseal_totp(tx, old_sealer, new_sealer),
+        )
         context.tell(AuditKind.KEY_CHANGED, None, "resealed", keys=str(count))
         if aside is not None:
             os.replace(aside, context.folder.path / "key-secret")

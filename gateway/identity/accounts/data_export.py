@@ -68,6 +68,14 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         " (SELECT id FROM linked_identities WHERE account_id = :id) ORDER BY role",
         id=account_id,
     )
+    totp = await tx.all(
+        "SELECT confirmed_at AS created_at FROM totp_factors"
+        " WHERE account_id = :id AND confirmed_at IS NOT NULL",
+        id=account_id,
+    )
+    codes = await tx.one(
+        "SELECT COUNT(*) AS left_over FROM recovery_codes WHERE account_id = :id", id=account_id
+    )
     return {
         "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
         "roles": [dict(row) for row in roles],
@@ -77,6 +85,8 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         "personal_keys": [_key(row) for row in keys],
         "passkeys": [_passkey(row) for row in passkeys],
         "linked_identities": [_identity(row, given) for row in identities],
+        "totp": [dict(row) for row in totp],
+        "recovery_codes_left": int(codes["left_over"]) if codes else 0,
     }
 
 

@@ -148,6 +148,15 @@ async def remove_totp(tx: Transaction, account_id: str) -> bool:
     return bool(rows)
 
 
+async def purge_enrolments(database: Database) -> None:
+    """Delete secrets that nobody has confirmed in time."""
+    async with database.transaction() as tx:
+        await tx.run(
+            "DELETE FROM totp_factors WHERE confirmed_at IS NULL AND created_at < :before",
+            before=int(await tx.now()) - ENROLMENT_S,
+        )
+
+
 async def reseal_totp(tx: Transaction, old: Sealer, new: Sealer) -> int:
     """Every secret sealed under another key secret, for `gateway keys reseal`; how many there
     were.  One that `old` does not open stays as it is, and opens to nobody."""

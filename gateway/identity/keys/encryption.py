@@ -1,4 +1,5 @@
-"""Private keys at rest: sealed with AES-256-GCM under a key derived from GATEWAY_KEY_SECRET.
+"""Private keys, and the secrets of second factors, at rest: sealed with AES-256-GCM under a key
+derived from GATEWAY_KEY_SECRET.
 
 Law: what is sealed opens only under the secret that sealed it and only as the kid it was
 sealed for, so a row of a stolen or edited database can be neither read nor moved to another.
@@ -17,7 +18,9 @@ from gateway.identity.base64url import decoded, encoded
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 
 SECRET_BYTES = 32
-_NONCE_BYTES = 12  # NIST SP 800-38D section 8.2: 96 bits, random; a few hundred are ever drawn
+_NONCE_BYTES = 12
+"""NIST SP 800-38D section 8.3: random ones do for 2**32 of a key.  One is drawn for each signing
+key, and for each second factor that somebody enrols."""
 
 
 class SealBroken(Exception):

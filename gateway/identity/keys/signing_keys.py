@@ -7,7 +7,7 @@ whoever moved keys before; SQLite's writers wait anyway.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.identity.keys.encryption import SealBroken, Sealer
@@ -190,9 +190,17 @@ async def retirement_requested(tx: Transaction) -> str | None:
     return None if row is None else str(row["value"])
 
 
-async def reseal(database: Database, old: Sealer, new: Sealer, chain_key: bytes) -> int:
+async def reseal(
+    database: Database,
+    old: Sealer,
+    new: Sealer,
+    chain_key: bytes,
+    *,
+    beside: Callable[[Transaction], Awaitable[object]] | None = None,
+) -> int:
     """Every private key sealed anew, in one transaction; how many there were.  `chain_key`,
-    which the old secret gave the audit log's chains, is kept to verify them.
+    which the old secret gave the audit log's chains, is kept to verify them.  `beside` seals in
+    the same transaction what others keep under the secret.
 
     Running processes keep the keys they have opened, and cannot make or open others until
     they are started with the new secret.  Raises WrongSecret when `old` is not the secret
@@ -223,6 +231,8 @@ async def reseal(database: Database, old: Sealer, new: Sealer, chain_key: bytes)
                 kid=kid,
                 sealed=new.seal(kid, private),
             )
+        if beside is not None:
+            await beside(tx)
         await _put(tx, _FINGERPRINT, new.fingerprint)
         # What nodes have in common is compared under the secret: the next start writes it anew.
         await tx.run("DELETE FROM installation WHERE name = 'shared_settings'")

@@ -1,0 +1,80 @@
+"""Second factors over a restore.
+
+Law: a backup takes no factor away and brings none back.  What was enrolled since it counts on: an
+account that had become safer would else be open to its password alone; what was removed, used or
+replaced since is gone again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.identity.factors.totp import STEP_S, reseal_totp
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.tombstones import Ended
+from gateway.stores.protocols import Row, Transaction
+
+_TABLES = {"totp_factors": "id", "passkeys": "id", "recovery_codes": "hash"}
+"""Each with its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFactors:
+    """What the database held before the restore."""
+
+    rows: Mapping[str, Sequence[Row]]
+
+
+async def held_factors(tx: Transaction) -> HeldFactors:
+    """To be asked before the backup is read in, in the same transaction."""
+    rows = {table: await tx.all(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608
+    rows["totp_factors"] = [r for r in rows["totp_factors"] if r["confirmed_at"] is not None]
+    return HeldFactors(rows)
+
+
+async def carry_factors(tx: Transaction, held: HeldFactors, then: Sealer, now: Sealer) -> int:
+    """Lay what was before upon what came back; how many factors ended again.  `then` is the secret
+    that the backup was written under."""
+    await tx.run("DELETE FROM totp_factors WHERE confirmed_at IS NULL")
+    ended = await _drop(tx, "totp_factors", Ended.FACTOR)
+    ended += await _drop(tx, "recovery_codes", Ended.RECOVERY_CODE)
+    if then.fingerprint != now.fingerprint:
+        await reseal_totp(tx, then, now)
+    for table, key in _TABLES.items():
+        for row in held.rows[table]:
+            await _put_back(tx, table, key, row)
+    # Codes of the steps until now may have been taken since the backup.
+    await tx.run(
+        "UPDATE totp_factors SET last_step = :step WHERE last_step < :step",
+        step=int(await tx.now()) // STEP_S,
+    )
+    return ended
+
+
+async def _drop(tx: Transaction, table: str, kind: Ended) -> int:
+    return await tx.run(
+        f"DELETE FROM {table} WHERE {_TABLES[table]} IN"  # noqa: S608 (names of our own)
+        " (SELECT target FROM tombstones WHERE kind = :kind)",
+        kind=kind.value,
+    )
+
+
+async def _put_back(tx: Transaction, table: str, key: str, row: Row) -> None:
+    """The row, where its account is still there and the backup does not have it."""
+    account = await tx.one("SELECT 1 FROM accounts WHERE id = :id", id=row["account_id"])
+    if account is None:
+        return
+    columns = ", ".join(row)
+    values = ", ".join(f":{name}" for name in row)
+    if table == "totp_factors":
+        await tx.run(
+            "DELETE FROM totp_factors WHERE account_id = :account AND id <> :id",
+            account=row["account_id"],
+            id=row["id"],
+        )
+    await tx.run(
+        f"INSERT INTO {table} ({columns}) VALUES ({values})"  # noqa: S608
+        f" ON CONFLICT ({key}) DO NOTHING",
+        **row,
+    )
