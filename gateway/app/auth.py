@@ -32,6 +32,7 @@ from gateway.edge.pages.assembly import PagesOptions, build_pages
 from gateway.edge.replies.problems import problem
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.known_passwords import KnownPasswords
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, calibrated_rounds
 from gateway.identity.factors.challenges import PasskeyChallenges
 from gateway.identity.issuers.event_tokens import IssuerKeys
@@ -91,6 +92,7 @@ class AuthDependencies:
     return_targets: ReturnTargets
     provider_client: ProviderClient
     provider_keys: ProviderKeySets
+    known_passwords: KnownPasswords
     key_secret: bytes = field(repr=False)
 
 
@@ -149,6 +151,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         PasswordOptions(
             pepper=pepper.get_secret_value().encode() if pepper is not None else None,
             min_length=settings.password_min_length,
+            is_known=parts.known_passwords.hold,
         ),
         await calibrated_rounds(database, settings.bcrypt_rounds),
     )

@@ -4,6 +4,7 @@ key-secret        encrypts private keys, where GATEWAY_KEY_SECRET is not given (
 admin-token       the local token of the admin page
 lock              held by the gateway that runs here: a second one is refused
 issuers/          the last good keys of each issuer
+known-passwords   the passwords that are known to the world, as they were imported
 last-good/        the configuration that was last compiled without a problem
 workers/          a socket for each worker, by which one answers for all, and what those
                   that died had counted
@@ -33,6 +34,10 @@ class DataFolder:
     @property
     def last_good(self) -> Path:
         return self.path / "last-good"
+
+    @property
+    def known_passwords(self) -> Path:
+        return self.path / "known-passwords"
 
     @property
     def issuers(self) -> Path:

@@ -27,6 +27,7 @@ from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.server.listener import Listener
 from gateway.edge.server.listener_tls import Certificates
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.known_passwords import KnownPasswords
 from gateway.model import ConfigProblem, Reason
 from gateway.stores.protocols import StoreUnavailable
 
@@ -216,6 +217,7 @@ class App:
             return_targets=parts.return_targets,
             provider_client=parts.provider_client,
             provider_keys=parts.provider_keys,
+            known_passwords=KnownPasswords(parts.plan.folder.known_passwords),
             key_secret=parts.plan.key_secret(),
         )
         parts.auth_api.open(await build_auth_api(dependencies))

@@ -34,6 +34,7 @@ MODULES = {
     "clients": "clients",
     "revoke": "revoke",
     "keys": "keys",
+    "passwords": "passwords",
     "issuers": "issuers",
     "db": "db",
     "audit": "audit",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.app.data_dir import DataFolder
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.attributes import attributes, shown, tenants
@@ -33,6 +34,7 @@ from gateway.edge.endpoints.json_body import PASSWORD
 from gateway.edge.replies.cookies import erase_sessions
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.known_passwords import KnownPasswords
 from gateway.identity.accounts.passwords import (
     PasswordOptions,
     Passwords,
@@ -296,6 +298,7 @@ async def add_account(
     options = PasswordOptions(
         pepper=pepper.get_secret_value().encode() if pepper else None,
         min_length=settings.password_min_length,
+        is_known=KnownPasswords(DataFolder(settings.data_dir).known_passwords).hold,
     )
     rounds = await calibrated_rounds(context.database, settings.bcrypt_rounds)
     passwords = await Passwords.open(options, rounds)

@@ -25,6 +25,7 @@ _PROBLEMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?:It )?must hold at most (?P<n>\d+) characters\.?", "long"),
         (r"It is made of your address .*", "own_words"),
         (r"It is one of the most common passwords\.", "common"),
+        (r"It stands in a list of passwords that the world knows; .*", "known"),
         (r"It is too easy to guess; .*", "guessable"),
         (r"must be printable", "printable"),
     )

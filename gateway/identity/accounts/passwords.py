@@ -44,6 +44,8 @@ _IMPORTED = "bc"
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}", re.ASCII)
 _LABEL = b"authgate password v1"
 
+KNOWN = "It stands in a list of passwords that the world knows; choose another one."
+
 _WINDOW = 24
 _LEAST_SCORE = 3
 _COST_SETTING = "bcrypt_rounds"
@@ -53,6 +55,8 @@ _COST_SETTING = "bcrypt_rounds"
 class PasswordOptions:
     pepper: bytes | None = None
     min_length: int = 8
+    is_known: Callable[[str], bool] = lambda _password: False
+    """Whether the world knows it (`known_passwords`); called in a thread."""
     context_words: tuple[str, ...] = ("authgate",)
     """Words that a guesser of this installation would try first."""
     threads: int = max(1, len(os.sched_getaffinity(0)) // 2)
@@ -140,6 +144,8 @@ class Passwords:
             return WeakPassword(f"It must hold at least {self._options.min_length} characters.")
         if len(text) > MAX_LENGTH:
             return WeakPassword(f"It must hold at most {MAX_LENGTH} characters.")
+        if self._options.is_known(password):
+            return WeakPassword(KNOWN)
         return _guessable(text, [*words, *self._options.context_words])
 
     def _hash(self, password: str) -> str:
