@@ -102,6 +102,7 @@ def factor_endpoints(
             origins=deps.origins,
             shielded=deps.shielded,
             session_wait_s=deps.limits.session_wait_s,
+            factor_kinds=factors.own.kinds,
         )
     )
     own = FactorEndpoints(

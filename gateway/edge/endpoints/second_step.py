@@ -3,7 +3,7 @@ stronger or fresher (docs/factors.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from gateway.edge.endpoints.password_prover import PasswordProver
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.factors.factor_kinds import FactorNeeded, with_factor
+from gateway.identity.factors.factor_kinds import FactorKind, FactorNeeded, with_factor
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
 from gateway.identity.sign_in.refresh_tokens import SessionGrant, SessionWait
 from gateway.identity.sign_in.step_up import StepUps
@@ -52,6 +52,8 @@ class SecondStepDependencies:
     """Whose pages may call `/auth`, as the current snapshot says."""
     shielded: ShieldedTasks
     session_wait_s: SessionWait
+    factor_kinds: Callable[[str], Awaitable[Sequence[FactorKind]]]
+    """Of an account."""
 
 
 class SecondStepEndpoints:
@@ -130,6 +132,10 @@ class SecondStepEndpoints:
     ) -> Reply:
         holder = principal.session_id or ""
         question = FactorQuestion(request, call, principal.subject, holder, stepping_up=True)
+        if not fields:
+            kinds = await self._deps.factor_kinds(principal.subject)
+            members = await self._deps.factor_checks.challenge(question, kinds)
+            return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, members=members)
         self._deps.reissue.require_key(call)
         by_password = "password" in fields
         if by_password and len(fields) == 1:

@@ -12,6 +12,7 @@ from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.endpoint import Endpoints
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.pages.assets import Assets, shipped_files
+from gateway.edge.pages.factor_pages import FactorPages
 from gateway.edge.pages.forms import PageDependencies
 from gateway.edge.pages.mail_link_pages import MailLinkPages
 from gateway.edge.pages.refusals import RefusalPage
@@ -76,9 +77,11 @@ def build_pages(
         password_min_length=options.password_min_length,
         passkey_host=None if party is None else party.id,
     )
+    factor_pages = FactorPages(dependencies)
     return Pages(
         {
-            **SignInPage(dependencies).endpoints(),
+            **SignInPage(dependencies, factor_pages).endpoints(),
+            **factor_pages.endpoints(),
             **RegistrationPage(dependencies).endpoints(),
             **MailLinkPages(dependencies).endpoints(),
             **assets.endpoints(),

@@ -16,7 +16,9 @@ from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.sign_in.return_targets import ReturnTargets
 
 HOME = "/"
-DONE = frozenset(("verified", "reset", "signed-out", "registered", "email-changed", "deleted"))
+DONE = frozenset(
+    ("verified", "reset", "signed-out", "registered", "email-changed", "deleted", "too-late")
+)
 """What has just been done, as `?done=` may say."""
 
 
@@ -37,6 +39,11 @@ class PageDependencies:
         """Where `?return_to=` leads; `/` where it is none."""
         target = self.return_targets.open(return_to or "", visit.call.host)
         return HOME if target is None else target.location
+
+    def asked(self, visit: Visit, return_to: str | None) -> tuple[str, ...]:
+        """How who comes back must have signed in (`amr`), as `?return_to=` says."""
+        target = self.return_targets.open(return_to or "", visit.call.host)
+        return () if target is None or target.asked is None else target.asked.amr
 
     def show(self, visit: Visit, page: Page, refusal: ProblemReply | None = None) -> PageReply:
         """The page; with a refusal it says what was wrong with the form that was sent."""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
 from gateway.edge.endpoints.json_body import parse
+from gateway.edge.pages.factor_pages import FactorPages
 from gateway.edge.pages.forms import DONE, PageDependencies, leads_to
 from gateway.edge.pages.problems import shown, status_of
 from gateway.edge.pages.renderer import Page
@@ -24,8 +25,9 @@ _UNCERTAIN = frozenset((Reason.INVALID_CREDENTIALS, Reason.CAPTCHA_REQUIRED))
 
 
 class SignInPage:
-    def __init__(self, dependencies: PageDependencies) -> None:
+    def __init__(self, dependencies: PageDependencies, factors: FactorPages) -> None:
         self._deps = dependencies
+        self._factors = factors
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
@@ -62,6 +64,8 @@ class SignInPage:
         )
         if isinstance(reply, JsonReply):
             return leads_to(self._deps.location(visit, return_to), *reply.cookies)
+        if "mfa_token" in reply.members:
+            return await self._factors.ask(visit, return_to, reply.members)
         values: dict[str, Any] = {
             "challenge": await self._challenge(visit) if reply.reason in _UNCERTAIN else None,
             "needed": reply.reason is Reason.CAPTCHA_REQUIRED,

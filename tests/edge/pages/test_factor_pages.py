@@ -1,0 +1,102 @@
+"""The second step of a sign-in, and step-up, as a browser without JavaScript meets them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.access.policies import StepUp
+from gateway.identity.sign_in.mfa_tokens import MFA_TTL_S
+from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house
+from tests.edge.endpoints.test_factors import code_at, enrol
+from tests.edge.pages.visitor import Visitor, document, location
+
+SIGN_IN, STEP_UP = "/auth/ui/sign-in", "/auth/ui/step-up"
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        await opened.register()
+        yield opened
+
+
+@pytest.fixture
+def visitor(house: House) -> Visitor:
+    return Visitor(house)
+
+
+def sealed(house: House, asked: StepUp | None = None) -> str:
+    return house.deps.return_targets.seal("gate.example", "/orders", asked)
+
+
+async def test_a_code_completes_the_sign_in_and_leads_back(house: House, visitor: Visitor) -> None:
+    secret, _ = await enrol(house)
+    page = await visitor.get(f"{SIGN_IN}?return_to={sealed(house)}")
+    asked = await visitor.fill(page, "/sign-in", email=EMAIL, password=PASSWORD)
+    assert asked.status == 200
+    assert "__Host-session" not in visitor.cookies
+    (field,) = (given for given in document(asked).all("input") if given["name"] == "code")
+    assert field["autocomplete"] == "one-time-code"
+    wrong = await visitor.fill(asked, "/factor", code="000000")
+    assert wrong.status == 401
+    assert "The code is wrong, or was used already." in document(wrong).text
+    done = await visitor.fill(wrong, "/factor", code=code_at(house, secret))
+    assert location(done) == "/orders"
+    assert "__Host-session" in visitor.cookies
+
+
+async def test_a_recovery_code_does_too(house: House, visitor: Visitor) -> None:
+    _, enrolled = await enrol(house)
+    asked = await visitor.post(SIGN_IN, CREDENTIALS)
+    done = await visitor.fill(asked, "/factor", code=enrolled["recovery_codes"][0])
+    assert location(done) == "/"
+
+
+async def test_who_takes_too_long_begins_anew(house: House, visitor: Visitor) -> None:
+    secret, _ = await enrol(house)
+    asked = await visitor.post(SIGN_IN, CREDENTIALS)
+    house.clock.move(MFA_TTL_S + 1)
+    answer = await visitor.fill(asked, "/factor", code=code_at(house, secret))
+    assert location(answer) == f"{SIGN_IN}?done=too-late"
+    assert location(await visitor.get(f"{SIGN_IN}/factor")) == SIGN_IN
+
+
+async def test_a_password_steps_an_account_without_factors_up(
+    house: House, visitor: Visitor
+) -> None:
+    await visitor.post(SIGN_IN, CREDENTIALS)
+    house.clock.move(400)
+    page = await visitor.get(f"{STEP_UP}?return_to={sealed(house, StepUp(300))}")
+    wrong = await visitor.fill(page, "/step-up", password="wrong horse 7 battery")
+    assert wrong.status == 401
+    assert "The password is wrong." in document(wrong).text
+    house.clock.move(20)
+    assert location(await visitor.fill(wrong, "/step-up", password=PASSWORD)) == "/orders"
+
+
+async def test_who_has_a_factor_steps_up_with_it(house: House, visitor: Visitor) -> None:
+    secret, _ = await enrol(house)
+    asked = await visitor.post(SIGN_IN, CREDENTIALS)
+    await visitor.fill(asked, "/factor", code=code_at(house, secret))
+    house.clock.move(400)
+    page = await visitor.get(f"{STEP_UP}?return_to={sealed(house)}")
+    assert "password" not in document(page).form("/step-up").fields
+    done = await visitor.fill(page, "/step-up", code=code_at(house, secret))
+    assert location(done) == "/orders"
+
+
+async def test_a_step_up_that_needs_a_factor_leads_who_has_none_to_the_account_page(
+    house: House, visitor: Visitor
+) -> None:
+    await visitor.post(SIGN_IN, CREDENTIALS)
+    page = await visitor.get(f"{STEP_UP}?return_to={sealed(house, StepUp(None, ('otp',)))}")
+    assert {"class": "button", "href": "/auth/ui/account#factors"} in document(page).all("a")
+
+
+async def test_who_is_signed_out_meanwhile_signs_in_instead(house: House, visitor: Visitor) -> None:
+    return_to = sealed(house)
+    page = await visitor.get(f"{STEP_UP}?return_to={return_to}")
+    assert location(page) == f"{SIGN_IN}?return_to={return_to}"
