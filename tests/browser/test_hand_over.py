@@ -7,6 +7,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 DOMAIN = "apps.example"
 LOGIN, ONE, TWO, EVIL = (f"{name}.{DOMAIN}" for name in ("login", "one", "two", "evil"))
+FLAGS = (f"--host-resolver-rules=MAP *.{DOMAIN} 127.0.0.1", "--ignore-certificate-errors")
 EMAIL, PASSWORD = "ada@example.com", "correct horse 7 battery"
 
 ROUTES = f"""\
@@ -50,12 +52,18 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("hosts")
+    with hosts(tmp_path_factory.mktemp("hosts"), ROUTES) as opened:
+        yield opened
+
+
+@contextmanager
+def hosts(folder: Path, routes: str) -> Iterator[Site]:
+    """A gateway at three hosts of the domain, over TLS, with one account."""
     certificate, key = Authority(folder).issue(LOGIN)
     port = free_port()
     with started(
         folder / "gateway",
-        routes=ROUTES,
+        routes=routes,
         GATEWAY_LISTEN=f"127.0.0.1:{port}",
         GATEWAY_PUBLIC_URL=f"https://{LOGIN}:{port}",
         GATEWAY_KEY_SECRET="3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=",
@@ -72,8 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    flags = (f"--host-resolver-rules=MAP *.{DOMAIN} 127.0.0.1", "--ignore-certificate-errors")
-    with chromium(tmp_path / "profile", *flags) as opened:
+    with chromium(tmp_path / "profile", *FLAGS) as opened:
         yield opened
 
 
