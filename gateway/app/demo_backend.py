@@ -1,4 +1,5 @@
-"""The demo backend of `gateway dev`: it shows what a backend receives.  Loopback only.
+"""The demo backend of `gateway dev`: it shows what a backend receives, browsers by a page and
+programs by JSON.  Loopback only.
 
 It trusts whatever reaches it, as a backend behind the gateway may, and decides nothing.
 """
@@ -9,11 +10,17 @@ import json
 
 from aiohttp import web
 
+from gateway.access.routing.own_paths import OwnPaths
+from gateway.app.demo_page import DemoPage
+
 _BODY_SHOWN_BYTES = 2000
+_PAGE = web.AppKey("page", DemoPage)
 
 
-def application() -> web.Application:
+def application(own_paths: OwnPaths | None = None) -> web.Application:
+    """`own_paths` are the gateway's own, to which its page links."""
     app = web.Application(client_max_size=16 * 1024 * 1024)
+    app[_PAGE] = DemoPage(own_paths or OwnPaths())
     app.on_response_prepare.append(_name)
     app.router.add_get("/healthz", _healthz)
     app.router.add_route("*", "/{rest:.*}", _echo)
@@ -48,6 +55,8 @@ async def _echo(request: web.Request) -> web.Response:
     }
     if received:
         answer["body"] = received.decode("utf-8", "replace")
+    if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
+        return web.Response(text=request.app[_PAGE].render(answer), content_type="text/html")
     return web.Response(
         body=json.dumps(answer, indent=2).encode() + b"\n", content_type="application/json"
     )

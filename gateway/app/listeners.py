@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 
 from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.app import demo_backend
 from gateway.app.components import Components
 from gateway.app.settings import Settings
@@ -95,8 +96,8 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     return Listener(admin, reader, limits, meter=components.metrics.route(""), defects=defects)
 
 
-def demo_listener() -> web.AppRunner:
-    return web.AppRunner(demo_backend.application(), access_log=None, shutdown_timeout=1.0)
+def demo_listener(own_paths: OwnPaths) -> web.AppRunner:
+    return web.AppRunner(demo_backend.application(own_paths), access_log=None, shutdown_timeout=1.0)
 
 
 def _listener_limits(settings: Settings) -> ListenerLimits:

@@ -113,6 +113,8 @@ def text(
         "",
         f"authgate serves {base} (routes.yaml and policies/ are read again when they change)",
         "",
+        f"Open          {base}/  (sign in as the demo user below{_or_register(guest)})",
+        "",
         "Try it; each line works as it stands, in this order, in another terminal:",
         "",
     ]
@@ -129,3 +131,7 @@ def text(
         "",
     ]
     return "\n".join(lines)
+
+
+def _or_register(guest: DemoUser | None) -> str:
+    return "" if guest is None else ", or create an account"

@@ -84,7 +84,7 @@ class App:
         return admin_listener(self.components, self.status)
 
     def demo_listener(self) -> web.AppRunner:
-        return demo_listener()
+        return demo_listener(self.components.plan.settings.own_paths)
 
     # --- life ---
 

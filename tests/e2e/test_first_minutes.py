@@ -4,102 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import stat
 import subprocess
-import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.dev_process import Dev, Ports, command, lay_out, running
 from tests.e2e.lines import run_lines
 from tests.e2e.processes import children, name_of
-
-REPOSITORY = Path(__file__).parents[2]
-GATEWAY = Path(sys.executable).with_name("gateway")
-READY_WITHIN_S = 40
-
-
-@dataclass
-class Ports:
-    public: int
-    admin: int
-    demo: int
-
-
-@dataclass
-class Dev:
-    """A running `gateway dev`."""
-
-    process: subprocess.Popen[str]
-    ports: Ports
-    folder: Path
-    printed: str
-
-    def get(self, path: str, *, admin: bool = False) -> str:
-        port = self.ports.admin if admin else self.ports.public
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-
-
-def lay_out(folder: Path, ports: Ports) -> None:
-    """The shipped configuration, with its demo backend on a port that is free here."""
-    shutil.copytree(REPOSITORY / "policies", folder / "policies")
-    routes = (REPOSITORY / "routes.yaml").read_text("utf-8")
-    assert "127.0.0.1:9000" in routes
-    (folder / "routes.yaml").write_text(
-        routes.replace("127.0.0.1:9000", f"127.0.0.1:{ports.demo}"), "utf-8"
-    )
-
-
-def command(folder: Path, ports: Ports, **settings: str) -> subprocess.Popen[str]:
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")},
-        "GATEWAY_LISTEN": f"127.0.0.1:{ports.public}",
-        "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{ports.admin}",
-        "GATEWAY_BCRYPT_ROUNDS": "10",
-        "PYTHONPATH": str(REPOSITORY),
-        **settings,
-    }
-    return subprocess.Popen(
-        [str(GATEWAY), "dev", "--demo-listen", f"127.0.0.1:{ports.demo}"],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-@contextmanager
-def running(folder: Path, ports: Ports, **settings: str) -> Iterator[Dev]:
-    process = command(folder, ports, **settings)
-    assert process.stdout is not None
-    watchdog = threading.Timer(READY_WITHIN_S, process.kill)
-    watchdog.start()
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if line.startswith("Stop "):
-            break
-    watchdog.cancel()
-    try:
-        assert "Stop " in printed, printed
-        yield Dev(process, ports, folder, printed)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
 
 
 @pytest.fixture
@@ -110,10 +28,7 @@ def ports(free_port: Callable[[], int]) -> Ports:
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     folder = tmp_path_factory.mktemp("dev")
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    ports = Ports(*(probe.getsockname()[1] for probe in probes))
-    for probe in probes:
-        probe.close()
+    ports = Ports.free()
     lay_out(folder, ports)
     with running(folder, ports) as one:
         yield one
