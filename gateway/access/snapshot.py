@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.access.attributes import Attribute, TenantRules
 from gateway.access.definitions import Cors, Limit, Upstream
+from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.access.issuers import Issuer, ResourceServer
 from gateway.access.policies import Policy
 from gateway.access.providers import Provider
@@ -36,6 +37,8 @@ class Snapshot:
     resources: Mapping[tuple[str, str], ResourceServer] = field(default_factory=dict)
     """The resources of OAuth that routes are, by host (as a route names it; empty is that of the
     public URL) and path, each with the scopes of all its routes."""
+    factor_rule: FactorRule = NO_FACTOR_RULE
+    """Whose sign-in needs a second factor."""
     limits: Mapping[str, Limit] = field(default_factory=dict)
     cors: Mapping[str, Cors] = field(default_factory=dict)
     auth_cors: Cors | None = None

@@ -212,6 +212,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
             RedisNonceStore(parts.redis),
             parts.clock,
         ),
+        factor_rule=lambda: parts.configuration.snapshot.factor_rule,
         sealer=Sealer(parts.key_secret),
         mfa_tokens=MfaTokens(
             derived_key(parts.key_secret, KeyPurpose.MFA),

@@ -217,6 +217,7 @@ def build_components(
         RefreshOptions(
             life_s=settings.refresh_ttl_s, idle_s=settings.refresh_idle_s, claims=claims
         ),
+        factor_rule=lambda: plan.configuration.snapshot.factor_rule,
     )
     reread_s = reread_interval_s(settings.access_ttl_s, settings.refresh_idle_s)
     cookies = CookieSessions(

@@ -1,5 +1,5 @@
 """`gateway users create|list|show|disable|enable|unlock|delete|import|export`, and what is of
-`cli.invitations` and `cli.personal_keys`."""
+`cli.factors`, `cli.invitations` and `cli.personal_keys`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.attributes import attributes, shown, tenants
 from gateway.cli.context import CommandContext, run
+from gateway.cli.factors import factor_fields, reset_factors
 from gateway.cli.invitations import invite, revoke_invitation, show_invitations
 from gateway.cli.output import (
     AsJson,
@@ -67,6 +68,7 @@ def register(app: typer.Typer) -> None:
     users.command("invitations")(show_invitations)
     users.command("revoke-invitation")(revoke_invitation)
     users.command("keys")(keys)
+    users.command("reset-factors")(reset_factors)
     users.command("attributes")(attributes)
     users.command("tenants")(tenants)
     app.add_typer(users, name="users")
@@ -138,7 +140,7 @@ def show_all(
 
 
 def show(email: Email, as_json: AsJson = False) -> None:
-    """Show one account and how many sessions it has."""
+    """Show one account, its second factors, and how many sessions it has."""
 
     async def work(context: CommandContext) -> dict[str, Any]:
         account = await account_of(context, email)
@@ -148,11 +150,13 @@ def show(email: Email, as_json: AsJson = False) -> None:
             "attributes": dict(account.attributes),
             "tenants": dict(account.tenants),
             "sessions": len(sessions),
+            **await factor_fields(context, account.id),
         }
 
     fields = run(work)
     if not as_json:
         fields["created_at"] = when(fields["created_at"])
+        fields["factor_term_began_at"] = when(fields["factor_term_began_at"])
         for name in ("attributes", "tenants"):
             fields[name] = ", ".join(f"{one}={shown(value)}" for one, value in fields[name].items())
     record(fields, as_json=as_json)

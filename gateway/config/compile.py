@@ -12,6 +12,7 @@ from gateway.access.policies import SIGNED_IN, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
 from gateway.config.attributes import read_attributes, read_tenants
+from gateway.config.factor_rule import read_factor_rule
 from gateway.config.identity_headers import IdentityReader
 from gateway.config.issuer_warnings import issuer_notices
 from gateway.config.issuers import IssuerReader
@@ -30,7 +31,7 @@ from gateway.model import ConfigProblem
 
 TOP_KEYS = (
     "version", "auth", "session", "decision_api", "issuers", "providers", "attributes",
-    "tenants", "defaults", "upstreams", "limits", "cors", "routes",
+    "tenants", "require_factor", "defaults", "upstreams", "limits", "cors", "routes",
 )  # fmt: skip
 
 
@@ -84,6 +85,7 @@ def compile_snapshot(
     types = EngineTypes()
     attributes = read_attributes(reader, fields.get("attributes"))
     tenants = read_tenants(reader, fields.get("tenants"))
+    factor_rule = read_factor_rule(reader, fields.get("require_factor"))
     compiler = ConditionCompiler(types=types, attributes=attributes)
     secrets = secrets or SecretFiles()
     issuers = IssuerReader(reader, secrets, types, own_issuer).read(fields.get("issuers"))
@@ -114,6 +116,7 @@ def compile_snapshot(
         issuers=issuers,
         attributes=attributes,
         tenants=tenants,
+        factor_rule=factor_rule,
         providers=providers,
         resources=resources,
         limits=limits,

@@ -14,6 +14,7 @@ import pytest
 from gateway.cli import main
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.personal_keys import KeyLimits, NewPersonalKey, PersonalKeys
+from gateway.identity.factors.recovery_codes import make_codes
 from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Principal
@@ -114,6 +115,9 @@ def test_a_made_account_is_shown_with_its_password_once(gateway: Gateway) -> Non
         "attributes": {},
         "tenants": {},
         "sessions": 0,
+        "factors": [],
+        "recovery_codes_left": 0,
+        "factor_term_began_at": None,
     }
 
 
@@ -190,6 +194,38 @@ def test_accounts_are_listed_in_plain_columns(gateway: Gateway) -> None:
 )
 def test_an_unknown_account_is_no(gateway: Gateway, words: list[str]) -> None:
     assert gateway(*words, "nobody@example.com")[0] == NO
+
+
+def test_a_reset_removes_every_factor_ends_the_sessions_and_is_told(
+    gateway: Gateway, folder: Path
+) -> None:
+    fields = made(gateway)
+    sign_in(folder)
+
+    async def enrol(database: Database) -> None:
+        async with database.transaction() as tx:
+            await tx.run("UPDATE accounts SET email_verified = 1")
+            await tx.run(
+                "INSERT INTO totp_factors (id, account_id, sealed_secret, begun_by, created_at,"
+                " confirmed_at, last_step) VALUES ('totp-1', :id, 'x', 'sid', 1, 1, 0)",
+                id=fields["user_id"],
+            )
+            await make_codes(tx, fields["user_id"])
+
+    inside(folder, enrol)
+    shown = json.loads(gateway("users", "show", EMAIL, "--json")[1])
+    assert (shown["factors"], shown["recovery_codes_left"]) == (["totp"], 10)
+    assert gateway("users", "reset-factors", EMAIL)[0] == GOOD
+    shown = json.loads(gateway("users", "show", EMAIL, "--json")[1])
+    assert (shown["factors"], shown["recovery_codes_left"], shown["sessions"]) == ([], 0, 0)
+
+    async def mails(database: Database) -> list[str]:
+        async with database.read_transaction() as tx:
+            return [row["template"] for row in await tx.all("SELECT template FROM outbox")]
+
+    assert inside(folder, mails) == ["factors_reset"]
+    assert "factors_reset" in gateway("audit", "tail", "--all")[1]
+    assert gateway("users", "reset-factors", "nobody@example.com")[0] == NO
 
 
 def test_disabling_ends_the_sessions_and_revokes_the_tokens(gateway: Gateway, folder: Path) -> None:

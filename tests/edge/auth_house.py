@@ -460,6 +460,7 @@ async def open_house(
             assertion_audiences=(URL, f"{URL}/auth/token"),
             verification=verification,
             registration_rules=registration_rules or RegistrationRules(),
+            factor_rule=lambda: factor_rule,
             sealer=sealer,
             mfa_tokens=MfaTokens(b"f" * 32, Once(), clock),
             hand_overs=HandOvers(b"h" * 32, Once(), clock),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.access.attributes import Attribute
 from gateway.access.authorizer import Authenticator
+from gateway.access.factor_rule import FactorRule
 from gateway.access.issuers import Issuer
 from gateway.access.routing.csrf import AllowedOrigins
 from gateway.access.routing.own_paths import OwnPaths
@@ -67,6 +68,8 @@ class EndpointDependencies:
     verification: Verification
     hand_overs: HandOvers
     passkey_challenges: PasskeyChallenges
+    factor_rule: Callable[[], FactorRule]
+    """Whose sign-in needs a second factor, as the current snapshot says."""
     sealer: Sealer
     """Seals the secrets of second factors at rest."""
     mfa_tokens: MfaTokens

@@ -122,6 +122,7 @@ def factor_endpoints(
             origins=deps.origins,
             shielded=deps.shielded,
             counts_alone=public.counts_alone,
+            factor_rule=deps.factor_rule,
             site=public.name,
         )
     )

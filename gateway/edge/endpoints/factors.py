@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.factor_rule import FactorRule
 from gateway.access.routing.csrf import AllowedOrigins
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
@@ -33,7 +34,12 @@ from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.factors.factor_kinds import FactorKind, with_factor
-from gateway.identity.factors.own_factors import Enrolled, FactorOwner, OwnFactors
+from gateway.identity.factors.own_factors import (
+    Enrolled,
+    FactorOwner,
+    OwnFactors,
+    with_term,
+)
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
 from gateway.identity.sign_in.step_up import StepUps
 from gateway.identity.sign_in.throttle import Throttle
@@ -63,6 +69,8 @@ class FactorDependencies:
     shielded: ShieldedTasks
     counts_alone: Callable[[str], bool]
     """Whether a session cookie that is given at this host counts there alone."""
+    factor_rule: Callable[[], FactorRule]
+    """Whose sign-in needs a factor, as the current snapshot says."""
     site: str
     """How an authenticator app names us."""
 
@@ -93,7 +101,9 @@ class FactorEndpoints:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
-        return JsonReply(200, await self._deps.own_factors.described(principal.subject))
+        rule = self._deps.factor_rule()
+        described = await self._deps.own_factors.described(principal.subject)
+        return JsonReply(200, with_term(described, rule, principal.roles))
 
     async def begin_totp(self, request: web.BaseRequest, call: Call) -> Reply:
         """The secret is in this answer and in no other; it counts once it is confirmed."""

@@ -6,10 +6,11 @@ sessions of the account: whoever has one of them may be the one from whom it is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.factors.factor_kinds import (
     AccountVersion,
@@ -18,7 +19,7 @@ from gateway.identity.factors.factor_kinds import (
     factor_kinds,
     term_began_at,
 )
-from gateway.identity.factors.passkeys import remove_passkeys
+from gateway.identity.factors.passkeys import passkeys_of, remove_passkeys
 from gateway.identity.factors.recovery_codes import codes_left, make_codes, remove_codes
 from gateway.identity.factors.totp import NewTotp, TotpFactor, remove_totp
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -180,6 +181,22 @@ async def described_factors(tx: Transaction, account_id: str) -> dict[str, Any]:
     )
     return {
         "totp": None if totp is None else {"created_at": int(totp["confirmed_at"])},
+        "passkeys": len(await passkeys_of(tx, account_id)),
         "recovery_codes_left": await codes_left(tx, account_id),
         "term_began_at": await term_began_at(tx, account_id),
     }
+
+
+def with_term(
+    described: Mapping[str, Any], rule: FactorRule, roles: Iterable[str]
+) -> dict[str, Any]:
+    """What is told besides: whether the account must have a factor (`required`), and until when it
+    may be without (`enrol_by`; None once it has one, and where its term has not begun)."""
+    told = dict(described)
+    began_at = told.pop("term_began_at")
+    required = rule.applies(roles)
+    has_factor = bool(told["totp"] or told["passkeys"])
+    enrol_by = None
+    if required and not has_factor and began_at is not None:
+        enrol_by = began_at + rule.within_s
+    return {**told, "required": required, "enrol_by": enrol_by}

@@ -1,0 +1,169 @@
+"""`require_factor`: the term, what follows it, and how a factor is enrolled then."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.access.factor_rule import FactorRule
+from gateway.identity.factors.own_factors import OwnFactors
+from gateway.identity.factors.totp import TotpFactor
+from gateway.identity.mail.notifications import SecurityNotifications
+from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
+from tests.edge.endpoints.cookie_calls import SAME
+from tests.edge.endpoints.test_factors import code_at, enrol, first_step, later, second_step
+from tests.edge.rig import Answer
+
+TERM_S = 1_000
+RULE = FactorRule(frozenset({"admin"}), within_s=TERM_S)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path, factor_rule=RULE) as opened:
+        account = await opened.register()
+        await opened.deps.accounts.grant(account.id, "admin")
+        yield opened
+
+
+async def over(house: House) -> dict[str, Any]:
+    """A sign-in within the term, and then the answer to one behind it."""
+    await house.sign_in()
+    await later(house, TERM_S)
+    asked = await first_step(house)
+    assert (asked["enrol"], asked["factors"]) == (True, [])
+    return asked
+
+
+async def begin(house: House, mfa_token: str) -> Answer:
+    return await house.ask("POST", "/auth/factors/totp", {"mfa_token": mfa_token})
+
+
+async def confirm(house: House, mfa_token: str, code: str) -> Answer:
+    body = {"mfa_token": mfa_token, "code": code}
+    return await house.ask("POST", "/auth/factors/totp/confirm", body)
+
+
+async def test_within_the_term_people_sign_in_and_are_told_until_when(house: House) -> None:
+    token = (await house.sign_in())["access_token"]
+    told_of = told(await house.ask("GET", "/auth/factors", token=token))
+    assert told_of["required"] is True
+    assert told_of["enrol_by"] == int(house.clock.now()) + TERM_S
+    await enrol(house, token)
+
+
+async def test_an_account_without_the_role_needs_none(house: House) -> None:
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    await house.deps.accounts.revoke(account.id, "admin")
+    token = (await house.sign_in())["access_token"]
+    await later(house, TERM_S)
+    assert told(await house.ask("POST", "/auth/login", CREDENTIALS))["access_token"]
+    assert (await house.ask("GET", "/auth/factors", token=token)).status == 401  # expired
+
+
+async def test_behind_the_term_a_sign_in_enrols_a_factor_and_is_complete(house: House) -> None:
+    asked = await over(house)
+    begun = await begin(house, asked["mfa_token"])
+    assert begun.status == 200, begun.body
+    secret = str(told(begun)["secret"])
+    done = await confirm(house, asked["mfa_token"], code_at(house, secret))
+    assert done.status == 200, done.body
+    body = told(done)
+    assert len(body["recovery_codes"]) == 10
+    verified = house.deps.verifier.verify(body["access_token"])
+    assert getattr(verified, "amr", None) == ("pwd", "otp", "mfa")
+    refreshed = await house.ask("POST", "/auth/refresh", {"refresh_token": body["refresh_token"]})
+    assert refreshed.status == 200
+    house.clock.move(60)
+    again = await first_step(house)
+    assert (await second_step(house, again["mfa_token"], code_at(house, secret))).status == 200
+
+
+async def test_a_token_that_enrols_opens_no_session_by_itself(house: House) -> None:
+    asked = await over(house)
+    answer = await second_step(house, asked["mfa_token"], "123456")
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+async def test_of_two_who_have_the_password_the_first_enrols(house: House) -> None:
+    one, other = await over(house), await first_step(house)
+    first = str(told(await begin(house, one["mfa_token"]))["secret"])
+    done = await confirm(house, one["mfa_token"], code_at(house, first))
+    assert done.status == 200
+    assert (await begin(house, other["mfa_token"])).status == 401
+    answer = await confirm(house, other["mfa_token"], code_at(house, first))
+    assert answer.status == 401
+    assert (await begin(house, one["mfa_token"])).status == 401
+
+
+async def test_a_token_of_before_a_new_password_enrols_nothing(house: House) -> None:
+    asked = await over(house)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    await house.deps.accounts.end_all(account.id, "operator")
+    assert (await begin(house, asked["mfa_token"])).status == 401
+
+
+async def test_behind_the_term_a_session_without_a_factor_is_not_refreshed(house: House) -> None:
+    tokens = await house.sign_in()
+    await later(house, TERM_S)
+    body = {"refresh_token": tokens["refresh_token"]}
+    for _ in range(2):  # it is refused, and not used up
+        answer = await house.ask("POST", "/auth/refresh", body)
+        assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
+
+
+async def test_behind_the_term_a_cookie_without_a_factor_ends_with_its_minutes(
+    house: House,
+) -> None:
+    signed_in = await house.ask("POST", "/auth/login", {**CREDENTIALS, "transport": "cookie"})
+    (cookie,) = [
+        line.decode().partition(";")[0]
+        for line in signed_in.values("Set-Cookie")
+        if line.startswith(b"__Host-session")
+    ]
+    headers = [f"Cookie: {cookie}", SAME]
+    assert (await house.ask("GET", "/auth/me", headers=headers)).status == 200
+    await later(house, TERM_S)
+    answer = await house.ask("GET", "/auth/me", headers=headers)
+    assert (answer.status, reason(answer)) == (401, "session_unknown")
+
+
+async def test_a_reset_ends_every_session_and_leaves_the_term_as_it_was(house: House) -> None:
+    _, confirmed = await enrol(house)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    notifications = SecurityNotifications(house.database, house.deps.mailer)
+    totp = TotpFactor(house.database, house.deps.sealer)
+    own = OwnFactors(house.database, totp, notifications)
+    changes = await own.reset(account.id)
+    assert changes
+    await house.workers.publish(changes)
+    me = await house.ask("GET", "/auth/me", token=confirmed["access_token"])
+    assert me.status == 401
+    async with house.database.read_transaction() as tx:
+        mails = await tx.all("SELECT template FROM outbox WHERE template = 'factors_reset'")
+        codes = await tx.all("SELECT 1 FROM recovery_codes")
+    assert (len(mails), codes) == (1, [])
+    assert (await house.ask("POST", "/auth/login", CREDENTIALS)).status == 200
+    await later(house, TERM_S)
+    assert (await first_step(house))["enrol"] is True
+
+
+async def test_a_reset_of_the_password_by_mail_removes_no_factor(house: House) -> None:
+    """A mailbox is not the account: whoever has taken it over is asked for the factor still."""
+    secret, confirmed = await enrol(house)
+    changed = await house.ask(
+        "POST",
+        "/auth/password/change",
+        {"password": PASSWORD, "new_password": PASSWORD + " anew"},
+        token=confirmed["access_token"],
+    )
+    assert changed.status == 204
+    asked = await first_step(house, password=PASSWORD + " anew")
+    assert asked["factors"] == ["totp", "recovery_code"]
+    assert (await second_step(house, asked["mfa_token"], code_at(house, secret))).status == 200
