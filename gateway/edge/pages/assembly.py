@@ -11,6 +11,7 @@ from gateway.access.routing.csrf import AllowedOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.endpoint import Endpoints
 from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.edge.pages.account_page import AccountPage
 from gateway.edge.pages.assets import Assets, shipped_files
 from gateway.edge.pages.factor_pages import FactorPages
 from gateway.edge.pages.forms import PageDependencies
@@ -82,6 +83,7 @@ def build_pages(
         {
             **SignInPage(dependencies, factor_pages).endpoints(),
             **factor_pages.endpoints(),
+            **AccountPage(dependencies).endpoints(),
             **RegistrationPage(dependencies).endpoints(),
             **MailLinkPages(dependencies).endpoints(),
             **assets.endpoints(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from gateway.model import Call
 
@@ -34,6 +35,10 @@ class Texts:
 
     def has(self, key: str) -> bool:
         return key in self.sentences
+
+    def moment(self, at: int) -> str:
+        """A day and a time that every language reads alike (RFC 3339, without the seconds)."""
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
     def duration(self, seconds: float) -> str:
         """Whole seconds up to a minute and a half, whole minutes from then on; never too few."""

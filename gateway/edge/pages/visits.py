@@ -69,6 +69,10 @@ class Visits:
             return ProblemReply(unsupported or Reason.BODY_MALFORMED)
         return form if isinstance(form, ProblemReply) else Visit(request, call, form)
 
+    def knows(self, path: tuple[str, ...]) -> bool:
+        """Whether there is such an endpoint: some are there only where they are of use."""
+        return path in self._endpoints
+
     async def ask(
         self, visit: Visit, method: str, *path: str, fields: Mapping[str, Any] | None = None
     ) -> JsonReply | ProblemReply:
