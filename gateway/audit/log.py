@@ -80,9 +80,7 @@ class AuditKind(StrEnum):
     PASSWORD_RESET = "password_reset"  # noqa: S105
     PERSONAL_KEY_CREATED = "personal_key_created"
     PERSONAL_KEY_ENDED = "personal_key_ended"
-    PASSKEY_ADDED = "passkey_added"
     PASSKEY_RENAMED = "passkey_renamed"
-    PASSKEY_REMOVED = "passkey_removed"
     PASSKEY_BACKUP_CHANGED = "passkey_backup_changed"
     """It is now backed up (its device's cloud has a copy), or no more."""
     PASSKEY_REFUSED = "passkey_refused"

@@ -28,6 +28,7 @@ from gateway.edge.endpoints.session_opening import (
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.identity.factors.factor_kinds import FactorKind
 from gateway.identity.factors.own_factors import OwnFactors
+from gateway.identity.factors.own_passkeys import OwnPasskeys
 from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
 from gateway.identity.factors.passkeys import Passkeys
 from gateway.identity.factors.recovery_codes import RecoveryCodeFactor, recovery_code_of
@@ -49,6 +50,7 @@ class PublicHost:
 @dataclass(frozen=True, slots=True)
 class PasskeyParts:
     passkeys: Passkeys
+    own: OwnPasskeys
     ceremonies: PasskeyCeremonies
     proofs: PasskeyProofs
 
@@ -68,14 +70,15 @@ def build_factors(deps: EndpointDependencies, notifications: SecurityNotificatio
         CodeFactor(FactorKind.TOTP, code_of, totp.verify),
         CodeFactor(FactorKind.RECOVERY_CODE, recovery_code_of, recovery_codes.verify),
     ]
+    own = OwnFactors(deps.database, totp, notifications)
     party, parts = relying_party(deps.public_url), None
     if party is not None:
-        passkeys = Passkeys(deps.database, notifications)
+        passkeys = Passkeys(deps.database)
         ceremonies = PasskeyCeremonies(party, deps.passkey_challenges, passkeys)
         proofs = PasskeyProofs(ceremonies, deps.database, notifications, deps.audit)
-        parts = PasskeyParts(passkeys, ceremonies, proofs)
+        own_passkeys = OwnPasskeys(deps.database, own, notifications)
+        parts = PasskeyParts(passkeys, own_passkeys, ceremonies, proofs)
         kinds.append(PasskeyFactor(proofs))
-    own = OwnFactors(deps.database, totp, notifications)
     return Factors(own, FactorChecks(kinds, deps.throttle), parts)
 
 
@@ -126,27 +129,37 @@ def factor_endpoints(
             site=public.name,
         )
     )
-    passkeys = {} if factors.passkeys is None else _passkeys(deps, factors.passkeys, opener, public)
+    passkeys: Endpoints = {}
+    if factors.passkeys is not None:
+        passkeys = {
+            **_own_passkeys(deps, factors.passkeys, own),
+            **_passkey_sign_in(deps, factors.passkeys, opener),
+        }
     return {**second_step.endpoints(), **own.endpoints(), **passkeys}
 
 
-def _passkeys(
-    deps: EndpointDependencies, parts: PasskeyParts, opener: SessionOpener, public: PublicHost
+def _own_passkeys(
+    deps: EndpointDependencies, parts: PasskeyParts, own: FactorEndpoints
 ) -> Endpoints:
-    own = PasskeyEndpoints(
+    return PasskeyEndpoints(
         PasskeyDependencies(
-            counts_alone=public.counts_alone,
+            factors=own,
+            accounts=deps.accounts,
             authenticator=deps.authenticator,
             ceremonies=parts.ceremonies,
             passkeys=parts.passkeys,
-            clock=deps.clock,
+            own_passkeys=parts.own,
             limits=deps.limits,
-            publisher=deps.publisher,
             shielded=deps.shielded,
             audit=deps.audit,
         )
-    )
-    sign_in = PasskeySignInEndpoints(
+    ).endpoints()
+
+
+def _passkey_sign_in(
+    deps: EndpointDependencies, parts: PasskeyParts, opener: SessionOpener
+) -> Endpoints:
+    return PasskeySignInEndpoints(
         PasskeySignInDependencies(
             ceremonies=parts.ceremonies,
             proofs=parts.proofs,
@@ -158,5 +171,4 @@ def _passkeys(
             shielded=deps.shielded,
             login_path=deps.own_paths.endpoint("login", "passkey"),
         )
-    )
-    return {**own.endpoints(), **sign_in.endpoints()}
+    ).endpoints()

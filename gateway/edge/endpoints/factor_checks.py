@@ -97,7 +97,7 @@ class PasskeyFactor:
         use = await self.proofs.factor(question.request, question.call, proven, answer)
         if isinstance(use, ProblemReply):
             return use
-        return FactorProof(self.kind, ("swk" if use.passkey.backup_eligible else "hwk",))
+        return FactorProof(self.kind, use.passkey.amr)
 
     async def challenge(self, question: FactorQuestion) -> Mapping[str, Any]:
         options = await self.proofs.options(_proven(question))

@@ -6,7 +6,7 @@ account has one: a stolen session enrols none and removes none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,12 +43,12 @@ from gateway.identity.factors.own_factors import (
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
 from gateway.identity.sign_in.step_up import StepUps
 from gateway.identity.sign_in.throttle import Throttle
-from gateway.model import Call, Clock, Principal, Reason
+from gateway.model import Call, Change, Clock, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
 _OTHER_HOST = "With a session cookie factors are changed at the host of the public URL alone."
 _CODE = Text(longest=64)
-_TOKEN = replace(MFA_TOKEN, required=False)
+TOKEN = replace(MFA_TOKEN, required=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class FactorEndpoints:
 
     async def begin_totp(self, request: web.BaseRequest, call: Call) -> Reply:
         """The secret is in this answer and in no other; it counts once it is confirmed."""
-        fields = await read_fields(request, {"mfa_token": _TOKEN}, optional=True)
+        fields = await read_fields(request, {"mfa_token": TOKEN}, optional=True)
         if isinstance(fields, ProblemReply):
             return fields
         caller = await self.caller(request, call, fields)
@@ -123,7 +123,7 @@ class FactorEndpoints:
         return JsonReply(200, {"secret": drawn.secret, "otpauth_uri": uri})
 
     async def confirm_totp(self, request: web.BaseRequest, call: Call) -> Reply:
-        fields = await read_fields(request, {"mfa_token": _TOKEN, "code": _CODE})
+        fields = await read_fields(request, {"mfa_token": TOKEN, "code": _CODE})
         if isinstance(fields, ProblemReply):
             return fields
         caller = await self.caller(request, call, fields)
@@ -187,13 +187,15 @@ class FactorEndpoints:
         call: Call,
         caller: FactorCaller,
         enrolled: Enrolled,
+        **detail: Any,
     ) -> Reply:
         """The reply to whoever has enrolled a factor: the session has it too from now on, and a
         sign-in that waited for it is complete.  The recovery codes are in no other.
 
-        `require_key` was asked before the factor was written.
+        `require_key` was asked before the factor was written; `detail` is for the audit log.
         """
-        self._record(AuditKind.FACTOR_ADDED, call, caller, factor=str(enrolled.proof.kind))
+        factor = str(enrolled.proof.kind)
+        self._record(AuditKind.FACTOR_ADDED, call, caller, factor=factor, **detail)
         if enrolled.codes:
             self._record(AuditKind.RECOVERY_CODES_MADE, call, caller)
         await self._deps.publisher.publish(enrolled.changes)
@@ -233,9 +235,14 @@ class FactorEndpoints:
         return await self.after_removal(call, caller, FactorKind.TOTP, changes)
 
     async def after_removal(
-        self, call: Call, caller: FactorCaller, kind: FactorKind, changes: Any
+        self,
+        call: Call,
+        caller: FactorCaller,
+        kind: FactorKind,
+        changes: Sequence[Change],
+        **detail: Any,
     ) -> Reply:
-        self._record(AuditKind.FACTOR_REMOVED, call, caller, factor=str(kind))
+        self._record(AuditKind.FACTOR_REMOVED, call, caller, factor=str(kind), **detail)
         if await self._deps.publisher.publish(changes):
             return JsonReply(204)
         return ProblemReply(Reason.REVOCATION_PENDING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ from aiohttp import web
 from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
-from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -19,13 +17,15 @@ from gateway.edge.endpoints.endpoint import (
     ProblemReply,
     Reply,
     ShieldedTasks,
-    await_propagation,
     invalid_field,
 )
-from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
-from gateway.edge.endpoints.json_body import Text, read_fields
+from gateway.edge.endpoints.factors import TOKEN, FactorCaller, FactorEndpoints
+from gateway.edge.endpoints.json_body import Fields, Text, read_fields
 from gateway.edge.endpoints.passkey_proofs import ANSWER
 from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.factors.factor_kinds import FactorKind
+from gateway.identity.factors.own_passkeys import OwnPasskeys
 from gateway.identity.factors.passkey_ceremonies import CeremonyRefusal, PasskeyCeremonies
 from gateway.identity.factors.passkeys import (
     PASSKEYS_MAX,
@@ -35,26 +35,24 @@ from gateway.identity.factors.passkeys import (
     described_passkey,
 )
 from gateway.identity.sessions.sessions import SESSION_ID
-from gateway.model import Call, Clock, Principal, Reason
-from gateway.stores.protocols import RevocationPublisher
+from gateway.model import Call, Reason
 
 _PASSKEYS = ("factors", "passkeys")
-_NAME = Text(longest=64, required=False)
+_NAME_LONGEST = 64
 _NAMELESS = "Passkey"
-_OTHER_HOST = "With a session cookie passkeys are changed at the host of the public URL alone."
 _NO_PASSKEY = invalid_field("credential", "is no new passkey that was asked for here")
 
 
 @dataclass(frozen=True, slots=True)
 class PasskeyDependencies:
-    counts_alone: Callable[[str], bool]
-    """Whether a session cookie that is given at this host counts there alone."""
+    factors: FactorEndpoints
+    """Who may change factors, and what follows from it, is theirs to say."""
+    accounts: Accounts
     authenticator: Authenticator
     ceremonies: PasskeyCeremonies
     passkeys: Passkeys
-    clock: Clock
+    own_passkeys: OwnPasskeys
     limits: EndpointLimits
-    publisher: RevocationPublisher
     shielded: ShieldedTasks
     audit: AuditSink
 
@@ -79,120 +77,119 @@ class PasskeyEndpoints:
 
     async def options(self, request: web.BaseRequest, call: Call) -> Reply:
         """For `navigator.credentials.create()`."""
-        fields = await read_fields(request, {}, optional=True)
+        fields = await read_fields(request, {"mfa_token": TOKEN}, optional=True)
         if isinstance(fields, ProblemReply):
             return fields
-        principal = await self._changer(call)
-        if isinstance(principal, ProblemReply):
-            return principal
-        if len(await self._deps.passkeys.find_all(principal.subject)) >= PASSKEYS_MAX:
+        caller = await self._deps.factors.caller(request, call, fields)
+        if isinstance(caller, ProblemReply):
+            return caller
+        account_id = caller.owner.account_id
+        if len(await self._deps.passkeys.find_all(account_id)) >= PASSKEYS_MAX:
             return invalid_field("", PasskeyProblem.TOO_MANY)
-        options = await self._deps.ceremonies.registration_options(principal)
+        account = await self._deps.accounts.by_id(account_id)
         # A token of an imported key may name somebody who has no account here.
-        return ProblemReply(Reason.ROUTE_UNKNOWN) if options is None else JsonReply(200, options)
+        options = account and await self._deps.ceremonies.registration_options(
+            caller.owner, account.email
+        )
+        return JsonReply(200, options) if options else ProblemReply(Reason.ROUTE_UNKNOWN)
 
     async def add(self, request: web.BaseRequest, call: Call) -> Reply:
-        fields = await self._read(request, {**ANSWER, "name": _NAME})
+        name = Text(longest=_NAME_LONGEST, required=False)
+        fields = await _read(request, {**ANSWER, "name": name, "mfa_token": TOKEN})
         if isinstance(fields, ProblemReply):
             return fields
-        principal = await self._changer(call)
-        if isinstance(principal, ProblemReply):
-            return principal
-        wait_s = await self._deps.limits.passkey_wait_s(principal.subject)
+        caller = await self._deps.factors.caller(request, call, fields)
+        if isinstance(caller, ProblemReply):
+            return caller
+        wait_s = await self._deps.limits.passkey_wait_s(caller.owner.account_id)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
-        return await self._deps.shielded(self._add(request, call, principal, fields))
+        return await self._deps.shielded(self._add(request, call, caller, fields))
 
     async def rename(self, request: web.BaseRequest, call: Call) -> Reply:
         """404 for somebody else's passkey, as for one that never was."""
-        fields = await self._read(request, {"name": Text(longest=64)})
+        fields = await _read(request, {"name": Text(longest=_NAME_LONGEST)})
         if isinstance(fields, ProblemReply):
             return fields
-        principal = await self._changer(call)
-        if isinstance(principal, ProblemReply):
-            return principal
+        caller = await self._deps.factors.caller(request, call, {})
+        if isinstance(caller, ProblemReply):
+            return caller
         passkey_id = call.segments[-1]
         if not SESSION_ID.fullmatch(passkey_id):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        renamed = await self._deps.passkeys.rename(passkey_id, principal, fields["name"])
+        renamed = await self._deps.own_passkeys.rename(passkey_id, caller.owner, fields["name"])
         if isinstance(renamed, Reason):
             return ProblemReply(renamed)
-        self._record(AuditKind.PASSKEY_RENAMED, request, call, renamed)
+        self._deps.audit.record(
+            event_of(
+                AuditKind.PASSKEY_RENAMED,
+                call,
+                request,
+                subject=renamed.account_id,
+                passkey_id=renamed.id,
+            )
+        )
         return JsonReply(200, described_passkey(renamed))
 
     async def remove(self, request: web.BaseRequest, call: Call) -> Reply:
-        """The same.  Once it is 204 every worker refuses what the passkey had opened."""
-        principal = await self._changer(call)
-        if isinstance(principal, ProblemReply):
-            return principal
+        """The same."""
+        caller = await self._deps.factors.caller(request, call, {})
+        if isinstance(caller, ProblemReply):
+            return caller
         passkey_id = call.segments[-1]
         if not SESSION_ID.fullmatch(passkey_id):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        return await self._deps.shielded(self._remove(request, call, principal, passkey_id))
-
-    async def _changer(self, call: Call) -> Principal | ProblemReply:
-        """Who may change their passkeys now: a stolen session is not to become a passkey, nor to
-        take one away."""
-        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
-        if isinstance(principal, Reason):
-            return ProblemReply(principal)
-        if is_of_one_application(call, self._deps.counts_alone):
-            return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
-        has_factor = bool(await self._deps.passkeys.find_all(principal.subject))
-        if not may_change_factors(principal, self._deps.clock.now(), has_factor=has_factor):
-            return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, max_age_s=FRESH_S)
-        return principal
-
-    async def _read(
-        self, request: web.BaseRequest, names: dict[str, Any]
-    ) -> dict[str, Any] | ProblemReply:
-        fields = await read_fields(request, names)
-        if isinstance(fields, ProblemReply):
-            return fields
-        name = fields.setdefault("name", _NAMELESS)
-        if not name.isprintable() or not name.strip():
-            return invalid_field("name", "must be printable")
-        return fields
+        return await self._deps.shielded(self._remove(call, caller, passkey_id))
 
     async def _add(
-        self, request: web.BaseRequest, call: Call, principal: Principal, fields: dict[str, Any]
+        self, request: web.BaseRequest, call: Call, caller: FactorCaller, fields: dict[str, Any]
     ) -> Reply:
+        """As a code of an app is confirmed: the session has the factor from now on."""
+        self._deps.factors.require_key(call, caller)
         new = await self._deps.ceremonies.registered(
-            principal, fields["challenge_token"], fields["credential"]
+            caller.owner, fields["challenge_token"], fields["credential"]
         )
         if new is CeremonyRefusal.CHALLENGE:
             return ProblemReply(Reason.INVALID_TOKEN)
         if isinstance(new, CeremonyRefusal):
             return _NO_PASSKEY
-        added = await self._deps.passkeys.add(principal, fields["name"], new)
+        added = await self._deps.own_passkeys.add(caller.owner, fields["name"], new)
         if isinstance(added, Reason):
             return ProblemReply(added)
         if isinstance(added, PasskeyProblem):
             field = "credential" if added is PasskeyProblem.REGISTERED else ""
             return invalid_field(field, str(added))
-        self._record(AuditKind.PASSKEY_ADDED, request, call, added)
-        return JsonReply(201, described_passkey(added))
+        reply = await self._deps.factors.finish(
+            request, call, caller, added.enrolled, **_told(added.passkey)
+        )
+        if not isinstance(reply, JsonReply):
+            return reply
+        body = {**(reply.body or {}), "passkey": described_passkey(added.passkey)}
+        return JsonReply(reply.status, body, reply.headers, reply.cookies)
 
-    async def _remove(
-        self, request: web.BaseRequest, call: Call, principal: Principal, passkey_id: str
-    ) -> Reply:
-        removed = await self._deps.passkeys.remove(passkey_id, principal)
+    async def _remove(self, call: Call, caller: FactorCaller, passkey_id: str) -> Reply:
+        removed = await self._deps.own_passkeys.remove(passkey_id, caller.owner)
         if isinstance(removed, Reason):
             return ProblemReply(removed)
-        self._record(AuditKind.PASSKEY_REMOVED, request, call, removed.passkey)
-        return await await_propagation(self._deps.publisher, removed.changes)
-
-    def _record(
-        self, kind: AuditKind, request: web.BaseRequest, call: Call, passkey: Passkey
-    ) -> None:
-        self._deps.audit.record(
-            event_of(
-                kind,
-                call,
-                request,
-                subject=passkey.account_id,
-                passkey_id=passkey.id,
-                backup_eligible=passkey.backup_eligible,
-                backed_up=passkey.backed_up,
-            )
+        return await self._deps.factors.after_removal(
+            call, caller, FactorKind.PASSKEY, removed.changes, **_told(removed.passkey)
         )
+
+
+async def _read(request: web.BaseRequest, names: Fields) -> dict[str, Any] | ProblemReply:
+    fields = await read_fields(request, names)
+    if isinstance(fields, ProblemReply):
+        return fields
+    name = fields.setdefault("name", _NAMELESS)
+    if not name.isprintable() or not name.strip():
+        return invalid_field("name", "must be printable")
+    return fields
+
+
+def _told(passkey: Passkey) -> dict[str, Any]:
+    """What the audit log says of it."""
+    return {
+        "passkey_id": passkey.id,
+        "backup_eligible": passkey.backup_eligible,
+        "backed_up": passkey.backed_up,
+    }

@@ -13,6 +13,7 @@ from typing import Any
 from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.factors.factor_kinds import (
+    MFA,
     AccountVersion,
     FactorKind,
     FactorProof,
@@ -153,16 +154,29 @@ class OwnFactors:
 
 async def owned(tx: Transaction, owner: FactorOwner) -> Account | Reason:
     """The account, its row held by the transaction; TOKEN_REVOKED where it, or the session, has
-    ended meanwhile, and where a sign-in would enrol a factor beside one that there is."""
+    ended meanwhile, and where a sign-in would enrol a factor beside one that there is.
+
+    INSUFFICIENT_USER_AUTHENTICATION where the account has got a factor meanwhile and the session
+    was not begun with it, nor stepped up: whoever has only stolen it was asked too early.
+    """
     account = await locked(tx, owner.account_id)
     if account is None or account.disabled:
         return Reason.TOKEN_REVOKED
     if owner.version is None:
-        return account if await is_live(tx, owner.holder, account.id) else Reason.TOKEN_REVOKED
+        if not await is_live(tx, owner.holder, account.id):
+            return Reason.TOKEN_REVOKED
+        if await factor_kinds(tx, account.id) and not await _has_given_factor(tx, owner.holder):
+            return Reason.INSUFFICIENT_USER_AUTHENTICATION
+        return account
     # Whoever has the password may have been first: they hold the factor, and this one does not.
     if owner.version != AccountVersion.of(account) or await factor_kinds(tx, account.id):
         return Reason.TOKEN_REVOKED
     return account
+
+
+async def _has_given_factor(tx: Transaction, session_id: str) -> bool:
+    row = await tx.one("SELECT amr FROM families WHERE id = :id", id=session_id)
+    return row is not None and MFA in str(row["amr"]).split()
 
 
 async def erase_factors(tx: Transaction, account_id: str) -> None:

@@ -39,9 +39,9 @@ from gateway.identity.factors.challenges import (
     PasskeyChallenge,
     PasskeyChallenges,
 )
+from gateway.identity.factors.own_factors import FactorOwner
 from gateway.identity.factors.passkeys import Passkey, Passkeys, PasskeyUse, UseRefusal
 from gateway.identity.factors.relying_party import RelyingParty
-from gateway.model import Principal
 
 
 class CeremonyRefusal(StrEnum):
@@ -68,13 +68,13 @@ class PasskeyCeremonies:
         self._passkeys = passkeys
         self._unknown_key = _some_public_key()
 
-    async def registration_options(self, owner: Principal) -> dict[str, Any] | None:
-        """For one more passkey of the owner, in this session; None without an account."""
-        handle = await self._passkeys.handle(owner.subject)
+    async def registration_options(self, owner: FactorOwner, email: str) -> dict[str, Any] | None:
+        """For one more passkey of the owner, by this session or sign-in; None without an
+        account."""
+        handle = await self._passkeys.handle(owner.account_id)
         if handle is None:
             return None
         challenge = self._challenges.issue(CeremonyPurpose.REGISTER, _holder(owner))
-        email = owner.email or owner.subject
         options = generate_registration_options(
             rp_id=self._party.id,
             rp_name=self._party.id,
@@ -88,14 +88,14 @@ class PasskeyCeremonies:
                 require_resident_key=False,
                 user_verification=UserVerificationRequirement.PREFERRED,
             ),
-            exclude_credentials=_descriptors(await self._passkeys.find_all(owner.subject)),
+            exclude_credentials=_descriptors(await self._passkeys.find_all(owner.account_id)),
             supported_pub_key_algs=list(ALGORITHMS),
         )
         public_key = {**options_to_json_dict(options), "extensions": {"credProps": True}}
         return _options(challenge, public_key)
 
     async def registered(
-        self, owner: Principal, token: str, credential: Mapping[str, Any]
+        self, owner: FactorOwner, token: str, credential: Mapping[str, Any]
     ) -> NewCredential | CeremonyRefusal:
         """The credential that was made for the owner; it is not added yet."""
         challenge = await self._challenges.redeem(CeremonyPurpose.REGISTER, token, _holder(owner))
@@ -207,8 +207,8 @@ def _options(challenge: PasskeyChallenge, public_key: dict[str, Any]) -> dict[st
     }
 
 
-def _holder(owner: Principal) -> str:
-    return _of_account(owner.subject, owner.session_id or "")
+def _holder(owner: FactorOwner) -> str:
+    return _of_account(owner.account_id, owner.holder)
 
 
 def _of_account(account_id: str, holder: str) -> str:

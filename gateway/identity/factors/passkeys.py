@@ -8,7 +8,6 @@ section 6.1.1): such an answer is refused, as nobody can tell which of the two i
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -16,11 +15,8 @@ from typing import Any
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.base64url import encoded
 from gateway.identity.factors.ceremonies import CredentialKey, NewCredential, PasskeyAssertion
-from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.sessions.sessions import end_one, is_live
 from gateway.identity.tombstones import Ended, add_tombstone
-from gateway.model import Change, Principal, Reason
-from gateway.stores.protocols import Conflict, Database, Row, Transaction
+from gateway.stores.protocols import Database, Row, Transaction
 
 PASSKEYS_MAX = 20
 """Of one account: each is a line of the list that its owner reads."""
@@ -76,20 +72,9 @@ class UseRefusal(StrEnum):
     """A credential cannot change it (section 6.1.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemovedPasskey:
-    passkey: Passkey
-    changes: Sequence[Change]
-    """The sessions that ended with it."""
-
-
 class Passkeys:
-    def __init__(
-        self, database: Database, notifications: SecurityNotifications | None = None
-    ) -> None:
-        """`notifications` tells the owner of each that is added or removed."""
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._notifications = notifications
 
     async def handle(self, account_id: str) -> str | None:
         """What authenticators know the account by, made when it is first asked for; None without
@@ -119,63 +104,6 @@ class Passkeys:
             )
         return None if row is None else (_passkey(row), str(row["passkey_handle"]))
 
-    async def add(
-        self, owner: Principal, name: str, new: NewCredential
-    ) -> Passkey | PasskeyProblem | Reason:
-        """TOKEN_REVOKED where the owner's session, or account, has ended meanwhile."""
-        try:
-            async with self._database.transaction() as tx:
-                account = await _live_account(tx, owner)
-                if account is None:
-                    return Reason.TOKEN_REVOKED
-                if len(await passkeys_of(tx, account.id)) >= PASSKEYS_MAX:
-                    return PasskeyProblem.TOO_MANY
-                passkey = _new(account.id, name, new, int(await tx.now()))
-                await _insert(tx, passkey)
-                if self._notifications is not None:
-                    await self._notifications.passkey_added(tx, account.id, name)
-        except Conflict:
-            return PasskeyProblem.REGISTERED
-        self._wake()
-        return passkey
-
-    async def rename(self, passkey_id: str, owner: Principal, name: str) -> Passkey | Reason:
-        """ROUTE_UNKNOWN where it is not the owner's."""
-        async with self._database.transaction() as tx:
-            account = await _live_account(tx, owner)
-            if account is None:
-                return Reason.TOKEN_REVOKED
-            row = await tx.one(
-                "UPDATE passkeys SET name = :name WHERE id = :id AND account_id = :account"
-                " RETURNING *",
-                id=passkey_id,
-                account=account.id,
-                name=name,
-            )
-        return Reason.ROUTE_UNKNOWN if row is None else _passkey(row)
-
-    async def remove(self, passkey_id: str, owner: Principal) -> RemovedPasskey | Reason:
-        """ROUTE_UNKNOWN where it is not the owner's.  The other sessions that a passkey has
-        opened, or stepped up, end with it: who took it away has none of them."""
-        async with self._database.transaction() as tx:
-            account = await _live_account(tx, owner)
-            if account is None:
-                return Reason.TOKEN_REVOKED
-            row = await tx.one(
-                "DELETE FROM passkeys WHERE id = :id AND account_id = :account RETURNING *",
-                id=passkey_id,
-                account=account.id,
-            )
-            if row is None:
-                return Reason.ROUTE_UNKNOWN
-            passkey = _passkey(row)
-            await add_tombstone(tx, Ended.PASSKEY, passkey.id)
-            changes = await _end_sessions_by_passkey(tx, account.id, owner.session_id or "")
-            if self._notifications is not None:
-                await self._notifications.passkey_removed(tx, account.id, passkey.name)
-        self._wake()
-        return RemovedPasskey(passkey, changes)
-
     async def record_use(
         self, passkey: Passkey, assertion: PasskeyAssertion
     ) -> PasskeyUse | UseRefusal:
@@ -204,10 +132,6 @@ class Passkeys:
             assert updated is not None
         return PasskeyUse(account, _passkey(updated), assertion.backed_up != last.backed_up)
 
-    def _wake(self) -> None:
-        if self._notifications is not None:
-            self._notifications.wake()
-
 
 async def passkeys_of(tx: Transaction, account_id: str) -> list[Passkey]:
     rows = await tx.all(
@@ -230,8 +154,7 @@ async def remove_passkeys(tx: Transaction, account_id: str) -> int:
     """All of the account, for an operator who resets its factors; how many."""
     passkeys = await passkeys_of(tx, account_id)
     for passkey in passkeys:
-        await tx.run("DELETE FROM passkeys WHERE id = :id", id=passkey.id)
-        await add_tombstone(tx, Ended.PASSKEY, passkey.id)
+        await delete_passkey(tx, passkey.id, account_id)
     return len(passkeys)
 
 
@@ -250,31 +173,33 @@ def described_passkey(passkey: Passkey) -> dict[str, Any]:
     }
 
 
-async def _live_account(tx: Transaction, owner: Principal) -> Account | None:
-    """The owner's account, locked; None where it, or the session, has ended meanwhile."""
-    account = await locked(tx, owner.subject)
-    if account is None or account.disabled:
-        return None
-    return account if await is_live(tx, owner.session_id or "", account.id) else None
-
-
-async def _end_sessions_by_passkey(
-    tx: Transaction, account_id: str, except_id: str
-) -> list[Change]:
-    rows = await tx.all(
-        "SELECT id, amr FROM families WHERE account_id = :account AND id <> :except_id"
-        " AND ended_at IS NULL",
+async def rename_passkey(
+    tx: Transaction, passkey_id: str, account_id: str, name: str
+) -> Passkey | None:
+    """None where it is not the account's."""
+    row = await tx.one(
+        "UPDATE passkeys SET name = :name WHERE id = :id AND account_id = :account RETURNING *",
+        id=passkey_id,
         account=account_id,
-        except_id=except_id,
+        name=name,
     )
-    changes: list[Change] = []
-    for row in rows:
-        if {"hwk", "swk"} & set(str(row["amr"]).split()):
-            changes += await end_one(tx, str(row["id"]), "passkey")
-    return changes
+    return None if row is None else _passkey(row)
 
 
-def _new(account_id: str, name: str, new: NewCredential, now: int) -> Passkey:
+async def delete_passkey(tx: Transaction, passkey_id: str, account_id: str) -> Passkey | None:
+    """The same; no backup brings it back."""
+    row = await tx.one(
+        "DELETE FROM passkeys WHERE id = :id AND account_id = :account RETURNING *",
+        id=passkey_id,
+        account=account_id,
+    )
+    if row is None:
+        return None
+    await add_tombstone(tx, Ended.PASSKEY, passkey_id)
+    return _passkey(row)
+
+
+def new_passkey(account_id: str, name: str, new: NewCredential, now: int) -> Passkey:
     return Passkey(
         id="passkey-" + secrets.token_hex(10),
         account_id=account_id,
@@ -291,7 +216,8 @@ def _new(account_id: str, name: str, new: NewCredential, now: int) -> Passkey:
     )
 
 
-async def _insert(tx: Transaction, passkey: Passkey) -> None:
+async def insert_passkey(tx: Transaction, passkey: Passkey) -> None:
+    """Raises Conflict where the credential has an account."""
     said = passkey.discoverable
     await tx.run(
         "INSERT INTO passkeys (id, account_id, credential_id, public_key, name, sign_count,"

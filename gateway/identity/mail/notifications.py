@@ -69,17 +69,10 @@ class SecurityNotifications:
         values = {"time": format_time(await tx.now()), "key": plain_text(name)}
         await self._enqueue(tx, account_id, MailTemplate.KEY_CREATED, values)
 
-    async def passkey_added(self, tx: Transaction, account_id: str, name: str) -> None:
-        """The same of a passkey that was added."""
-        await self._passkey(tx, account_id, MailTemplate.PASSKEY_ADDED, name)
-
-    async def passkey_removed(self, tx: Transaction, account_id: str, name: str) -> None:
-        """The same of a passkey that was removed."""
-        await self._passkey(tx, account_id, MailTemplate.PASSKEY_REMOVED, name)
-
     async def passkey_refused(self, tx: Transaction, account_id: str, name: str) -> None:
         """The same of a passkey that may have been copied."""
-        await self._passkey(tx, account_id, MailTemplate.PASSKEY_REFUSED, name)
+        values = {"time": format_time(await tx.now()), "passkey": plain_text(name)}
+        await self._enqueue(tx, account_id, MailTemplate.PASSKEY_REFUSED, values)
 
     async def factor_changed(
         self, tx: Transaction, account_id: str, template: MailTemplate, factor: str
@@ -109,12 +102,6 @@ class SecurityNotifications:
 
     def wake(self) -> None:
         self._outbox.wake()
-
-    async def _passkey(
-        self, tx: Transaction, account_id: str, template: MailTemplate, name: str
-    ) -> None:
-        values = {"time": format_time(await tx.now()), "passkey": plain_text(name)}
-        await self._enqueue(tx, account_id, template, values)
 
     async def _enqueue(
         self, tx: Transaction, account_id: str, template: MailTemplate, values: dict[str, str]

@@ -37,8 +37,6 @@ class MailTemplate(StrEnum):
     NEW_DEVICE = "new_device"
     INVITATION = "invitation"
     KEY_CREATED = "key_created"
-    PASSKEY_ADDED = "passkey_added"
-    PASSKEY_REMOVED = "passkey_removed"
     PASSKEY_REFUSED = "passkey_refused"
     FACTOR_ADDED = "factor_added"
     FACTOR_REMOVED = "factor_removed"
@@ -63,8 +61,6 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.NEW_DEVICE: _ALWAYS | {"time", "address", "device"},
     MailTemplate.INVITATION: _ALWAYS | _LINK,
     MailTemplate.KEY_CREATED: _ALWAYS | {"time", "key"},
-    MailTemplate.PASSKEY_ADDED: _ALWAYS | {"time", "passkey"},
-    MailTemplate.PASSKEY_REMOVED: _ALWAYS | {"time", "passkey"},
     MailTemplate.PASSKEY_REFUSED: _ALWAYS | {"time", "passkey"},
     MailTemplate.FACTOR_ADDED: _ALWAYS | {"time", "factor"},
     MailTemplate.FACTOR_REMOVED: _ALWAYS | {"time", "factor"},

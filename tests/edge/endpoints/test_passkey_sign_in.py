@@ -32,7 +32,7 @@ from tests.authenticator import (
     shared_references,
     unb64,
 )
-from tests.edge.auth_house import EMAIL, URL, House, open_house, reason, request, told
+from tests.edge.auth_house import CREDENTIALS, EMAIL, URL, House, open_house, reason, request, told
 from tests.edge.endpoints.passkey_calls import (
     PASSKEYS,
     SIGN_IN,
@@ -42,7 +42,6 @@ from tests.edge.endpoints.passkey_calls import (
     outbox,
     sign_in,
     signed_in_by_passkey,
-    token_of,
 )
 from tests.edge.rig import Answer
 
@@ -375,7 +374,9 @@ async def test_failures_of_an_address_are_bounded_and_no_account_is_locked_by_th
         assert is_refused(await sign_in(house, stranger))
     answer = await sign_in(house, stranger)
     assert (answer.status, reason(answer)) == (429, "too_many_attempts")
-    await token_of(house)  # a password still does
+    body = {**CREDENTIALS}  # a password is still asked for its factor
+    answer = await house.ask("POST", "/auth/login", body)
+    assert told(answer)["factors"] == ["passkey", "recovery_code"]
 
 
 async def test_a_thousand_options_leave_nothing_behind(
@@ -437,3 +438,84 @@ async def test_a_passkey_as_a_factor_is_asked_of_one_account_by_one_proof(
 
     bob = await house.register("bob@example.com")
     assert await proofs.options(ProvenAccount(CeremonyPurpose.FACTOR, bob.id, "a")) is None
+
+
+async def first_step(house: House) -> dict[str, Any]:
+    asked = await house.ask("POST", "/auth/login", CREDENTIALS)
+    assert (asked.status, reason(asked)) == (401, "insufficient_user_authentication")
+    return told(asked)
+
+
+def answer_to(authenticator: Authenticator, asked: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "challenge_token": asked["challenge_token"],
+        "credential": authenticator.get(asked["public_key"]),
+    }
+
+
+async def test_a_passkey_is_asked_for_after_the_password(
+    house: House, authenticator: Authenticator
+) -> None:
+    asked = await first_step(house)
+    authenticator.flags = USER_PRESENT  # a key that is touched will do beside a password
+    body = {"mfa_token": asked["mfa_token"], "passkey": answer_to(authenticator, asked["passkey"])}
+    answer = await house.ask("POST", "/auth/login/factor", body)
+    assert answer.status == 200, answer.body
+    amr = claims(house, told(answer)["access_token"])["amr"]
+    assert amr == ["pwd", "hwk", "user", "mfa"]
+    again = await house.ask("POST", "/auth/login/factor", body)
+    assert (again.status, reason(again)) == (400, "invalid_token")
+
+
+async def test_a_passkey_of_another_account_is_no_second_factor(
+    house: House, authenticator: Authenticator
+) -> None:
+    await house.register("bob@example.com")
+    bobs = Authenticator(URL)
+    bob = str((await house.sign_in("bob@example.com"))["access_token"])
+    await add_passkey(house, bobs, bob)
+    asked = await first_step(house)
+    options = asked["passkey"]["public_key"]
+    credential = bobs.get({**options, "allowCredentials": []})
+    answer = await house.ask(
+        "POST",
+        "/auth/login/factor",
+        {
+            "mfa_token": asked["mfa_token"],
+            "passkey": {
+                "challenge_token": asked["passkey"]["challenge_token"],
+                "credential": credential,
+            },
+        },
+    )
+    assert is_refused(answer)
+
+
+async def test_the_options_of_a_sign_in_alone_are_of_no_use_as_a_factor(
+    house: House, authenticator: Authenticator
+) -> None:
+    asked, alone = await first_step(house), await asked_to_sign_in(house)
+    body = {"mfa_token": asked["mfa_token"], "passkey": answer_to(authenticator, alone)}
+    answer = await house.ask("POST", "/auth/login/factor", body)
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+    body = answer_to(authenticator, asked["passkey"])
+    answer = await house.ask("POST", SIGN_IN, body)
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+
+
+async def test_a_session_is_stepped_up_with_a_passkey(
+    house: House, authenticator: Authenticator
+) -> None:
+    token = await signed_in_by_passkey(house, authenticator)
+    house.clock.move(600)
+    refused = await house.ask("POST", f"{PASSKEYS}/options", token=token)
+    assert reason(refused) == "insufficient_user_authentication"
+    asked = told(await house.ask("POST", "/auth/step-up", {}, token=token))
+    assert asked["factors"] == ["passkey", "recovery_code"]
+    body = {"passkey": answer_to(authenticator, asked["passkey"])}
+    stepped_up = await house.ask("POST", "/auth/step-up", body, token=token)
+    assert stepped_up.status == 200, stepped_up.body
+    fresh = told(stepped_up)["access_token"]
+    assert (await house.ask("POST", f"{PASSKEYS}/options", token=fresh)).status == 200
+    again = await house.ask("POST", "/auth/step-up", body, token=fresh)
+    assert reason(again) == "invalid_token"

@@ -11,10 +11,12 @@ import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from gateway.access.factor_rule import FactorRule
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.factor_changes import FRESH_S
+from gateway.identity.factors.ceremonies import NewCredential
 from gateway.identity.factors.challenges import CHALLENGE_TTL_S
-from gateway.identity.factors.passkeys import PASSKEYS_MAX
+from gateway.identity.factors.passkeys import PASSKEYS_MAX, insert_passkey, new_passkey
 from tests.authenticator import (
     BACKUP_ELIGIBLE,
     USER_PRESENT,
@@ -25,6 +27,7 @@ from tests.authenticator import (
 )
 from tests.edge.auth_house import (
     CREDENTIALS,
+    EMAIL,
     URL,
     House,
     open_house,
@@ -42,6 +45,8 @@ from tests.edge.endpoints.passkey_calls import (
     token_of,
 )
 from tests.edge.rig import Answer
+
+NEW = NewCredential("AAAA", "AAAA", 0, False, False, None, (), "")
 
 
 @pytest.fixture
@@ -78,8 +83,9 @@ async def test_a_passkey_is_added_listed_renamed_and_removed(
         },
         token=token,
     )
-    assert answer.status == 201
-    passkey = told(answer)
+    assert answer.status == 200
+    assert len(told(answer)["recovery_codes"]) == 10
+    passkey = told(answer)["passkey"]
     assert passkey["name"] == "laptop"
     assert passkey["discoverable"] is True
     assert passkey["transports"] == ["hybrid", "internal"]
@@ -98,11 +104,15 @@ async def test_a_passkey_is_added_listed_renamed_and_removed(
 
     assert (await house.ask("DELETE", path, token=with_passkey)).status == 204
     assert told(await house.ask("GET", PASSKEYS, token=with_passkey)) == {"passkeys": []}
-    kinds = [event.kind for event in house.recorded.events if "passkey" in event.kind]
-    assert kinds == [AuditKind.PASSKEY_ADDED, AuditKind.PASSKEY_RENAMED, AuditKind.PASSKEY_REMOVED]
-    assert [mail for mail in await outbox(house) if "passkey" in mail] == [
-        "passkey_added",
-        "passkey_removed",
+    of_passkey = [event.kind for event in house.recorded.events if event.detail.get("passkey_id")]
+    assert of_passkey == [
+        AuditKind.FACTOR_ADDED,
+        AuditKind.PASSKEY_RENAMED,
+        AuditKind.FACTOR_REMOVED,
+    ]
+    assert [mail for mail in await outbox(house) if "factor" in mail] == [
+        "factor_added",
+        "factor_removed",
     ]
 
 
@@ -183,7 +193,7 @@ async def test_a_registration_is_good_once_for_five_minutes_for_its_session_alon
             "POST", PASSKEYS, {**body, "challenge_token": tampered}, token=token
         )
         assert answer.status in (400, 422)
-    assert (await house.ask("POST", PASSKEYS, body, token=token)).status == 201
+    assert (await house.ask("POST", PASSKEYS, body, token=token)).status == 200
     house.recorded.events.clear()
 
     with_passkey = await signed_in_by_passkey(house, authenticator)
@@ -367,11 +377,10 @@ async def test_a_name_is_printable(house: House, authenticator: Authenticator) -
         assert [one["field"] for one in told(answer)["errors"]] == ["name"]
 
 
-async def test_what_a_passkey_opened_ends_with_it_and_the_callers_session_goes_on(
+async def test_with_a_passkey_end_the_other_sessions(
     house: House, authenticator: Authenticator
 ) -> None:
-    by_password = await token_of(house)
-    passkey = await add_passkey(house, authenticator, by_password)
+    passkey = await add_passkey(house, authenticator)
     stolen = await signed_in_by_passkey(house, authenticator)
     own = await signed_in_by_passkey(house, authenticator)
     path = f"{PASSKEYS}/{passkey['passkey_id']}"
@@ -381,8 +390,42 @@ async def test_what_a_passkey_opened_ends_with_it_and_the_callers_session_goes_o
     house.workers.confirm = True
     ended = await house.ask("GET", "/auth/me", token=stolen)
     assert (ended.status, reason(ended)) == (401, "token_revoked")
-    for token in (own, by_password):
-        assert (await house.ask("GET", "/auth/me", token=token)).status == 200
+    assert (await house.ask("GET", "/auth/me", token=own)).status == 200
+
+
+async def test_a_session_that_has_added_a_passkey_has_given_a_factor(
+    house: House, authenticator: Authenticator
+) -> None:
+    """It need not be asked for at once again, and a second passkey may follow."""
+    first = told(await register(house, authenticator, await token_of(house)))
+    second = told(await register(house, Authenticator(URL), first["access_token"]))
+    assert "recovery_codes" not in second
+    factors = told(await house.ask("GET", "/auth/factors", token=second["access_token"]))
+    assert factors["passkeys"] == 2
+    assert factors["recovery_codes_left"] == 10
+
+
+async def test_a_session_whose_account_gets_a_factor_meanwhile_adds_none(
+    house: House, authenticator: Authenticator
+) -> None:
+    """Who has stolen a session asks early, and adds once its owner has a factor."""
+    stolen = await token_of(house)
+    options = await asked_to_register(house, stolen)
+    body = {
+        "challenge_token": options["challenge_token"],
+        "credential": authenticator.create(options["public_key"]),
+    }
+    adding = house.deps.limits.passkey_wait_s
+
+    async def owner_is_faster(account_id: str) -> float:
+        house.deps.limits.passkey_wait_s = adding  # type: ignore[method-assign]
+        async with house.database.transaction() as tx:
+            await insert_passkey(tx, new_passkey(account_id, "owner's", NEW, 1))
+        return 0.0
+
+    house.deps.limits.passkey_wait_s = owner_is_faster  # type: ignore[method-assign]
+    answer = await house.ask("POST", PASSKEYS, body, token=stolen)
+    assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
 
 
 async def test_whether_a_passkey_can_be_copied_is_told(
@@ -397,3 +440,29 @@ async def test_backed_up_and_not_eligible_is_no_credential(
 ) -> None:
     authenticator.flags = USER_PRESENT | 0x10
     assert refused(await register(house, authenticator, await token_of(house)))
+
+
+async def test_who_has_to_enrol_a_factor_enrols_a_passkey_and_is_signed_in(
+    tmp_path: Path, authenticator: Authenticator
+) -> None:
+    async with open_house(tmp_path, factor_rule=FactorRule(everyone=True)) as house:
+        await house.register()
+        asked = await house.ask("POST", "/auth/login", CREDENTIALS)
+        assert (reason(asked), told(asked)["enrol"]) == ("insufficient_user_authentication", True)
+        mfa_token = told(asked)["mfa_token"]
+        options = await house.ask("POST", f"{PASSKEYS}/options", {"mfa_token": mfa_token})
+        body = {
+            "mfa_token": mfa_token,
+            "challenge_token": told(options)["challenge_token"],
+            "credential": authenticator.create(told(options)["public_key"]),
+        }
+        other = await house.ask("POST", "/auth/login", CREDENTIALS)
+        stolen = {**body, "mfa_token": told(other)["mfa_token"]}
+        refused = await house.ask("POST", PASSKEYS, stolen)
+        assert (refused.status, reason(refused)) == (400, "invalid_token")
+        added = await house.ask("POST", PASSKEYS, body)
+        assert added.status == 200, added.body
+        me = await house.ask("GET", "/auth/me", token=told(added)["access_token"])
+        assert told(me)["email"] == EMAIL
+        assert len(told(added)["recovery_codes"]) == 10
+        await signed_in_by_passkey(house, authenticator)
