@@ -17,6 +17,7 @@ VALUES = {
     "device": "Firefox",
     "key": "laptop",
     "passkey": "laptop",
+    "provider": "Example Inc.",
     "factor": "an authenticator app",
     "left": "7",
 }

@@ -8,7 +8,7 @@ account.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -29,10 +29,10 @@ from gateway.edge.endpoints.endpoint import (
     await_propagation,
 )
 from gateway.edge.endpoints.provider_refusals import REFUSALS
-from gateway.edge.endpoints.providers import START, stale
+from gateway.edge.endpoints.providers import START
 from gateway.identity.providers.linked_identities import LinkedIdentities, LinkRefusal
 from gateway.identity.providers.round_trips import RoundTrips
-from gateway.model import Call, Clock, Principal, Reason
+from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
 
@@ -46,7 +46,8 @@ class LinkDependencies:
     publisher: RevocationPublisher
     shielded: ShieldedTasks
     audit: AuditSink
-    clock: Clock
+    stale: Callable[[Principal], Awaitable[ProblemReply | None]]
+    """Why the caller's session is too old for what ends a way in."""
     own_paths: OwnPaths
 
 
@@ -124,4 +125,4 @@ class LinkEndpoints:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
-        return stale(principal, self._deps.clock) or principal
+        return await self._deps.stale(principal) or principal

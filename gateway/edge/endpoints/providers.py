@@ -12,7 +12,7 @@ site posts carries no cookie of ours, and so does nothing but lead on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
@@ -60,7 +60,7 @@ from gateway.identity.providers.round_trips import (
 )
 from gateway.identity.sign_in.return_targets import ReturnTarget, ReturnTargets
 from gateway.model import Call, Clock, CredentialKind, Principal, Reason
-from gateway.stores.protocols import RevocationPublisher, Transaction
+from gateway.stores.protocols import RevocationPublisher
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +71,6 @@ _CODE_MAX = 4_096
 _ANSWER = ("code", "state", "iss", "error")
 _COOKIE = frozenset({CredentialKind.COOKIE})
 TELL_EVERY_S = 60.0
-FRESH_S = 300
-"""How old the sign-in may be in which a link is made or ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +88,8 @@ class ProviderDependencies:
     audit: AuditSink
     authenticator: Authenticator
     clock: Clock
+    stale: Callable[[Principal], Awaitable[ProblemReply | None]]
+    """Why the caller's session is too old for what makes a way in."""
     count: Callable[[str, str], None]
     """Counts what came of a sign-in, by provider and outcome."""
     public_url: str
@@ -157,7 +157,7 @@ class ProviderEndpoints:
         session_id = principal.session_id
         if session_id is None or not self._deps.trips.permits(permit, provider.name, session_id):
             return OVER
-        refusal = stale(principal, self._deps.clock)
+        refusal = await self._deps.stale(principal)
         return refusal or LinkRequest(principal.subject, session_id)
 
     async def _send(
@@ -263,25 +263,21 @@ class ProviderEndpoints:
         identity: ProviderIdentity,
         found: LinkedAccount,
     ) -> JsonReply | ProblemReply:
-        opening = self._deps.opener.opening(request, call, "cookie")
-
-        async def note(tx: Transaction, session_id: str) -> None:
-            await self._deps.sessions.note(tx, session_id, identity, found.identity_id)
-
+        origin = self._deps.sessions.origin(identity, found.identity_id)
+        opening = self._deps.opener.opening(request, call, "cookie", origin=origin)
         reply = await self._deps.opener.open(
-            opening,
-            found.account,
-            amr=identity.amr,
-            without_password=True,
-            auth_time=identity.auth_time,
-            noted=note,
+            opening, found.account, amr=identity.amr, without_password=True
         )
         if isinstance(reply, Reason):
             self._deps.opener.record_failure(opening, found.account, reply)
             reply = ProblemReply(reply)
         if isinstance(reply, ProblemReply):
-            self._deps.count(identity.provider.name, "refused_here")
-            return reply
+            asked = "mfa_token" in reply.members
+            self._deps.count(identity.provider.name, "factor" if asked else "refused_here")
+            if not asked:
+                return reply
+            # Whoever completes it is led on as this would have been.
+            return replace(reply, members={**reply.members, "return_to": trip.return_to})
         self._deps.count(identity.provider.name, "created" if found.is_new else "signed_in")
         return _lead_to(self._target(trip).location, *reply.cookies)
 
@@ -341,13 +337,6 @@ class ProviderEndpoints:
             log.warning("provider-sign-in-failed", provider=provider.name, why=str(error))
         self._deps.count(provider.name, outcome)
         return reply
-
-
-def stale(principal: Principal, clock: Clock) -> ProblemReply | None:
-    """Where the sign-in is too old for what makes or ends a way in."""
-    if principal.auth_time is None or clock.now() - principal.auth_time > FRESH_S:
-        return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, max_age_s=FRESH_S)
-    return None
 
 
 def _lead_to(location: str, *cookies: str) -> JsonReply:

@@ -86,7 +86,11 @@ class SecondStepEndpoints:
     ) -> Reply:
         opener = self._deps.opener
         opening = opener.opening(
-            request, call, pending.transport, known_device=pending.known_device
+            request,
+            call,
+            pending.transport,
+            known_device=pending.known_device,
+            origin=pending.origin,
         )
         opener.require_key(opening)
         account = await self._deps.accounts.by_id(pending.account_id)

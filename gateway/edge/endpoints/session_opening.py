@@ -24,6 +24,7 @@ from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.factors.factor_kinds import AccountVersion, FactorNeeded
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import (
     SignInSource,
     StillProven,
@@ -34,7 +35,6 @@ from gateway.identity.sign_in.mfa_tokens import MfaTokens
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshTokens,
     SessionGrant,
-    SessionNote,
     TooSoon,
 )
 from gateway.identity.sign_in.session_cookies import hash_cookie
@@ -72,6 +72,8 @@ class SessionOpening:
     """The session cookie that it will get, None for one that will get tokens."""
     known_device: bool = False
     """Whether this browser has signed in to the account before: then no mail tells of it."""
+    origin: SessionOrigin | None = None
+    """What began it besides its owner."""
 
     @property
     def source(self) -> SignInSource:
@@ -95,11 +97,12 @@ class SessionOpener:
         transport: str | None,
         *,
         known_device: bool = False,
+        origin: SessionOrigin | None = None,
     ) -> SessionOpening:
         """`transport` is what the caller asked for: `cookie`, or tokens."""
         host = call.host if self._deps.counts_alone(call.host) else None
         cookie = self._deps.cookies.new_cookie(host) if transport == "cookie" else None
-        return SessionOpening(call, request, cookie, known_device)
+        return SessionOpening(call, request, cookie, known_device, origin)
 
     def require_key(self, opening: SessionOpening) -> None:
         """Raises where no token could be given for it; asked before what cannot be undone."""
@@ -115,16 +118,13 @@ class SessionOpener:
         without_password: bool = False,
         still_proven: StillProven | None = None,
         version: AccountVersion | None = None,
-        auth_time: int | None = None,
-        noted: SessionNote | None = None,
     ) -> Reply | Reason:
         """The reply to a sign-in: tokens or the cookie, and the cookie of the device; or the
         question for a second factor, with the `mfa_token` that waits for it.
 
         `account` is as it was when it was proven; `without_password` is said by whoever proved
         it by other means than its password, with `still_proven`, and `version` by who proved
-        it a while ago; `auth_time` and `noted` are as of `RefreshTokens.begin`.  A Reason, as of
-        the same, where it may not sign in any
+        it a while ago.  A Reason, as of `RefreshTokens.begin`, where it may not sign in any
         more: the caller records it (`record_failure`).  Run it shielded.
         """
         self.require_key(opening)
@@ -137,8 +137,7 @@ class SessionOpener:
             without_password=without_password,
             still_proven=still_proven,
             version=version,
-            auth_time=auth_time,
-            noted=noted,
+            origin=opening.origin,
             amr=amr,
             verified_only=self._deps.verification == "required",
             cookie_hash=None if opening.cookie is None else hash_cookie(opening.cookie),
@@ -187,7 +186,11 @@ class SessionOpener:
         """It opens no session; without a factor to give, one may be enrolled with the token."""
         account = needed.account
         token = self._deps.mfa_tokens.issue(
-            needed, opening.call.host, opening.transport, known_device=opening.known_device
+            needed,
+            opening.call.host,
+            opening.transport,
+            known_device=opening.known_device,
+            origin=opening.origin,
         )
         question = FactorQuestion(opening.request, opening.call, account.id, token.id)
         members = await self._deps.factor_checks.challenge(question, needed.kinds)
@@ -236,6 +239,7 @@ class SessionOpener:
                 amr=list(grant.amr),
                 transport=opening.transport,
                 known_device=opening.known_device,
+                provider=opening.origin and opening.origin.provider,
             )
         )
         if opening.known_device:

@@ -17,6 +17,7 @@ from gateway.access.providers import AccountRule
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add
 from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.factors.factor_kinds import factor_kinds
 from gateway.identity.mail import registrations
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
@@ -135,6 +136,11 @@ class LinkedIdentities:
                 changes.append(await outdate(tx, account_id, Reason.TOKEN_OUTDATED))
         self._notifications.wake()
         return changes
+
+    async def has_factor(self, account_id: str) -> bool:
+        """A link is a way in, so who has a factor gives it first."""
+        async with self._database.read_transaction() as tx:
+            return bool(await factor_kinds(tx, account_id))
 
     async def of_account(self, account_id: str) -> list[LinkedIdentity]:
         async with self._database.read_transaction() as tx:
@@ -312,7 +318,8 @@ async def _has_other_way_in(tx: Transaction, account: Account, row: Row) -> bool
     if account.password_hash is not None:
         return True
     other = await tx.one(
-        "SELECT 1 FROM linked_identities WHERE account_id = :account AND id <> :id",
+        "SELECT 1 FROM linked_identities WHERE account_id = :account AND id <> :id"
+        " UNION ALL SELECT 1 FROM passkeys WHERE account_id = :account",
         account=account.id,
         id=row["id"],
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
+from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.sealed_tokens import SealedTokens
+from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import end_one
 from gateway.model import Change
 from gateway.stores.protocols import Database, Transaction
@@ -35,46 +36,36 @@ class ProviderSessions:
         self._database = database
         self._sealed = SealedTokens(key)
 
-    async def note(
-        self, tx: Transaction, session_id: str, identity: ProviderIdentity, identity_id: str
-    ) -> None:
-        """In the transaction that begins the session.  Raises IdentityRefused where it was
-        unlinked meanwhile."""
-        linked = "SELECT 1 FROM linked_identities WHERE id = :id"
-        if await tx.one(linked, id=identity_id) is None:
-            raise IdentityRefused("it was unlinked meanwhile")
-        if identity.auth_time is not None:
-            # A session there may be hours old: what asks for a fresh sign-in must know.
-            await tx.run(
-                "UPDATE families SET auth_time = :at WHERE id = :id AND auth_time > :at",
-                at=identity.auth_time,
-                id=session_id,
-            )
-        keeps_token = identity.provider.sign_out and identity.id_token is not None
-        sealed = self._sealed.seal(_KIND, [session_id, identity.id_token]) if keeps_token else None
-        await tx.run(
-            "INSERT INTO provider_sessions (session_id, issuer, subject, provider,"
-            " provider_session, id_token_sealed) VALUES (:session, :issuer, :subject, :provider,"
-            " :provider_session, :sealed)",
-            session=session_id,
-            issuer=identity.provider.issuer.issuer,
-            subject=identity.subject,
-            provider=identity.provider.name,
-            provider_session=identity.session_id,
-            sealed=sealed,
+    def origin(self, identity: ProviderIdentity, identity_id: str) -> SessionOrigin:
+        """Of a session that begins by it."""
+        provider, id_token = identity.provider, identity.id_token
+        keeps_token = provider.sign_out and id_token is not None
+        issuer = provider.issuer.issuer
+        return SessionOrigin(
+            identity_id,
+            issuer,
+            identity.subject,
+            provider.name,
+            identity.session_id,
+            identity.auth_time,
+            self._sealed.seal(_KIND, [issuer, identity.subject, id_token]) if keeps_token else None,
         )
 
     async def of_session(self, session_id: str) -> ProviderSession | None:
         """None for a session that no provider began."""
         async with self._database.read_transaction() as tx:
             row = await tx.one(
-                "SELECT provider, id_token_sealed FROM provider_sessions WHERE session_id = :id",
+                "SELECT issuer, subject, provider, id_token_sealed FROM provider_sessions"
+                " WHERE session_id = :id",
                 id=session_id,
             )
         if row is None:
             return None
         match self._sealed.open(_KIND, row["id_token_sealed"] or ""):
-            case [str(of_session), str(id_token)] if of_session == session_id:
+            case [issuer, subject, str(id_token)] if (issuer, subject) == (
+                row["issuer"],
+                row["subject"],
+            ):
                 return ProviderSession(str(row["provider"]), id_token)
         return ProviderSession(str(row["provider"]), None)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway.identity.factors.factor_kinds import AccountVersion, FactorNeeded
 from gateway.identity.sealed_tokens import SealedTokens
+from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import Transport
 from gateway.model import Clock
 from gateway.stores.protocols import NonceStore
@@ -31,6 +32,8 @@ class PendingSignIn:
     known_device: bool
     enrols: bool
     """The account has no factor, and its term is over: it enrols one with this token."""
+    origin: SessionOrigin | None = None
+    """What began the sign-in besides its owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,13 @@ class MfaTokens:
         self._clock = clock
 
     def issue(
-        self, needed: FactorNeeded, host: str, transport: Transport, *, known_device: bool
+        self,
+        needed: FactorNeeded,
+        host: str,
+        transport: Transport,
+        *,
+        known_device: bool,
+        origin: SessionOrigin | None = None,
     ) -> IssuedMfaToken:
         """`host` as calls have it."""
         account, token_id = needed.account, secrets.token_urlsafe(16)
@@ -62,6 +71,7 @@ class MfaTokens:
                 transport,
                 known_device,
                 not needed.kinds,
+                [] if origin is None else origin.parts(),
                 host,
                 int(self._clock.now()) + MFA_TTL_S,
             ],
@@ -80,6 +90,7 @@ class MfaTokens:
                 ("bearer" | "cookie") as transport,
                 bool(known_device),
                 bool(enrols),
+                list(origin),
                 str(given_at),
                 int(expires_at),
             ] if given_at == host and expires_at > self._clock.now():
@@ -91,6 +102,7 @@ class MfaTokens:
                     transport,
                     known_device,
                     enrols,
+                    SessionOrigin.of(origin),
                 )
         return None
 

@@ -26,6 +26,7 @@ from gateway.identity.factors.factor_kinds import (
 )
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
+from gateway.identity.sessions.session_origins import SessionOrigin, is_linked, record_origin
 from gateway.identity.sessions.sessions import SignInSource, StillProven, Transport
 from gateway.identity.sign_in.successors import client_tag, seal_successor, successor_in_grace
 from gateway.model import Change, Reason
@@ -82,10 +83,6 @@ SessionWait = Callable[[str], Awaitable[float]]
 """Seconds that a session has to wait for its next renewal; 0.0 for none."""
 
 
-SessionNote = Callable[[Transaction, str], Awaitable[None]]
-"""Writes what belongs to a session that begins, which it is given the id of."""
-
-
 @dataclass(frozen=True, slots=True)
 class RefreshOptions:
     life_s: int = 604_800
@@ -120,8 +117,7 @@ class RefreshTokens:
         verified_only: bool = False,
         amr: tuple[str, ...] = ("pwd",),
         cookie_hash: str | None = None,
-        auth_time: int | None = None,
-        noted: SessionNote | None = None,
+        origin: SessionOrigin | None = None,
     ) -> SessionGrant | FactorNeeded | TooSoon | Reason:
         """Begin a session of an account that somebody has proven to be theirs.
 
@@ -133,8 +129,7 @@ class RefreshTokens:
         when the account has changed meanwhile.  `without_password` is said by whoever proved
         it by other means (`amr` names them), and never by default; `still_proven` then says
         whether that counts now.  `version` is said in its place by who proved it a while ago.
-        `noted` writes what belongs to the session, in the transaction that begins it; the
-        `auth_time` too, where somebody else saw them prove it.
+        `origin` is what began it besides.
 
         FactorNeeded where `amr` has no `mfa` and the account has a factor, or must have one.
         """
@@ -146,6 +141,8 @@ class RefreshTokens:
             if not otherwise and account.password_hash != checked_hash:
                 return Reason.INVALID_CREDENTIALS
             if version is not None and version != AccountVersion.of(account):
+                return Reason.INVALID_CREDENTIALS
+            if origin is not None and not await is_linked(tx, origin, account.id):
                 return Reason.INVALID_CREDENTIALS
             if still_proven is not None and not await still_proven(tx):
                 return Reason.INVALID_CREDENTIALS
@@ -170,8 +167,8 @@ class RefreshTokens:
                 expires_at=now + self._options.life_s,
                 transport="bearer" if cookie_hash is None else "cookie",
             )
-            if noted is not None:
-                await noted(tx, session_id)
+            if origin is not None:
+                await record_origin(tx, session_id, origin)
             await mark_used(tx, session_id, issued_at)
             token = ""
             if cookie_hash is None:
@@ -182,7 +179,7 @@ class RefreshTokens:
                 account=account,
                 session_id=session_id,
                 issued_at=issued_at,
-                auth_time=now if auth_time is None else min(auth_time, now),
+                auth_time=now if origin is None else min(origin.auth_time or now, now),
                 amr=amr,
                 expires_in_s=self._options.life_s,
                 refresh_token=token,

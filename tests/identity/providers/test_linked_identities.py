@@ -1,0 +1,298 @@
+"""Whose account somebody gets by a provider, whoever was there before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from gateway.access.providers import Provider
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox import MailOutbox
+from gateway.identity.mail.templates import MailTemplates
+from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
+from gateway.identity.providers.linked_identities import (
+    LinkedAccount,
+    LinkedIdentities,
+    LinkRefusal,
+)
+from gateway.identity.providers.provider_sessions import ProviderSessions, end_sessions_of
+from gateway.identity.providers.round_trips import LinkRequest
+from gateway.identity.sessions.sessions import SignInSource
+from gateway.identity.sign_in.refresh_tokens import (
+    RefreshOptions,
+    RefreshTokens,
+    SessionGrant,
+)
+from gateway.model import Reason
+from gateway.stores.protocols import Database
+from tests.databases import fresh_database
+from tests.identity.providers.parts import provider
+
+URL = "https://gate.example"
+SOURCE = SignInSource("browser", "192.0.2.1")
+CREATES = "accounts: create\ntrust_email: true"
+
+
+@dataclass
+class Town:
+    database: Database
+    accounts: Accounts
+    identities: LinkedIdentities
+    tokens: RefreshTokens
+    sessions: ProviderSessions
+
+    async def add(self, email: str, *, verified: bool) -> Account:
+        account = await self.accounts.register(email, "hash", verified=verified)
+        assert isinstance(account, Account)
+        return account
+
+    async def session(self, account: Account) -> str:
+        grant = await self.tokens.begin(account.id, SOURCE, checked_hash=account.password_hash)
+        assert isinstance(grant, SessionGrant)
+        return grant.session_id
+
+    async def mails(self) -> list[str]:
+        async with self.database.read_transaction() as tx:
+            rows = await tx.all("SELECT template FROM outbox ORDER BY created_at, id")
+        return [str(row["template"]) for row in rows]
+
+    async def live(self) -> set[str]:
+        async with self.database.read_transaction() as tx:
+            rows = await tx.all("SELECT id FROM families WHERE ended_at IS NULL")
+        return {str(row["id"]) for row in rows}
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    async with fresh_database(tmp_path) as database:
+        templates = MailTemplates.load([], site="gate.example", public_url=URL)
+        outbox = MailOutbox(database, templates, MailOptions("no@x.example", URL, b"m" * 32), None)
+        yield Town(
+            database,
+            Accounts(database),
+            LinkedIdentities(database, SecurityNotifications(database, outbox)),
+            RefreshTokens(database, RefreshOptions()),
+            ProviderSessions(database, b"i" * 32),
+        )
+
+
+def somebody(
+    subject: str = "alice",
+    email: str | None = "ada@example.com",
+    *,
+    verified: bool = True,
+    of: Provider | None = None,
+    roles: tuple[str, ...] = (),
+) -> ProviderIdentity:
+    return ProviderIdentity(
+        of or provider(CREATES), subject, email, email_verified=verified, roles=roles
+    )
+
+
+async def test_an_account_is_made_where_the_configuration_lets_it_be(town: Town) -> None:
+    found = await town.identities.sign_in(somebody())
+    assert isinstance(found, LinkedAccount)
+    assert (found.is_new, found.account.email_verified) == (True, True)
+    assert found.account.password_hash is None
+    again = await town.identities.sign_in(somebody(email="moved@elsewhere.example"))
+    assert isinstance(again, LinkedAccount)
+    assert (again.account.id, again.is_new) == (found.account.id, False)
+    assert again.account.email == "ada@example.com"
+    none = await town.identities.sign_in(somebody("bob", "bob@example.com", of=provider()))
+    assert none is LinkRefusal.NOT_LINKED
+
+
+async def test_without_a_verified_address_there_is_none(town: Town) -> None:
+    for identity in (somebody(verified=False), somebody(email=None)):
+        assert await town.identities.sign_in(identity) is LinkRefusal.EMAIL_UNVERIFIED
+    assert await town.accounts.by_email("ada@example.com") is None
+
+
+async def test_two_tabs_that_come_back_at_once_make_one_account(town: Town) -> None:
+    found = await asyncio.gather(*(town.identities.sign_in(somebody()) for _ in range(10)))
+    assert all(isinstance(one, LinkedAccount) for one in found)
+    assert len({one.account.id for one in found if isinstance(one, LinkedAccount)}) == 1
+    assert sum(one.is_new for one in found if isinstance(one, LinkedAccount)) == 1
+
+
+async def test_a_verified_address_links_where_the_provider_is_trusted_for_it(town: Town) -> None:
+    account = await town.add("ada@example.com", verified=True)
+    refused = await town.identities.sign_in(somebody(of=provider()))
+    assert refused is LinkRefusal.ADDRESS_TAKEN
+    found = await town.identities.sign_in(somebody(of=provider("trust_email: true")))
+    assert isinstance(found, LinkedAccount)
+    assert (found.account.id, found.was_linked) == (account.id, True)
+    assert await town.mails() == ["provider_linked"]
+
+
+async def test_an_account_that_nobody_has_verified_is_not_linked_by_its_address(town: Town) -> None:
+    """Who registered an address of somebody else has set its password."""
+    await town.add("ada@example.com", verified=False)
+    assert await town.identities.sign_in(somebody()) is LinkRefusal.ADDRESS_TAKEN
+    assert await town.mails() == []
+
+
+async def test_an_account_that_nobody_has_verified_links_nobody(town: Town) -> None:
+    """Its real owner may come later, by a mailed link, and would share it with the stranger."""
+    account = await town.add("victim@example.com", verified=False)
+    request = LinkRequest(account.id, await town.session(account))
+    stranger = somebody("stranger", "stranger@evil.example")
+    refused = await town.identities.link(stranger, request)
+    assert refused is LinkRefusal.OWN_ADDRESS_UNVERIFIED
+    assert await town.identities.of_account(account.id) == []
+
+
+async def test_an_owner_links_in_a_live_session_and_no_two_of_one_provider(town: Town) -> None:
+    account = await town.add("ada@work.example", verified=True)
+    session_id = await town.session(account)
+    unverified = somebody("alice", "whoever@elsewhere.example", verified=False)
+    found = await town.identities.link(unverified, LinkRequest(account.id, session_id))
+    assert isinstance(found, LinkedAccount)
+    assert await town.mails() == ["provider_linked"]
+    other = somebody("bob", None)
+    refused = await town.identities.link(other, LinkRequest(account.id, session_id))
+    assert refused is LinkRefusal.LINKED_ALREADY
+    ended = LinkRequest(account.id, "another-session")
+    assert await town.identities.link(other, ended) is LinkRefusal.SESSION_ENDED
+    second = await town.add("bob@work.example", verified=True)
+    theirs = LinkRequest(second.id, await town.session(second))
+    assert await town.identities.link(unverified, theirs) is LinkRefusal.LINKED_ELSEWHERE
+
+
+async def test_a_disabled_account_stays_out(town: Town) -> None:
+    found = await town.identities.sign_in(somebody())
+    assert isinstance(found, LinkedAccount)
+    await town.accounts.disable(found.account.id)
+    assert await town.identities.sign_in(somebody()) is LinkRefusal.ACCOUNT_DISABLED
+
+
+async def test_two_issuers_that_call_somebody_alike_mean_two(town: Town) -> None:
+    one = provider(CREATES)
+    elsewhere = replace(one, issuer=replace(one.issuer, issuer="https://other.example"))
+    first = await town.identities.sign_in(somebody())
+    second = await town.identities.sign_in(
+        somebody("alice", "other@example.com", of=replace(elsewhere, name="other"))
+    )
+    assert isinstance(first, LinkedAccount)
+    assert isinstance(second, LinkedAccount)
+    assert first.account.id != second.account.id
+
+
+async def test_what_was_unlinked_is_not_linked_again_by_its_address(town: Town) -> None:
+    account = await town.add("ada@example.com", verified=True)
+    await town.identities.sign_in(somebody())
+    session_id = await town.session(account)
+    ended = await town.identities.unlink(account.id, "idp", label="X", session_id=session_id)
+    assert ended == []
+    assert await town.identities.sign_in(somebody()) is LinkRefusal.ADDRESS_TAKEN
+    linked = await town.identities.link(somebody(), LinkRequest(account.id, session_id))
+    assert isinstance(linked, LinkedAccount)
+    assert (await town.mails()).count("provider_unlinked") == 1
+
+
+async def test_the_last_way_in_stays(town: Town) -> None:
+    found = await town.identities.sign_in(somebody())
+    assert isinstance(found, LinkedAccount)
+    refused = await town.identities.unlink(found.account.id, "idp", label="X", session_id="s")
+    assert refused is LinkRefusal.LAST_WAY_IN
+    assert await town.identities.unlink(found.account.id, "no", label="X", session_id="s") is None
+
+
+async def test_what_a_provider_gives_is_kept_apart_from_what_operators_grant(town: Town) -> None:
+    found = await town.identities.sign_in(somebody(roles=("a", "b")))
+    assert isinstance(found, LinkedAccount)
+    account_id = found.account.id
+    assert await town.accounts.grant(account_id, "b") == []
+    assert await town.accounts.grant(account_id, "c") != []
+    assert await town.accounts.revoke(account_id, "a") == []
+    found = await town.identities.sign_in(somebody(roles=("a",)))
+    assert isinstance(found, LinkedAccount)
+    assert (found.account.roles, list(found.changes)) == (("a", "b", "c"), [])
+    found = await town.identities.sign_in(somebody())
+    assert isinstance(found, LinkedAccount)
+    assert found.account.roles == ("b", "c")
+    assert [change.cause for change in found.changes] == [Reason.TOKEN_OUTDATED]
+    assert dict(await town.accounts.role_counts()) == {"b": 1, "c": 1}
+
+
+async def test_more_roles_than_a_token_holds_let_nobody_in(town: Town) -> None:
+    many = tuple(f"role-{number:04}" for number in range(500))
+    with pytest.raises(IdentityRefused):
+        await town.identities.sign_in(somebody(roles=many))
+    assert await town.accounts.by_email("ada@example.com") is None
+
+
+async def test_a_session_ends_with_the_one_at_the_provider(town: Town) -> None:
+    here = replace(somebody(), session_id="there-1", id_token="an.id.token")
+    found = await town.identities.sign_in(here)
+    assert isinstance(found, LinkedAccount)
+    begun = {}
+    for name in ("there-1", "there-2"):
+        origin = town.sessions.origin(replace(here, session_id=name), found.identity_id)
+        grant = await town.tokens.begin(
+            found.account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
+        )
+        assert isinstance(grant, SessionGrant)
+        begun[name] = grant.session_id
+    kept = await town.sessions.of_session(begun["there-1"])
+    assert kept is not None
+    assert (kept.provider, kept.id_token) == ("idp", "an.id.token")
+    issuer = here.provider.issuer.issuer
+    async with town.database.transaction() as tx:
+        assert await end_sessions_of(tx, "https://other.example", "x", subject="alice") == []
+        assert await end_sessions_of(tx, issuer, "x") == []
+        wrong = await end_sessions_of(tx, issuer, "x", subject="bob", provider_session="there-1")
+        assert wrong == []
+        ended = await end_sessions_of(tx, issuer, "x", provider_session="there-1")
+    assert [change.target for change in ended] == [begun["there-1"]]
+    assert await town.live() == {begun["there-2"]}
+    async with town.database.transaction() as tx:
+        await end_sessions_of(tx, issuer, "x", subject="alice")
+    assert await town.live() == set()
+
+
+async def test_no_session_begins_by_a_link_that_has_gone(town: Town) -> None:
+    account = await town.add("ada@example.com", verified=True)
+    found = await town.identities.sign_in(somebody())
+    assert isinstance(found, LinkedAccount)
+    origin = town.sessions.origin(somebody(), found.identity_id)
+    await town.identities.unlink(account.id, "idp", label="X", session_id="s")
+    grant = await town.tokens.begin(
+        account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
+    )
+    assert grant is Reason.INVALID_CREDENTIALS
+
+
+async def test_a_session_is_as_old_as_the_one_there(town: Town) -> None:
+    found = await town.identities.sign_in(somebody())
+    assert isinstance(found, LinkedAccount)
+    origin = replace(town.sessions.origin(somebody(), found.identity_id), auth_time=1_000)
+    grant = await town.tokens.begin(
+        found.account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
+    )
+    assert isinstance(grant, SessionGrant)
+    assert grant.auth_time == 1_000
+    async with town.database.read_transaction() as tx:
+        row = await tx.one("SELECT auth_time FROM families WHERE id = :id", id=grant.session_id)
+    assert row is not None
+    assert row["auth_time"] == 1_000
+
+
+async def test_the_owner_takes_the_links_away_and_deletion_erases_them(town: Town) -> None:
+    found = await town.identities.sign_in(somebody(roles=("a",)))
+    assert isinstance(found, LinkedAccount)
+    told = await town.accounts.export(found.account.id)
+    assert told is not None
+    [link] = told["linked_identities"]
+    assert (link["provider"], link["subject"], link["roles"]) == ("idp", "alice", ["a"])
+    await town.accounts.delete(found.account.id)
+    async with town.database.read_transaction() as tx:
+        for table in ("linked_identities", "linked_roles", "provider_sessions"):
+            assert await tx.all(f"SELECT * FROM {table}") == []
