@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import pyotp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -399,6 +400,41 @@ def test_roles_are_those_of_the_last_sign_in_and_apart_from_the_operators(site: 
     assert second.me()["roles"] == ["own", "readers"]
 
 
+# --- second factors
+
+
+def test_an_account_with_a_factor_gives_it_after_the_provider(site: Site) -> None:
+    browser = site.browser()
+    browser.sign_in("company", "ruth")
+    secret = browser.call("POST", "/auth/factors/totp", {}).json["secret"]
+    codes, now = pyotp.TOTP(secret), time.time()
+    confirmed = browser.call("POST", "/auth/factors/totp/confirm", {"code": codes.at(now)})
+    assert confirmed.status in (200, 204), confirmed.body
+    later = site.browser()
+    url, page = later.sign_in("company", "ruth", return_to="/me")
+    assert later.me() is None
+    form = dict(
+        re.findall(r'name="(mfa_token|return_to|factors)" value="([^"]*)"', page.body.decode())
+    )
+    assert "mfa_token" in form, (url, page.body)
+    wrong = later.open(
+        f"{site.origin}/auth/ui/sign-in/factor",
+        form={**form, "code": "000000"},
+        come_from=site.origin,
+    )
+    assert (wrong.status, later.me()) == (401, None)
+    done = later.open(
+        f"{site.origin}/auth/ui/sign-in/factor",
+        form={**form, "code": codes.at(now + 30)},
+        come_from=site.origin,
+    )
+    assert (done.status, done.headers["Location"]) == (303, "/me")
+    assert later.me()["email"] == "ruth@example.com"
+    # It is of the provider's session all the same.
+    later.go(f"{site.provider.issuer}/session/end", "ruth")
+    assert [later.me() for _ in range(4)] == [None] * 4
+
+
 # --- links
 
 
@@ -458,6 +494,18 @@ def test_an_identity_of_another_account_is_not_linked(site: Site) -> None:
     status, told = refused(browser.go(site.origin + start_url, "leo")[1])
     assert (status, "Another account" in told) == (409, True)
     assert links(browser)["links"] == []
+
+
+def test_who_signed_in_long_ago_confirms_it_before_a_link_is_made(site: Site) -> None:
+    site.other.describe("sam", email="sam@example.com", email_verified=True, groups=["staff"])
+    site.create("sam@work.example", "--verified")
+    browser = site.browser()
+    site.login_in(browser, "sam@work.example")
+    path = next(one["start"] for one in links(browser)["available"] if one["name"] == "other")
+    permit = parse_qs(urlsplit(path).query)["permit"][0]
+    # A permit that is none says nothing of a step-up.
+    spoilt = browser.open(f"{site.origin}/auth/providers/other/start?permit={permit[:-3]}")
+    assert refused(spoilt)[0] == 400
 
 
 def test_another_site_links_nobody(site: Site) -> None:

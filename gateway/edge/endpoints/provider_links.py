@@ -72,6 +72,11 @@ class LinkEndpoints:
                 "label": (
                     providers[link.provider].label if link.provider in providers else link.provider
                 ),
+                "start": (
+                    self._deps.own_paths.endpoint("providers", link.provider, START)
+                    if link.provider in providers
+                    else None
+                ),
                 "email": link.email,
                 "linked_at": link.linked_at,
                 "last_used_at": link.last_used_at,

@@ -16,6 +16,7 @@ from gateway.edge.pages.assets import Assets, shipped_files
 from gateway.edge.pages.factor_pages import FactorPages
 from gateway.edge.pages.forms import PageDependencies
 from gateway.edge.pages.mail_link_pages import MailLinkPages
+from gateway.edge.pages.provider_pages import ProviderPages
 from gateway.edge.pages.refusals import RefusalPage
 from gateway.edge.pages.registration_page import RegistrationPage
 from gateway.edge.pages.renderer import PageRenderer
@@ -84,6 +85,7 @@ def build_pages(
             **SignInPage(dependencies, factor_pages).endpoints(),
             **factor_pages.endpoints(),
             **AccountPage(dependencies).endpoints(),
+            **ProviderPages(dependencies, factor_pages, endpoints).endpoints(),
             **RegistrationPage(dependencies).endpoints(),
             **MailLinkPages(dependencies).endpoints(),
             **assets.endpoints(),

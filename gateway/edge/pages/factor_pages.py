@@ -124,8 +124,11 @@ class FactorPages:
             return asked
         factors = asked.members["factors"]
         wanted = self._deps.asked(visit, return_to)
+        links = await self._deps.visits.ask(visit, "GET", "links")
+        linked = links.body["links"] if isinstance(links, JsonReply) and links.body else ()
         values = {
             **_factor_values(return_to, asked.members),
+            "providers": [link for link in linked if link["start"]] if not factors else (),
             "by_password": not factors,
             "lacks_factor": not factors and bool({"mfa", "otp", "hwk", "swk"} & set(wanted)),
         }
