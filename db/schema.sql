@@ -354,3 +354,9 @@ CREATE VIEW held_roles AS
 SELECT account_id, role FROM account_roles
 UNION
 SELECT i.account_id, r.role FROM linked_roles r JOIN linked_identities i ON i.id = r.identity_id;
+
+CREATE TABLE known_password_notices (
+    account_id TEXT PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+    password_epoch BIGINT NOT NULL,
+    told_at BIGINT NOT NULL
+);

@@ -80,6 +80,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             origins=deps.origins,
             shielded=deps.shielded,
             login_path=deps.own_paths.endpoint("login"),
+            notifications=notifications,
         )
     )
     registration = RegistrationEndpoints(

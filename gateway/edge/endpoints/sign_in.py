@@ -8,6 +8,7 @@ said only after a right password.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from aiohttp import web
@@ -30,6 +31,7 @@ from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.email_address import normalize_email
+from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
 
@@ -46,6 +48,7 @@ class SignInDependencies:
     shielded: ShieldedTasks
     login_path: str
     """Of sign-in, as the audit log names it."""
+    notifications: SecurityNotifications
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,13 @@ class SignInAttempt:
     @property
     def lane(self) -> Lane:
         return Lane.SIGN_IN if self.admission.device is None else Lane.KNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class _ProvenAccount:
+    account: Account
+    password_known: bool
+    """Whether the world knows its password."""
 
 
 class SignInEndpoints:
@@ -94,12 +104,12 @@ class SignInEndpoints:
             request, call, fields.get("transport"), known_device=admission.device is not None
         )
         attempt = SignInAttempt(key, fields["password"], admission, opening)
-        account = await self._check_password(attempt)
-        if isinstance(account, ProblemReply):
-            return account
-        return await self._deps.shielded(self._admit(attempt, account))
+        proven = await self._check_password(attempt)
+        if isinstance(proven, ProblemReply):
+            return proven
+        return await self._deps.shielded(self._admit(attempt, proven))
 
-    async def _check_password(self, attempt: SignInAttempt) -> Account | ProblemReply:
+    async def _check_password(self, attempt: SignInAttempt) -> _ProvenAccount | ProblemReply:
         """The account whose password this is.  An attempt whose password was not checked is no
         failure."""
         try:
@@ -123,7 +133,7 @@ class SignInEndpoints:
                 attempt.opening, account or attempt.normalized_email, Reason.INVALID_CREDENTIALS
             )
             return ProblemReply(Reason.INVALID_CREDENTIALS)
-        return account
+        return _ProvenAccount(account, checked.known)
 
     async def _renew_hash(self, account: Account, attempt: SignInAttempt) -> Account:
         """The account with its hash at this installation's cost, when there is time for it.
@@ -141,12 +151,15 @@ class SignInEndpoints:
         stored = await self._deps.accounts.renew_hash(account.id, account.password_hash, renewed)
         return replace(account, password_hash=renewed) if stored else account
 
-    async def _admit(self, attempt: SignInAttempt, account: Account) -> Reply:
+    async def _admit(self, attempt: SignInAttempt, proven: _ProvenAccount) -> Reply:
         """Begin a session for a right password; the session of an older cookie ends."""
         await self._deps.guard.give_back(attempt.admission)
         opener, opening = self._deps.opener, attempt.opening
         opener.require_key(opening)
-        account = await self._renew_hash(account, attempt)
+        account = await self._renew_hash(proven.account, attempt)
+        if proven.password_known:
+            with suppress(StoreUnavailable):  # the next sign-in tells of it
+                await self._deps.notifications.password_known(account.id, account.password_epoch)
         reply = await opener.open(opening, account)
         if reply is Reason.INVALID_CREDENTIALS:
             # The hash was replaced between the check and the lock: by a change of the

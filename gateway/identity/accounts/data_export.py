@@ -76,6 +76,9 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
     codes = await tx.one(
         "SELECT COUNT(*) AS left_over FROM recovery_codes WHERE account_id = :id", id=account_id
     )
+    told = await tx.one(
+        "SELECT told_at FROM known_password_notices WHERE account_id = :id", id=account_id
+    )
     return {
         "account": dict(account) | {name: bool(account[name]) for name in _BOOLEANS},
         "roles": [dict(row) for row in roles],
@@ -87,6 +90,7 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         "linked_identities": [_identity(row, given) for row in identities],
         "totp": [dict(row) for row in totp],
         "recovery_codes_left": int(codes["left_over"]) if codes else 0,
+        "known_password_told_at": None if told is None else told["told_at"],
     }
 
 

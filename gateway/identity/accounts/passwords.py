@@ -74,6 +74,8 @@ class WeakPassword:
 @dataclass(frozen=True, slots=True)
 class Checked:
     good: bool
+    known: bool = False
+    """Good, and the world knows it."""
 
 
 class Passwords:
@@ -169,7 +171,8 @@ class Passwords:
                 self._dummy.removeprefix(self._scheme).encode(),
             )
             same = False
-        return Checked(same and text is stored)
+        good = same and text is stored
+        return Checked(good, known=good and self._options.is_known(password))
 
     def _make_up(self, digest: bytes, checked: str) -> None:
         """Spend what checking a hash of a lower cost has saved: 2^c for the check, and then

@@ -64,6 +64,25 @@ class SecurityNotifications:
         """Queue it within the transaction that changes the password; `wake` after its commit."""
         await self.notify(tx, account_id, MailTemplate.PASSWORD_CHANGED)
 
+    async def password_known(self, account_id: str, password_epoch: int) -> None:
+        """Tell the owner that the world knows the password of this epoch, once.  Raises
+        StoreUnavailable."""
+        async with self._database.transaction() as tx:
+            now = int(await tx.now())
+            told = await tx.run(
+                "INSERT INTO known_password_notices (account_id, password_epoch, told_at)"
+                " SELECT id, password_epoch, :now FROM accounts"
+                " WHERE id = :account AND password_epoch = :epoch AND email_verified = 1"
+                " ON CONFLICT (account_id) DO UPDATE SET password_epoch = :epoch, told_at = :now"
+                " WHERE known_password_notices.password_epoch <> :epoch",
+                account=account_id,
+                epoch=password_epoch,
+                now=now,
+            )
+            if told:
+                await self.notify(tx, account_id, MailTemplate.KNOWN_PASSWORD)
+        self._outbox.wake()
+
     async def key_created(self, tx: Transaction, account_id: str, name: str) -> None:
         """The same of a personal key that was made."""
         values = {"time": format_time(await tx.now()), "key": plain_text(name)}

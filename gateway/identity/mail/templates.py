@@ -30,6 +30,7 @@ class MailTemplate(StrEnum):
     REGISTERED_ALREADY = "registered_already"
     RESET = "reset"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 (a file's name)
+    KNOWN_PASSWORD = "known_password"  # noqa: S105 (a file's name)
     EMAIL_CHANGE_CONFIRM = "address_confirm"
     EMAIL_CHANGE_REQUESTED = "address_asked"
     EMAIL_CHANGED = "address_changed"
@@ -54,6 +55,7 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.REGISTERED_ALREADY: _ALWAYS,
     MailTemplate.RESET: _ALWAYS | _LINK,
     MailTemplate.PASSWORD_CHANGED: _ALWAYS | {"time"},
+    MailTemplate.KNOWN_PASSWORD: _ALWAYS | {"time"},
     MailTemplate.EMAIL_CHANGE_CONFIRM: _ALWAYS | _LINK,
     MailTemplate.EMAIL_CHANGE_REQUESTED: _ALWAYS | {"time"},
     MailTemplate.EMAIL_CHANGED: _ALWAYS | {"time"},
