@@ -40,9 +40,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         metrics=components.metrics,
         observer=components.observer,
         denial_page=ExplainedDenial(),
-        sign_in_redirects=SignInRedirects(
-            settings.public_url, settings.own_paths, components.return_targets
-        ),
+        sign_in_redirects=_sign_in_redirects(components),
         draining=draining,
         assertion_signer=components.assertions,
         csrf=components.csrf,
@@ -79,6 +77,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         metrics=components.metrics,
         observer=DecisionObservers(DenialObserver(components.audit), components.refusals),
         origins=OwnOrigins(settings.public_url),
+        sign_in_redirects=_sign_in_redirects(components),
     )
     defects = components.metrics.defects("answer")
     admin = AdminListener(
@@ -98,6 +97,11 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
 
 def demo_listener(own_paths: OwnPaths) -> web.AppRunner:
     return web.AppRunner(demo_backend.application(own_paths), access_log=None, shutdown_timeout=1.0)
+
+
+def _sign_in_redirects(components: Components) -> SignInRedirects:
+    settings = components.plan.settings
+    return SignInRedirects(settings.public_url, settings.own_paths, components.return_targets)
 
 
 def _listener_limits(settings: Settings) -> ListenerLimits:

@@ -106,6 +106,23 @@ def test_a_401_reaches_the_client_as_it_is(proxy: Running) -> None:
     assert 'error="invalid_token"' in (bad.get("www-authenticate") or "")
 
 
+def test_a_browser_without_a_session_is_led_to_the_page_and_finds_it(proxy: Running) -> None:
+    browser = (
+        ("Sec-Fetch-Site", "none"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+        ("Accept", "text/html"),
+    )
+    led = proxy.call("GET", "/desk?x=1", *browser)
+    assert led.status == 303, led
+    location = (led.get("location") or "").removeprefix(f"http://127.0.0.1:{proxy.port}")
+    assert location.startswith("/auth/ui/sign-in?return_to=")
+    assert not led.get("www-authenticate")
+    page = proxy.call("GET", location, *browser)
+    assert (page.status, page.get("content-type")) == (200, "text/html; charset=utf-8")
+    assert proxy.call("GET", "/desk").reason == "no_credential"
+
+
 def test_a_client_of_a_resource_finds_its_metadata(proxy: Running, house: Site) -> None:
     where = "/.well-known/oauth-protected-resource/mcp"
     refused = proxy.call("GET", "/mcp/messages")

@@ -35,6 +35,7 @@ from gateway.edge.replies.problems import (
     problem_parts,
 )
 from gateway.edge.replies.response_bytes import answer_bytes
+from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.eager import resume_in_task
 from gateway.edge.server.listener import Connection, ServeResult
 from gateway.edge.server.request_body import RequestBody
@@ -70,6 +71,7 @@ class DecisionApi:
         metrics: RequestMetrics | None = None,
         observer: DecisionObserver | None = None,
         origins: OwnOrigins | None = None,
+        sign_in_redirects: SignInRedirects | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._snapshot = snapshot
@@ -80,6 +82,7 @@ class DecisionApi:
         self._metrics = metrics or NoMetrics()
         self._observer = observer
         self._origins = origins or OwnOrigins()
+        self._sign_in_redirects = sign_in_redirects
         self._cross_origin = CrossOrigin()
         self._peers = TrustedPeers()
         self._fields = FieldReader()
@@ -194,7 +197,19 @@ class DecisionApi:
         problem, headers, document = render_denial(
             call, decision, question.request_id, cors_headers, self._origins
         )
-        return problem.status, question.refusal(problem.status, headers, document)
+        status, location = problem.status, self._sign_in_location(call, decision)
+        if location is not None:
+            status, headers["Location"] = 303, location
+            headers.pop("WWW-Authenticate", None)
+        return status, question.refusal(status, headers, document)
+
+    def _sign_in_location(self, call: Call, decision: Decision) -> str | None:
+        """Where the proxy leads a browser: only on a route that says so, as a proxy that was set
+        up before there was such a thing knows no other answer than a refusal."""
+        redirects, route = self._sign_in_redirects, decision.route
+        if redirects is None or route is None or not route.sign_in_page:
+            return None
+        return redirects.location(call, decision, self._snapshot().shared_hosts)
 
     def _refusal(
         self,

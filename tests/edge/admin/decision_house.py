@@ -13,14 +13,27 @@ import pytest
 from gateway.access.authorizer import Authorizer
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
+from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.request import CallReader
+from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.listener import Listener
-from gateway.model import OWN_ISSUERS, Call, CredentialKind, LimitState, Principal, Reason
+from gateway.identity.sign_in.return_targets import ReturnTargets
+from gateway.model import (
+    OWN_ISSUERS,
+    Call,
+    CredentialKind,
+    LimitState,
+    Principal,
+    Reason,
+    SystemClock,
+)
 from tests.access.worlds import snapshot
 from tests.edge.rig import Answer, Client, listen, principal
+
+PUBLIC_URL = "https://gate.example"
 
 ROUTES = """
 version: 1
@@ -48,6 +61,7 @@ routes:
     resource: {flag: "{body.flag}"}
     upstream: api
   - {id: fresh, match: {path: /fresh}, policy: fresh, action: see, upstream: api}
+  - {id: desk, match: {path: /desk}, policy: signed-in, upstream: api, sign_in: page}
   - {id: moved, match: {path: /moved}, auth: public, redirect: {to: /me}}
   - id: tenant
     match: {path: /tenant}
@@ -244,6 +258,17 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
         live=lambda: house.live,
         refusal=lambda who: house.ended,
         assertion_signer=assertion_signer,
+        sign_in_redirects=SignInRedirects(
+            PUBLIC_URL,
+            OwnPaths(),
+            ReturnTargets(
+                bytes(32),
+                SystemClock(),
+                public_url=PUBLIC_URL,
+                own_paths=OwnPaths(),
+                shared_hosts=frozenset,
+            ),
+        ),
     )
     options = AdminOptions(frozenset(), "local", page=False)
     admin = AdminListener(options, Nobody(), someone, None, decisions)  # type: ignore[arg-type]

@@ -94,6 +94,27 @@ async def test_a_call_without_credential_is_challenged(house: House, dialect: st
 
 
 @each_dialect
+async def test_a_browser_without_a_session_is_led_to_the_page(house: House, dialect: str) -> None:
+    fields = (
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+        ("Accept", "text/html"),
+    )
+    led = await house.ask(dialect, "/desk?x=1", *fields)
+    (location,) = led.values("location")
+    assert location.startswith(b"/auth/ui/sign-in?return_to=")
+    assert led.values("www-authenticate") == []
+    if dialect == "nginx":
+        assert (led.status, led.values("authgate-status")) == (403, [b"303"])
+    else:
+        assert led.status == 303
+    for path, sent in (("/desk", ()), ("/me", fields)):
+        refused = await house.ask(dialect, path, *sent)
+        assert seen(refused, dialect) == (401, "no_credential")
+        assert refused.values("location") == []
+
+
+@each_dialect
 async def test_a_revoked_token_is_refused(house: House, dialect: str) -> None:
     answer = await house.ask(dialect, token="revoked")
     assert seen(answer, dialect) == (401, "token_revoked")
