@@ -208,9 +208,9 @@ def test_a_code_is_six_digits_however_they_are_typed(answer: object, code: str |
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        ("0123-4567-89ab-cdef", "0123456789abcdef"),
-        ("O123 4567 89AB CDEF", "0123456789abcdef"),
-        ("0123-4567-89ab-cdeu", None),
+        ("012345-6789ab-cdefgh-jkmnpq", "0123456789abcdefghjkmnpq"),
+        ("Oi2345 6789AB CDEFGH JKMNPQ", "0123456789abcdefghjkmnpq"),
+        ("012345-6789ab-cdefgh-jkmnpu", None),
         ("0123", None),
         ("", None),
         (7, None),

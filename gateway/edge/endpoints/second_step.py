@@ -17,6 +17,7 @@ from gateway.edge.endpoints.csrf import is_cross_origin
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
+    FieldError,
     ProblemReply,
     Reply,
     ShieldedTasks,
@@ -141,8 +142,12 @@ class SecondStepEndpoints:
             members = await self._deps.factor_checks.challenge(question, kinds)
             return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, members=members)
         self._deps.reissue.require_key(call)
-        by_password = "password" in fields
-        if by_password and len(fields) == 1:
+        if len(fields) > 1:
+            # A password beside a factor would be a guess that nobody counts.
+            return ProblemReply(
+                Reason.BODY_INVALID, (FieldError("", "holds more than one answer"),)
+            )
+        if "password" in fields:
             grant = await self._by_password(principal, fields["password"], question)
         else:
             grant = await self._by_factor(question, fields)
@@ -170,7 +175,6 @@ class SecondStepEndpoints:
     async def _by_factor(
         self, question: FactorQuestion, fields: dict[str, Any]
     ) -> SessionGrant | ProblemReply:
-        # One answer alone: a password beside it would be an unthrottled guess.
         proof = await self._deps.factor_checks.check(question, fields)
         if isinstance(proof, ProblemReply):
             return proof

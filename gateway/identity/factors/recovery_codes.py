@@ -1,6 +1,6 @@
 """Recovery codes: for who has lost the factor.
 
-Law: ten, of 80 random bits each, shown once; only their hashes rest, and each counts once.  A code
+Law: ten, of 120 random bits each, shown once; only their hashes rest, and each counts once.  A code
 that was used, or replaced, does not come back with a backup.
 """
 
@@ -21,7 +21,7 @@ from gateway.stores.protocols import Database, Transaction
 CODES = 10
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's: no letter that reads like another sign."""
-_LENGTH, _GROUP = 16, 4
+_LENGTH, _GROUP = 24, 6
 _READ_AS = str.maketrans("oil", "011")
 _CODE = re.compile(f"[{_ALPHABET}]{{{_LENGTH}}}", re.ASCII)
 
@@ -103,6 +103,7 @@ def _shown(code: str) -> str:
 
 
 def _hash(account_id: str, code: str) -> str:
-    """Eighty random bits need no slow hash; that of one account is of no use to another."""
+    """So many random bits need no slow hash (ASVS v5.0.0-6.5.2: 112); that of one account is of no
+    use to another."""
     text = f"authgate recovery code\x00{account_id}\x00{code}"
     return encoded(hashlib.sha256(text.encode()).digest())
