@@ -122,7 +122,13 @@ class AccountPage:
         visit = await self._deps.visits.posted(request, call)
         if isinstance(visit, ProblemReply):
             return visit
-        credential = parse(visit.form.get("credential", "").encode())
+        if "credential" not in visit.form:
+            # The script got no options: what has to come first is told as of any other form.
+            asked = await self._deps.visits.ask(visit, "POST", "factors", "passkeys", "options")
+            if isinstance(asked, JsonReply):
+                return leads_to(self._deps.renderer.path("account") + "#factors")
+            return await self._after(visit, asked, "factors", "add-passkey")
+        credential = parse(visit.form["credential"].encode())
         if isinstance(credential, ProblemReply):
             return credential
         fields = {

@@ -20,6 +20,7 @@ from gateway.edge.pages.visits import Visit
 from gateway.model import Call, Reason
 
 FACTOR, ENROL = ("ui", "sign-in", "factor"), ("ui", "sign-in", "enrol")
+ENROL_PASSKEY = (*ENROL, "passkey")
 STEP_UP = ("ui", "step-up")
 _SIGNED_OUT = frozenset((Reason.NO_CREDENTIAL, Reason.SESSION_UNKNOWN, Reason.TOKEN_REVOKED))
 _CODES = frozenset(("totp", "recovery_code"))
@@ -33,6 +34,7 @@ class FactorPages:
         return {
             FACTOR: {"GET": self.begin_anew, "POST": self.give},
             ENROL: {"GET": self.begin_anew, "POST": self.confirm},
+            ENROL_PASSKEY: {"GET": self.begin_anew, "POST": self.add_passkey},
             STEP_UP: {"GET": self.show_step_up, "POST": self.step_up},
         }
 
@@ -71,23 +73,48 @@ class FactorPages:
         if isinstance(reply, ProblemReply):
             return reply
         assert reply.body is not None
-        page = self._enrol_page(return_to, mfa_token, reply.body["otpauth_uri"])
+        page = self._enrol_page(visit, mfa_token, reply.body["otpauth_uri"])
+        page = replace(page, values={**page.values, "return_to": return_to or ""})
         return self._deps.show(visit, page)
 
     async def confirm(self, request: web.BaseRequest, call: Call) -> Reply:
         visit = await self._deps.visits.posted(request, call)
         if isinstance(visit, ProblemReply):
             return visit
-        form, return_to = visit.form, visit.form.get("return_to")
+        form = visit.form
         fields = {name: form[name] for name in ("mfa_token", "code") if name in form}
         reply = await self._deps.visits.ask(
             visit, "POST", "factors", "totp", "confirm", fields=fields
         )
+        return self._enrolled(visit, reply)
+
+    async def add_passkey(self, request: web.BaseRequest, call: Call) -> Reply:
+        """In the place of an app; what the script of the page sends (`assets/passkeys.js`)."""
+        visit = await self._deps.visits.posted(request, call)
+        if isinstance(visit, ProblemReply):
+            return visit
+        form = visit.form
+        if "credential" not in form:
+            # The script got no options, and says so by this.
+            return self._deps.sign_in_page("too-late")
+        credential = parse(form["credential"].encode())
+        if isinstance(credential, ProblemReply):
+            return credential
+        fields = {
+            "mfa_token": form.get("mfa_token", ""),
+            "challenge_token": form.get("challenge_token", ""),
+            "credential": credential,
+        }
+        reply = await self._deps.visits.ask(visit, "POST", "factors", "passkeys", fields=fields)
+        return self._enrolled(visit, reply)
+
+    def _enrolled(self, visit: Visit, reply: JsonReply | ProblemReply) -> Reply:
+        form, return_to = visit.form, visit.form.get("return_to")
         if isinstance(reply, ProblemReply):
             if reply.reason is Reason.INVALID_TOKEN:
                 return self._deps.sign_in_page("too-late")
             uri = form.get("otpauth_uri", "")
-            page = self._enrol_page(return_to, form.get("mfa_token", ""), uri)
+            page = self._enrol_page(visit, form.get("mfa_token", ""), uri)
             return self._refused(visit, page, reply)
         codes = (reply.body or {}).get("recovery_codes", [])
         values = {"codes": codes, "go_on": self._deps.location(visit, return_to)}
@@ -149,14 +176,17 @@ class FactorPages:
         values = {**_factor_values(return_to, members), "mfa_token": members["mfa_token"]}
         return Page("factor.html", values, scripts=_scripts(members), leads_away=True)
 
-    def _enrol_page(self, return_to: str | None, mfa_token: str, uri: str) -> Page:
+    def _enrol_page(self, visit: Visit, mfa_token: str, uri: str) -> Page:
+        by_passkey = visit.call.host == self._deps.passkey_host
         values = {
-            "return_to": return_to or "",
+            "return_to": visit.form.get("return_to", ""),
+            "by_passkey": by_passkey,
             "mfa_token": mfa_token,
             "otpauth_uri": uri,
             **qr_code(uri),
         }
-        return Page("enrol.html", values)
+        scripts = ("passkeys.js",) if by_passkey else ()
+        return Page("enrol.html", values, scripts=scripts)
 
 
 def _answer(visit: Visit) -> dict[str, Any]:

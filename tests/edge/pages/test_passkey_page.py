@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.factor_rule import FactorRule
 from tests.authenticator import USER_PRESENT, Authenticator
-from tests.edge.auth_house import URL, House, open_house, request
+from tests.edge.auth_house import EMAIL, PASSWORD, URL, House, open_house, request, told
 from tests.edge.endpoints.passkey_calls import add_passkey, asked_to_sign_in
 from tests.edge.pages.visitor import NAVIGATION, Form, Visitor, document, location
 from tests.edge.rig import Answer
@@ -100,3 +101,54 @@ async def test_where_no_passkey_can_be_asked_for_none_is(house: House) -> None:
     fields = [*NAVIGATION]
     answer = await house.raw(request("GET", PAGE, b"", headers=fields, host="app1.example"))
     assert "data-passkey" not in document(answer).text
+
+
+async def signed_in(visitor: Visitor) -> None:
+    page = await visitor.get(PAGE)
+    answer = await visitor.fill(page, PAGE, email=EMAIL, password=PASSWORD)
+    assert location(answer) == "/"
+
+
+async def test_who_may_not_add_a_passkey_yet_is_led_to_the_step_up(
+    house: House, visitor: Visitor
+) -> None:
+    """The script gets no options, and sends the form without a passkey."""
+    await signed_in(visitor)
+    ending = "/auth/ui/account/add-passkey"
+    assert location(await visitor.post(ending, {})) == "/auth/ui/account#factors"
+    house.clock.move(600)
+    assert location(await visitor.post(ending, {})).startswith("/auth/ui/step-up?return_to=")
+    visitor.cookies.clear()
+    assert location(await visitor.post(ending, {})).startswith("/auth/ui/sign-in?return_to=")
+
+
+async def test_who_must_enrol_a_factor_may_enrol_a_passkey(tmp_path: Path) -> None:
+    async with open_house(tmp_path, factor_rule=FactorRule(everyone=True)) as house:
+        await house.register()
+        visitor, authenticator = Visitor(house), Authenticator(URL)
+        page = await visitor.get(PAGE)
+        enrolment = await visitor.fill(page, PAGE, email=EMAIL, password=PASSWORD)
+        form = document(enrolment).form("/enrol/passkey")
+        late = await visitor.post(form.action, form.fields)
+        assert location(late) == f"{PAGE}?done=too-late"
+        asked = await house.ask(
+            "POST",
+            "/auth/factors/passkeys/options",
+            {"mfa_token": form.fields["mfa_token"]},
+        )
+        form.fields["challenge_token"] = told(asked)["challenge_token"]
+        wrong = {**form.fields, "credential": "{}"}
+        shown = await visitor.post(form.action, wrong)
+        assert shown.status == 422
+        assert document(shown).form("/enrol/passkey").fields["mfa_token"]
+        again = await house.ask(
+            "POST",
+            "/auth/factors/passkeys/options",
+            {"mfa_token": form.fields["mfa_token"]},
+        )
+        form.fields["challenge_token"] = told(again)["challenge_token"]
+        form.fields["credential"] = json.dumps(authenticator.create(told(again)["public_key"]))
+        added = await visitor.post(form.action, form.fields)
+        assert added.status == 200
+        assert "__Host-session" in visitor.cookies
+        assert len(document(added).all("code")) == 10

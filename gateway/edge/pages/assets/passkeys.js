@@ -43,16 +43,17 @@
   let pending = null;
 
   async function options(form) {
-    const { given } = form.dataset;
-    if (given) {
-      delete form.dataset.given; // one challenge is for one answer
-      return JSON.parse(given);
-    }
+    if (form.dataset.given) return JSON.parse(form.dataset.given);
+    const token = form.elements.mfa_token;
     const answer = await fetch(form.dataset.options, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: "{}",
+      body: JSON.stringify(token ? { mfa_token: token.value } : {}),
     });
+    if (answer.status === 400 || answer.status === 401) {
+      form.submit(); // without a passkey: the page says what has to come first
+      return new Promise(() => {});
+    }
     if (!answer.ok) throw new Error(String(answer.status));
     return answer.json();
   }
