@@ -58,6 +58,15 @@ def add_gauges(app: App) -> None:
         "issuer",
         lambda: _failing(app),
     )
+    app.components.metrics.labelled_gauge(
+        "provider_failing",
+        "1 while the last question to a provider by which people sign in failed.",
+        "provider",
+        lambda: {
+            name: float(app.components.provider_client.last_error(provider) is not None)
+            for name, provider in configuration.snapshot.providers.items()
+        },
+    )
     gauge(
         "password_hash_jobs",
         "Password hashes under way or waiting for a thread.",

@@ -33,6 +33,10 @@ class WorkerStatus:
             "configuration": {"version": snapshot.version, "stale": configuration.stale},
             "dependencies": self._dependencies(),
             "issuers": self._issuers(),
+            "providers": {
+                name: {"error": self._components.provider_client.last_error(provider)}
+                for name, provider in snapshot.providers.items()
+            },
             "problems": [str(problem) for problem in configuration.problems],
             "routes": [_shown(route) for route in snapshot.routes],
             "metrics": self._components.metrics.state(),

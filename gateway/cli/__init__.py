@@ -36,6 +36,7 @@ MODULES = {
     "keys": "keys",
     "passwords": "passwords",
     "issuers": "issuers",
+    "providers": "providers",
     "db": "db",
     "audit": "audit",
     "doctor": "doctor",

@@ -36,6 +36,7 @@ def tls_of_snapshot(snapshot: Snapshot) -> list[Tls]:
     """All that a configuration names files for."""
     named = [upstream.tls for upstream in snapshot.upstreams.values()]
     named += [tls_of_issuer(issuer) for issuer in snapshot.issuers.values()]
+    named += [tls_of_issuer(provider.issuer) for provider in snapshot.providers.values()]
     return [tls for tls in named if tls is not None]
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -568,6 +568,33 @@ def test_what_is_no_logout_token_ends_nothing(site: Site, text: str) -> None:
     answer = fetch(url, urlencode({"logout_token": text}).encode())
     assert (answer.status, answer.json["error"]) == (400, "invalid_request")
     assert fetch(url.replace("company", "other"), b"logout_token=a").status == 404
+
+
+# --- an operator's view
+
+
+def test_the_commands_tell_what_there_is_and_whether_it_works(site: Site) -> None:
+    listed = site.gateway.cli("providers", "list", "--json")
+    rows = json.loads(listed.stdout)
+    assert [row["name"] for row in rows] == ["company", "other"]
+    assert rows[0]["redirect_uri"] == f"{site.origin}{BACK}"
+    good = site.gateway.cli("providers", "check", "--json")
+    assert (good.returncode, good.stderr) == (0, ""), good.stdout
+    told = {(row["provider"], row["check"]): row["good"] for row in json.loads(good.stdout)}
+    for name in ("company", "other"):
+        assert all(told[name, what] for what in ("metadata", "keys", "client"))
+    wrong = {**site.gateway.environment, "GATEWAY_SECRET_COMPANY": "another"}
+    spoilt = replace(site.gateway, environment=wrong).cli("providers", "check", "company")
+    assert (spoilt.returncode, "invalid_client" in spoilt.stdout) == (1, True), spoilt.stdout
+    assert site.gateway.cli("providers", "check", "nobody").returncode == 2
+
+
+def test_metrics_and_readiness_tell_of_providers(site: Site) -> None:
+    metrics = site.gateway.admin("/metrics").body.decode()
+    assert 'authgate_provider_sign_ins_total{outcome="created",provider="company"}' in metrics
+    assert 'authgate_provider_failing{provider="company"' in metrics
+    [*workers] = site.gateway.admin("/readyz").json["workers"]
+    assert all(set(worker["providers"]) == {"company", "other"} for worker in workers)
 
 
 # --- a provider that is away

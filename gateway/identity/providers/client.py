@@ -153,6 +153,14 @@ class ProviderClient:
         self, provider: Provider, trip: RoundTrip, response: ProviderResponse
     ) -> ProviderIdentity:
         """Who came back.  Raises IdentityRefused and ProviderUnavailable."""
+        try:
+            return await self._identity(provider, trip, response)
+        except DocumentRefused as error:
+            raise IdentityRefused(str(error)) from error
+
+    async def _identity(
+        self, provider: Provider, trip: RoundTrip, response: ProviderResponse
+    ) -> ProviderIdentity:
         metadata = await self.metadata(provider)
         _check_iss(provider, metadata, response.iss)
         form = prepare_token_request(

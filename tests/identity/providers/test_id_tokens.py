@@ -101,7 +101,7 @@ async def test_a_good_one_says_who_signed_in() -> None:
         {"amr": "pwd"},
         {"events": {}},
     ],
-    ids=str,
+    ids=lambda changed: "-".join(changed),
 )
 async def test_one_that_is_not_of_this_sign_in_here_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(IdentityRefused):
