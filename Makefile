@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow coverage lint bench soak docs audit mutants clean
+.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots soak docs audit mutants clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -42,6 +42,9 @@ lint: setup-dev  ## ruff and mypy --strict
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+screenshots: setup-dev  ## the pictures of docs/pages.md, taken by the tests of the pages
+	@SCREENSHOTS=docs/pages $(PY) -m pytest -q tests/browser/test_pages.py $(ARGS)
 
 bench: setup-dev  ## the gateway beside its peers, with ratios
 	@$(PY) -m bench $(ARGS)
