@@ -20,6 +20,7 @@ from tests.browser.test_hand_over import (
     hosts,
     shown,
 )
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
@@ -33,9 +34,29 @@ WITH_PAGE = (
 )
 
 
+FRESH_S = 10
+FRESH = f"""\
+version: 1
+policy: fresh
+rules:
+  - {{id: fresh, allow: ["*"], when: user != null, step_up: {{max_age: {FRESH_S}s}}}}
+"""
+FRESH_ID = "pay.fresh"
+FRESH_ROUTE = f"""\
+  - {{id: {FRESH_ID}, match: {{host: {ONE}, path: /pay}}, policy: fresh, action: pay, upstream: echo}}
+"""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with hosts(tmp_path_factory.mktemp("hosts"), WITH_PAGE) as opened:
+        folder = opened.gateway.folder
+        (folder / "policies" / "fresh.yaml").write_text(FRESH)
+        routes = folder / "routes.yaml"
+        routes.write_text(routes.read_text() + FRESH_ROUTE)
+        wait_until(
+            lambda: FRESH_ID in opened.gateway.admin("/metrics").body.decode(), 30, "the route"
+        )
         yield opened
 
 
@@ -84,6 +105,25 @@ def test_who_may_not_sees_a_page_in_plain_words(browser: Browser, site: Site) ->
     sign_in(browser)
     browser.wait_for(lambda: "You have no access to this page." in browser.page(), "the page")
     assert "no_rule" not in browser.page()
+
+
+def test_a_step_up_is_done_at_the_public_host_and_counts_at_the_other(
+    browser: Browser, site: Site
+) -> None:
+    browser.open(site.url(ONE, "/report"))
+    sign_in(browser)
+    browser.wait_for(lambda: shown(browser) == ("/report", EMAIL), "the page")
+
+    def asked_again() -> bool:
+        browser.open(site.url(ONE, "/pay?amount=7"))
+        return "/auth/ui/step-up" in browser.driver.current_url
+
+    browser.wait_for(asked_again, f"the sign-in to be older than {FRESH_S} s")
+    assert browser.driver.current_url.startswith(site.url(LOGIN, "/auth/ui/step-up?return_to="))
+    browser.fill_in("password", PASSWORD)
+    browser.driver.find_element("css selector", "main form button").click()
+    browser.wait_for(lambda: shown(browser) == ("/pay?amount=7", EMAIL), "the page")
+    assert browser.driver.current_url == site.url(ONE, "/pay?amount=7")
 
 
 def test_of_twenty_tabs_that_come_back_at_once_each_ends_where_it_was(

@@ -112,8 +112,9 @@ class HandOverEndpoints:
         if isinstance(principal, Reason):
             return self._sign_in(call, request, principal) or ProblemReply(principal)
         assert principal.session_id is not None
-        auth_time = principal.auth_time or 0
-        code = self._deps.hand_overs.issue(request, principal.session_id, auth_time)
+        code = self._deps.hand_overs.issue(
+            request, principal.session_id, principal.auth_time or 0, principal.amr
+        )
         return self._lead_to(f"{request.origin}{self._accept_path}?code={code}")
 
     async def accept(self, request: web.BaseRequest, call: Call) -> Reply:
@@ -165,7 +166,8 @@ class HandOverEndpoints:
         principal = await self._deps.authenticator.authenticate(call, _ACCEPTED)
         if not isinstance(principal, Principal) or principal.session_id != code.session_id:
             return False
-        if (principal.auth_time or 0) < code.auth_time:
+        knows = (principal.auth_time or 0) >= code.auth_time and {*code.amr} <= {*principal.amr}
+        if not knows:
             await self._deps.cookies.refresh(cookie, call.host, self._deps.session_wait_s)
         return True
 

@@ -64,8 +64,9 @@ class HandOverCode:
     id: str
     session_id: str = field(repr=False)
     auth_time: int
-    """When its owner signed in, or proved again who they are: a cookie that the other host has
-    may not know of it yet."""
+    amr: tuple[str, ...]
+    """When and how its owner signed in, or proved again who they are: a cookie that the other
+    host has may not know of it yet."""
     request: HandOverRequest
 
 
@@ -98,7 +99,9 @@ class HandOvers:
                 return HandOverRequest(origin, return_to, browser_hash, expires_at, attempt)
         return None
 
-    def issue(self, request: HandOverRequest, session_id: str, auth_time: int) -> str:
+    def issue(
+        self, request: HandOverRequest, session_id: str, auth_time: int, amr: Sequence[str]
+    ) -> str:
         """A code for the session, which is live."""
         return self._sealed.seal(
             _CODE,
@@ -106,6 +109,7 @@ class HandOvers:
                 secrets.token_urlsafe(16),
                 session_id,
                 auth_time,
+                list(amr),
                 request.origin,
                 request.return_to,
                 request.browser_hash,
@@ -134,6 +138,7 @@ class HandOvers:
                 str(code_id),
                 str(session_id),
                 int(auth_time),
+                list(amr),
                 str(origin),
                 str(return_to),
                 str(browser_hash),
@@ -141,7 +146,7 @@ class HandOvers:
                 int(attempt),
             ] if expires_at > self._clock.now():
                 request = HandOverRequest(origin, return_to, browser_hash, expires_at, attempt)
-                return HandOverCode(code_id, session_id, auth_time, request)
+                return HandOverCode(code_id, session_id, auth_time, tuple(map(str, amr)), request)
         return None
 
 

@@ -489,30 +489,35 @@ async def test_a_page_that_has_browsers_signed_in_is_led_to_through_the_page(
     assert (await me(stranger, APP1)).status == 200
 
 
-async def test_a_cookie_that_a_host_has_learns_of_a_newer_sign_in(
-    house: House, browser: Browser
+@pytest.mark.parametrize(
+    "stronger", ["auth_time = auth_time + 60", "amr = 'pwd otp mfa'"], ids=["later", "stronger"]
+)
+async def test_a_cookie_that_a_host_has_learns_of_a_step_up(
+    house: House, browser: Browser, stronger: str
 ) -> None:
-    """After a step-up at the public host, whose own cookie knows of it at once."""
+    """At the public host, whose own cookie knows of it at once."""
     await browser.get(await browser.code_for(APP1))
     before = browser.jar[APP1]["__Host-session"]
     house.clock.move(60)
-    now = int(house.clock.now())
     async with house.database.transaction() as tx:
-        await tx.run("UPDATE families SET auth_time = :now", now=now)
+        await tx.run(f"UPDATE families SET {stronger}")
     fields = [SAME, f"Cookie: __Host-session={browser.jar[GATE]['__Host-session']}"]
     refreshed = await house.raw(request("POST", "/auth/refresh", b"", headers=fields, host=GATE))
     assert refreshed.status == 200
+    public = await principal_at(house, browser, GATE)
     answer = await browser.get(await browser.code_for(APP1))
     assert leads_to(answer) == "/page?x=1"
     assert browser.jar[APP1]["__Host-session"] == before
-    call = Call(method="GET", host=APP1, path="/", segments=("",), query="", headers=(),
-                client_ip="192.0.2.1",
-        scheme="https", credential=Credential(CredentialKind.COOKIE, before))  # fmt: skip
-    principal = await house.deps.cookies.authenticate(
-        Credential(CredentialKind.COOKIE, before), call
-    )
+    there = await principal_at(house, browser, APP1)
+    assert (there.auth_time, there.amr) == (public.auth_time, public.amr)
+
+
+async def principal_at(house: House, browser: Browser, host: str) -> Principal:
+    credential = Credential(CredentialKind.COOKIE, browser.jar[host]["__Host-session"])
+    call = Call("GET", host, "/", ("",), "", (), "192.0.2.1", "https")
+    principal = await house.deps.cookies.authenticate(credential, call)
     assert isinstance(principal, Principal)
-    assert principal.auth_time == now
+    return principal
 
 
 async def test_a_browser_has_a_bounded_number_of_names(browser: Browser) -> None:
