@@ -7,6 +7,7 @@ What `test_openapi.py` makes up has no invitation, no key of its own and no code
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import jsonschema_rs
+import pyotp
 import pytest
 import schemathesis
 from schemathesis.checks import CHECKS
 
+from gateway.identity.factors.totp import STEP_S
 from tests.contract.running import Running, started
 from tests.contract.test_openapi import DOCUMENT
 
@@ -164,6 +167,29 @@ def test_a_key_is_made_listed_and_ended(site: Site, wanted: dict[str, Any]) -> N
     ids = {"key_id": made["key_id"]}
     site.ask("delete", "/auth/keys/{key_id}", 204, ids=ids, fields=mine)
     site.ask("delete", "/auth/keys/{key_id}", 404, ids={"key_id": "pkey-none"}, fields=mine)
+
+
+def test_a_second_factor_is_enrolled_and_asked_for(site: Site) -> None:
+    mine = {"Authorization": f"Bearer {site.sign_in().json()['access_token']}"}
+    secret = site.ask("post", "/auth/factors/totp", 200, fields=mine).json()["secret"]
+
+    def code(steps: int) -> str:
+        return pyotp.TOTP(secret).generate_otp(int(time.time()) // STEP_S + steps)
+
+    confirm = {"code": code(-1)}
+    done = site.ask("post", "/auth/factors/totp/confirm", 200, body=confirm, fields=mine).json()
+    fresh = {"Authorization": f"Bearer {done['access_token']}"}
+    asked = site.ask("post", "/auth/login", 401, body={"email": EMAIL, "password": PASSWORD}).json()
+    second = {"mfa_token": asked["mfa_token"], "code": code(0)}
+    site.ask("post", "/auth/login/factor", 200, body=second)
+    site.ask("post", "/auth/login/factor", 401, body=second)
+    recovery = {"code": done["recovery_codes"][0]}
+    site.ask("post", "/auth/step-up", 200, body=recovery, fields=fresh)
+    site.ask("post", "/auth/step-up", 401, body={}, fields=fresh)
+    assert site.ask("get", "/auth/factors", 200, fields=fresh).json()["recovery_codes_left"] == 9
+    site.ask("post", "/auth/factors/recovery-codes", 200, fields=fresh)
+    site.ask("delete", "/auth/factors/totp", 204, fields=fresh)
+    site.ask("delete", "/auth/factors/totp", 404, fields=fresh)
 
 
 def test_a_sign_in_is_handed_over(site: Site) -> None:
