@@ -13,6 +13,7 @@ from gateway.access.authorizer import Authorizer
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.app.auth import LazyAuthApi
 from gateway.app.bootstrap import BootstrapContext, make_key_rotation, make_mailer
+from gateway.app.setting_types import access_log_sample
 from gateway.app.settings_watch import SettingsWatch
 from gateway.app.shared_settings import shared
 from gateway.audit.log import AuditLog
@@ -65,10 +66,10 @@ from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 from gateway.stores.watch import StoreWatch
+from gateway.telemetry.access_log import AccessLog, AccessLogOptions
 from gateway.telemetry.clock_skew import ClockMonitor
 from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.refusal_log import RefusalLog
 from gateway.telemetry.shadow import Shadow
 
 log = structlog.get_logger(__name__)
@@ -111,7 +112,7 @@ class Components:
     gate: Authorizer
     shadow: Shadow
     decision_log: DecisionLog | None
-    refusals: RefusalLog
+    access_log: AccessLog
     observer: DecisionObservers
     reader: CallReader
     long_lived: LongLivedRequests
@@ -289,8 +290,20 @@ def build_components(
                 "Decisions that the log lost: its queue or its disk was full.",
             ),
         )
-    refusals = RefusalLog()
-    observers: list[DecisionObserver] = [DenialObserver(audit), refusals, shadow]
+    access_log = AccessLog(
+        AccessLogOptions(
+            access_log_sample(settings.access_log),
+            settings.access_log_format == "combined",
+            settings.access_log_file,
+        ),
+        clock,
+        lambda: plan.configuration.snapshot.version,
+        dropped=metrics.tally(
+            "access_log_dropped",
+            "Lines that the access log lost: its queue was full, or nobody took them.",
+        ),
+    )
+    observers: list[DecisionObserver] = [DenialObserver(audit), access_log, shadow]
     if decision_log is not None:
         observers.append(decision_log)
     observer = DecisionObservers(*observers)
@@ -345,7 +358,7 @@ def build_components(
         gate=gate,
         shadow=shadow,
         decision_log=decision_log,
-        refusals=refusals,
+        access_log=access_log,
         observer=observer,
         reader=reader,
         long_lived=long_lived,

@@ -51,7 +51,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         components.reader,
         _listener_limits(settings),
         on_shutdown=components.long_lived.close,
-        on_refusal=lambda reason, request_id: components.refusals.refused(reason, "", request_id),
+        on_refusal=lambda reason, request: components.access_log.refused(reason, "", request),
         metrics=components.metrics,
         meter=components.metrics.route(""),
         defects=components.metrics.defects("answer"),
@@ -75,7 +75,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         refusal=components.long_lived.refusal,
         assertion_signer=components.assertions,
         metrics=components.metrics,
-        observer=DecisionObservers(DenialObserver(components.audit), components.refusals),
+        observer=DecisionObservers(DenialObserver(components.audit), components.access_log),
         origins=OwnOrigins(settings.public_url),
         sign_in_redirects=_sign_in_redirects(components),
     )
@@ -89,10 +89,18 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         meter=components.metrics.record_endpoint,
         defects=defects,
         complete=RetainedCounts(components.plan.folder.workers).completed,
+        on_refusal=components.access_log.answered,
     )
     # One proxy may ask with all of them.
     limits = ListenerLimits(connections=room_for_admin(), connections_of_one=0)
-    return Listener(admin, reader, limits, meter=components.metrics.route(""), defects=defects)
+    return Listener(
+        admin,
+        reader,
+        limits,
+        on_refusal=lambda reason, request: components.access_log.refused(reason, "", request),
+        meter=components.metrics.route(""),
+        defects=defects,
+    )
 
 
 def demo_listener(own_paths: OwnPaths) -> web.AppRunner:

@@ -297,6 +297,30 @@ def key_secret(value: Any) -> SecretStr:
     return SecretStr(text)
 
 
+def access_log(value: Any) -> str:
+    text = str(value).strip().lower()
+    try:
+        access_log_sample(text)
+    except ValueError:
+        raise ValueError(
+            "must be off, refusals, all, or the share of good answers that is written beside the"
+            " refusals, from 0 to 1"
+        ) from None
+    return text
+
+
+def access_log_sample(text: str) -> float | None:
+    """The share of good answers that is written beside every refusal; None: nothing is."""
+    return {"refusals": 0.0, "all": 1.0}[text] if text in ("refusals", "all") else ratio(text)
+
+
+def appendable_file(value: Any) -> Path:
+    path = Path(str(value))
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError("must be a file in a folder that is there")
+    return path
+
+
 def readable_file(value: Any) -> Path:
     path = Path(str(value))
     if not path.is_file() or not os.access(path, os.R_OK):

@@ -28,6 +28,7 @@ DEV_DEFAULTS = {
     "email_verification": "off",
     "drain_s": 0,
     "decision_log": 1,
+    "access_log": "off",
     # A newcomer is shown lines to try, and what is wrong.
     "log_level": "warning",
 }
@@ -95,6 +96,9 @@ class Settings(BaseSettings):
     drain_s: Annotated[float, values.seconds(0, 600)] = 5
     decision_log: Annotated[float | None, BeforeValidator(values.ratio)] = None
     """The share of allowed calls that the decision log keeps (denials all); None writes none."""
+    access_log: Annotated[str, BeforeValidator(values.access_log)] = "refusals"
+    access_log_format: Literal["ecs", "combined"] = "ecs"
+    access_log_file: Annotated[Path, BeforeValidator(values.appendable_file)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     audit_retention_days: Annotated[int, values.integer(0, 36_500, "number of days")] = 400
     max_header_bytes: Annotated[int, values.integer(1024, 1_048_576, "number of bytes")] = 16_384

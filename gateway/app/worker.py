@@ -30,6 +30,7 @@ from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.known_passwords import KnownPasswords
 from gateway.model import ConfigProblem, Reason
 from gateway.stores.protocols import StoreUnavailable
+from gateway.telemetry.refusal_socket import RefusalSocket
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class App:
         self.status = WorkerStatus(
             self.components, ready=lambda: self.ready, draining=lambda: self.draining
         )
+        self._refusals = RefusalSocket(plan.folder.workers, self.components.access_log.find)
         self._public: Listener | None = None
         self._applied = ""
         plan.configuration.on_change.append(self._apply)
@@ -109,7 +111,7 @@ class App:
         parts.tasks.start("audit", self._once_open(parts.audit.run))
         if parts.plan.settings.audit_retention_days:
             parts.tasks.start("audit-pruning", self._once_open(self.maintenance.prune_audit))
-        parts.tasks.start("refusals", parts.refusals.run)
+        parts.tasks.start("access-log", parts.access_log.run)
         if parts.decision_log is not None:
             parts.tasks.start("decision-log", parts.decision_log.run)
         if parts.plan.shadow is not None:
@@ -122,6 +124,7 @@ class App:
             parts.tasks.start("certificates", self.maintenance.follow_certificates)
         with suppress(OSError):
             await self.status.socket.start()
+            await self._refusals.start()
 
     async def wait_until_ready(self, within_s: float) -> bool:
         """Whether this worker can decide, and sign people in, within that time."""
@@ -162,6 +165,7 @@ class App:
         await parts.provider_keys.close()
         await parts.replica.stop()
         await self.status.socket.stop()
+        await self._refusals.stop()
         parts.long_lived.abort()
         parts.clusters.close()
         await parts.audit.close()

@@ -22,6 +22,7 @@ import structlog
 from gateway.access.authorizer import Decision
 from gateway.access.decision_record import record_of
 from gateway.model import Call, Clock, Reason
+from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger(__name__)
@@ -94,7 +95,12 @@ class DecisionLog:
         return self._dropped.n
 
     def decided(
-        self, call: Call | None, decision: Decision | None, status: int, request_id: str
+        self,
+        call: Call | None,
+        decision: Decision | None,
+        status: int,
+        request_id: str,
+        took_s: float = 0.0,
     ) -> None:
         if call is None or decision is None:
             return
@@ -107,10 +113,10 @@ class DecisionLog:
         at, version = self._clock.now(), self._version()
         self._waiting.append(_LoggedDecision(at, call, decision, status, request_id, version))
 
-    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
+    def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         """What never became a call has nothing that a policy could judge."""
 
-    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+    def answered(self, reason: str | None, request: AnsweredRequest) -> None:
         """No policy judges the gateway's own endpoints."""
 
     async def run(self) -> None:

@@ -24,6 +24,7 @@ from gateway.access.routing.routes import Auth
 from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import OWN_ISSUERS, Call, Clock, CredentialKind, Principal, Reason
+from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.metrics import Metrics, Tally
 
 log = structlog.get_logger(__name__)
@@ -88,7 +89,12 @@ class Shadow:
         return self._configuration is not None
 
     def decided(
-        self, call: Call | None, decision: Decision | None, status: int, request_id: str
+        self,
+        call: Call | None,
+        decision: Decision | None,
+        status: int,
+        request_id: str,
+        took_s: float = 0.0,
     ) -> None:
         if call is None or decision is None:
             return
@@ -101,10 +107,10 @@ class Shadow:
         else:
             self._outcome("not judged")
 
-    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
+    def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         """What never became a call is judged by no configuration."""
 
-    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+    def answered(self, reason: str | None, request: AnsweredRequest) -> None:
         """No configuration judges the gateway's own endpoints."""
 
     async def run(self) -> None:

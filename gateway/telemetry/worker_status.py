@@ -12,18 +12,17 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from gateway.telemetry.socket_folder import SocketFolder
+
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S = 1.0
-# sun_path holds 108 bytes with the final NUL (unix(7)).
-_LONGEST_PATH_BYTES = 107
 
 Status = Mapping[str, Any]
 
@@ -32,55 +31,41 @@ class WorkerStatusSocket:
     """This worker's socket, and the way to those of the others."""
 
     def __init__(self, folder: Path, status: Callable[[], Status]) -> None:
-        self._folder = folder
+        self._folder = SocketFolder(folder)
         self._status = status
         self._own = f"{os.getpid()}.sock"
         self._server: asyncio.AbstractServer | None = None
-        self._descriptor: int | None = None
 
     async def start(self) -> None:
         """Raises OSError where the folder cannot hold a socket."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.setblocking(False)
-        path = self._path(self._own)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        listener.bind(path)
-        os.chmod(path, 0o600)
+        listener = self._folder.listen(self._own)
         self._server = await asyncio.start_unix_server(self._answer, sock=listener)
 
     async def stop(self) -> None:
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(OSError):
-                os.unlink(self._path(self._own))
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+                self._folder.remove(self._own)
+        self._folder.close()
 
     async def gather(self) -> list[Status]:
         """The status of every live worker, this one first.  A worker that does not answer within
         a second is left out; the socket of a dead one is removed."""
-        try:
-            others = [n for n in os.listdir(self._folder) if n.endswith(".sock") and n != self._own]
-        except OSError:
-            others = []
-        statuses = await asyncio.gather(*(self._ask(name) for name in sorted(others)))
+        others = [name for name in self._folder.names(".sock") if name != self._own]
+        statuses = await asyncio.gather(*(self._ask(name) for name in others))
         return [self._status(), *(status for status in statuses if status is not None)]
 
     async def _ask(self, name: str) -> Status | None:
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(self._path(name))
+                reader, writer = await asyncio.open_unix_connection(self._folder.path(name))
                 try:
                     answer = json.loads(await reader.read())
                 finally:
                     writer.close()
         except (ConnectionRefusedError, FileNotFoundError):
             with contextlib.suppress(OSError):
-                os.unlink(self._path(name))
+                self._folder.remove(name)
             return None
         except (OSError, ValueError, TimeoutError) as error:
             peer = int(name.removesuffix(".sock")) if name[:1].isdigit() else name
@@ -97,9 +82,3 @@ class WorkerStatusSocket:
             pass
         finally:
             writer.close()
-
-    def _path(self, name: str) -> str:
-        path = str(self._folder / name)
-        if len(os.fsencode(path)) > _LONGEST_PATH_BYTES and self._descriptor is not None:
-            return f"/proc/self/fd/{self._descriptor}/{name}"
-        return path

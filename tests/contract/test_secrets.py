@@ -59,6 +59,7 @@ def chosen(tmp_path: Path) -> Iterator[Running]:
         "GATEWAY_SECRET_OTHER": OTHER,
         "GATEWAY_LOG_LEVEL": "debug",
         "GATEWAY_DECISION_LOG": "1",
+        "GATEWAY_ACCESS_LOG": "all",
     }
     with started(tmp_path / "g", "--workers", "2", routes=ROUTES, **settings) as running:
         yield running

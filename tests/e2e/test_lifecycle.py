@@ -171,59 +171,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert str(tmp_path / "data" / "lock") in done.stderr
 
 
-def refused(running: Running, request_id: object) -> dict[str, Any]:
-    """The line of a refusal, by the id that its client was shown."""
-    found: list[dict[str, Any]] = []
-
-    def there() -> bool:
-        found[:] = [one for one in told(running, "refused") if one["request_id"] == request_id]
-        return bool(found)
-
-    until(there, 5)
-    (line,) = found
-    return line
-
-
-def test_each_refusal_of_a_default_gateway_is_found_by_its_request_id(tmp_path: Path) -> None:
-    with started(tmp_path / "g") as one:
-        token = one.sign_in("mine@example.com")["access_token"]
-        for answer, route in (
-            (one.call("GET", "/me"), "me"),
-            (one.call("GET", "/hidden", token=token), "hidden"),
-            (one.call("GET", "/nowhere"), None),
-            (one.call("GET", "/down"), "down"),
-            (one.call("GET", "/public/../me"), None),
-            (one.call("POST", "/auth/login", json_body={"email": 1}), None),
-            (one.call("GET", "/auth/nothing"), None),
-        ):
-            assert isinstance(answer.json, dict)
-            line = refused(one, answer.json["request_id"])
-            assert line.get("route") == route
-            shown = answer.json["reason"]
-            # What is concealed from the client is not from the operator.
-            assert line["reason"] == shown or (route, shown) == ("hidden", "route_unknown")
-        head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", one.port), 5) as client:
-            client.sendall(head)
-            answered = client.makefile("rb").read()
-        request_id = json.loads(answered.partition(b"\r\n\r\n")[2])["request_id"]
-        assert refused(one, request_id)["reason"] == "header_too_large"
-
-
-def test_a_flood_of_refusals_writes_few_lines(tmp_path: Path) -> None:
-    with started(tmp_path / "g") as one:
-        for _ in range(600):
-            assert one.call("GET", "/nowhere").status == 404
-        rare = one.call("GET", "/down")
-        assert isinstance(rare.json, dict)
-        assert refused(one, rare.json["request_id"])["reason"] == "upstream_unreachable"
-        until(lambda: bool(told(one, "refusals-omitted")), 5)
-    written = len(told(one, "refused"))
-    omitted = sum(line["count"] for line in told(one, "refusals-omitted"))
-    assert written + omitted == 601
-    assert written < 300
-
-
 def test_a_backend_that_nobody_reaches_is_told_once_and_not_for_each_call(tmp_path: Path) -> None:
     with started(tmp_path / "g") as one:
         for _ in range(20):

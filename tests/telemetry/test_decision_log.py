@@ -15,6 +15,7 @@ from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.edge.replies.observers import DecisionObservers
 from gateway.model import Reason
 from gateway.telemetry import decision_log
+from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 from gateway.telemetry.metrics import Metrics, exposition
 from tests.access.worlds import NOW, rule_world, who
@@ -164,7 +165,7 @@ async def test_several_journals_are_told_of_everything(tmp_path: Path) -> None:
     one, two = log_of(tmp_path / "1"), log_of(tmp_path / "2")
     both = DecisionObservers(one, two)
     tell(both)
-    both.refused(Reason.REQUEST_MALFORMED, "", "r2")
+    both.refused(Reason.REQUEST_MALFORMED, "", AnsweredRequest("r2", 400))
     await one.flush()
     await two.flush()
     assert len(lines(tmp_path / "1")) == len(lines(tmp_path / "2")) == 1

@@ -40,6 +40,7 @@ from gateway.edge.server.eager import resume_in_task
 from gateway.edge.server.listener import Connection, ServeResult
 from gateway.edge.server.request_body import RequestBody
 from gateway.model import Call, Principal, Reason
+from gateway.telemetry.access_record import AnsweredRequest
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
@@ -104,7 +105,7 @@ class DecisionApi:
     ) -> bytes:
         snapshot = self._snapshot()
         dialect = dialect_of(head.target)
-        question = _Question(head, dialect, request_id, keep)
+        question = _Question(head, dialect, peer_ip, request_id, keep=keep)
         if not self._peers.trusts(peer_ip, snapshot.trusted_peers):
             # 403 as a rule's word: the stranger learns nothing of the call it made up.
             return self._refusal(question, Reason.NO_RULE, detail=_NOT_TRUSTED)
@@ -225,7 +226,19 @@ class DecisionApi:
         )
         self._metrics.route("").record(reason, problem.status, 0.0)
         if self._observer is not None:
-            self._observer.refused(reason, "", question.request_id)
+            head = question.head
+            self._observer.refused(
+                reason,
+                "",
+                AnsweredRequest(
+                    question.request_id,
+                    problem.status,
+                    question.peer_ip,
+                    head.method,
+                    path=head.target.partition("?")[0],
+                    headers=head,
+                ),
+            )
         return question.refusal(problem.status, headers, document)
 
     def _record(
@@ -234,7 +247,7 @@ class DecisionApi:
         route_id = decision.route.id if decision.route is not None else ""
         self._metrics.route(route_id).record(decision.reason, status, decided_s)
         if self._observer is not None:
-            self._observer.decided(call, decision, status, request_id)
+            self._observer.decided(call, decision, status, request_id, decided_s)
 
 
 async def _await_answer(client: Connection, answer: Awaitable[bytes], *, keep: bool) -> bool:
@@ -260,13 +273,20 @@ _REMOVABLE = (
 class _Question:
     """One request of a proxy, and the form in which it takes a refusal."""
 
-    __slots__ = ("dialect", "head", "keep", "request_id")
+    __slots__ = ("dialect", "head", "keep", "peer_ip", "request_id")
 
     def __init__(
-        self, head: RequestHead, dialect: Dialect | None, request_id: str, keep: bool
+        self,
+        head: RequestHead,
+        dialect: Dialect | None,
+        peer_ip: str,
+        request_id: str,
+        *,
+        keep: bool,
     ) -> None:
         self.head = head
         self.dialect = dialect
+        self.peer_ip = peer_ip
         self.request_id = request_id
         self.keep = keep
 

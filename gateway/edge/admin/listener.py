@@ -32,6 +32,7 @@ from gateway.edge.server.listener import Connection, ServeResult
 from gateway.edge.server.request_body import RequestBody
 from gateway.loopback import is_loopback
 from gateway.model import Call, Credential, CredentialKind, Reason
+from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
 from gateway.telemetry.worker_status import Status
 
@@ -73,13 +74,15 @@ class AdminListener:
         meter: Callable[[str, str, int, float], None] | None = None,
         defects: Tally | None = None,
         complete: Callable[[Sequence[State]], Sequence[State]] | None = None,
+        on_refusal: Callable[[str, AnsweredRequest], None] | None = None,
     ) -> None:
         """`meter` is `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that
-        are gone, in a thread."""
+        are gone, in a thread; `on_refusal` is told of each answer that has a reason."""
         self._options = options
         self._meter = meter
         self._defects = defects or Tally()
         self._complete = complete
+        self._on_refusal = on_refusal
         self._decisions = decisions
         self._workers = workers
         self._authenticator = authenticator
@@ -127,6 +130,20 @@ class AdminListener:
             outcome = answer.get(OUTCOME, "ok")
             endpoint = path if path in self._known else ""
             self._meter(endpoint, outcome, answer.status, time.perf_counter() - began)
+        if self._on_refusal is not None and (reason := answer.get(OUTCOME)) is not None:
+            self._on_refusal(
+                reason,
+                AnsweredRequest(
+                    request_id,
+                    answer.status,
+                    request.remote or "",
+                    request.method,
+                    request.host,
+                    path,
+                    [(b"User-Agent", request.headers.get("User-Agent", "").encode())],
+                    time.perf_counter() - began,
+                ),
+            )
         return answer
 
     async def _answered(self, request: web.BaseRequest, path: str, request_id: str) -> web.Response:

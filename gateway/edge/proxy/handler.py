@@ -295,7 +295,8 @@ class Proxy:
             relay.answered_at - exchange.decided_at,
         )
         if self._observes_allowed or decision.shadowed:
-            self._replies.log_decision(exchange, relay.status)
+            took_s = relay.answered_at - exchange.began_at
+            self._replies.log_decision(exchange, relay.status, took_s)
         return relay.keep_alive
 
     def _record_aborted(self, relay: ResponseRelay, reason: str) -> None:
@@ -304,6 +305,8 @@ class Proxy:
         self._metrics.route(exchange.route.id).record(
             reason, relay.status, exchange.decided_s, relay.answered_at - exchange.decided_at
         )
+        if isinstance(reason, Reason) and reason is not exchange.decision.reason:
+            self._replies.log_aborted(exchange, relay.status, reason)
 
 
 def _unsupported(head: RequestHead) -> Reason | None:

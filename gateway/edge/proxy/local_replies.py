@@ -32,6 +32,7 @@ from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.edge.server.listener import ServeResult
 from gateway.model import Call, Reason
 from gateway.strict_json import MOST_BYTES
+from gateway.telemetry.access_record import AnsweredRequest
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
@@ -117,6 +118,7 @@ class LocalReplies:
         headers = {**OWN_HEADERS, "X-Request-Id": exchange.request_id, **fields}
         exchange.client.write(answer_bytes(204, headers, b"", head, keep_alive=keep_alive))
         self._metrics.route("").record("preflight", 204, 0.0)
+        self._observe_endpoint(exchange, None, 204)
         return keep_alive
 
     async def endpoint(self, exchange: Exchange, cors: Cors | None) -> bool:
@@ -130,8 +132,7 @@ class LocalReplies:
             response = await self._endpoints.answer(request, call)
             if response.prepared:
                 return response
-            if self._observer is not None and (reason := response.get(OUTCOME)) is not None:
-                self._observer.answered(reason, response.status, call.method, request_id)
+            self._observe_endpoint(exchange, response.get(OUTCOME), response.status)
             for name, value in OWN_HEADERS.items():
                 response.headers.setdefault(name, value)
             response.headers.setdefault("X-Request-Id", request_id)
@@ -266,7 +267,8 @@ class LocalReplies:
         client.write(answer_bytes(problem.status, headers, document, head, keep_alive=keep_alive))
         self._metrics.route(route_id).record(reason, problem.status, 0.0)
         if self._observer is not None:
-            self._observer.refused(reason, route_id, exchange.request_id)
+            request = answered_request(exchange, problem.status)
+            self._observer.refused(reason, route_id, request)
         return keep_alive
 
     def direct_response(self, exchange: Exchange, response: DirectResponse) -> bool:
@@ -293,20 +295,56 @@ class LocalReplies:
         self._record_decision(exchange, 308)
         return keep_alive
 
-    def log_decision(self, exchange: Exchange, status: int) -> None:
-        """Tell the observer of a decision and of the status that came of it."""
+    def log_decision(self, exchange: Exchange, status: int, took_s: float) -> None:
+        """Tell the observer of a decision, of the status that came of it, and when."""
         if self._observer is not None:
-            self._observer.decided(exchange.call, exchange.decision, status, exchange.request_id)
+            self._observer.decided(
+                exchange.call, exchange.decision, status, exchange.request_id, took_s
+            )
+
+    def log_aborted(self, exchange: Exchange, status: int, reason: Reason) -> None:
+        """Tell the observer of an answer that was begun with `status`, and cut off."""
+        if self._observer is not None:
+            request = answered_request(exchange, status)
+            self._observer.refused(reason, exchange.route.id, request)
+
+    def _observe_endpoint(self, exchange: Exchange, reason: str | None, status: int) -> None:
+        observer = self._observer
+        if observer is not None and (reason is not None or observer.takes_allowed):
+            observer.answered(reason, answered_request(exchange, status))
 
     def _record_decision(self, exchange: Exchange, status: int) -> None:
         decision = exchange.decision
         route_id = decision.route.id if decision.route is not None else ""
         self._metrics.route(route_id).record(decision.reason, status, exchange.decided_s)
         if self._observer is not None:
-            self._observer.decided(exchange.call, decision, status, exchange.request_id)
+            self._observer.decided(
+                exchange.call, decision, status, exchange.request_id, exchange.decided_s
+            )
 
     def _keeps_alive(self, head: RequestHead) -> bool:
         return head.keeps_open and not self._draining()
+
+
+def answered_request(exchange: Exchange, status: int) -> AnsweredRequest:
+    """What the access log tells of a request that came to no decision, or failed after one."""
+    head, peer = exchange.head, exchange.client.peer
+    call: Call | None = getattr(exchange, "call", None)
+    if call is None:
+        path = head.target.partition("?")[0]
+        return AnsweredRequest(
+            exchange.request_id, status, peer.ip, head.method, "", path, headers=head
+        )
+    return AnsweredRequest(
+        exchange.request_id,
+        status,
+        call.client_ip,
+        call.method,
+        call.host,
+        call.path,
+        headers=head,
+        took_s=exchange.decided_s,
+    )
 
 
 def route_headers(exchange: Exchange) -> Mapping[str, str]:

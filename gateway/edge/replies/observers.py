@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.access.authorizer import Decision
 from gateway.model import Call, Reason
+from gateway.telemetry.access_record import AnsweredRequest
 
 
 class Meter(Protocol):
@@ -38,14 +39,21 @@ class DecisionObserver(Protocol):
         a rule in shadow would have decided otherwise it is always told."""
 
     def decided(
-        self, call: Call | None, decision: Decision | None, status: int, request_id: str
-    ) -> None: ...
+        self,
+        call: Call | None,
+        decision: Decision | None,
+        status: int,
+        request_id: str,
+        took_s: float = 0.0,
+    ) -> None:
+        """`took_s` is the time from asking for the decision to the head of the answer."""
 
-    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
+    def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         """What never came to a decision, or failed after it."""
 
-    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
-        """What an endpoint of the gateway's own refused."""
+    def answered(self, reason: str | None, request: AnsweredRequest) -> None:
+        """What an endpoint of the gateway's own refused; a good answer has no reason, and is told
+        of where somebody takes what was allowed."""
 
 
 class DecisionObservers:
@@ -59,18 +67,23 @@ class DecisionObservers:
         return any(observer.takes_allowed for observer in self._observers)
 
     def decided(
-        self, call: Call | None, decision: Decision | None, status: int, request_id: str
+        self,
+        call: Call | None,
+        decision: Decision | None,
+        status: int,
+        request_id: str,
+        took_s: float = 0.0,
     ) -> None:
         for observer in self._observers:
-            observer.decided(call, decision, status, request_id)
+            observer.decided(call, decision, status, request_id, took_s)
 
-    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
+    def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         for observer in self._observers:
-            observer.refused(reason, route_id, request_id)
+            observer.refused(reason, route_id, request)
 
-    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+    def answered(self, reason: str | None, request: AnsweredRequest) -> None:
         for observer in self._observers:
-            observer.answered(reason, status, method, request_id)
+            observer.answered(reason, request)
 
 
 class NoMetrics:
@@ -94,21 +107,26 @@ class DenialObserver:
         self._denied = denials.denied
 
     def decided(
-        self, call: Call | None, decision: Decision | None, status: int, request_id: str
+        self,
+        call: Call | None,
+        decision: Decision | None,
+        status: int,
+        request_id: str,
+        took_s: float = 0.0,
     ) -> None:
-        del call, status, request_id
+        del call, status, request_id, took_s
         if decision is not None and not decision.allowed:
             route_id = decision.route.id if decision.route is not None else None
             subject = decision.principal.subject if decision.principal is not None else None
             self._denied(decision.reason, route_id, subject)
 
-    def refused(self, reason: Reason, route_id: str, request_id: str) -> None:
-        del request_id
+    def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
+        del request
         # What an upstream or a store does is no denial (ASVS 16.3.3 speaks of attempts).
         if reason in _ATTEMPTS:
             self._denied(reason, route_id or None, None)
 
-    def answered(self, reason: str, status: int, method: str, request_id: str) -> None:
+    def answered(self, reason: str | None, request: AnsweredRequest) -> None:
         """The endpoints record what they refuse themselves, with what they know of it."""
 
 

@@ -263,8 +263,7 @@ class Connection(asyncio.Protocol):
 
     def _answer_problem(self, why: Reason | BaseException, *, is_head: bool) -> None:
         """The connection's own answer, or a cut where another one has begun."""
-        last_resort, https = self._listener.last_resort, self.peer.https
-        answer = last_resort.answer(why, https=https, is_head=is_head)
+        answer = self._listener.last_resort.answer(why, self.peer, is_head=is_head)
         if self.relay is not None and self.relay.started:
             self.abort()
         else:

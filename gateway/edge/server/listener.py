@@ -27,6 +27,7 @@ from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.peer import Peer, PeerReader
 from gateway.edge.server.request_body import BadRequest
 from gateway.model import Reason
+from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.metrics import Metrics, Tally
 
 __all__ = [
@@ -68,7 +69,7 @@ class Listener:
         limits: ListenerLimits | None = None,
         *,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
-        on_refusal: Callable[[Reason, str], None] | None = None,
+        on_refusal: Callable[[Reason, AnsweredRequest], None] | None = None,
         metrics: Metrics | None = None,
         meter: Meter | None = None,
         defects: Tally | None = None,

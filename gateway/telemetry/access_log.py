@@ -1,0 +1,234 @@
+"""The access log: a line for every refusal, and for as many of the other answers as are wanted.
+
+Law: it never holds up traffic.  On the path of a request an entry is queued, and none for what was
+allowed unless these are asked for; a task builds and writes the lines twice a second, in a thread.
+The queue is bounded, and so many refusals of one reason are taken that a rare one is written beside
+a flood; what finds no room is counted.
+
+The newest refusals are kept in memory, so that `gateway why` can ask the worker that refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway.access.authorizer import Decision
+from gateway.access.decision_record import record_of
+from gateway.model import Call, Clock, Reason
+from gateway.telemetry.access_record import (
+    AnsweredRequest,
+    as_combined,
+    as_json,
+    fields_of_decision,
+    fields_of_request,
+)
+from gateway.telemetry.line_sink import LineSink, LinesLost
+from gateway.telemetry.metrics import Tally
+
+log = structlog.get_logger(__name__)
+
+WRITE_EVERY_S = 0.5
+MAX_REFUSALS = 1_000
+MAX_OF_A_REASON = 800
+"""Refusals in each WRITE_EVERY_S, of each worker: what more there are is a flood."""
+MAX_WAITING = 20_000
+REMEMBERED = 500
+"""Refusals that a worker can be asked for."""
+PATIENCE_S, LAST_PATIENCE_S = 2.0, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogOptions:
+    sample: float | None = 0.0
+    """The share of good answers that is written; None writes nothing, refusals neither."""
+    combined: bool = False
+    path: Path | None = None
+    """None is standard output."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    at: float
+    reason: str | None
+    request: AnsweredRequest | None
+    route_id: str = ""
+    decided: tuple[Call, Decision, int, str, float, str] | None = None
+    """Call, decision, status, request id, seconds and version of the configuration."""
+
+    @property
+    def request_id(self) -> str:
+        if self.decided is not None:
+            return self.decided[3]
+        return self.request.request_id if self.request is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    fields: dict[str, Any]
+    record: dict[str, Any] | None
+    """As the decision log has it; None where nothing was decided."""
+    refused: bool
+
+
+class AccessLog:
+    """`edge.replies.observers.DecisionObserver` of one worker."""
+
+    def __init__(
+        self,
+        options: AccessLogOptions,
+        clock: Clock,
+        version: Callable[[], str],
+        *,
+        dropped: Tally | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._options = options
+        self._sample = options.sample or 0.0
+        self._clock = clock
+        self._version = version
+        self._dropped = dropped or Tally()
+        self._chance = chance
+        self._sink = LineSink(options.path)
+        self._waiting: deque[_Entry] = deque()
+        self._writing: Sequence[_Entry] = ()
+        self._refusals: Counter[str] = Counter()
+        """Those that wait, by reason, and all of them under the empty word."""
+        self._remembered: deque[_Built] = deque(maxlen=REMEMBERED)
+        self._worker = os.getpid()
+        self._failed = False
+
+    @property
+    def takes_allowed(self) -> bool:
+        return self._sample > 0.0
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written: there was no room, or nobody took them."""
+        return self._dropped.n
+
+    def decided(
+        self,
+        call: Call | None,
+        decision: Decision | None,
+        status: int,
+        request_id: str,
+        took_s: float = 0.0,
+    ) -> None:
+        if call is None or decision is None:
+            return
+        reason = None if decision.allowed else str(decision.reason)
+        if self._has_room(reason):
+            decided = (call, decision, status, request_id, took_s, self._version())
+            self._waiting.append(_Entry(self._clock.now(), reason, None, decided=decided))
+
+    def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
+        if self._has_room(reason):
+            self._waiting.append(_Entry(self._clock.now(), reason, request, route_id))
+
+    def answered(self, reason: str | None, request: AnsweredRequest) -> None:
+        if self._has_room(reason):
+            self._waiting.append(_Entry(self._clock.now(), reason, request))
+
+    def find(self, request_id: str) -> dict[str, Any] | None:
+        """A refusal of the last ones, or None: `access` holds the fields of its line, `decision`
+        the record of the decision log, None where nothing was decided."""
+        for entry in (*self._waiting, *self._writing):
+            if entry.request_id == request_id:
+                return _shown(self._built(entry))
+        for built in reversed(self._remembered):
+            if built.fields["http.request.id"] == request_id:
+                return _shown(built)
+        return None
+
+    async def run(self) -> None:
+        """Writes what waits, again and again; the rest when it is cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(WRITE_EVERY_S)
+                await self.flush()
+        finally:
+            self._write(self._taken(), LAST_PATIENCE_S)
+            self._sink.close()
+
+    async def flush(self) -> None:
+        entries = self._taken()
+        if not entries:
+            return
+        self._writing = entries
+        try:
+            # A reader of the log that has stopped must not stop the loop.
+            await asyncio.to_thread(self._write, entries, PATIENCE_S)
+        finally:
+            self._writing = ()
+
+    def _has_room(self, reason: str | None) -> bool:
+        if reason is None:
+            sample = self._sample
+            if not sample or (sample < 1.0 and self._chance() >= sample):
+                return False
+            room = len(self._waiting) < MAX_WAITING
+        else:
+            refusals = self._refusals
+            room = refusals[reason] < MAX_OF_A_REASON and refusals[""] < MAX_REFUSALS
+            if room:
+                refusals[reason] += 1
+                refusals[""] += 1
+        if not room:
+            self._dropped.n += 1
+        return room
+
+    def _taken(self) -> list[_Entry]:
+        entries = list(self._waiting)
+        self._waiting.clear()
+        self._refusals.clear()
+        return entries
+
+    def _write(self, entries: Sequence[_Entry], patience_s: float) -> None:
+        options = self._options
+        if options.sample is None:
+            entries = entries[-REMEMBERED:]
+        built = [self._built(entry) for entry in entries]
+        self._remembered.extend(one for one in built if one.refused)
+        if options.sample is None or not built:
+            return
+        render = as_combined if options.combined else as_json
+        try:
+            self._sink.write([render(one.fields) for one in built], patience_s)
+            self._failed = False
+        except LinesLost as error:
+            if not self._failed:
+                log.warning("access-log-not-written", why=error.why)
+            self._failed = True
+            self._dropped.n += error.lost
+
+    def _built(self, entry: _Entry) -> _Built:
+        refused = entry.reason is not None
+        if entry.decided is None:
+            assert entry.request is not None
+            fields = fields_of_request(
+                entry.request,
+                entry.reason,
+                route_id=entry.route_id,
+                at=entry.at,
+                worker=self._worker,
+            )
+            return _Built(fields, None, refused)
+        call, decision, status, request_id, took_s, version = entry.decided
+        record = record_of(
+            call, decision, at=entry.at, status=status, request_id=request_id, version=version
+        )
+        fields = fields_of_decision(record, call.headers, took_s=took_s, worker=self._worker)
+        return _Built(fields, record, refused)
+
+
+def _shown(built: _Built) -> dict[str, Any]:
+    return {"access": built.fields, "decision": built.record}
