@@ -29,6 +29,7 @@ from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.pages.assembly import PagesOptions, build_pages
+from gateway.edge.pages.overrides import PageOverrides
 from gateway.edge.replies.problems import problem
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
@@ -93,6 +94,7 @@ class AuthDependencies:
     provider_client: ProviderClient
     provider_keys: ProviderKeySets
     known_passwords: KnownPasswords
+    page_overrides: PageOverrides
     key_secret: bytes = field(repr=False)
 
 
@@ -269,6 +271,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
             registration_rules=settings.registration_rules,
             password_min_length=settings.password_min_length,
             own_paths=own_paths,
+            overrides=parts.page_overrides,
         ),
         endpoints,
         origins,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -17,6 +17,7 @@ from gateway.app.data_dir import DataFolder
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import SettingsDiffer, agree, shared
 from gateway.config.watcher import ConfigWatcher
+from gateway.edge.pages.overrides import PageOverrides, load_overrides
 from gateway.identity.accounts.passwords import calibrated_rounds
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 TEMPLATES = Path("mail")
 """Where an operator's own mail templates are looked for, beside `routes.yaml`."""
+PAGES = Path("pages")
+"""And what is the operator's own of the pages."""
 
 
 @dataclass
@@ -54,6 +57,8 @@ class BootstrapContext:
     """A configuration that judges beside the traffic and enforces nothing."""
     templates: MailTemplates | None = None
     """Read by `initialize`; a worker that is replaced has them even when they are gone."""
+    page_overrides: PageOverrides = field(default_factory=PageOverrides)
+    """The same."""
 
     def key_secret(self) -> bytes:
         return self.settings.key_secret_bytes() or self.folder.key_secret()
@@ -63,10 +68,12 @@ def initialize(plan: BootstrapContext) -> None:
     """Everything that can be wrong for good, and what a fresh installation lacks; once, in the
     master, before it forks.  A store that is away is left to the workers.
 
-    Raises ValueError (SettingsDiffer too), InvalidMail, FolderError, SchemaProblem, WrongSecret.
+    Raises ValueError (SettingsDiffer and InvalidPages too), InvalidMail, FolderError,
+    SchemaProblem, WrongSecret.
     """
     settings = plan.settings
     site = settings.public_url.partition("://")[2]
+    plan.page_overrides = load_overrides(PAGES)
     plan.templates = MailTemplates.load([TEMPLATES], site=site, public_url=settings.public_url)
 
     async def whole() -> None:

@@ -222,6 +222,7 @@ class App:
             provider_client=parts.provider_client,
             provider_keys=parts.provider_keys,
             known_passwords=KnownPasswords(parts.plan.folder.known_passwords),
+            page_overrides=parts.plan.page_overrides,
             key_secret=parts.plan.key_secret(),
         )
         parts.auth_api.open(await build_auth_api(dependencies))

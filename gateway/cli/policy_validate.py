@@ -13,10 +13,12 @@ import typer
 import watchfiles
 
 from gateway.access.snapshot import Snapshot
+from gateway.app.bootstrap import PAGES
 from gateway.cli.configurations import read, read_for_here
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, ExitCode, data, echo, warn
+from gateway.edge.pages.overrides import read_overrides
 from gateway.model import ConfigProblem
 
 _ASK_WITHIN_S = 3.0
@@ -48,7 +50,14 @@ def validate(
     What is no mistake but hardly meant, such as an action that no route has, is a warning: it is
     printed apart, to standard error, and the exit code stays 0.
     """
-    check = read if texts_only else read_for_here
+
+    def check(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
+        found = (read if texts_only else read_for_here)(config, policies)
+        pages = read_overrides(config.parent / PAGES)
+        if isinstance(pages, list):
+            return [*(found if isinstance(found, list) else ()), *pages]
+        return found
+
     if watch:
         for _ in edits(config, policies):
             echo(time.strftime("%H:%M:%S"), style="dim")

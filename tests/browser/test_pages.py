@@ -15,6 +15,7 @@ from typing import Any
 
 import pyotp
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -108,13 +109,22 @@ class Look:
         for field, value in values.items():
             self.browser.fill_in(field.replace("__", "-"), value)
 
+    def press(self, label: str) -> None:
+        """And look at the page that follows."""
+        before = self.browser.driver.find_element(By.TAG_NAME, "html")
+
+        def gone() -> bool:
+            try:
+                before.is_enabled()
+            except StaleElementReferenceException:
+                return True
+            return False
+
+        self.browser.press(label)
+        self.browser.wait_for(gone, "another page")
+
     def path(self) -> str:
         return self.browser.driver.current_url.removeprefix(self.url)
-
-    def sign_in(self) -> None:
-        self.open("/auth/ui/sign-in")
-        self.fill(email=EMAIL, password=PASSWORD)
-        self.browser.press("Sign in")
 
 
 PICTURES = {
@@ -156,13 +166,13 @@ def test_the_pages_of_who_is_signed_out_are_for_everybody(look: Look) -> None:
     assert look.path().startswith("/auth/ui/sign-in?return_to=")
     look.judge("sign-in")
     look.fill(email="nobody@example.com", password="wrong horse 7 battery")
-    look.browser.press("Sign in")
+    look.press("Sign in")
     assert "do not match" in look.browser.page()
     look.judge("sign-in, wrong password")
     look.open("/auth/ui/register")
     look.judge("register")
     look.fill(email="new@example.com", password="password1")
-    look.browser.press("Create account")
+    look.press("Create account")
     assert "most common passwords" in look.browser.page()
     look.judge("register, weak password")
     for path in ("forgot", "resend", "reset?token=x", "verify?token=x", "confirm-email?token=x"):
@@ -170,7 +180,7 @@ def test_the_pages_of_who_is_signed_out_are_for_everybody(look: Look) -> None:
         look.judge(path)
     look.open("/auth/ui/forgot")
     look.fill(email=EMAIL)
-    look.browser.press("Send link")
+    look.press("Send link")
     look.judge("mail sent")
     look.open("/auth/ui/nothing")
     look.judge("not found")
@@ -180,35 +190,35 @@ def test_the_pages_of_who_is_signed_in_are_for_everybody(look: Look) -> None:
     email = f"bea-{look.javascript}@example.com".lower()
     look.open("/auth/ui/register")
     look.fill(email=email, password=PASSWORD)
-    look.browser.press("Create account")
+    look.press("Create account")
     assert look.path() == "/"
     for path in ("sign-in", "sign-out", "step-up", "account", "account/delete"):
         look.open(f"/auth/ui/{path}")
         look.judge(path)
     look.open("/auth/ui/account")
-    look.browser.press("Set up an authenticator app")
+    look.press("Set up an authenticator app")
     look.judge("an app is set up")
     (secret,) = re.findall(r"secret=([A-Z2-7]+)", look.browser.driver.page_source)
     totp = pyotp.TOTP(secret)
     look.fill(code=totp.now())
-    look.browser.press("Confirm")
+    look.press("Confirm")
     look.judge("recovery codes")
     codes = [one.text for one in look.browser.driver.find_elements(By.CSS_SELECTOR, ".codes code")]
     assert len(codes) == 10
     look.open("/auth/ui/account")
     look.fill(keys__key_name="laptop")
-    look.browser.press("Create key")
+    look.press("Create key")
     look.judge("a new key")
     look.open("/auth/ui/account")
     look.judge("account, with all")
     look.open("/auth/ui/sign-out")
-    look.browser.press("Sign out")
+    look.press("Sign out")
     assert "You have signed out." in look.browser.page()
     look.fill(email=email, password=PASSWORD)
-    look.browser.press("Sign in")
+    look.press("Sign in")
     look.judge("factor")
     look.fill(code=codes[0])
-    look.browser.press("Confirm")
+    look.press("Confirm")
     assert look.path() == "/"
 
 
@@ -237,7 +247,7 @@ def test_a_challenge_is_solved_while_the_visitor_types(tmp_path: Path, gateway: 
         look = Look(browser, gateway, True, "")
         look.open("/auth/ui/sign-in")
         look.fill(email="carl@example.com", password="wrong horse 7 battery")
-        browser.press("Sign in")
+        look.press("Sign in")
         browser.wait_for(lambda: "Checked." in browser.page(), "the challenge to be solved")
         value = browser.driver.find_element(By.ID, "captcha").get_attribute("value")
         assert len(value or "") > 100
@@ -250,7 +260,7 @@ def test_a_passkey_is_added_on_the_account_page_and_signs_in(
         look = Look(browser, gateway, True, "")
         look.open("/auth/ui/register")
         look.fill(email="dora@example.com", password=PASSWORD)
-        browser.press("Create account")
+        look.press("Create account")
         look.open("/auth/ui/account")
         look.fill(factors__name="my laptop")
         browser.press("Add a passkey")
@@ -258,7 +268,7 @@ def test_a_passkey_is_added_on_the_account_page_and_signs_in(
         look.open("/auth/ui/account")
         assert "my laptop" in browser.page()
         look.open("/auth/ui/sign-out")
-        browser.press("Sign out")
+        look.press("Sign out")
         browser.wait_for(
             lambda: look.path() == "/", "the passkey that the browser offers by itself"
         )

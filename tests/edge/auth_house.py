@@ -41,6 +41,7 @@ from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.session_opening import Verification
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.pages.assembly import PagesOptions, build_pages
+from gateway.edge.pages.overrides import PageOverrides
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import RedisCalls, SessionStorage
@@ -387,6 +388,7 @@ async def open_house(
     auth_cors: Cors | None = None,
     registration_rules: RegistrationRules | None = None,
     rounds: int = QUICK_ROUNDS,
+    page_overrides: PageOverrides | None = None,
     factor_rule: FactorRule = NO_FACTOR_RULE,
 ) -> AsyncIterator[House]:
     clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
@@ -484,7 +486,11 @@ async def open_house(
         )
         endpoints = build_endpoints(deps)
         pages = build_pages(
-            PagesOptions(URL, registration_rules=deps.registration_rules),
+            PagesOptions(
+                URL,
+                registration_rules=deps.registration_rules,
+                overrides=page_overrides or PageOverrides(),
+            ),
             endpoints,
             deps.origins,
             limits,

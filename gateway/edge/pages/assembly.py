@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, StrictUndefined
 
 from gateway.access.routing.csrf import AllowedOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.endpoints.endpoint import Endpoints
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.pages.account_page import AccountPage
-from gateway.edge.pages.assets import Assets, shipped_files
+from gateway.edge.pages.assets import STYLE, Assets, shipped_files
 from gateway.edge.pages.factor_pages import FactorPages
 from gateway.edge.pages.forms import PageDependencies
 from gateway.edge.pages.mail_link_pages import MailLinkPages
+from gateway.edge.pages.overrides import PageOverrides
 from gateway.edge.pages.provider_pages import ProviderPages
 from gateway.edge.pages.refusals import RefusalPage
 from gateway.edge.pages.registration_page import RegistrationPage
@@ -37,6 +38,8 @@ class PagesOptions:
     registration_rules: RegistrationRules = field(default_factory=RegistrationRules)
     password_min_length: int = 8
     own_paths: OwnPaths = field(default_factory=OwnPaths)
+    overrides: PageOverrides = field(default_factory=PageOverrides)
+    """What the operator's folder has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,11 @@ def build_pages(
 ) -> Pages:
     """`endpoints` are those of `/auth`; `origins` gives those whose pages may call them."""
     own_paths, party = options.own_paths, relying_party(options.public_url)
-    catalogue, assets = Catalogue(shipped_texts()), Assets(shipped_files())
+    overrides = options.overrides
+    catalogue = Catalogue(_merged(shipped_texts(), overrides.texts))
+    assets = Assets(_files(overrides))
     environment = Environment(
-        loader=PackageLoader("gateway.edge.pages"),
+        loader=ChoiceLoader([DictLoader(overrides.templates), PackageLoader("gateway.edge.pages")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -67,7 +72,7 @@ def build_pages(
         catalogue,
         assets,
         own_paths,
-        site=options.public_url.partition("://")[2],
+        site=overrides.theme.name or options.public_url.partition("://")[2],
         https=options.public_url.startswith("https:"),
     )
     dependencies = PageDependencies(
@@ -92,3 +97,22 @@ def build_pages(
         },
         RefusalPage(renderer, catalogue, own_paths),
     )
+
+
+def _merged(
+    shipped: Mapping[str, Mapping[str, str]], own: Mapping[str, Mapping[str, str]]
+) -> dict[str, Mapping[str, str]]:
+    """The texts of each language that either has."""
+    return {
+        language: {**shipped.get(language, {}), **own.get(language, {})}
+        for language in dict.fromkeys((*shipped, *own))
+    }
+
+
+def _files(overrides: PageOverrides) -> dict[str, bytes]:
+    files = shipped_files()
+    files[STYLE] += overrides.theme.style().encode()
+    if overrides.logo is not None:
+        name, content = overrides.logo
+        files[name] = content
+    return files
