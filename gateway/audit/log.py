@@ -65,6 +65,8 @@ class AuditKind(StrEnum):
     FACTORS_RESET = "factors_reset"
     """By an operator: all of an account."""
     RECOVERY_CODES_MADE = "recovery_codes_made"
+    RECOVERY_CODE_USED = "recovery_code_used"
+    """In the place of a factor: `left` says how many there still are."""
     SIGNED_OUT = "signed_out"
     SESSION_ENDED = "session_ended"
     SESSION_HANDED_OVER = "session_handed_over"

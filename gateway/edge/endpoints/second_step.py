@@ -28,7 +28,12 @@ from gateway.edge.endpoints.password_prover import PasswordProver
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.factors.factor_kinds import FactorKind, FactorNeeded, with_factor
+from gateway.identity.factors.factor_kinds import (
+    FactorKind,
+    FactorNeeded,
+    FactorProof,
+    with_factor,
+)
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
 from gateway.identity.sign_in.refresh_tokens import SessionGrant, SessionWait
 from gateway.identity.sign_in.step_up import StepUps
@@ -98,7 +103,7 @@ class SecondStepEndpoints:
         if account is None:
             return ProblemReply(Reason.INVALID_CREDENTIALS)
         question = FactorQuestion(request, call, account.id, pending.id)
-        proof = await self._deps.factor_checks.check(question, fields)
+        proof = await self._check(question, fields)
         if isinstance(proof, ProblemReply):
             if proof.reason is Reason.INVALID_CREDENTIALS:
                 opener.record_failure(opening, account, proof.reason)
@@ -175,11 +180,27 @@ class SecondStepEndpoints:
     async def _by_factor(
         self, question: FactorQuestion, fields: dict[str, Any]
     ) -> SessionGrant | ProblemReply:
-        proof = await self._deps.factor_checks.check(question, fields)
+        proof = await self._check(question, fields)
         if isinstance(proof, ProblemReply):
             return proof
         grant = await self._deps.step_ups.by_factor(question.account_id, question.holder, proof)
         return ProblemReply(grant) if isinstance(grant, Reason) else grant
+
+    async def _check(
+        self, question: FactorQuestion, fields: dict[str, Any]
+    ) -> FactorProof | ProblemReply:
+        proof = await self._deps.factor_checks.check(question, fields)
+        if isinstance(proof, FactorProof) and proof.kind is FactorKind.RECOVERY_CODE:
+            self._deps.audit.record(
+                event_of(
+                    AuditKind.RECOVERY_CODE_USED,
+                    question.call,
+                    question.request,
+                    subject=question.account_id,
+                    left=proof.codes_left,
+                )
+            )
+        return proof
 
     def _record(self, kind: AuditKind, principal: Principal, call: Call, **detail: Any) -> None:
         self._deps.audit.record(

@@ -252,6 +252,8 @@ async def test_a_recovery_code_counts_once_and_the_mail_tells_what_is_left(house
     async with house.database.read_transaction() as tx:
         rows = await tx.all("SELECT template FROM outbox WHERE template LIKE 'recovery%'")
     assert [row["template"] for row in rows] == ["recovery_code_used"]
+    (used,) = [e for e in house.recorded.events if e.kind is AuditKind.RECOVERY_CODE_USED]
+    assert used.detail == {"left": 9}
 
 
 async def test_a_session_that_is_no_longer_fresh_changes_no_factor(house: House) -> None:
