@@ -60,8 +60,9 @@ def lay_out(folder: Path, ports: Ports) -> None:
     )
 
 
-def command(folder: Path, ports: Ports, **settings: str) -> subprocess.Popen[str]:
-    environment = {
+def environment_of(ports: Ports, **settings: str) -> dict[str, str]:
+    """Also of the commands that an operator calls in the folder."""
+    return {
         **{k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")},
         "GATEWAY_LISTEN": f"127.0.0.1:{ports.public}",
         "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{ports.admin}",
@@ -69,10 +70,13 @@ def command(folder: Path, ports: Ports, **settings: str) -> subprocess.Popen[str
         "PYTHONPATH": str(REPOSITORY),
         **settings,
     }
+
+
+def command(folder: Path, ports: Ports, **settings: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(GATEWAY), "dev", "--demo-listen", f"127.0.0.1:{ports.demo}"],
         cwd=folder,
-        env=environment,
+        env=environment_of(ports, **settings),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
