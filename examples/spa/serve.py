@@ -8,7 +8,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PAGES = {"/", "/verify-email", "/reset-password"}
 ASSETS = {"/assets/app.js": "app.js", "/assets/app.css": "app.css"}
 
 
@@ -17,7 +16,8 @@ class Page(SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         wanted = path.partition("?")[0]
-        name = "index.html" if wanted in PAGES else ASSETS.get(wanted, "nothing-else")
+        is_page = wanted == "/" or wanted.startswith("/orders/")
+        name = "index.html" if is_page else ASSETS.get(wanted, "nothing-else")
         return str(HERE / name)
 
     def log_message(self, format: str, *args: object) -> None:

@@ -46,6 +46,7 @@ tells it with every call.</p>
 <li><a href="/v1/users/{{ user_id | urlencode }}/orders/42">An order of your own</a></li>
 <li><a href="/v1/users/someone-else/orders/42">An order of someone else</a>: managers may</li>
 <li><a href="/catalogue/shoes">The catalogue</a>: nobody is asked who they are</li>
+<li><a href="{{ account }}">Your account</a></li>
 <li><a href="{{ sign_out }}">Sign out</a></li>
 </ul>
 {% else %}
@@ -73,6 +74,7 @@ class DemoPage:
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         self._template = environment.from_string(_PAGE)
+        self._account = own_paths.endpoint("ui", "account")
         self._sign_out = own_paths.endpoint("ui", "sign-out")
 
     def render(self, call: Mapping[str, Any]) -> str:
@@ -88,6 +90,7 @@ class DemoPage:
             order=order,
             email=named.get("x-auth-email"),
             user_id=named.get("x-auth-user-id", ""),
+            account=self._account,
             sign_out=self._sign_out,
             fields=sorted(headers.items(), key=_identity_first),
         )

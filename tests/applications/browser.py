@@ -1,19 +1,54 @@
-"""What a person does in front of every page application: sign in, once, at the sample page."""
+"""What a person does in front of every page application: sign in, once, at the gateway's page."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from tests.applications.recipe import EMAIL, PASSWORD, Recipe
 from tests.browser.driving import Browser
 
+SIGN_IN = "Sign in –"
+"""How the title of the page begins."""
+
 
 def sign_in(browser: Browser, recipe: Recipe) -> None:
-    """At the page of `examples/spa`, which every recipe with pages has at `/`."""
-    browser.open(f"{recipe.url}/")
-    browser.wait_for(lambda: browser.text("status") == "Signed out", "the sign-in form")
+    """Without a program that has led there."""
+    browser.open(f"{recipe.url}/auth/ui/sign-in")
+    fill_in(browser)
+    browser.wait_for(lambda: browser.driver.current_url == f"{recipe.url}/", "the sign-in")
+
+
+def fill_in(browser: Browser) -> None:
+    assert_led_to_sign_in(browser)
     browser.fill_in("email", EMAIL)
     browser.fill_in("password", PASSWORD)
     browser.press("Sign in")
-    browser.wait_for(lambda: browser.text("status") == f"Signed in as {EMAIL}", "the sign-in")
+
+
+def assert_led_to_sign_in(browser: Browser) -> None:
+    browser.wait_for(lambda: browser.driver.title.startswith(SIGN_IN), "the sign-in page")
+
+
+def sign_in_and_out(
+    browser: Browser, recipe: Recipe, path: str, names_the_person: Callable[[], bool]
+) -> None:
+    """The whole way of a person who was given the program's address and knows nothing else."""
+    there = f"{recipe.url}{path}"
+
+    def is_there() -> bool:
+        return browser.driver.current_url == there
+
+    browser.open(there)
+    fill_in(browser)
+    browser.wait_for(is_there, "the page that was asked for")
+    browser.wait_for(names_the_person, "the person's name")
+    browser.open(f"{recipe.url}/auth/ui/sign-out")
+    browser.press("Sign out")
+    browser.wait_for(lambda: "You have signed out." in browser.page(), "the sign-out")
+    browser.open(there)
+    fill_in(browser)
+    browser.wait_for(is_there, "the same page again")
+    browser.wait_for(names_the_person, "the person's name again")
 
 
 def change_person(browser: Browser, recipe: Recipe, email: str) -> None:

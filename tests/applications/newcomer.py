@@ -19,12 +19,12 @@ from pathlib import Path
 
 from selenium.webdriver.common.by import By
 
-from tests.applications.browser import sign_in
+from tests.applications.browser import fill_in
 from tests.applications.recipe import ROOT, Recipe, blocks_of
 from tests.browser.driving import chromium
 
 WITHIN_S = 120.0
-SERVING = {"program": "8888", "pages": "9100", "gateway": "8080"}
+SERVING = {"program": "8888", "gateway": "8080"}
 _KEPT = re.compile(r"SSL_CERT|PIP_|UV_DEFAULT_INDEX|https?_proxy|no_proxy", re.I)
 
 
@@ -90,13 +90,13 @@ def main() -> None:
         told("JupyterLab installed")
         lab.write_files()
         stack.enter_context(serving(lab))
-        told("three commands serve")
+        told("two commands serve")
         lab.run("account")
         told("an account made")
         browser = stack.enter_context(chromium(folder / "profile"))
-        sign_in(browser, lab)
-        told("signed in")
         browser.open(f"{lab.url}/jupyter/")
+        fill_in(browser)
+        told("signed in")
         card = "//*[@data-category='Notebook']//*[contains(@title, 'Python 3')]"
         browser.wait_for(
             lambda: browser.driver.find_element(By.XPATH, card).is_displayed(), "the launcher"

@@ -12,9 +12,7 @@ from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-datasette = recipe_fixture(
-    "datasette", "data", "program:8001", "pages:9100", "gateway", "account", "key"
-)
+datasette = recipe_fixture("datasette", "data", "program:8001", "gateway", "account", "key")
 
 
 def test_the_tables_can_be_browsed_and_the_sql_page_is_another_role(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from selenium.webdriver.common.by import By
 
-from tests.applications.browser import sign_in
+from tests.applications.browser import assert_led_to_sign_in, sign_in
 from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-gradio = recipe_fixture("gradio", "program:7860", "pages:9100", "gateway", "account")
+gradio = recipe_fixture("gradio", "program:7860", "gateway", "account")
 
 
 def test_an_answer_comes_over_the_stream_of_events(browser: Browser, gradio: Recipe) -> None:
@@ -28,6 +28,6 @@ def test_an_answer_comes_over_the_stream_of_events(browser: Browser, gradio: Rec
     )
 
 
-def test_who_has_not_signed_in_is_refused(browser: Browser, gradio: Recipe) -> None:
+def test_who_has_not_signed_in_is_led_to_the_page(browser: Browser, gradio: Recipe) -> None:
     browser.open(f"{gradio.url}/gradio/")
-    assert "no_credential" in browser.page()
+    assert_led_to_sign_in(browser)

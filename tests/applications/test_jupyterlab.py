@@ -6,13 +6,13 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.applications.browser import sign_in
-from tests.applications.recipe import Recipe, recipe_fixture
+from tests.applications.browser import assert_led_to_sign_in, sign_in, sign_in_and_out
+from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-lab = recipe_fixture("jupyterlab", "program:8888", "pages:9100", "gateway", "account")
+lab = recipe_fixture("jupyterlab", "program:8888", "gateway", "account")
 
 
 def test_a_cell_runs_over_the_socket_of_the_kernel(browser: Browser, lab: Recipe) -> None:
@@ -36,6 +36,19 @@ def test_a_cell_runs_over_the_socket_of_the_kernel(browser: Browser, lab: Recipe
     )
 
 
+def test_who_was_given_the_address_signs_in_and_out(browser: Browser, lab: Recipe) -> None:
+    (lab.folder / "notes.txt").write_text("high water at noon")
+
+    def names_the_person() -> bool:
+        tab = browser.driver.find_element(By.CSS_SELECTOR, "[data-id=jp-collaboration-panel]")
+        if "lm-mod-current" not in str(tab.get_attribute("class")):
+            tab.click()
+        shown = f".jp-UserInfo-Icon[title='{EMAIL}']"
+        return browser.driver.find_element(By.CSS_SELECTOR, shown).is_displayed()
+
+    sign_in_and_out(browser, lab, "/jupyter/lab/tree/notes.txt", names_the_person)
+
+
 def test_the_bare_name_leads_to_the_program(browser: Browser, lab: Recipe) -> None:
     sign_in(browser, lab)
     browser.open(f"{lab.url}/jupyter")
@@ -44,6 +57,6 @@ def test_the_bare_name_leads_to_the_program(browser: Browser, lab: Recipe) -> No
     )
 
 
-def test_who_has_not_signed_in_is_refused(browser: Browser, lab: Recipe) -> None:
+def test_who_has_not_signed_in_is_led_to_the_page(browser: Browser, lab: Recipe) -> None:
     browser.open(f"{lab.url}/jupyter/lab")
-    assert "no_credential" in browser.page()
+    assert_led_to_sign_in(browser)

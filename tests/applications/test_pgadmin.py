@@ -6,13 +6,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.applications.browser import change_person, sign_in
+from tests.applications.browser import (
+    assert_led_to_sign_in,
+    change_person,
+    sign_in,
+    sign_in_and_out,
+)
 from tests.applications.recipe import EMAIL, Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
-pgadmin = recipe_fixture("pgadmin", "secret", "program:5050", "pages:9100", "gateway", "account")
+pgadmin = recipe_fixture("pgadmin", "secret", "program:5050", "gateway", "account")
 
 
 def test_the_page_shows_the_person_and_its_socket_is_open(
@@ -31,6 +36,10 @@ def test_the_page_shows_the_person_and_its_socket_is_open(
            });"""
     )
     assert opened == '0{"sid'
+
+
+def test_who_was_given_the_address_signs_in_and_out(browser: Browser, pgadmin: Recipe) -> None:
+    sign_in_and_out(browser, pgadmin, "/pgadmin/browser/", lambda: EMAIL in browser.page())
 
 
 def test_a_server_is_added_and_asked_for_its_databases(
@@ -76,6 +85,6 @@ def test_pgadmin_follows_when_another_person_signs_in(browser: Browser, pgadmin:
     assert EMAIL not in browser.page()
 
 
-def test_who_has_not_signed_in_is_refused(browser: Browser, pgadmin: Recipe) -> None:
+def test_who_has_not_signed_in_is_led_to_the_page(browser: Browser, pgadmin: Recipe) -> None:
     browser.open(f"{pgadmin.url}/pgadmin/")
-    assert "no_credential" in browser.page()
+    assert_led_to_sign_in(browser)

@@ -14,7 +14,7 @@ from tests.servers import wait_until
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 
 prometheus = recipe_fixture(
-    "prometheus", "program:9090", "pages:9100", "gateway", "account", "key", programs=["prometheus"]
+    "prometheus", "program:9090", "gateway", "account", "key", programs=["prometheus"]
 )
 
 

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.applications.browser import sign_in
+from tests.applications.browser import assert_led_to_sign_in, sign_in
 from tests.applications.recipe import Recipe, recipe_fixture
 from tests.browser.driving import NEEDS_CHROMIUM, Browser
 
@@ -22,7 +22,6 @@ packages = recipe_fixture(
     "verdaccio",
     "board",
     "program:4873",
-    "pages:9100",
     "gateway",
     "account",
     "key",
@@ -59,9 +58,9 @@ def test_the_page_keeps_its_own_sign_in_beside_the_session(
     browser.wait_for(lambda: "@board/plan" in browser.page(), "the same after a reload")
 
 
-def test_who_has_not_signed_in_is_refused(browser: Browser, packages: Recipe) -> None:
+def test_who_has_not_signed_in_is_led_to_the_page(browser: Browser, packages: Recipe) -> None:
     browser.open(f"{packages.url}/npm/")
-    assert "no_credential" in browser.page()
+    assert_led_to_sign_in(browser)
 
 
 def test_a_key_that_reads_does_not_publish(packages: Recipe) -> None:

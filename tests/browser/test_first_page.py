@@ -60,6 +60,7 @@ def test_every_link_of_the_demo_leads_to_a_page(browser: Browser, started: Start
         ("An order of your own", "42.00 EUR"),
         ("An order of someone else", "You have no access to this page."),
         ("The catalogue", "Nobody is signed in."),
+        ("Your account", "Sessions and devices"),
     ):
         browser.open(newcomer.address)
         newcomer.click(label)

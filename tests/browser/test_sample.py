@@ -22,9 +22,10 @@ def routes(tmp_path: Path) -> RouteTable:
     return snapshot.routes
 
 
-def test_its_routes_are_valid_and_only_the_page_is_public(tmp_path: Path) -> None:
-    public = {route.id for route in routes(tmp_path) if route.auth is Auth.PUBLIC}
-    assert public == {"page", "page.assets", "page.verify", "page.reset"}
+def test_its_routes_are_valid_and_ask_for_a_sign_in(tmp_path: Path) -> None:
+    made = list(routes(tmp_path))
+    assert {route.id for route in made if route.auth is Auth.PUBLIC} == {"page.assets"}
+    assert all(route.sign_in_page for route in made if route.auth is not Auth.PUBLIC)
 
 
 def test_nothing_of_the_page_is_inline_or_comes_from_elsewhere() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from selenium.webdriver.common.by import By
 from websockets.sync.server import ServerConnection, serve
 
 from tests.browser.driving import NEEDS_CHROMIUM, WITHIN_S, Browser, Stranger, chromium
@@ -36,10 +37,9 @@ upstreams:
 cors:
   friend: {{origins: ["FRIEND"], credentials: true, methods: [GET, POST]}}
 routes:
-  - {{id: page, match: {{path: /, methods: [GET]}}, auth: public, upstream: page}}
+  - {{id: page, match: {{path: /, methods: [GET]}}, policy: signed-in, sign_in: page, upstream: page}}
+  - {{id: order, match: {{path: "/orders/{{id}}", methods: [GET]}}, policy: signed-in, sign_in: page, upstream: page}}
   - {{id: assets, match: {{path: "/assets/{{name}}", methods: [GET]}}, auth: public, upstream: page}}
-  - {{id: verify, match: {{path: /verify-email, methods: [GET]}}, auth: public, upstream: page}}
-  - {{id: reset, match: {{path: /reset-password, methods: [GET]}}, auth: public, upstream: page}}
   - {{id: api, match: {{path: "/api/{{rest:path}}"}}, policy: signed-in, upstream: api}}
   - {{id: socket, match: {{path: "/socket/{{name}}"}}, policy: signed-in, upstream: sockets}}
   - {{id: open-socket, match: {{path: "/open-socket/{{name}}"}}, auth: optional, upstream: sockets}}
@@ -65,7 +65,7 @@ class Site:
         def arrived() -> bool:
             answer = self.gateway.admin("/admin/api/outbox", ("Authorization", f"Bearer {token}"))
             lines = [line for mail in answer.json["mails"] for line in mail["text"].splitlines()]
-            found.extend(line for line in lines if line.startswith(f"{self.url}{page}#"))
+            found.extend(line for line in lines if line.startswith(f"{self.url}{page}?token="))
             return bool(found)
 
         wait_until(arrived, WITHIN_S, f"a link to {page}")
@@ -121,43 +121,65 @@ def sign_in(browser: Browser, site: Site, email: str) -> None:
     )
     assert made.returncode == 0, made.stderr
     browser.open(site.url)
-    browser.wait_for(lambda: browser.text("status") == "Signed out", "the sign-in form")
+    give(browser, email, PASSWORD)
+    wait_until_signed_in(browser, email)
+
+
+def give(browser: Browser, email: str, password: str) -> None:
+    """At the gateway's page, to which the browser was led."""
+    wait_for_page(browser, "Sign in")
     browser.fill_in("email", email)
-    browser.fill_in("password", PASSWORD)
+    browser.fill_in("password", password)
     browser.press("Sign in")
+
+
+def wait_until_signed_in(browser: Browser, email: str) -> None:
     browser.wait_for(lambda: browser.text("status") == f"Signed in as {email}", "the sign-in")
 
 
-def test_the_whole_round_in_three_tabs(browser: Browser, site: Site) -> None:
-    browser.open(site.url)
-    browser.wait_for(lambda: browser.text("status") == "Signed out", "the page")
-    browser.fill_in("email", EMAIL)
-    browser.fill_in("password", PASSWORD)
-    browser.press("Register")
-    browser.wait_for(lambda: "open the link" in browser.text("message"), "the mail to be sent")
-    browser.press("Sign in")
-    browser.wait_for(lambda: "do not match" in browser.text("message"), "the refusal")
+def wait_for_page(browser: Browser, title: str) -> None:
+    """A page of the gateway's own; once a form is sent, the next page is another document."""
+    browser.wait_for(lambda: f"{title} –" in browser.driver.title, title)
 
-    browser.open(site.mailed_link("/verify-email"))
-    browser.wait_for(
-        lambda: browser.driver.find_element("id", "confirming").is_displayed(), "the form"
-    )
-    browser.fill_in("named-password", PASSWORD)
-    browser.press("Confirm")
-    browser.wait_for(lambda: "confirmed" in browser.text("message"), "the address to be confirmed")
-    assert "token" not in browser.driver.current_url
+
+def click(browser: Browser, link: str) -> None:
+    browser.driver.find_element(By.LINK_TEXT, link).click()
+
+
+def sign_out(browser: Browser) -> None:
+    click(browser, "Sign out")
+    wait_for_page(browser, "Sign out")
+    browser.press("Sign out")
+    browser.wait_for(lambda: "You have signed out." in browser.page(), "the sign-out")
+
+
+def test_the_whole_round_in_three_tabs(browser: Browser, site: Site) -> None:
+    browser.open(f"{site.url}/orders/7")
+    wait_for_page(browser, "Sign in")
+    click(browser, "Create an account")
+    wait_for_page(browser, "Create an account")
     browser.fill_in("email", EMAIL)
     browser.fill_in("password", PASSWORD)
-    browser.press("Sign in")
-    browser.wait_for(lambda: browser.text("status") == f"Signed in as {EMAIL}", "the sign-in")
+    browser.press("Create account")
+    wait_for_page(browser, "Look into your mailbox")
+
+    browser.open(site.mailed_link("/auth/ui/verify"))
+    wait_for_page(browser, "Confirm your address")
+    browser.fill_in("password", PASSWORD)
+    browser.press("Confirm")
+    browser.wait_for(lambda: "Your address is confirmed" in browser.page(), "the sign-in page")
+    browser.open(f"{site.url}/orders/7")
+    give(browser, EMAIL, PASSWORD)
+    wait_until_signed_in(browser, EMAIL)
+    assert browser.driver.current_url == f"{site.url}/orders/7"
     assert browser.run("return document.cookie") == ""
 
     tabs = [browser.driver.current_window_handle]
-    tabs += [browser.new_tab(site.url) for _ in range(2)]
+    tabs += [browser.new_tab(f"{site.url}/orders/{number}") for number in (8, 9)]
     first_end = 0.0
     for tab in tabs:
         browser.look_at(tab)
-        browser.wait_for(lambda: browser.text("status") == f"Signed in as {EMAIL}", "the tab")
+        wait_until_signed_in(browser, EMAIL)
         browser.press("Call the API")
         browser.wait_for(lambda: "X-Auth-User-Id" in browser.text("answer"), "the API")
         first_end = max(
@@ -171,35 +193,73 @@ def test_the_whole_round_in_three_tabs(browser: Browser, site: Site) -> None:
         browser.wait_for(lambda: "X-Auth-User-Id" in browser.text("answer"), "the API, later")
     assert browser.run("return (await (await fetch('/auth/me')).json()).expires_at") > first_end
 
-    browser.press("Sign out")
-    for tab in tabs:
+    (session,) = [c["value"] for c in browser.driver.get_cookies() if "session" in c["name"]]
+    sign_out(browser)
+    assert all(cookie["name"] != "__Host-session" for cookie in browser.driver.get_cookies())
+    kept = ("Cookie", f"__Host-session={session}"), ("Sec-Fetch-Site", "same-origin")
+    assert site.gateway.call("GET", "/api/hello", *kept).status == 401
+    for number, tab in zip((7, 8), tabs[:2], strict=True):
         browser.look_at(tab)
-        browser.wait_for(lambda: browser.text("status") == "Signed out", "the tab to be out")
-        assert browser.run("return (await fetch('/api/hello')).status") == 401
-    assert browser.driver.get_cookies() == [] or all(
-        cookie["name"] != "__Host-session" for cookie in browser.driver.get_cookies()
-    )
+        wait_for_page(browser, "Sign in")  # it has asked who is signed in, as somebody looks at it
+        if number == 8:
+            give(browser, EMAIL, PASSWORD)
+            wait_until_signed_in(browser, EMAIL)
+            assert browser.driver.current_url == f"{site.url}/orders/8"
+
+
+def test_a_session_elsewhere_is_seen_and_ended(
+    browser: Browser, site: Site, tmp_path: Path
+) -> None:
+    email = "elsewhere@example.com"
+    sign_in(browser, site, email)
+    with chromium(tmp_path / "another", "--user-agent=Somebody's phone") as other:
+        other.open(f"{site.url}/orders/8")
+        give(other, email, PASSWORD)
+        wait_until_signed_in(other, email)
+        click(browser, "Your account")
+        wait_for_page(browser, "Your account")
+        assert "Somebody's phone" in browser.page()
+        browser.press("End session")
+        browser.wait_for(lambda: "The session has ended." in browser.page(), "the page again")
+        assert "Somebody's phone" not in browser.page()
+        other.press("Call the API")
+        give(other, email, PASSWORD)
+        wait_until_signed_in(other, email)
+        assert other.driver.current_url == f"{site.url}/orders/8"
 
 
 def test_a_forgotten_password_is_set_anew_by_mail(browser: Browser, site: Site) -> None:
     email = "grace@example.com"
     sign_in(browser, site, email)
-    browser.press("Sign out")
-    browser.wait_for(lambda: browser.text("status") == "Signed out", "the sign-out")
+    sign_out(browser)
+    click(browser, "Forgot your password?")
+    wait_for_page(browser, "Forgot your password?")
     browser.fill_in("email", email)
-    browser.press("Forgot password")
-    browser.wait_for(lambda: "on its way" in browser.text("message"), "the mail")
-    browser.open(site.mailed_link("/reset-password"))
-    browser.wait_for(
-        lambda: browser.driver.find_element("id", "resetting").is_displayed(), "the form"
-    )
-    browser.fill_in("new-password", "another horse 8 stapler")
-    browser.press("Set password")
-    browser.wait_for(lambda: "is changed" in browser.text("message"), "the change")
-    browser.fill_in("email", email)
+    browser.press("Send link")
+    wait_for_page(browser, "Look into your mailbox")
+    browser.open(site.mailed_link("/auth/ui/reset"))
+    wait_for_page(browser, "Set a new password")
     browser.fill_in("password", "another horse 8 stapler")
-    browser.press("Sign in")
-    browser.wait_for(lambda: browser.text("status") == f"Signed in as {email}", "the sign-in")
+    browser.press("Set password")
+    browser.wait_for(lambda: "password has been changed" in browser.page(), "the change")
+    give(browser, email, "another horse 8 stapler")
+    wait_until_signed_in(browser, email)
+
+
+def test_three_slips_lead_to_a_challenge_that_is_solved_by_itself(
+    browser: Browser, site: Site
+) -> None:
+    email = "slip@example.com"
+    sign_in(browser, site, email)
+    sign_out(browser)
+    browser.open(f"{site.url}/orders/7")
+    for slip in range(4):
+        give(browser, email, f"a slip of the finger {slip}")
+        browser.wait_for(lambda: browser.text("problem"), "the refusal")
+        browser.driver.execute_script("document.getElementById('problem').id = 'seen'")
+    give(browser, email, PASSWORD)
+    wait_until_signed_in(browser, email)
+    assert browser.driver.current_url == f"{site.url}/orders/7"
 
 
 def test_no_script_can_read_or_make_the_cookie(browser: Browser, site: Site) -> None:
