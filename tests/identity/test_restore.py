@@ -14,7 +14,13 @@ from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.signing_keys import made_key
 from gateway.identity.sessions import restore
 from gateway.identity.sessions.restore import Carried, Present, Secrets
-from gateway.identity.tombstones import Ended, add_tombstone, email_target, remove_tombstone
+from gateway.identity.tombstones import (
+    Ended,
+    add_tombstone,
+    email_target,
+    link_target,
+    remove_tombstone,
+)
 from gateway.model import Change, ChangeKind
 from gateway.stores.protocols import Database, Transaction
 
@@ -289,6 +295,28 @@ async def test_an_address_that_was_returned_to_since_the_backup_is_none_that_was
         await disowned(tx, again)
         row = await found(tx)
     assert (row["email"], row["disabled"]) == ("home@b", 0)
+
+
+async def test_what_was_unlinked_stays_unlinked_and_no_role_of_a_provider_comes_back(
+    database: Database,
+) -> None:
+    async with database.transaction() as tx:
+        await account(tx)
+        before = await restore.present(tx, SECRETS.now)
+        for name in ("kept", "unlinked"):
+            await tx.run(
+                "INSERT INTO linked_identities (id, account_id, issuer, subject, provider,"
+                " linked_at, last_used_at) VALUES (:id, 'u', :id, 'alice', 'idp', 0, 0)",
+                id=name,
+            )
+            await tx.run("INSERT INTO linked_roles VALUES (:id, 'admin')", id=name)
+        await add_tombstone(tx, Ended.LINK, link_target("u", "unlinked", "alice"))
+        carried, _ = await disowned(tx, before)
+        assert carried.links == 1
+        left = await tx.all("SELECT id FROM linked_identities")
+        assert [row["id"] for row in left] == ["kept"]
+        # The next sign-in by the provider says what is left of them.
+        assert await tx.all("SELECT * FROM linked_roles") == []
 
 
 async def test_what_the_nodes_of_the_backup_had_in_common_binds_nobody(

@@ -45,6 +45,7 @@ from gateway.model import Clock
 AT_ONCE = 16
 PLACE_WAIT_S = 2.0
 _TOLD_MAX = 200
+_OF_ADDRESSES = frozenset(("email", "email_verified"))
 GITHUB_ISS = "/login/oauth"
 """What GitHub names in `iss` of its answers, below its issuer."""
 
@@ -216,9 +217,12 @@ class ProviderClient:
         self, provider: Provider, url: str, access_token: str, claims: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Section 5.3.2: of somebody else it counts for nothing."""
-        told = (await self._get(provider, url, access_token)).members()
+        told = dict((await self._get(provider, url, access_token)).members())
         if told.get("sub") != claims["sub"]:
             raise IdentityRefused(f"{url} speaks of somebody else")
+        # Whether an address is verified is said of the address beside it.
+        if "email" in claims and told.get("email") != claims["email"]:
+            told = {name: value for name, value in told.items() if name not in _OF_ADDRESSES}
         return {**told, **claims}
 
     def _words(self, provider: Provider, trip: RoundTrip) -> dict[str, str]:

@@ -121,7 +121,7 @@ class LinkedIdentities:
             )
             if account is None or row is None:
                 return None
-            if session_id is not None and not await _has_other_way_in(tx, account, row):
+            if not await _has_other_way_in(tx, account, row):
                 return LinkRefusal.LAST_WAY_IN
             await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=row["id"])
             await tx.run("DELETE FROM linked_identities WHERE id = :id", id=row["id"])
