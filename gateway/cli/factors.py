@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.app.bootstrap import TEMPLATES
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.context import CommandContext, run
+from gateway.cli.notifications import notifications_of
 from gateway.cli.output import CliError, echo
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.factors.own_factors import OwnFactors
 from gateway.identity.factors.totp import TotpFactor
-from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
-from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox
-from gateway.identity.mail.templates import MailTemplates
 from gateway.model import Change
 
 
@@ -55,18 +50,5 @@ async def factor_fields(context: CommandContext, account_id: str) -> dict[str, A
 
 
 def _own_factors(context: CommandContext) -> OwnFactors:
-    """Mail is queued here, and brought by the gateway that runs."""
-    settings, sealer = context.settings, Sealer(context.key_secret)
-    site = settings.public_url.partition("://")[2]
-    outbox = MailOutbox(
-        context.database,
-        MailTemplates.load([TEMPLATES], site=site, public_url=settings.public_url),
-        MailOptions(
-            sender=settings.mail_from or "authgate <no-reply@localhost>",
-            public_url=settings.public_url,
-            token_key=derived_key(context.key_secret, KeyPurpose.MAIL_TOKEN),
-        ),
-        None,
-    )
-    notifications = SecurityNotifications(context.database, outbox)
-    return OwnFactors(context.database, TotpFactor(context.database, sealer), notifications)
+    totp = TotpFactor(context.database, Sealer(context.key_secret))
+    return OwnFactors(context.database, totp, notifications_of(context))

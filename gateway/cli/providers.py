@@ -1,20 +1,32 @@
-"""`gateway providers list|check`: by whom people sign in, and whether they could now."""
+"""`gateway providers list|check|links|unlink`: by whom people sign in, whether they could now, and
+with whom an account is linked."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
 import typer
 
 from gateway.access.providers import Provider, ProviderKind
+from gateway.audit.log import AuditKind
+from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.configurations import compiled, compiled_for_here
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.context import (
+    CONFIG,
+    POLICIES,
+    CommandContext,
+    ConfigPath,
+    PoliciesPath,
+    run,
+)
 from gateway.cli.environment import settings
-from gateway.cli.output import AsJson, CliError, ExitCode, table
+from gateway.cli.notifications import notifications_of
+from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, when
 from gateway.edge.upstream.resolver import SystemResolver
+from gateway.identity.accounts.account_rows import Account
 from gateway.identity.issuers.fetching import Fetcher, FetchFailed
 from gateway.identity.issuers.jwk_set import SET_BYTES_MAX, DocumentRefused, read_jwk_set
 from gateway.identity.providers.asking import ProviderServers
@@ -22,7 +34,14 @@ from gateway.identity.providers.client import ProviderClient
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused
 from gateway.identity.providers.key_sets import ProviderKeySets
+from gateway.identity.providers.linked_identities import (
+    LinkedIdentities,
+    LinkedIdentity,
+    LinkRefusal,
+)
 from gateway.model import SystemClock
+
+_TIMES = ("linked_at", "last_used_at")
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +50,8 @@ def register(app: typer.Typer) -> None:
     )
     providers.command("list")(show)
     providers.command("check")(check)
+    providers.command("links")(links)
+    providers.command("unlink")(unlink)
     app.add_typer(providers, name="providers")
 
 
@@ -82,6 +103,51 @@ def check(
         raise CliError("a provider does not answer", ExitCode.UNREACHABLE)
     if any(good is False for one in checked for _, good, _ in one.rows):
         raise CliError("nobody could sign in by a provider")
+
+
+def links(email: Email, as_json: AsJson = False) -> None:
+    """List the providers that an account is linked with."""
+
+    async def work(context: CommandContext) -> list[LinkedIdentity]:
+        account = await account_of(context, email)
+        return await _identities(context).of_account(account.id)
+
+    rows: list[dict[str, object]] = [asdict(link) for link in run(work)]
+    if not as_json:
+        for row in rows:
+            row |= {name: when(row[name]) for name in _TIMES}  # type: ignore[arg-type]
+    columns = ["provider", "issuer", "subject", "email", *_TIMES]
+    table(rows, columns, as_json=as_json)
+
+
+def unlink(
+    email: Email,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the provider, as `links` shows it.")
+    ],
+) -> None:
+    """Unlink an account: its sessions by the provider end, the roles that it gave go, and the owner
+    is told by mail.
+
+    It may be the last way in: then the owner asks for a password by mail.
+    """
+
+    async def work(context: CommandContext) -> Account:
+        account = await account_of(context, email)
+        changes = await _identities(context).unlink(
+            account.id, name, label=name, session_id=None, may_be_last=True
+        )
+        if changes is None or isinstance(changes, LinkRefusal):
+            raise CliError(f"the account is not linked with {name}")
+        context.tell(AuditKind.PROVIDER_UNLINKED, account.id, "unlinked", provider=name)
+        await context.publish(changes)
+        return account
+
+    echo(f"unlinked: {named(run(work))}")
+
+
+def _identities(context: CommandContext) -> LinkedIdentities:
+    return LinkedIdentities(context.database, notifications_of(context))
 
 
 @dataclass(slots=True)

@@ -266,7 +266,7 @@ class AdminListener:
         )
 
 
-_TOLD = ("worker", "ready", "configuration", "dependencies", "issuers")
+_TOLD = ("worker", "ready", "configuration", "dependencies", "issuers", "providers")
 """What `/readyz` says of each worker."""
 
 _UNKNOWN_HOST = (

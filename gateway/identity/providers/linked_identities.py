@@ -109,9 +109,16 @@ class LinkedIdentities:
         return linked
 
     async def unlink(
-        self, account_id: str, provider: str, *, label: str, session_id: str | None
+        self,
+        account_id: str,
+        provider: str,
+        *,
+        label: str,
+        session_id: str | None,
+        may_be_last: bool = False,
     ) -> Sequence[Change] | LinkRefusal | None:
-        """Ends the sessions that it began, but `session_id`; None where there is no such link."""
+        """Ends the sessions that it began, but `session_id`; None where there is no such link.
+        `may_be_last`: an operator takes the last way in, too."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
             row = await tx.one(
@@ -121,7 +128,7 @@ class LinkedIdentities:
             )
             if account is None or row is None:
                 return None
-            if not await _has_other_way_in(tx, account, row):
+            if not may_be_last and not await _has_other_way_in(tx, account, row):
                 return LinkRefusal.LAST_WAY_IN
             await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=row["id"])
             await tx.run("DELETE FROM linked_identities WHERE id = :id", id=row["id"])
