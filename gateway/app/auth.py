@@ -21,7 +21,7 @@ from gateway.edge.endpoints.audit_events import BoundedAuditSink
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.dependencies import EndpointDependencies
-from gateway.edge.endpoints.endpoint import ShieldedTasks
+from gateway.edge.endpoints.endpoint import ProblemReply, ShieldedTasks
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.provider_parts import ProviderParts
 from gateway.edge.endpoints.rate_limits import EndpointLimits
@@ -30,7 +30,8 @@ from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
 from gateway.edge.pages.assembly import PagesOptions, build_pages
 from gateway.edge.pages.overrides import PageOverrides
-from gateway.edge.replies.problems import problem
+from gateway.edge.pages.refusals import RefusalPage
+from gateway.edge.replies.problems import OUTCOME, problem
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.known_passwords import KnownPasswords
@@ -101,9 +102,13 @@ class AuthDependencies:
 class LazyAuthApi:
     """`/auth` while the installation is not open yet, and then the endpoints themselves."""
 
-    def __init__(self, meter: Callable[[str, str, int, float], None]) -> None:
-        """`meter` is `metrics.Metrics.record_endpoint`: it counts what is refused before."""
+    def __init__(
+        self, meter: Callable[[str, str, int, float], None], refusal_page: RefusalPage
+    ) -> None:
+        """`meter` is `metrics.Metrics.record_endpoint`: it counts what is refused before.
+        `refusal_page` is for people who come before."""
         self._meter = meter
+        self._refusal_page = refusal_page
         self.opened = asyncio.Event()
         self._api: AuthApi | None = None
         self._passwords: Passwords | None = None
@@ -114,12 +119,7 @@ class LazyAuthApi:
 
     async def answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         if self._api is None:
-            refused = problem(
-                Reason.STORE_UNAVAILABLE,
-                request_id=request.get(REQUEST_ID) or "",
-                retry_after_s=1,
-                https=call.scheme == "https",
-            )
+            refused = self._refuse(call, request.get(REQUEST_ID) or "")
             self._meter("", Reason.STORE_UNAVAILABLE, refused.status, 0.0)
             return refused
         return await self._api.answer(request, call)
@@ -130,6 +130,19 @@ class LazyAuthApi:
         if self._api is None:
             return None
         return self._api.refusal_page(call, reason, request_id, retry_after_s)
+
+    def _refuse(self, call: Call, request_id: str) -> web.Response:
+        """By a page below `ui/`, where a browser asks for one."""
+        https = call.scheme == "https"
+        told = ProblemReply(Reason.STORE_UNAVAILABLE, retry_after_s=1)
+        refused = problem(told.reason, request_id=request_id, retry_after_s=1, https=https)
+        page = self._refusal_page.refusal(call, told, request_id)
+        if page is None:
+            return refused
+        fields = {**refused.headers, "Content-Type": page.media_type, **page.headers}
+        shown = web.Response(status=page.status, headers=fields, body=page.document)
+        shown[OUTCOME] = refused[OUTCOME]
+        return shown
 
     def passwords(self) -> Passwords:
         assert self._passwords is not None
@@ -266,13 +279,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
     )
     endpoints = build_endpoints(dependencies)
     pages = build_pages(
-        PagesOptions(
-            settings.public_url,
-            registration_rules=settings.registration_rules,
-            password_min_length=settings.password_min_length,
-            own_paths=own_paths,
-            overrides=parts.page_overrides,
-        ),
+        pages_options(settings, parts.page_overrides),
         endpoints,
         origins,
         parts.limits,
@@ -291,3 +298,13 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         pages=pages.refusal_page,
     )
     return api, passwords
+
+
+def pages_options(settings: Settings, overrides: PageOverrides) -> PagesOptions:
+    return PagesOptions(
+        settings.public_url,
+        registration_rules=settings.registration_rules,
+        password_min_length=settings.password_min_length,
+        own_paths=settings.own_paths,
+        overrides=overrides,
+    )

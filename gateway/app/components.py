@@ -11,7 +11,7 @@ import structlog
 
 from gateway.access.authorizer import Authorizer
 from gateway.access.routing.csrf import OwnOrigins
-from gateway.app.auth import LazyAuthApi
+from gateway.app.auth import LazyAuthApi, pages_options
 from gateway.app.bootstrap import BootstrapContext, make_key_rotation, make_mailer
 from gateway.app.setting_types import access_log_sample
 from gateway.app.settings_watch import SettingsWatch
@@ -23,6 +23,7 @@ from gateway.edge.endpoints.cookie_sessions import (
     CookieSessions,
     reread_interval_s,
 )
+from gateway.edge.pages.assembly import build_refusal_page
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import SessionStorage
 from gateway.edge.replies.observers import DecisionObserver, DecisionObservers, DenialObserver
@@ -325,7 +326,9 @@ def build_components(
         own_paths=settings.own_paths,
         shared_hosts=lambda: plan.configuration.snapshot.shared_hosts,
     )
-    auth_api = LazyAuthApi(metrics.record_endpoint)
+    auth_api = LazyAuthApi(
+        metrics.record_endpoint, build_refusal_page(pages_options(settings, plan.page_overrides))
+    )
     mailer = make_mailer(plan, database)
     return Components(
         plan=plan,

@@ -56,29 +56,11 @@ def build_pages(
     return_targets: ReturnTargets,
 ) -> Pages:
     """`endpoints` are those of `/auth`; `origins` gives those whose pages may call them."""
-    own_paths, party = options.own_paths, relying_party(options.public_url)
-    overrides = options.overrides
-    catalogue = Catalogue(_merged(shipped_texts(), overrides.texts))
-    assets = Assets(_files(overrides))
-    environment = Environment(
-        loader=ChoiceLoader([DictLoader(overrides.templates), PackageLoader("gateway.edge.pages")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    renderer = PageRenderer(
-        environment,
-        catalogue,
-        assets,
-        own_paths,
-        site=overrides.theme.name or options.public_url.partition("://")[2],
-        https=options.public_url.startswith("https:"),
-    )
+    party, shows = relying_party(options.public_url), _shows(options)
     dependencies = PageDependencies(
-        visits=Visits(endpoints, origins, limits, own_paths),
-        renderer=renderer,
-        catalogue=catalogue,
+        visits=Visits(endpoints, origins, limits, options.own_paths),
+        renderer=shows.renderer,
+        catalogue=shows.catalogue,
         return_targets=return_targets,
         registration_rules=options.registration_rules,
         password_min_length=options.password_min_length,
@@ -93,10 +75,47 @@ def build_pages(
             **ProviderPages(dependencies, factor_pages, endpoints).endpoints(),
             **RegistrationPage(dependencies).endpoints(),
             **MailLinkPages(dependencies).endpoints(),
-            **assets.endpoints(),
+            **shows.assets.endpoints(),
         },
-        RefusalPage(renderer, catalogue, own_paths),
+        RefusalPage(shows.renderer, shows.catalogue, options.own_paths),
     )
+
+
+def build_refusal_page(options: PagesOptions) -> RefusalPage:
+    """For as long as there are no endpoints yet."""
+    shows = _shows(options)
+    return RefusalPage(shows.renderer, shows.catalogue, options.own_paths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shows:
+    """What shows a page, whatever stands behind it."""
+
+    catalogue: Catalogue
+    assets: Assets
+    renderer: PageRenderer
+
+
+def _shows(options: PagesOptions) -> _Shows:
+    overrides = options.overrides
+    catalogue = Catalogue(_merged(shipped_texts(), overrides.texts))
+    assets = Assets(_files(overrides))
+    environment = Environment(
+        loader=ChoiceLoader([DictLoader(overrides.templates), PackageLoader("gateway.edge.pages")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    renderer = PageRenderer(
+        environment,
+        catalogue,
+        assets,
+        options.own_paths,
+        site=overrides.theme.name or options.public_url.partition("://")[2],
+        https=options.public_url.startswith("https:"),
+    )
+    return _Shows(catalogue, assets, renderer)
 
 
 def _merged(
