@@ -105,6 +105,16 @@ def test_every_problem_is_one_line_that_editors_click(
     assert (code, found["valid"], found["problems"][0]["line"]) == (1, False, 10)
 
 
+def test_a_mistake_in_the_folder_of_the_pages_is_a_problem_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "pages").mkdir()
+    (folder / "pages" / "theme.yaml").write_text("light:\n  accent: red\n")
+    code, out, _ = gateway(capsys, "validate")
+    assert code == 1
+    assert out == 'pages/theme.yaml:2:11: `accent` is a colour such as "#1d4ed8", in quotes\n'
+
+
 def test_an_issuer_that_is_this_gateway_is_a_problem_by_the_settings(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
