@@ -97,7 +97,7 @@ class PasskeyFactor:
         use = await self.proofs.factor(question.request, question.call, proven, answer)
         if isinstance(use, ProblemReply):
             return use
-        return FactorProof(self.kind, use.passkey.amr)
+        return FactorProof(self.kind, use.passkey.amr, use.passkey.id)
 
     async def challenge(self, question: FactorQuestion) -> Mapping[str, Any]:
         options = await self.proofs.options(_proven(question))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -38,6 +39,7 @@ from gateway.identity.factors.own_factors import (
     Enrolled,
     FactorOwner,
     OwnFactors,
+    still_counts,
     with_term,
 )
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
@@ -255,10 +257,17 @@ class FactorEndpoints:
         if account is None or not await self._deps.mfa_tokens.claim(pending):
             return ProblemReply(Reason.INVALID_TOKEN, detail=OVER)
         opening = opener.opening(
-            request, call, pending.transport, known_device=pending.known_device
+            request,
+            call,
+            pending.transport,
+            known_device=pending.known_device,
+            origin=pending.origin,
         )
         amr = with_factor(pending.amr, enrolled.proof)
-        reply = await opener.open(opening, account, amr=amr, version=pending.version)
+        proven = partial(still_counts, account_id=account.id, proof=enrolled.proof)
+        reply = await opener.open(
+            opening, account, amr=amr, version=pending.version, still_proven=proven
+        )
         if isinstance(reply, Reason):
             opener.record_failure(opening, account, reply)
             return ProblemReply(reply)
@@ -277,7 +286,7 @@ class FactorEndpoints:
         pending = self._deps.mfa_tokens.read(mfa_token, call.host)
         if pending is None or not pending.enrols:
             return ProblemReply(Reason.INVALID_TOKEN, detail=OVER)
-        owner = FactorOwner(pending.account_id, pending.id, pending.version)
+        owner = FactorOwner(pending.account_id, pending.id, pending.version, pending.origin)
         return FactorCaller(owner, None, pending)
 
     def _record(self, kind: AuditKind, call: Call, caller: FactorCaller, **detail: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -34,6 +35,7 @@ from gateway.identity.factors.factor_kinds import (
     FactorProof,
     with_factor,
 )
+from gateway.identity.factors.own_factors import still_counts
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
 from gateway.identity.sign_in.refresh_tokens import SessionGrant, SessionWait
 from gateway.identity.sign_in.step_up import StepUps
@@ -111,7 +113,11 @@ class SecondStepEndpoints:
         if not await self._deps.mfa_tokens.claim(pending):
             return ProblemReply(Reason.INVALID_TOKEN, detail=OVER)
         reply = await opener.open(
-            opening, account, amr=with_factor(pending.amr, proof), version=pending.version
+            opening,
+            account,
+            amr=with_factor(pending.amr, proof),
+            version=pending.version,
+            still_proven=partial(still_counts, account_id=account.id, proof=proof),
         )
         if isinstance(reply, Reason):
             opener.record_failure(opening, account, reply)

@@ -44,6 +44,8 @@ class FactorProof:
 
     kind: FactorKind
     amr: tuple[str, ...]
+    factor_id: str = ""
+    """Of the code generator, or of the passkey."""
     codes_left: int | None = None
     """Of a recovery code: how many are left."""
 

@@ -20,11 +20,12 @@ from gateway.identity.factors.factor_kinds import (
     factor_kinds,
     term_began_at,
 )
-from gateway.identity.factors.passkeys import passkeys_of, remove_passkeys
+from gateway.identity.factors.passkeys import is_registered, passkeys_of, remove_passkeys
 from gateway.identity.factors.recovery_codes import codes_left, make_codes, remove_codes
-from gateway.identity.factors.totp import NewTotp, TotpFactor, remove_totp
+from gateway.identity.factors.totp import NewTotp, TotpFactor, is_confirmed, remove_totp
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.templates import MailTemplate
+from gateway.identity.sessions.session_origins import SessionOrigin, is_linked
 from gateway.identity.sessions.sessions import end_every, end_others, is_live
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Transaction
@@ -45,6 +46,8 @@ class FactorOwner:
     """The id of the session, or of the sign-in."""
     version: AccountVersion | None = None
     """Of a sign-in: what the account was at its first step.  None for a session."""
+    origin: SessionOrigin | None = None
+    """Of a sign-in: what began it besides the owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,8 @@ class OwnFactors:
 
 async def owned(tx: Transaction, owner: FactorOwner) -> Account | Reason:
     """The account, its row held by the transaction; TOKEN_REVOKED where it, or the session, has
-    ended meanwhile, and where a sign-in would enrol a factor beside one that there is.
+    ended meanwhile, or the link by which a provider began a sign-in; and where a sign-in would
+    enrol a factor beside one that there is.
 
     INSUFFICIENT_USER_AUTHENTICATION where the account has got a factor meanwhile and the session
     was not begun with it, nor stepped up: whoever has only stolen it was asked too early.
@@ -168,10 +172,23 @@ async def owned(tx: Transaction, owner: FactorOwner) -> Account | Reason:
         if await factor_kinds(tx, account.id) and not await _has_given_factor(tx, owner.holder):
             return Reason.INSUFFICIENT_USER_AUTHENTICATION
         return account
+    if owner.origin is not None and not await is_linked(tx, owner.origin, account.id):
+        return Reason.TOKEN_REVOKED
     # Whoever has the password may have been first: they hold the factor, and this one does not.
     if owner.version != AccountVersion.of(account) or await factor_kinds(tx, account.id):
         return Reason.TOKEN_REVOKED
     return account
+
+
+async def still_counts(tx: Transaction, account_id: str, proof: FactorProof) -> bool:
+    """Whether nobody has removed the factor since it was given; of a recovery code, whether there
+    is a factor that it stands in for."""
+    match proof.kind:
+        case FactorKind.TOTP:
+            return await is_confirmed(tx, proof.factor_id)
+        case FactorKind.PASSKEY:
+            return await is_registered(tx, proof.factor_id)
+    return bool(await factor_kinds(tx, account_id))
 
 
 async def _has_given_factor(tx: Transaction, session_id: str) -> bool:

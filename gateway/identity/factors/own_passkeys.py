@@ -58,7 +58,7 @@ class OwnPasskeys:
                     return PasskeyProblem.TOO_MANY
                 passkey = new_passkey(account.id, name, new, int(await tx.now()))
                 await insert_passkey(tx, passkey)
-                proof = FactorProof(FactorKind.PASSKEY, passkey.amr)
+                proof = FactorProof(FactorKind.PASSKEY, passkey.amr, passkey.id)
                 enrolled = await self._factors.enrolled(tx, owner, proof, _told(name))
         except Conflict:
             return PasskeyProblem.REGISTERED

@@ -69,7 +69,7 @@ class TotpFactor:
                 id=row["id"],
                 step=step,
             )
-        return FactorProof(FactorKind.TOTP, ("otp",)) if taken else None
+        return FactorProof(FactorKind.TOTP, ("otp",), str(row["id"])) if taken else None
 
     async def begin(self, tx: Transaction, account_id: str, begun_by: str) -> NewTotp:
         """Draw a secret, in the place of one that waits to be confirmed.  What was confirmed
@@ -118,7 +118,7 @@ class TotpFactor:
             now=int(now),
             step=step,
         )
-        return FactorProof(FactorKind.TOTP, ("otp",))
+        return FactorProof(FactorKind.TOTP, ("otp",), str(row["id"]))
 
     def _step(self, row: Row, code: str, now: float) -> int | None:
         """The time step of the code; None for a wrong one, and for one that was taken."""
@@ -135,6 +135,14 @@ class TotpFactor:
             if same and step > int(row["last_step"]) and matching is None:
                 matching = step
         return matching
+
+
+async def is_confirmed(tx: Transaction, factor_id: str) -> bool:
+    """Whether it counts, and nobody has removed or replaced it."""
+    row = await tx.one(
+        "SELECT 1 FROM totp_factors WHERE id = :id AND confirmed_at IS NOT NULL", id=factor_id
+    )
+    return row is not None
 
 
 async def remove_totp(tx: Transaction, account_id: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.factor_changes import FRESH_S
+from gateway.identity.factors.totp import remove_totp
 from gateway.identity.sign_in.mfa_tokens import MFA_TTL_S
 from tests.edge.auth_house import (
     CREDENTIALS,
@@ -238,6 +239,32 @@ async def test_a_factor_that_is_removed_between_the_steps_leaves_no_way_without_
     code = confirmed["recovery_codes"][0]
     assert (await second_step(house, asked["mfa_token"], code)).status == 401
     assert (await house.ask("POST", "/auth/login", CREDENTIALS)).status == 200
+
+
+async def test_a_factor_that_is_removed_while_it_is_used_opens_nothing(house: House) -> None:
+    """Whoever has stolen it uses every code: its removal ends the sessions that there are, and none
+    may come after it."""
+    secret, _ = await enrol(house)
+    asked = await first_step(house)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    removing: list[asyncio.Task[None]] = []
+
+    async def remove() -> None:
+        async with house.database.transaction() as tx:
+            await remove_totp(tx, account.id)
+
+    async def used() -> None:
+        house.database.before_commit = None
+        # It waits for the writer, before the session does.
+        removing.append(asyncio.create_task(remove()))
+        await asyncio.sleep(0)
+
+    house.database.before_commit = used
+    answer = await second_step(house, asked["mfa_token"], code_at(house, secret))
+    await asyncio.gather(*removing)
+    assert len(removing) == 1
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
 
 
 async def test_a_recovery_code_counts_once_and_the_mail_tells_what_is_left(house: House) -> None:

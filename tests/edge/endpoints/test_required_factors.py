@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.access.factor_rule import FactorRule
+from gateway.identity.factors.factor_kinds import FactorNeeded
 from gateway.identity.factors.own_factors import OwnFactors
 from gateway.identity.factors.totp import TotpFactor
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.providers.identities import ProviderIdentity
+from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
+from gateway.identity.providers.provider_sessions import end_sessions_of
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
 from tests.edge.endpoints.cookie_calls import SAME
 from tests.edge.endpoints.test_factors import code_at, enrol, first_step, later, second_step
 from tests.edge.rig import Answer
+from tests.identity.providers.parts import ISSUER, provider
 
 TERM_S = 1_000
 RULE = FactorRule(frozenset({"admin"}), within_s=TERM_S)
@@ -106,6 +112,66 @@ async def test_a_token_of_before_a_new_password_enrols_nothing(house: House) -> 
     assert account is not None
     await house.deps.accounts.end_all(account.id, "operator")
     assert (await begin(house, asked["mfa_token"])).status == 401
+
+
+@dataclass(frozen=True)
+class ByProvider:
+    """A sign-in by a provider that waits for a factor to be enrolled."""
+
+    mfa_token: str
+    account_id: str
+
+
+async def by_provider(house: House) -> ByProvider:
+    """Of somebody whose term is over, and who signed in there an hour ago."""
+    await over(house)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    identity = ProviderIdentity(
+        provider("trust_email: true"),
+        "alice",
+        EMAIL,
+        email_verified=True,
+        session_id="there",
+        auth_time=int(house.clock.now()) - 3_600,
+    )
+    found = await links_of(house).sign_in(identity)
+    assert isinstance(found, LinkedAccount)
+    origin = house.deps.providers.sessions.origin(identity, found.identity_id)
+    needed = FactorNeeded(account, ("fed",), ())
+    issued = house.deps.mfa_tokens.issue(
+        needed, "gate.example", "bearer", known_device=True, origin=origin
+    )
+    return ByProvider(issued.text, account.id)
+
+
+def links_of(house: House) -> LinkedIdentities:
+    notifications = SecurityNotifications(house.database, house.deps.mailer)
+    return LinkedIdentities(house.database, notifications)
+
+
+async def test_a_sign_in_by_a_provider_that_enrols_a_factor_stays_tied_to_it(house: House) -> None:
+    pending = await by_provider(house)
+    secret = str(told(await begin(house, pending.mfa_token))["secret"])
+    done = await confirm(house, pending.mfa_token, code_at(house, secret))
+    assert done.status == 200, done.body
+    token = told(done)["access_token"]
+    verified = house.deps.verifier.verify(token)
+    assert getattr(verified, "auth_time", None) == int(house.clock.now()) - 3_600
+    async with house.database.transaction() as tx:
+        ended = await end_sessions_of(tx, ISSUER, "logout", subject="alice")
+    assert [change.target for change in ended] == [getattr(verified, "session_id", None)]
+
+
+async def test_a_link_that_has_gone_enrols_no_factor(house: House) -> None:
+    """Else whoever held it would have the only factor of the account."""
+    pending = await by_provider(house)
+    secret = str(told(await begin(house, pending.mfa_token))["secret"])
+    await links_of(house).unlink(pending.account_id, "idp", label="X", session_id=None)
+    done = await confirm(house, pending.mfa_token, code_at(house, secret))
+    assert done.status == 401, done.body
+    assert (await begin(house, pending.mfa_token)).status == 401
+    assert told(await house.ask("POST", "/auth/login", CREDENTIALS))["factors"] == []
 
 
 async def test_behind_the_term_a_session_without_a_factor_is_not_refreshed(house: House) -> None:
