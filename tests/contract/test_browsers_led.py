@@ -182,6 +182,21 @@ def test_where_all_browsers_get_pages_what_is_hidden_is_like_what_is_not_there(
     assert names[0] == names[1]
 
 
+@pytest.mark.parametrize(
+    ("path", "host", "reason"),
+    [
+        ("/desk/%2e%2e/x", "", "ambiguous_path"),
+        ("/desk//x", "", "ambiguous_path"),
+        ("/desk", "a b", "request_malformed"),
+    ],
+)
+def test_where_all_browsers_get_pages_what_cannot_be_read_is_refused_all_the_same(
+    everywhere: Running, path: str, host: str, reason: str
+) -> None:
+    fields = (("Host", host),) if host else ()
+    assert navigate(everywhere, path, *fields).reason == reason
+
+
 def test_where_a_browser_is_led_is_explained(site: Running) -> None:
     told = site.cli("explain", "GET", "/desk/orders")
     assert "a browser is led to /auth/ui/sign-in (303)" in told.stdout, told

@@ -202,13 +202,13 @@ class LocalReplies:
     def _refusal_page(
         self, exchange: Exchange, reason: str, route: Route | None, retry_after_s: float = 0.0
     ) -> RenderedPage | None:
-        """None where the caller is no browser that asks for a page, or none is wanted here."""
+        """None where the caller is no browser that asks for a page, or none is wanted here; and of
+        what could not be read as a call."""
         wanted = self._snapshot().sign_in_page if route is None else route.sign_in_page
-        if not wanted or not asks_for_page(exchange.call, NAVIGATION_METHODS):
+        call: Call | None = getattr(exchange, "call", None)
+        if not wanted or call is None or not asks_for_page(call, NAVIGATION_METHODS):
             return None
-        return self._endpoints.refusal_page(
-            exchange.call, reason, exchange.request_id, retry_after_s
-        )
+        return self._endpoints.refusal_page(call, reason, exchange.request_id, retry_after_s)
 
     def refuse(self, exchange: Exchange, reason: Reason, *, close: bool) -> bool:
         """Answer what never came to a decision."""
