@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -111,10 +112,11 @@ class FactorPages:
     def _enrolled(self, visit: Visit, reply: JsonReply | ProblemReply) -> Reply:
         form, return_to = visit.form, visit.form.get("return_to")
         if isinstance(reply, ProblemReply):
-            if reply.reason is Reason.INVALID_TOKEN:
+            if reply.reason is Reason.INVALID_TOKEN or reply.reason in _SIGNED_OUT:
                 return self._deps.sign_in_page("too-late")
             uri = form.get("otpauth_uri", "")
-            page = self._enrol_page(visit, form.get("mfa_token", ""), uri)
+            drawn = "code" in form and reply.reason is Reason.INVALID_CREDENTIALS
+            page = self._enrol_page(visit, form.get("mfa_token", ""), uri, drawn=drawn)
             return self._refused(visit, page, reply)
         codes = (reply.body or {}).get("recovery_codes", [])
         values = {"codes": codes, "go_on": self._deps.location(visit, return_to)}
@@ -145,7 +147,7 @@ class FactorPages:
         asked = await self._deps.visits.ask(visit, "POST", "step-up")
         assert isinstance(asked, ProblemReply)
         if asked.reason in _SIGNED_OUT:
-            suffix = f"?return_to={return_to}" if return_to else ""
+            suffix = f"?return_to={quote(return_to, safe='')}" if return_to else ""
             return leads_to(f"{self._deps.renderer.path('sign-in')}{suffix}")
         if asked.reason is not Reason.INSUFFICIENT_USER_AUTHENTICATION:
             return asked
@@ -176,14 +178,14 @@ class FactorPages:
         values = {**_factor_values(return_to, members), "mfa_token": members["mfa_token"]}
         return Page("factor.html", values, scripts=_scripts(members), leads_away=True)
 
-    def _enrol_page(self, visit: Visit, mfa_token: str, uri: str) -> Page:
+    def _enrol_page(self, visit: Visit, mfa_token: str, uri: str, *, drawn: bool = True) -> Page:
         by_passkey = visit.call.host == self._deps.passkey_host
         values = {
             "return_to": visit.form.get("return_to", ""),
             "by_passkey": by_passkey,
             "mfa_token": mfa_token,
             "otpauth_uri": uri,
-            **qr_code(uri),
+            **qr_code(uri, drawn=drawn),
         }
         scripts = ("passkeys.js",) if by_passkey else ()
         return Page("enrol.html", values, scripts=scripts)

@@ -13,16 +13,22 @@ _BORDER = 4
 _GROUP = 4
 
 
-def qr_code(uri: str) -> dict[str, str]:
+def qr_code(uri: str, *, drawn: bool = True) -> dict[str, str]:
     """For a template: the path and the side of the drawing, and the secret to be typed by hand;
-    all empty for what is no such URI."""
+    all empty for what is no such URI.
+
+    To draw stops the worker for 5 to 50 ms, the longer the URI: a form that anybody may send again
+    and again is shown without a drawing.
+    """
     if not uri.startswith("otpauth://totp/") or len(uri) > _LONGEST:
         return {"qr_path": "", "qr_side": "0", "secret": ""}
+    secret = parse_qs(urlsplit(uri).query).get("secret", [""])[0]
+    grouped = " ".join(secret[at : at + _GROUP] for at in range(0, len(secret), _GROUP))
+    if not drawn:
+        return {"qr_path": "", "qr_side": "0", "secret": grouped}
     code = segno.make(uri, micro=False, error="m")
     rows = tuple(code.matrix_iter(border=_BORDER))
     path = "".join(
         f"M{x} {y}h1v1h-1z" for y, row in enumerate(rows) for x, dark in enumerate(row) if dark
     )
-    secret = parse_qs(urlsplit(uri).query).get("secret", [""])[0]
-    grouped = " ".join(secret[at : at + _GROUP] for at in range(0, len(secret), _GROUP))
     return {"qr_path": path, "qr_side": str(len(rows)), "secret": grouped}

@@ -121,10 +121,10 @@ class SignInPage:
         location = f"{self._deps.renderer.path('sign-in')}?done=signed-out"
         return leads_to(location, *cookies, headers=headers)
 
-    async def _challenge(self, visit: Visit) -> str:
+    async def _challenge(self, visit: Visit) -> str | None:
+        """None where the address has been given too many."""
         told = await self._deps.visits.ask(visit, "GET", "captcha")
-        assert isinstance(told, JsonReply)
-        return json.dumps(told.body)
+        return json.dumps(told.body) if isinstance(told, JsonReply) else None
 
     async def _page(self, visit: Visit, return_to: str | None, values: dict[str, Any]) -> Page:
         by_passkey = visit.call.host == self._deps.passkey_host

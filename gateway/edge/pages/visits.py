@@ -77,7 +77,8 @@ class Visits:
         self, visit: Visit, method: str, *path: str, fields: Mapping[str, Any] | None = None
     ) -> JsonReply | ProblemReply:
         """What the endpoint of this path says to the visitor.  Raises StoreUnavailable."""
-        name = path if path in self._endpoints else (*path[:-1], "*")
+        # The last segment may be what a visitor has sent, which names no endpoint.
+        name = path if method in self._endpoints.get(path, ()) else (*path[:-1], "*")
         # The page itself was counted as the endpoints are that have no limit of their own.
         if BY_ENDPOINT.get(name, ACCOUNT) is not ACCOUNT:
             wait_s = await self._limits.wait_s(name, visit.call.client_ip)
