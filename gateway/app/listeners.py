@@ -18,6 +18,7 @@ from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.observers import DecisionObservers, DenialObserver
+from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.descriptors import room_for_admin, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 def public_listener(components: Components, draining: Callable[[], bool]) -> Listener:
     settings = components.plan.settings
+    problem_types = ProblemTypes(settings.reasons_url)
     handler = Proxy(
         components.gate,
         lambda: components.plan.configuration.snapshot,
@@ -45,11 +47,13 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         assertion_signer=components.assertions,
         csrf=components.csrf,
         origins=OwnOrigins(settings.public_url),
+        problem_types=problem_types,
     )
     return Listener(
         handler,
         components.reader,
         _listener_limits(settings),
+        problem_types=problem_types,
         on_shutdown=components.long_lived.close,
         on_refusal=lambda reason, request: components.access_log.refused(reason, "", request),
         metrics=components.metrics,
@@ -60,6 +64,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
 
 def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     settings = components.plan.settings
+    problem_types = ProblemTypes(settings.reasons_url)
     options = AdminOptions(
         hosts=frozenset(host.lower() for host in settings.admin_hosts),
         local_token=components.plan.folder.admin_token(),
@@ -78,6 +83,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         observer=DecisionObservers(DenialObserver(components.audit), components.access_log),
         origins=OwnOrigins(settings.public_url),
         sign_in_redirects=_sign_in_redirects(components),
+        problem_types=problem_types,
     )
     defects = components.metrics.defects("answer")
     admin = AdminListener(
@@ -90,6 +96,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         defects=defects,
         complete=RetainedCounts(components.plan.folder.workers).completed,
         on_refusal=components.access_log.answered,
+        problem_types=problem_types,
     )
     # One proxy may ask with all of them.
     limits = ListenerLimits(connections=room_for_admin(), connections_of_one=0)
@@ -97,6 +104,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         admin,
         reader,
         limits,
+        problem_types=problem_types,
         on_refusal=lambda reason, request: components.access_log.refused(reason, "", request),
         meter=components.metrics.route(""),
         defects=defects,

@@ -24,6 +24,8 @@ EMBEDDED = "embedded:"
 KEY_SECRET_BYTES = 32
 _SENDER = re.compile(r"[^<>@]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+")
 
+_URL_CHARACTERS = re.compile(r"[!#-;=?-Z\[\]_a-z~]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -312,6 +314,19 @@ def access_log(value: Any) -> str:
 def access_log_sample(text: str) -> float | None:
     """The share of good answers that is written beside every refusal; None: nothing is."""
     return {"refusals": 0.0, "all": 1.0}[text] if text in ("refusals", "all") else ratio(text)
+
+
+def reasons_url(value: Any) -> str:
+    """Where the pages of the reasons are; `{reason}` in it stands for the word."""
+    text = str(value).strip()
+    split = urlsplit(text)
+    plain = _URL_CHARACTERS.fullmatch(text.replace("{reason}", ""))
+    if split.scheme not in ("http", "https") or not split.hostname or plain is None:
+        raise ValueError(
+            "must be an http:// or https:// URL; {reason} in it stands for the word, which else"
+            " follows behind a /"
+        )
+    return text
 
 
 def appendable_file(value: Any) -> Path:

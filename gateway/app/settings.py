@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     access_log: Annotated[str, BeforeValidator(values.access_log)] = "refusals"
     access_log_format: Literal["ecs", "combined"] = "ecs"
     access_log_file: Annotated[Path, BeforeValidator(values.appendable_file)] | None = None
+    reasons_url: Annotated[str, BeforeValidator(values.reasons_url)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     audit_retention_days: Annotated[int, values.integer(0, 36_500, "number of days")] = 400
     max_header_bytes: Annotated[int, values.integer(1024, 1_048_576, "number of bytes")] = 16_384
@@ -224,7 +225,8 @@ def load(
 
 
 _OF_CONFIGURATION = (
-    "auth_prefix", "public_url", "issuer", "registration", "registration_domains",
+    "auth_prefix", "public_url", "issuer", "reasons_url", "registration",
+    "registration_domains",
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ MODULES = {
     "test": "policy",
     "diff": "policy",
     "replay": "policy",
+    "why": "why",
     "users": "users",
     "roles": "roles",
     "tenants": "attributes",

@@ -23,6 +23,10 @@ PATH_CHARACTERS, HOST_CHARACTERS, AGENT_CHARACTERS = 1024, 255, 200
 LINE_BYTES = 4_000
 """A longer line loses what is long in it: a pipe takes 4,096 bytes as a whole (pipe(7))."""
 
+_CATEGORY, _TYPE = ["web"], ["access"]
+_TOLD_OF_USER = frozenset(("id", "roles", "email"))
+_AGENT_NAME_BYTES = len(b"user-agent")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _BARE = re.compile(r"[^ !#-\[\]-~]")
 _COMBINED = re.compile(
     r'(?P<ip>\S+) - (?P<user>\S+) \[(?P<at>[^\]]+)\] "(?P<method>\S+) (?P<path>.*) HTTP/1\.1"'
@@ -52,9 +56,10 @@ def fields_of_request(
     request: AnsweredRequest, reason: str | None, *, route_id: str, at: float, worker: int
 ) -> dict[str, Any]:
     """The fields of what was answered without a decision; `reason` is None of a good answer."""
-    return _fields(request, reason, at=at, worker=worker) | (
-        {"authgate.route": route_id} if route_id else {}
-    )
+    fields = _fields(request, reason, at=at, worker=worker)
+    fields["event.outcome"] = "success" if reason is None else "failure"
+    fields["authgate.route"] = route_id
+    return _known(fields)
 
 
 def fields_of_decision(
@@ -71,38 +76,35 @@ def fields_of_decision(
         record["path"], headers, took_s,
     )  # fmt: skip
     fields = _fields(request, record["reason"], at=record["at"], worker=worker)
-    if record["decision"] == "allow" and record["status"] < 500:
-        fields["event.outcome"] = "success"
-    caller = {name: value for name, value in user.items() if name not in ("id", "roles", "email")}
-    optional = {
-        "url.scheme": record["scheme"],
-        "user.id": user.get("id"),
-        "user.roles": user.get("roles") or None,
-        "rule.ruleset": record["policy"],
-        "rule.id": record["rule"],
-        "authgate.decision": record["decision"],
-        "authgate.route": record["route"],
-        "authgate.file": record.get("file"),
-        "authgate.line": record.get("line"),
-        "authgate.version": record["version"],
-        "authgate.caller": caller if user else None,
-    }
-    return fields | {name: value for name, value in optional.items() if value is not None}
+    good = record["decision"] == "allow" and record["status"] < 500
+    fields["event.outcome"] = "success" if good else "failure"
+    fields["url.scheme"] = record["scheme"]
+    fields["user.id"] = user.get("id")
+    fields["user.roles"] = user.get("roles")
+    fields["rule.ruleset"] = record["policy"]
+    fields["rule.id"] = record["rule"]
+    fields["authgate.decision"] = record["decision"]
+    fields["authgate.route"] = record["route"]
+    fields["authgate.file"] = record.get("file")
+    fields["authgate.line"] = record.get("line")
+    fields["authgate.version"] = record["version"]
+    fields["authgate.caller"] = {k: v for k, v in user.items() if k not in _TOLD_OF_USER}
+    return _known(fields)
 
 
 def as_json(fields: Mapping[str, Any]) -> str:
-    line = json.dumps(fields, separators=(",", ":"))
+    line = _ENCODER.encode(fields)
     if len(line) <= LINE_BYTES:
         return line
     short = {k: v for k, v in fields.items() if k not in ("authgate.caller", "user.roles")}
-    short["url.path"], short["authgate.cut"] = str(fields["url.path"])[:200], True
-    return json.dumps(short, separators=(",", ":"))
+    short["url.path"], short["authgate.cut"] = str(fields.get("url.path", ""))[:200], True
+    return _ENCODER.encode(short)
 
 
 def as_combined(fields: Mapping[str, Any]) -> str:
     """A field that is not known is `-`, as Apache has it; so is the count of bytes."""
     at = datetime.fromisoformat(fields["@timestamp"]).astimezone(UTC)
-    method, path = _bare(fields["http.request.method"]), _bare(fields["url.path"])
+    method, path = _bare(fields.get("http.request.method", "")), _bare(fields.get("url.path", ""))
     parts = (
         fields.get("client.ip", "-"),
         "-",
@@ -161,10 +163,10 @@ def record_of_fields(fields: Mapping[str, Any]) -> dict[str, Any] | None:
         "at": datetime.fromisoformat(fields["@timestamp"]).timestamp(),
         "id": fields["http.request.id"],
         "version": fields.get("authgate.version", ""),
-        "method": fields["http.request.method"],
-        "host": fields["url.domain"],
-        "path": fields["url.path"],
-        "ip": fields["client.ip"],
+        "method": fields.get("http.request.method", ""),
+        "host": fields.get("url.domain", ""),
+        "path": fields.get("url.path", ""),
+        "ip": fields.get("client.ip", ""),
         "scheme": fields.get("url.scheme", "http"),
         "decision": fields["authgate.decision"],
         "reason": fields["event.reason"],
@@ -184,30 +186,34 @@ def record_of_fields(fields: Mapping[str, Any]) -> dict[str, Any] | None:
 def _fields(
     request: AnsweredRequest, reason: str | None, *, at: float, worker: int
 ) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+    """Those of every line; some may be empty."""
+    agent = b""
+    for name, value in request.headers:
+        if len(name) == _AGENT_NAME_BYTES and name.lower() == b"user-agent":
+            agent = value
+            break
+    return {
         "@timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
         "ecs.version": ECS_VERSION,
         "event.dataset": "authgate.access",
-        "event.category": ["web"],
-        "event.type": ["access"],
-        "event.outcome": "success" if reason is None else "failure",
+        "event.category": _CATEGORY,
+        "event.type": _TYPE,
+        "event.reason": None if reason is None else str(reason),
+        "event.duration": round(request.took_s * 1e9),
         "http.request.id": request.request_id,
         "http.request.method": request.method[:20],
         "http.response.status_code": request.status,
+        "url.domain": request.host[:HOST_CHARACTERS],
         "url.path": request.path[:PATH_CHARACTERS],
+        "client.ip": request.client_ip,
+        "user_agent.original": agent[:AGENT_CHARACTERS].decode("latin-1"),
         "process.pid": worker,
+        "authgate.cut": len(request.path) > PATH_CHARACTERS,
     }
-    if len(request.path) > PATH_CHARACTERS:
-        fields["authgate.cut"] = True
-    agent = next((value for name, value in request.headers if name.lower() == b"user-agent"), b"")
-    optional = {
-        "event.reason": None if reason is None else str(reason),
-        "event.duration": round(request.took_s * 1e9) or None,
-        "client.ip": request.client_ip or None,
-        "url.domain": request.host[:HOST_CHARACTERS] or None,
-        "user_agent.original": agent[:AGENT_CHARACTERS].decode("latin-1") or None,
-    }
-    return fields | {name: value for name, value in optional.items() if value is not None}
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value}
 
 
 def _bare(text: str) -> str:

@@ -30,6 +30,7 @@ from gateway.edge.proxy.cors import CrossOrigin
 from gateway.edge.proxy.request_headers import foreign_cookies, identity_lines
 from gateway.edge.replies.denials import render_denial
 from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
+from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.problems import (
     SERVER,
     problem_parts,
@@ -73,6 +74,7 @@ class DecisionApi:
         observer: DecisionObserver | None = None,
         origins: OwnOrigins | None = None,
         sign_in_redirects: SignInRedirects | None = None,
+        problem_types: ProblemTypes | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._snapshot = snapshot
@@ -84,6 +86,7 @@ class DecisionApi:
         self._observer = observer
         self._origins = origins or OwnOrigins()
         self._sign_in_redirects = sign_in_redirects
+        self._problem_types = problem_types or ProblemTypes()
         self._cross_origin = CrossOrigin()
         self._peers = TrustedPeers()
         self._fields = FieldReader()
@@ -198,6 +201,7 @@ class DecisionApi:
         problem, headers, document = render_denial(
             call, decision, question.request_id, cors_headers, self._origins
         )
+        document = self._problem_types.linked(document)
         status, location = problem.status, self._sign_in_location(call, decision)
         if location is not None:
             status, headers["Location"] = 303, location
@@ -224,6 +228,7 @@ class DecisionApi:
         problem, headers, document = problem_parts(
             reason, None, question.request_id, detail=detail, allow=allow
         )
+        document = self._problem_types.linked(document)
         self._metrics.route("").record(reason, problem.status, 0.0)
         if self._observer is not None:
             head = question.head

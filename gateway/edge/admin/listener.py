@@ -27,7 +27,8 @@ from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.http1.request_head import RequestHead
-from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, problem, problem_type
+from gateway.edge.replies.problem_types import ProblemTypes
+from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, link_problem, problem, problem_type
 from gateway.edge.server.listener import Connection, ServeResult
 from gateway.edge.server.request_body import RequestBody
 from gateway.loopback import is_loopback
@@ -75,6 +76,7 @@ class AdminListener:
         defects: Tally | None = None,
         complete: Callable[[Sequence[State]], Sequence[State]] | None = None,
         on_refusal: Callable[[str, AnsweredRequest], None] | None = None,
+        problem_types: ProblemTypes | None = None,
     ) -> None:
         """`meter` is `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that
         are gone, in a thread; `on_refusal` is told of each answer that has a reason."""
@@ -83,6 +85,7 @@ class AdminListener:
         self._defects = defects or Tally()
         self._complete = complete
         self._on_refusal = on_refusal
+        self._problem_types = problem_types or ProblemTypes()
         self._decisions = decisions
         self._workers = workers
         self._authenticator = authenticator
@@ -126,6 +129,7 @@ class AdminListener:
             log.error("request-failed", request_id=request_id, exc_info=error)
             self._defects.n += 1
             answer = problem(Reason.INTERNAL_ERROR, request_id=request_id)
+        link_problem(answer, self._problem_types)
         if self._meter is not None:
             outcome = answer.get(OUTCOME, "ok")
             endpoint = path if path in self._known else ""

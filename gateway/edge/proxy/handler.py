@@ -21,6 +21,7 @@ from gateway.edge.proxy.local_replies import BuiltinEndpoints, DenialPage, Local
 from gateway.edge.proxy.policy_body import not_json, take_json
 from gateway.edge.proxy.response_relay import CLIENT_GONE, Failure, ResponseRelay
 from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
+from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.eager import resume_in_task
 from gateway.edge.server.listener import BadRequest, Connection, ServeResult
@@ -74,6 +75,7 @@ class Proxy:
         denial_page: DenialPage | None = None,
         sign_in_redirects: SignInRedirects | None = None,
         origins: OwnOrigins | None = None,
+        problem_types: ProblemTypes | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._snapshot = snapshot
@@ -94,6 +96,7 @@ class Proxy:
             denial_page=denial_page,
             sign_in_redirects=sign_in_redirects,
             origins=origins or OwnOrigins(),
+            problem_types=problem_types or ProblemTypes(),
         )
         self._assertion_signer = assertion_signer
         self._on_end = self._ended

@@ -19,11 +19,13 @@ from gateway.edge.replies.challenges import resource_challenge
 from gateway.edge.replies.denials import render_denial
 from gateway.edge.replies.navigations import NAVIGATION_METHODS, asks_for_page
 from gateway.edge.replies.observers import DecisionObserver, RequestMetrics
+from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.problems import (
     HSTS,
     OUTCOME,
     OWN_HEADERS,
     direct_response_fields,
+    link_problem,
     problem_parts,
 )
 from gateway.edge.replies.response_bytes import answer_bytes
@@ -94,6 +96,7 @@ class LocalReplies:
         denial_page: DenialPage | None,
         sign_in_redirects: SignInRedirects | None,
         origins: OwnOrigins,
+        problem_types: ProblemTypes,
     ) -> None:
         self._endpoints = endpoints
         self._snapshot = snapshot
@@ -105,6 +108,7 @@ class LocalReplies:
         self._denial_page = denial_page
         self._sign_in_redirects = sign_in_redirects
         self._origins = origins
+        self._problem_types = problem_types
         self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def preflight(self, exchange: Exchange, cors: Cors, methods: tuple[str, ...]) -> bool:
@@ -132,6 +136,7 @@ class LocalReplies:
             response = await self._endpoints.answer(request, call)
             if response.prepared:
                 return response
+            link_problem(response, self._problem_types)
             self._observe_endpoint(exchange, response.get(OUTCOME), response.status)
             for name, value in OWN_HEADERS.items():
                 response.headers.setdefault(name, value)
@@ -171,6 +176,7 @@ class LocalReplies:
         problem, headers, document = render_denial(
             exchange.call, decision, exchange.request_id, exchange.cors_headers, self._origins
         )
+        document = self._problem_types.linked(document)
         status = problem.status
         location = self._sign_in_location(exchange)
         if location is not None:
@@ -258,6 +264,7 @@ class LocalReplies:
             challenge=challenge,
             resource=resource,
         )
+        document = self._problem_types.linked(document)
         page = self._refusal_page(exchange, reason, route)
         if page is not None:
             page_headers, document = page

@@ -17,6 +17,7 @@ from aiohttp import web
 from gateway.access.definitions import DEFAULT_CHALLENGE, Challenge
 from gateway.access.routing.routes import Route
 from gateway.edge.replies.challenges import ResourceChallenge, scope_challenge, sign_in_challenge
+from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.response_bytes import response_bytes
 from gateway.model import Call, Reason
 
@@ -287,14 +288,27 @@ def problem(
     return answer
 
 
+def link_problem(answer: web.StreamResponse, types: ProblemTypes) -> None:
+    """Gives an answer of an endpoint the `type` that is wanted, where it is a problem."""
+    if OUTCOME in answer and isinstance(answer, web.Response) and isinstance(answer.body, bytes):
+        answer.body = types.linked(answer.body)
+
+
 def problem_bytes(
-    reason: Reason, *, request_id: str, https: bool = False, to_head: bool = False
+    reason: Reason,
+    *,
+    request_id: str,
+    https: bool = False,
+    to_head: bool = False,
+    types: ProblemTypes | None = None,
 ) -> bytes:
     """The whole answer as it goes on the wire, for requests that never became one.
 
     The connection is closed after it.
     """
     row, headers, body = problem_parts(reason, None, request_id, https=https)
+    if types is not None:
+        body = types.linked(body)
     return response_bytes(row.status, headers, body, b"Connection: close\r\n", to_head=to_head)
 
 

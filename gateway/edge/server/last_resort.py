@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.edge.replies.observers import Meter, NoMetrics
+from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.problems import problem_bytes, problem_type
 from gateway.edge.server.peer import Peer, PeerReader
 from gateway.edge.server.request_body import BadRequest
@@ -27,11 +28,13 @@ class LastResort:
         *,
         meter: Meter | None = None,
         defects: Tally | None = None,
+        types: ProblemTypes | None = None,
         on_refusal: Callable[[Reason, AnsweredRequest], None] | None = None,
     ) -> None:
         self._reader = reader
         self._meter = meter or NoMetrics()
         self._defects = defects or Tally()
+        self._types = types
         self._on_refusal = on_refusal
 
     def answer(self, why: Reason | BaseException, peer: Peer, *, is_head: bool) -> bytes:
@@ -48,4 +51,6 @@ class LastResort:
             log.error("request-failed", request_id=request_id, exc_info=why)
         if self._on_refusal is not None:
             self._on_refusal(reason, AnsweredRequest(request_id, status, peer.ip))
-        return problem_bytes(reason, request_id=request_id, https=peer.https, to_head=is_head)
+        return problem_bytes(
+            reason, request_id=request_id, https=peer.https, to_head=is_head, types=self._types
+        )

@@ -16,6 +16,7 @@ import structlog
 from gateway.edge.http1.request_head import HeadLimits, RequestHeadReader
 from gateway.edge.http1.turns import Turns
 from gateway.edge.replies.observers import Meter
+from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.server.accepting import ListeningSocket
 from gateway.edge.server.admission import Admission
 from gateway.edge.server.buffers import Buffers
@@ -70,6 +71,7 @@ class Listener:
         *,
         on_shutdown: Callable[[], Awaitable[None]] | None = None,
         on_refusal: Callable[[Reason, AnsweredRequest], None] | None = None,
+        problem_types: ProblemTypes | None = None,
         metrics: Metrics | None = None,
         meter: Meter | None = None,
         defects: Tally | None = None,
@@ -85,7 +87,9 @@ class Listener:
         heads = HeadLimits(self.limits.head_bytes, self.limits.fields, self.limits.line_bytes)
         self.request_heads = RequestHeadReader(heads)
         self.endpoints = EndpointServer(heads)
-        self.last_resort = LastResort(reader, meter=meter, defects=defects, on_refusal=on_refusal)
+        self.last_resort = LastResort(
+            reader, meter=meter, defects=defects, types=problem_types, on_refusal=on_refusal
+        )
         self._on_shutdown = on_shutdown
         tally = (metrics or Metrics()).tally
         self._evicted = tally("connections_evicted", "Idle connections closed for new ones.")
