@@ -24,7 +24,7 @@ WHOLE_MAX = 2**53
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-Value = str | int | bool | tuple[str, ...]
+Value = str | int | bool | list[str]
 """Of an attribute; a list is one of texts."""
 
 

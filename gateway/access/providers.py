@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.access.attributes import Attribute
 from gateway.access.issuers import ClaimReader, ClientAssertionKey, Issuer
 from gateway.access.secret_text import SecretText
 from gateway.model import NOWHERE, SourceLocation
@@ -72,6 +73,8 @@ class Provider:
     """Whether an address that it says is verified belongs to whoever signs in by it."""
     trust_mfa: bool = False
     """Whether a second factor that it says it asked for counts as ours."""
+    attributes: tuple[tuple[Attribute, ClaimReader], ...] = ()
+    """What it says of accounts, and where."""
     domains: tuple[str, ...] = ()
     """Of the verified addresses of those who may sign in by it; empty: any."""
     backchannel_logout: bool = False

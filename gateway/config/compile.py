@@ -89,7 +89,7 @@ def compile_snapshot(
     compiler = ConditionCompiler(types=types, attributes=attributes)
     secrets = secrets or SecretFiles()
     issuers = IssuerReader(reader, secrets, types, own_issuer).read(fields.get("issuers"))
-    providers = ProviderReader(reader, secrets, types).read(fields.get("providers"))
+    providers = ProviderReader(reader, secrets, types, attributes).read(fields.get("providers"))
     limits = read_limits(reader, fields.get("limits"), compiler)
     cors = read_cors(reader, fields.get("cors"))
     files = read_policies(sources.policies, sources.policies_root, limits, compiler, problems)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import yaml
 
+from gateway.access.attributes import Attribute, SetBy
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.issuers import (
     ABSENT,
@@ -22,6 +23,7 @@ from gateway.access.issuers import (
 )
 from gateway.access.providers import AccountRule, ClientAuthMethod, Provider, ProviderKind
 from gateway.access.secret_text import SecretText
+from gateway.access.suggestions import suggestion
 from gateway.config.introspection import read_client_secret, read_private_key
 from gateway.config.provider_presets import MICROSOFT_ISSUER, PRESETS, Preset
 from gateway.config.secrets import SecretSource
@@ -32,8 +34,9 @@ from gateway.config.yaml_reader import Node, Reader
 PROVIDER_KEYS = (
     "preset", "label", "issuer", "tenant", "team", "client_id", "client_secret", "private_key",
     "client_auth", "scopes", "parameters", "form_post", "discovery", "origins", "algorithms",
-    "leeway", "ca", "userinfo", "subject", "email", "email_verified", "roles", "require",
-    "groups", "domains", "accounts", "trust_email", "trust_mfa", "backchannel_logout", "sign_out",
+    "leeway", "ca", "userinfo", "subject", "email", "email_verified", "roles", "attributes",
+    "require", "groups", "domains", "accounts", "trust_email", "trust_mfa", "backchannel_logout",
+    "sign_out",
     "after_sign_out",
 )  # fmt: skip
 OWN_PARAMETERS = (
@@ -67,11 +70,18 @@ class _Credential:
 
 
 class ProviderReader:
-    """Reads the block of one configuration."""
+    """Reads the block of one configuration; `attributes` are those that accounts may have."""
 
-    def __init__(self, reader: Reader, secrets: SecretSource, types: EngineTypes) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        secrets: SecretSource,
+        types: EngineTypes,
+        attributes: Mapping[str, Attribute],
+    ) -> None:
         self._reader = reader
         self._secrets = secrets
+        self._attributes = attributes
         self._tokens = TokenOptionReader(reader, types)
 
     def read(self, node: Node | None) -> dict[str, Provider]:
@@ -126,6 +136,7 @@ class ProviderReader:
             accounts=accounts,
             trust_email=trust_email,
             trust_mfa=reader.flag(fields.get("trust_mfa"), "`trust_mfa`", False),
+            attributes=tuple(self._mapped(fields.get("attributes"))),
             domains=self._domains(fields.get("domains")),
             backchannel_logout=logout,
             sign_out=reader.flag(fields.get("sign_out"), "`sign_out`", True),
@@ -336,6 +347,27 @@ class ProviderReader:
         if isinstance(node, yaml.SequenceNode) and not node.value:
             self._reader.error(node, "`groups` is empty: nobody could sign in")
         return (RequiredClaim(_GROUPS, names),) if names else ()
+
+    def _mapped(self, node: Node | None) -> Iterator[tuple[Attribute, ClaimReader]]:
+        """`attributes: {department: claims.department}`."""
+        reader = self._reader
+        entries = reader.entries(node, "`attributes`")
+        for name, value in entries.items():
+            attribute = self._attributes.get(name)
+            claim = self._tokens.claim(entries, name)
+            if attribute is None:
+                hint = suggestion(name, self._attributes)
+                reader.error(
+                    reader.name_of(value), f"`attributes:` of routes.yaml has no `{name}`{hint}"
+                )
+            elif SetBy.PROVIDER not in attribute.set_by:
+                reader.error(
+                    reader.name_of(value),
+                    f"`{name}` is not set by providers: add `provider` to its `set_by`"
+                    f" ({attribute.location})",
+                )
+            elif claim is not None:
+                yield attribute, claim
 
     def _domains(self, node: Node | None) -> tuple[str, ...]:
         reader = self._reader

@@ -13,11 +13,11 @@ from typing import Any
 
 from gateway.access.attributes import SetBy, Value
 from gateway.identity.accounts.account_claims import check_length
-from gateway.identity.accounts.account_rows import locked
+from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.sessions.sessions import outdate
 from gateway.identity.tombstones import Ended, add_tombstone, role_target
 from gateway.model import Change, Reason
-from gateway.stores.protocols import Database
+from gateway.stores.protocols import Database, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +55,7 @@ class AccountFacts:
     ) -> Sequence[Change]:
         """None takes the attribute away.  Each value is one that its attribute takes."""
         async with self._database.transaction() as tx:
-            account = await locked(tx, account_id)
-            if account is None:
-                return []
-            after = {**account.attributes, **values}
-            kept = {name: value for name, value in after.items() if value is not None}
-            if kept == account.attributes:
-                return []
-            check_length(account.roles, kept, account.tenants)
-            now = int(await tx.now())
-            for name, value in values.items():
-                if account.attributes.get(name) == value:
-                    continue
-                target = role_target(account_id, name)
-                if name in account.attributes:
-                    await add_tombstone(tx, Ended.ATTRIBUTE, target, now + (value is None))
-                if value is None:
-                    await tx.run(
-                        "DELETE FROM account_attributes WHERE account_id = :id AND name = :name",
-                        id=account_id,
-                        name=name,
-                    )
-                    continue
-                await tx.run(
-                    "INSERT INTO account_attributes (account_id, name, value, set_by, set_at)"
-                    " VALUES (:id, :name, :value, :by, :now) ON CONFLICT (account_id, name)"
-                    " DO UPDATE SET value = excluded.value, set_by = excluded.set_by,"
-                    " set_at = excluded.set_at",
-                    id=account_id,
-                    name=name,
-                    value=json.dumps(value),
-                    by=set_by,
-                    now=now,
-                )
-            return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+            return await put_attributes(tx, account_id, values, set_by)
 
     async def put_tenant(self, account_id: str, tenant: str, role: str | None) -> Sequence[Change]:
         """Gives the account a role in the tenant; None takes it out of it.  Both are of the form
@@ -154,3 +121,69 @@ class AccountFacts:
                 " ORDER BY a.email_key LIMIT 1000",
                 tenant=tenant,
             )
+
+
+async def put_attributes(
+    tx: Transaction, account_id: str, values: Mapping[str, Value | None], set_by: str
+) -> Sequence[Change]:
+    """As `AccountFacts.put_attributes`, within a transaction."""
+    account = await locked(tx, account_id)
+    if account is None:
+        return []
+    after = {**account.attributes, **values}
+    kept = {name: value for name, value in after.items() if value is not None}
+    if kept == account.attributes:
+        return []
+    check_length(account.roles, kept, account.tenants)
+    now = int(await tx.now())
+    for name, value in values.items():
+        if account.attributes.get(name) != value:
+            await _put_attribute(tx, account, name, value, (set_by, now))
+    return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+
+
+async def put_provided(
+    tx: Transaction, account_id: str, values: Mapping[str, Value | None], provider: str
+) -> Sequence[Change]:
+    """What a provider says of the account now; where it says nothing, it takes away what it gave
+    itself, and nothing that an operator or the person did."""
+    own = await provided(tx, account_id, provider)
+    said = {name: value for name, value in values.items() if value is not None or name in own}
+    return await put_attributes(tx, account_id, said, f"{SetBy.PROVIDER} {provider}")
+
+
+async def provided(tx: Transaction, account_id: str, provider: str) -> frozenset[str]:
+    """The attributes of the account that a provider gave."""
+    rows = await tx.all(
+        "SELECT name FROM account_attributes WHERE account_id = :id AND set_by = :by",
+        id=account_id,
+        by=f"{SetBy.PROVIDER} {provider}",
+    )
+    return frozenset(str(row["name"]) for row in rows)
+
+
+async def _put_attribute(
+    tx: Transaction, account: Account, name: str, value: Value | None, by: tuple[str, int]
+) -> None:
+    set_by, now = by
+    if name in account.attributes:
+        target = role_target(account.id, name)
+        await add_tombstone(tx, Ended.ATTRIBUTE, target, now + (value is None))
+    if value is None:
+        await tx.run(
+            "DELETE FROM account_attributes WHERE account_id = :id AND name = :name",
+            id=account.id,
+            name=name,
+        )
+        return
+    await tx.run(
+        "INSERT INTO account_attributes (account_id, name, value, set_by, set_at)"
+        " VALUES (:id, :name, :value, :by, :now) ON CONFLICT (account_id, name)"
+        " DO UPDATE SET value = excluded.value, set_by = excluded.set_by,"
+        " set_at = excluded.set_at",
+        id=account.id,
+        name=name,
+        value=json.dumps(value),
+        by=set_by,
+        now=now,
+    )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.access.attributes import LIST_MAX, AttributeType, Value
 from gateway.access.issuers import ClaimError
 from gateway.access.providers import Provider
 from gateway.identity.email_address import display_email, normalize_email
@@ -54,6 +55,8 @@ class ProviderIdentity:
     """As it is shown; None where there is none that mail can reach."""
     email_verified: bool = False
     roles: tuple[str, ...] = ()
+    attributes: Mapping[str, Value | None] = field(default_factory=dict)
+    """Of those that the configuration takes from it; None where it says nothing now."""
     amr: tuple[str, ...] = (FEDERATED,)
     """Of a session that begins by it."""
     auth_time: int | None = None
@@ -99,12 +102,28 @@ def identity_of(
         email=shown,
         email_verified=is_verified,
         roles=roles,
+        attributes=_attributes(provider, claims),
         amr=methods(provider, claims),
         auth_time=_seconds(auth_time),
         session_id=str(session_id) if is_external_id(session_id) else None,
         id_token=id_token,
         missing=_missing(provider, claims, shown if is_verified else None),
     )
+
+
+def _attributes(provider: Provider, claims: Mapping[str, Any]) -> dict[str, Value | None]:
+    """A value that its attribute does not take is none; a list that holds such is what is left."""
+    values: dict[str, Value | None] = {}
+    for attribute, claim in provider.attributes:
+        try:
+            value = claim.read(claims)
+        except ClaimError as error:
+            raise IdentityRefused(str(error)) from error
+        if attribute.type is AttributeType.LIST and isinstance(value, list | tuple):
+            kept = [one for one in value if attribute.problem([one]) is None]
+            value = list(dict.fromkeys(kept))[:LIST_MAX] or None
+        values[attribute.name] = None if attribute.problem(value) is not None else value
+    return values
 
 
 def methods(provider: Provider, claims: Mapping[str, Any]) -> tuple[str, ...]:

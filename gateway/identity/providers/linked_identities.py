@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.access.providers import AccountRule
+from gateway.identity.accounts.account_facts import provided, put_provided
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add
 from gateway.identity.accounts.role_names import check_roles
@@ -138,6 +139,8 @@ class LinkedIdentities:
             changes = await end_sessions_of(
                 tx, row["issuer"], "unlinked", subject=row["subject"], but=session_id
             )
+            given = dict.fromkeys(await provided(tx, account_id, provider))
+            changes += await put_provided(tx, account_id, given, provider)
             after = await locked(tx, account_id)
             if after is not None and after.roles != account.roles:
                 changes.append(await outdate(tx, account_id, Reason.TOKEN_OUTDATED))
@@ -300,8 +303,15 @@ async def _used(
         now=int(await tx.now()),
     )
     rows = await tx.all("SELECT role FROM linked_roles WHERE identity_id = :id", id=identity_id)
+    try:
+        name = identity.provider.name
+        changes = list(await put_provided(tx, account.id, identity.attributes, name))
+    except ValueError as error:
+        raise IdentityRefused(str(error)) from error
     if {str(row["role"]) for row in rows} == set(identity.roles):
-        return LinkedAccount(account, identity_id, (), is_new, was_linked)
+        if changes:
+            account = await locked(tx, account.id) or account
+        return LinkedAccount(account, identity_id, changes, is_new, was_linked)
     await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=identity_id)
     for role in identity.roles:
         await tx.run(
@@ -315,7 +325,6 @@ async def _used(
         check_roles(after.roles)
     except ValueError as error:
         raise IdentityRefused(f"it gives too many roles: {error}") from error
-    changes: list[Change] = []
     if after.roles != account.roles and not is_new:
         changes.append(await outdate(tx, account.id, Reason.TOKEN_OUTDATED))
     return LinkedAccount(after, identity_id, changes, is_new, was_linked)

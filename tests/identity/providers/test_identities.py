@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gateway.access.attributes import Attribute, AttributeType
+from gateway.access.issuers import ClaimPath
 from gateway.identity.providers.identities import IdentityRefused, identity_of
 from tests.identity.providers.parts import provider
 
@@ -88,3 +91,22 @@ def test_groups_required_claims_and_domains_are_asked_for() -> None:
         {"email": "ada@sub.example.com"},
     ):
         assert identity_of(staff, {**good, **changed}).missing is not None, changed
+
+
+def test_attributes_are_read_and_held_against_their_type() -> None:
+    department = Attribute("department", values=("sales",))
+    teams = Attribute("teams", AttributeType.LIST, values=("a", "b"))
+    mapped = replace(
+        provider(),
+        attributes=(
+            (department, ClaimPath("claims.dept", ("dept",))),
+            (teams, ClaimPath("claims.groups", ("groups",))),
+        ),
+    )
+    for claims, read in (
+        ({"dept": "sales", "groups": ["b", "x", "b", 7]}, {"department": "sales", "teams": ["b"]}),
+        ({"dept": "marketing", "groups": []}, {"department": None, "teams": None}),
+        ({"dept": ["sales"], "groups": "a"}, {"department": None, "teams": None}),
+        ({}, {"department": None, "teams": None}),
+    ):
+        assert identity_of(mapped, {**CLAIMS, **claims}).attributes == read

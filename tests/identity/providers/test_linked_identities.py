@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.providers import Provider
+from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -296,3 +297,39 @@ async def test_the_owner_takes_the_links_away_and_deletion_erases_them(town: Tow
     async with town.database.read_transaction() as tx:
         for table in ("linked_identities", "linked_roles", "provider_sessions"):
             assert await tx.all(f"SELECT * FROM {table}") == []
+
+
+async def attributes_of(town: Town, account_id: str) -> dict[str, object]:
+    account = await town.accounts.by_id(account_id)
+    assert account is not None
+    return dict(account.attributes)
+
+
+async def test_a_provider_sets_attributes_and_takes_its_own_away(town: Town) -> None:
+    said = replace(somebody(), attributes={"department": "sales", "teams": ["a"]})
+    first = await town.identities.sign_in(said)
+    assert isinstance(first, LinkedAccount)
+    account_id = first.account.id
+    facts = AccountFacts(town.database)
+    await facts.put_attributes(account_id, {"clearance": 3})
+    assert await attributes_of(town, account_id) == {
+        "department": "sales", "teams": ["a"], "clearance": 3,
+    }  # fmt: skip
+    # The same once more outdates nothing; another value does, and is in the session that begins.
+    again = await town.identities.sign_in(said)
+    assert isinstance(again, LinkedAccount)
+    assert again.changes == []
+    moved = replace(said, attributes={"department": "support", "teams": None, "clearance": None})
+    third = await town.identities.sign_in(moved)
+    assert isinstance(third, LinkedAccount)
+    assert [change.cause for change in third.changes] == [Reason.TOKEN_OUTDATED]
+    assert third.account.attributes == {"department": "support", "clearance": 3}
+    await town.identities.unlink(account_id, "idp", label="idp", session_id=None, may_be_last=True)
+    assert await attributes_of(town, account_id) == {"clearance": 3}
+
+
+async def test_more_than_an_account_can_hold_is_refused_whole(town: Town) -> None:
+    said = replace(somebody(), attributes={f"a{n}": "x" * 256 for n in range(10)})
+    with pytest.raises(IdentityRefused, match="too long"):
+        await town.identities.sign_in(said)
+    assert await town.accounts.by_email("ada@example.com") is None
