@@ -11,8 +11,11 @@ SHIPPED = Path(__file__).parent / "texts"
 
 
 def shipped_texts() -> dict[str, Mapping[str, str]]:
-    """By language: the name of each file."""
+    """By language: the name of each file.
+
+    `safe_load` reads in Python, and takes eight times as long.
+    """
     return {
-        path.stem: yaml.safe_load(path.read_text("utf-8"))
+        path.stem: yaml.CSafeLoader(path.read_text("utf-8")).get_data()
         for path in sorted(SHIPPED.glob("*.yaml"))
     }
