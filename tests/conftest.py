@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import environment, serve
-from tests import servers
+from tests import forked, servers
 
 pytest_plugins = ["tests.fixtures_stores"]
 
@@ -31,6 +31,11 @@ SLOW = re.compile(
     r"^pytestmark = (?:.*\bpytest\.mark\.slow\b|\[\n(?: .*\n)*? +pytest\.mark\.slow,)", re.M
 )
 """What makes the whole of a file slow."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gateways that are frozen, starved and looked at from outside are executed, as in service."""
+    forked.gateways = config.option.markexpr == "not slow" and not forked.measured()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

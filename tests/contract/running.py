@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -18,8 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import forked
 from tests.contract.answers import Answer, read_answer
 from tests.contract.echo import Echo
+from tests.forked import GATEWAY, Process, run_command
 
 ROUTES = """\
 version: 1
@@ -202,9 +203,6 @@ rules:
 }
 
 
-GATEWAY = Path(sys.executable).with_name("gateway")
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -219,7 +217,7 @@ class Running:
     admin_port: int
     folder: Path
     echo: Echo
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Process
     environment: dict[str, str]
     log: Path
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -265,16 +263,7 @@ class Running:
             return read_answer(sock.makefile("rb"), "GET")
 
     def cli(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(GATEWAY), *words],
-            cwd=self.folder,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command(words, folder=self.folder, environment=self.environment, stdin=stdin)
 
     def confirmed(self, *words: str) -> subprocess.CompletedProcess[str]:
         """As `cli`; repeated, as an operator would, while it exits 3: what was asked is kept,
@@ -309,7 +298,7 @@ def wait_as_told(answer: Answer) -> None:
 
 
 def wait_until_ready(
-    process: subprocess.Popen[bytes], admin_port: int, log: Path, path: str = "/readyz"
+    process: subprocess.Popen[bytes] | Process, admin_port: int, log: Path, path: str = "/readyz"
 ) -> None:
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
@@ -337,6 +326,9 @@ def started(
     **settings: str,
 ) -> Iterator[Running]:
     """`gateway serve` on free ports, with the routes above, until the block ends.
+
+    `make test` forks it from a process that has imported it (tests/forked.py); it is executed in
+    every other run, and always by `within`.
 
     The block begins once the admin listener answers 200 to `until`.  `within` is a command that
     replaces itself by the one that follows it, as `nice` does.
@@ -366,13 +358,18 @@ def started(
     }
     log = folder / "log"
     with log.open("wb") as err, (folder / "out").open("wb") as out:
-        process = subprocess.Popen(
-            [*within, str(GATEWAY), "serve", *words],
-            cwd=folder,
-            env=environment,
-            stdout=out,
-            stderr=err,
-        )
+        process: subprocess.Popen[bytes] | Process
+        if forked.gateways and not within:
+            with Path(os.devnull).open("rb") as nothing:
+                process = forked.start(["serve", *words], folder, environment, (nothing, out, err))
+        else:
+            process = subprocess.Popen(
+                [*within, str(GATEWAY), "serve", *words],
+                cwd=folder,
+                env=environment,
+                stdout=out,
+                stderr=err,
+            )
         try:
             wait_until_ready(process, admin_port, log, until)
             yield Running(port, admin_port, folder, echo, process, environment, log)

@@ -12,20 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.contract.answers import Answer
-from tests.contract.running import GATEWAY, Running, wait_as_told
+from tests.contract.running import Running, wait_as_told
+from tests.forked import run_command
 
 
 def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
-    return subprocess.run(
-        [str(GATEWAY), *words],
-        cwd=folder,
-        env={**kept, "GATEWAY_DATA_DIR": str(folder / "data"), **settings},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {**kept, "GATEWAY_DATA_DIR": str(folder / "data"), **settings}
+    return run_command(words, folder=folder, environment=environment)
 
 
 def test_healthz_readyz_and_metrics(gateway: Running) -> None:

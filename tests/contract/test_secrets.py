@@ -6,14 +6,14 @@ import json
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contract.running import GATEWAY, Running, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import metric, until
+from tests.forked import run_command
 
 ROUTES = """\
 version: 1
@@ -150,14 +150,10 @@ def test_without_a_secret_nothing_is_started(chosen: Running) -> None:
         "GATEWAY_DATABASE_URL": f"sqlite:///{chosen.folder}/other/gateway.db",
     }
     for words in (["serve", "--listen", "127.0.0.1:0"], ["validate"]):
-        done = subprocess.run(
-            [str(GATEWAY), *words],
-            cwd=chosen.folder,
-            env=environment | {"GATEWAY_LISTEN": "127.0.0.1:0"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        done = run_command(
+            words,
+            folder=chosen.folder,
+            environment=environment | {"GATEWAY_LISTEN": "127.0.0.1:0"},
         )
         assert done.returncode == 1, done
         at = next(n for n, line in enumerate(ROUTES.splitlines(), 1) if "api-token" in line)

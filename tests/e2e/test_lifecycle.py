@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import GATEWAY, Running, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
+from tests.forked import GATEWAY
 from tests.servers import ValkeyServer, free_port
 
 pytestmark = pytest.mark.slow

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import GATEWAY, Running, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import until
 from tests.fixtures_stores import schema_of
+from tests.forked import GATEWAY
 from tests.servers import ValkeyServer, free_port
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import GATEWAY, POLICIES, ROUTES, Running, started
+from tests.contract.running import POLICIES, ROUTES, Running, started
 from tests.e2e.processes import metric, until
+from tests.forked import GATEWAY
 
 pytestmark = pytest.mark.slow
 

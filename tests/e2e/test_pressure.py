@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.answers import Answer, read_answer
-from tests.contract.running import GATEWAY, Running, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import metric, ready, until, workers
+from tests.forked import GATEWAY
 
 pytestmark = pytest.mark.slow
 

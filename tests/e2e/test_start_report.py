@@ -9,7 +9,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.contract.running import GATEWAY, free_port, started
+from tests.contract.running import free_port, started
+from tests.forked import GATEWAY
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import self_signed
-from tests.contract.running import GATEWAY, Running, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import children, public_works, ready, until, workers
+from tests.forked import GATEWAY
 from tests.servers import PostgresServer, ValkeyServer, free_port
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.running import GATEWAY, Running, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
+from tests.forked import GATEWAY
 from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,218 @@
+"""Commands of the gateway, each a process of its own, without the second that it takes to import.
+
+A keeper (this file, run as a program; one for each process of pytest) has imported every command,
+and becomes the command that is asked for in a fork of itself.  Such a process differs from one
+that was executed by nothing but its parent and its name; tests/test_forked.py holds that both say
+the same.  tests/test_layers.py holds that modules of the gateway import no circles: so none needs
+that another was imported before.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+GATEWAY = Path(sys.executable).with_name("gateway")
+gateways = False
+"""Whether `tests.contract.running.started` forks as well; `make test` says so."""
+
+_LONGEST = 1 << 17
+"""Bytes of a message: the words and the environment."""
+
+
+def run_command(
+    words: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    stdin: str | None = None,
+    timeout_s: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` of `gateway` with these words, its output captured."""
+    if measured():
+        return subprocess.run(
+            [str(GATEWAY), *words],
+            cwd=folder,
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    with (
+        tempfile.TemporaryFile("w+") as given,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        given.write(stdin or "")
+        given.seek(0)
+        process = start(words, folder, environment, (given, out, err))
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([str(GATEWAY), *words], code, out.read(), err.read())
+
+
+@dataclass
+class Process:
+    """What tests ask of a `subprocess.Popen`."""
+
+    args: list[str]
+    pid: int
+    _answer: socket.socket
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        if self.returncode is None:
+            if not select.select([self._answer], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(GATEWAY), timeout)
+            self.returncode = int(self._answer.recv(32))
+            self._answer.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def start(
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    files: tuple[IO[Any], IO[Any], IO[Any]],
+) -> Process:
+    """`gateway` with these words, and these as its standard input, output and error."""
+    answer, theirs = socket.socketpair()
+    job = {"words": list(words), "folder": str(folder), "environment": dict(environment)}
+    with theirs:
+        descriptors = [*(file.fileno() for file in files), theirs.fileno()]
+        socket.send_fds(_KEEPER.control(), [json.dumps(job).encode()], descriptors)
+    return Process([str(GATEWAY), *words], int.from_bytes(answer.recv(4)), answer)
+
+
+def measured() -> bool:
+    """`make coverage` counts processes that were executed."""
+    return any(name.startswith("COVERAGE") for name in os.environ)
+
+
+@dataclass
+class _Keeper:
+    process: subprocess.Popen[bytes] | None = None
+    ours: socket.socket | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def control(self) -> socket.socket:
+        with self.lock:
+            if self.ours is None:
+                self.ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _LONGEST)
+                with theirs:
+                    self.process = subprocess.Popen(
+                        [sys.executable, "-P", __file__, str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                    )
+                atexit.register(self.end)
+            return self.ours
+
+    def end(self) -> None:
+        if self.ours is not None and self.process is not None:
+            self.ours.close()
+            self.process.wait()
+
+
+_KEEPER = _Keeper()
+
+
+@dataclass(frozen=True)
+class _Job:
+    words: list[str]
+    folder: str
+    environment: dict[str, str]
+    descriptors: list[int]
+
+
+def _next_job(control: socket.socket) -> _Job | None:
+    """Returns in each fork with what it has to do, and in the keeper, at the end, with None."""
+    running: dict[int, tuple[int, socket.socket]] = {}
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        for ready, _ in poll.poll():
+            if ready in running:
+                pid, answer = running.pop(ready)
+                poll.unregister(ready)
+                os.close(ready)
+                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                with suppress(OSError):
+                    answer.send(str(code).encode())
+                answer.close()
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, _LONGEST, 4)
+            if not message:
+                return None
+            *descriptors, answering = descriptors
+            answer = socket.socket(fileno=answering)
+            pid = os.fork()
+            if pid == 0:
+                for other in (control, answer, *(there for _, there in running.values())):
+                    other.detach()  # `_become` closes what they stand for
+                return _Job(**json.loads(message), descriptors=descriptors)
+            answer.send(pid.to_bytes(4))
+            for descriptor in descriptors:
+                os.close(descriptor)
+            watched = os.pidfd_open(pid)
+            running[watched] = (pid, answer)
+            poll.register(watched, select.POLLIN)
+
+
+def _become(job: _Job) -> None:
+    for number, descriptor in enumerate(job.descriptors):
+        os.dup2(descriptor, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.chdir(job.folder)
+    os.environ.clear()
+    os.environ.update(job.environment)
+    sys.argv = [str(GATEWAY), *job.words]
+
+
+if __name__ == "__main__":
+    from gateway.cli import MODULES, main
+
+    for module in dict.fromkeys(MODULES.values()):
+        importlib.import_module(f"gateway.cli.{module}")
+    gc.collect()
+    gc.freeze()
+    asked = _next_job(socket.socket(fileno=int(sys.argv[1])))
+    if asked is not None:
+        _become(asked)
+        sys.exit(main())
