@@ -78,6 +78,12 @@ async def factor_kinds(tx: Transaction, account_id: str) -> tuple[FactorKind, ..
     return tuple(kind for kind in FactorKind if kind in kinds)
 
 
+async def has_given_factor(tx: Transaction, session_id: str) -> bool:
+    """Whether the session began with a second factor, of whosever, or has one since."""
+    row = await tx.one("SELECT amr FROM families WHERE id = :id", id=session_id)
+    return row is not None and MFA in str(row["amr"]).split()
+
+
 async def needed_factor(
     tx: Transaction, account: Account, amr: tuple[str, ...], rule: FactorRule, now: int
 ) -> FactorNeeded | None:

@@ -13,11 +13,11 @@ from typing import Any
 from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.factors.factor_kinds import (
-    MFA,
     AccountVersion,
     FactorKind,
     FactorProof,
     factor_kinds,
+    has_given_factor,
     term_began_at,
 )
 from gateway.identity.factors.passkeys import is_registered, passkeys_of, remove_passkeys
@@ -169,7 +169,7 @@ async def owned(tx: Transaction, owner: FactorOwner) -> Account | Reason:
     if owner.version is None:
         if not await is_live(tx, owner.holder, account.id):
             return Reason.TOKEN_REVOKED
-        if await factor_kinds(tx, account.id) and not await _has_given_factor(tx, owner.holder):
+        if await factor_kinds(tx, account.id) and not await has_given_factor(tx, owner.holder):
             return Reason.INSUFFICIENT_USER_AUTHENTICATION
         return account
     if owner.origin is not None and not await is_linked(tx, owner.origin, account.id):
@@ -189,11 +189,6 @@ async def still_counts(tx: Transaction, account_id: str, proof: FactorProof) -> 
         case FactorKind.PASSKEY:
             return await is_registered(tx, proof.factor_id)
     return bool(await factor_kinds(tx, account_id))
-
-
-async def _has_given_factor(tx: Transaction, session_id: str) -> bool:
-    row = await tx.one("SELECT amr FROM families WHERE id = :id", id=session_id)
-    return row is not None and MFA in str(row["amr"]).split()
 
 
 async def erase_factors(tx: Transaction, account_id: str) -> None:

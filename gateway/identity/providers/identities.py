@@ -17,9 +17,8 @@ from gateway.access.providers import Provider
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.issuers.external_ids import EXTERNAL_ID_MAX, is_external_id
 from gateway.identity.issuers.verifier import role_names
+from gateway.identity.sessions.session_origins import FEDERATED
 
-FEDERATED = "fed"
-"""Among the `amr` of a session that a provider began; a word of ours."""
 MULTIPLE = "mfa"
 KNOWN_METHODS = frozenset(
     (

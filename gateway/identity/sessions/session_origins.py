@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from gateway.stores.protocols import Transaction
 
+FEDERATED = "fed"
+"""Among the `amr` of a session that a provider began; a word of ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionOrigin:

@@ -1,7 +1,8 @@
 """Step-up: a live session whose owner has just proven more (RFC 9470).
 
-Law: a session never gets weaker, and only what was given now makes it fresh: an account that has
-a second factor gives one, as its password alone would make an old factor look new.
+Law: only what was given now makes a session fresh.  A password alone steps up no session that has a
+second factor, of the account's own or of a provider; and a factor that is given now takes the place
+of those of before, which it would make look new.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from typing import Any
 
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.factors.factor_kinds import (
-    MFA,
     FactorNeeded,
     FactorProof,
     factor_kinds,
+    has_given_factor,
     with_factor,
 )
 from gateway.identity.sign_in.refresh_tokens import SessionGrant, mark_used, next_issued_at
+from gateway.identity.sessions.session_origins import FEDERATED
 from gateway.model import Reason
 from gateway.stores.protocols import Database, Transaction
+
+_KEPT = ("pwd", FEDERATED)
+"""Of the methods of before: what a session began by."""
 
 
 class StepUps:
@@ -33,14 +38,15 @@ class StepUps:
     async def by_password(
         self, account_id: str, session_id: str, checked_hash: str | None
     ) -> SessionGrant | FactorNeeded | Reason:
-        """FactorNeeded where the account has a factor; a Reason as of `by_factor`, or
-        INVALID_CREDENTIALS where the password was replaced meanwhile."""
+        """FactorNeeded where the account has a factor, and, with no kind to answer by, where the
+        session has one all the same; a Reason as of `by_factor`, or INVALID_CREDENTIALS where the
+        password was replaced meanwhile."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
             if account is None or account.password_hash != checked_hash:
                 return Reason.INVALID_CREDENTIALS
             kinds = await factor_kinds(tx, account_id)
-            if kinds:
+            if kinds or await has_given_factor(tx, session_id):
                 return FactorNeeded(account, ("pwd",), kinds)
             return await self._strengthen(tx, account_id, session_id, ("pwd",))
 
@@ -54,8 +60,8 @@ class StepUps:
     async def _strengthen(
         self, tx: Transaction, account_id: str, session_id: str, methods: tuple[str, ...]
     ) -> SessionGrant | Reason:
-        """The session with these methods besides its own, as of now.  The grant has no refresh
-        token: the one that there is stays."""
+        """The session with these methods, as of now.  The grant has no refresh token: the one that
+        there is stays."""
         account = await locked(tx, account_id)
         row = await tx.one(
             "SELECT amr, expires_at, tenant FROM families WHERE id = :id AND account_id = :account"
@@ -66,8 +72,8 @@ class StepUps:
         now = int(await tx.now())
         if account is None or account.disabled or row is None or int(row["expires_at"]) <= now:
             return Reason.SESSION_UNKNOWN
-        joined = dict.fromkeys((*str(row["amr"]).split(), *methods))
-        amr = tuple(sorted(joined, key=lambda method: method == MFA))  # `mfa` stands last
+        kept = [method for method in str(row["amr"]).split() if method in _KEPT]
+        amr = tuple(dict.fromkeys((*kept, *methods)))
         await tx.run(
             "UPDATE families SET amr = :amr, auth_time = :now WHERE id = :id",
             amr=" ".join(amr),

@@ -12,8 +12,11 @@ import pytest
 
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.factor_changes import FRESH_S
+from gateway.edge.endpoints.sessions import token_reply
 from gateway.identity.factors.totp import remove_totp
+from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.mfa_tokens import MFA_TTL_S
+from gateway.identity.sign_in.refresh_tokens import SessionGrant
 from tests.edge.auth_house import (
     CREDENTIALS,
     EMAIL,
@@ -353,6 +356,40 @@ async def test_a_password_alone_steps_up_no_account_that_has_a_factor(house: Hou
     )
     assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
     assert told(answer)["factors"] == ["totp", "recovery_code"]
+
+
+async def begun_by(house: House, *amr: str) -> str:
+    """The token of a session that began so, a while ago."""
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    grant = await house.deps.refresh_tokens.begin(
+        account.id, SignInSource("browser", "192.0.2.1"), without_password=True, amr=amr
+    )
+    assert isinstance(grant, SessionGrant)
+    token = str((token_reply(house.deps.issuer, grant).body or {})["access_token"])
+    await later(house, 600)
+    return token
+
+
+async def test_a_password_does_not_make_the_factor_of_a_provider_look_new(house: House) -> None:
+    token = await begun_by(house, "otp", "mfa", "fed")
+    answer = await house.ask("POST", "/auth/step-up", {"password": PASSWORD}, token=token)
+    assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
+    assert told(answer)["factors"] == []
+    # Whoever had none at the provider has none now.
+    weak = await begun_by(house, "fed")
+    answer = await house.ask("POST", "/auth/step-up", {"password": PASSWORD}, token=weak)
+    assert answer.status == 200, answer.body
+    assert await amr_of(house, told(answer)["access_token"]) == ("fed", "pwd")
+
+
+async def test_a_code_does_not_make_a_passkey_look_new(house: House) -> None:
+    secret, confirmed = await enrol(house)
+    token = await begun_by(house, "pwd", "hwk", "mfa")
+    for code in (code_at(house, secret), confirmed["recovery_codes"][0]):
+        answer = await house.ask("POST", "/auth/step-up", {"code": code}, token=token)
+        assert answer.status == 200, answer.body
+        assert await amr_of(house, told(answer)["access_token"]) == ("pwd", "otp", "mfa")
 
 
 async def test_a_password_steps_up_an_account_without_a_factor(house: House) -> None:
