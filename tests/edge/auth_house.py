@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from gateway.access.attributes import Attribute, AttributeType, SetBy, TenantRul
 from gateway.access.definitions import Cors
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.access.issuers import Issuer
+from gateway.access.providers import Provider as SignInProvider
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
@@ -199,8 +200,9 @@ async def no_addresses(host: str, _port: int) -> list[str]:
     raise OSError(host)
 
 
-def provider_parts(clock: Clock, database: Database) -> ProviderParts:
-    """Of a configuration without providers."""
+def provider_parts(
+    clock: Clock, database: Database, providers: Mapping[str, SignInProvider]
+) -> ProviderParts:
     keys = ProviderKeySets(NoDocuments(), clock, lambda _name, _outcome: None)
     client = ProviderClient(
         NoDocuments(),
@@ -210,7 +212,7 @@ def provider_parts(clock: Clock, database: Database) -> ProviderParts:
         redirect_uri=lambda name: f"{URL}/auth/providers/{name}/callback",
     )
     return ProviderParts(
-        providers=dict,
+        providers=lambda: providers,
         client=client,
         keys=keys,
         trips=RoundTrips(b"p" * 32, Once(), clock),
@@ -390,6 +392,7 @@ async def open_house(
     rounds: int = QUICK_ROUNDS,
     page_overrides: PageOverrides | None = None,
     factor_rule: FactorRule = NO_FACTOR_RULE,
+    providers: Mapping[str, SignInProvider] | None = None,
 ) -> AsyncIterator[House]:
     clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
     async with fresh_database(folder, clock) as real:
@@ -482,7 +485,7 @@ async def open_house(
             issuer_keys=provider,
             deliveries=deliveries,
             count_report=lambda name, outcome: reports.append((name, outcome)),
-            providers=provider_parts(clock, database),
+            providers=provider_parts(clock, database, providers or {}),
         )
         endpoints = build_endpoints(deps)
         pages = build_pages(

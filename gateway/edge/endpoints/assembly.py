@@ -233,7 +233,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **oauth.endpoints(),
         **hand_over.endpoints(),
         **issuer_events.endpoints(),
-        **build_provider_endpoints(deps, opener, notifications),
+        **build_provider_endpoints(deps, opener, notifications, public),
         **deps.guard.endpoints(),
         **factor_endpoints(deps, factors, opener, password_prover, public),
     }

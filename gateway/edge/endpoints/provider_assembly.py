@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import Endpoints, ProblemReply
+from gateway.edge.endpoints.factor_assembly import PublicHost
 from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
 from gateway.edge.endpoints.provider_links import LinkDependencies, LinkEndpoints
 from gateway.edge.endpoints.provider_logout import (
@@ -19,7 +20,10 @@ from gateway.model import Principal, Reason
 
 
 def build_provider_endpoints(
-    deps: EndpointDependencies, opener: SessionOpener, notifications: SecurityNotifications
+    deps: EndpointDependencies,
+    opener: SessionOpener,
+    notifications: SecurityNotifications,
+    public: PublicHost,
 ) -> Endpoints:
     parts = deps.providers
     identities = LinkedIdentities(deps.database, notifications)
@@ -60,6 +64,7 @@ def build_provider_endpoints(
             shielded=deps.shielded,
             audit=deps.audit,
             stale=stale,
+            counts_alone=public.counts_alone,
             own_paths=deps.own_paths,
         )
     )

@@ -2,8 +2,8 @@
 
 Law: a link is a way in, so it is made and ended in a fresh session alone, told by mail, and the
 last way in is not taken away.  What leads to the provider for that holds a permit which only a page
-of this session reads: else another site could have its own identity linked with a visitor's
-account.
+of this session reads, at the public host: else another site, or the page of an application that
+shares the session, could have its own identity linked with a visitor's account.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gateway.access.providers import Provider
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -35,6 +36,8 @@ from gateway.identity.providers.round_trips import RoundTrips
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
+_OTHER_HOST = "With a session cookie links are ended at the host of the public URL alone."
+
 
 @dataclass(frozen=True, slots=True)
 class LinkDependencies:
@@ -48,6 +51,8 @@ class LinkDependencies:
     audit: AuditSink
     stale: Callable[[Principal], Awaitable[ProblemReply | None]]
     """Why the caller's session is too old for what ends a way in."""
+    counts_alone: Callable[[str], bool]
+    """Whether a session cookie that is given at this host counts there alone."""
     own_paths: OwnPaths
 
 
@@ -85,15 +90,15 @@ class LinkEndpoints:
         ]
         linked = {link["name"] for link in links}
         available = [
-            {"name": name, "label": provider.label, "start": self._start(name, principal)}
+            {"name": name, "label": provider.label, "start": self._start(name, principal, call)}
             for name, provider in providers.items()
             if name not in linked
         ]
         return JsonReply(200, {"links": links, "available": available})
 
-    def _start(self, name: str, principal: Principal) -> str | None:
-        """None for who has no session."""
-        if principal.session_id is None:
+    def _start(self, name: str, principal: Principal, call: Call) -> str | None:
+        """None for who has no session, and for a page that may be that of an application."""
+        if principal.session_id is None or is_of_one_application(call, self._deps.counts_alone):
             return None
         permit = self._deps.trips.permit(name, principal.session_id)
         path = self._deps.own_paths.endpoint("providers", name, START)
@@ -130,4 +135,6 @@ class LinkEndpoints:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
+        if is_of_one_application(call, self._deps.counts_alone):
+            return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
         return await self._deps.stale(principal) or principal

@@ -18,8 +18,8 @@ from gateway.identity.factors.factor_kinds import (
     has_given_factor,
     with_factor,
 )
-from gateway.identity.sign_in.refresh_tokens import SessionGrant, mark_used, next_issued_at
 from gateway.identity.sessions.session_origins import FEDERATED
+from gateway.identity.sign_in.refresh_tokens import SessionGrant, mark_used, next_issued_at
 from gateway.model import Reason
 from gateway.stores.protocols import Database, Transaction
 

@@ -1,0 +1,48 @@
+"""What a page may ask about the links of its visitor's account."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, request, told
+from tests.edge.rig import Answer
+from tests.identity.providers.parts import provider
+
+GATE, APP = "gate.example", "app1.example"
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path, providers={"idp": provider()}) as opened:
+        await opened.register()
+        yield opened
+
+
+async def by_cookie(house: House, host: str, method: str, path: str) -> Answer:
+    """What a page of the host is told in a session that began there."""
+    body = b'{"email": "%s", "password": "%s", "transport": "cookie"}' % (
+        CREDENTIALS["email"].encode(),
+        CREDENTIALS["password"].encode(),
+    )
+    signed_in = await house.raw(request("POST", "/auth/login", body, host=host))
+    line = next(v for v in signed_in.values("set-cookie") if v.startswith(b"__Host-session="))
+    fields = [f"Cookie: {line.split(b';')[0].decode()}", "Sec-Fetch-Site: same-origin"]
+    return await house.raw(request(method, path, b"", headers=fields, host=host))
+
+
+async def test_the_page_of_an_application_gets_no_permit_to_link(house: House) -> None:
+    """It would lead its visitor with it to the public host, and have the identity of somebody else
+    linked whom the browser is signed in as at the provider."""
+    own = await by_cookie(house, GATE, "GET", "/auth/links")
+    assert "permit=" in told(own)["available"][0]["start"]
+    of_application = await by_cookie(house, APP, "GET", "/auth/links")
+    assert told(of_application)["available"] == [{"name": "idp", "label": "idp", "start": None}]
+
+
+async def test_the_page_of_an_application_ends_no_link(house: House) -> None:
+    assert (await by_cookie(house, GATE, "DELETE", "/auth/links/idp")).status == 404
+    answer = await by_cookie(house, APP, "DELETE", "/auth/links/idp")
+    assert (answer.status, reason(answer)) == (403, "cross_origin")
