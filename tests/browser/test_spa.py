@@ -253,11 +253,20 @@ def test_three_slips_lead_to_a_challenge_that_is_solved_by_itself(
     sign_in(browser, site, email)
     sign_out(browser)
     browser.open(f"{site.url}/orders/7")
-    for slip in range(4):
+    for slip in range(3):
         give(browser, email, f"a slip of the finger {slip}")
         browser.wait_for(lambda: browser.text("problem"), "the refusal")
         browser.driver.execute_script("document.getElementById('problem').id = 'seen'")
-    give(browser, email, PASSWORD)
+
+    def is_signed_in() -> bool:
+        """A person takes longer than the second or two that the third slip costs."""
+        if browser.driver.title == "Orders":
+            return True
+        if "Checked." in browser.page():
+            give(browser, email, PASSWORD)
+        return False
+
+    browser.wait_for(is_signed_in, "the sign-in")
     wait_until_signed_in(browser, email)
     assert browser.driver.current_url == f"{site.url}/orders/7"
 

@@ -20,7 +20,9 @@ from gateway.model import Call, Reason
 
 SIGN_IN, SIGN_OUT = ("ui", "sign-in"), ("ui", "sign-out")
 BY_PASSKEY = (*SIGN_IN, "passkey")
-_UNCERTAIN = frozenset((Reason.INVALID_CREDENTIALS, Reason.CAPTCHA_REQUIRED))
+_UNCERTAIN = frozenset(
+    (Reason.INVALID_CREDENTIALS, Reason.CAPTCHA_REQUIRED, Reason.TOO_MANY_ATTEMPTS)
+)
 """After these the next attempt may need a challenge: the page brings one, so that none is spent."""
 
 

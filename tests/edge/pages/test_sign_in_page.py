@@ -184,6 +184,21 @@ async def test_too_many_attempts_say_how_long_to_wait(house: House, visitor: Vis
     assert re.search(r"Try again in \d+ minutes\.", document(answer).text)
 
 
+async def test_who_was_too_quick_is_given_a_challenge_for_the_next_attempt(
+    house: House, visitor: Visitor
+) -> None:
+    for _ in range(3):
+        house.clock.move(20)
+        await visitor.post(PAGE, {"email": EMAIL, "password": WRONG})
+    solved = {"email": EMAIL, "password": PASSWORD, "captcha": house.solution()}
+    answer = await visitor.post(PAGE, solved)
+    assert answer.status == 429
+    assert [given for given in document(answer).all("input") if given["name"] == "captcha"]
+    house.clock.move(20)
+    again = {"email": EMAIL, "password": PASSWORD, "captcha": house.solution()}
+    assert location(await visitor.post(PAGE, again)) == "/"
+
+
 async def test_a_disabled_account_is_told_so_after_its_right_password(
     house: House, visitor: Visitor
 ) -> None:
