@@ -12,10 +12,10 @@ SIGN_IN = "Sign in –"
 
 
 def sign_in(browser: Browser, recipe: Recipe) -> None:
-    """Without a program that has led there."""
+    """Without a program that has led there: then it leads to the host's start page, and on."""
     browser.open(f"{recipe.url}/auth/ui/sign-in")
     fill_in(browser)
-    browser.wait_for(lambda: browser.driver.current_url == f"{recipe.url}/", "the sign-in")
+    browser.wait_for(lambda: "/auth/ui/" not in browser.driver.current_url, "the sign-in")
 
 
 def fill_in(browser: Browser) -> None:
@@ -42,13 +42,24 @@ def sign_in_and_out(
     fill_in(browser)
     browser.wait_for(is_there, "the page that was asked for")
     browser.wait_for(names_the_person, "the person's name")
-    browser.open(f"{recipe.url}/auth/ui/sign-out")
-    browser.press("Sign out")
-    browser.wait_for(lambda: "You have signed out." in browser.page(), "the sign-out")
+    sign_out(browser, recipe)
     browser.open(there)
     fill_in(browser)
     browser.wait_for(is_there, "the same page again")
     browser.wait_for(names_the_person, "the person's name again")
+    sign_out(browser, recipe)
+    fill_in(browser)
+    prefix = "/".join(path.split("/")[:2])
+    browser.wait_for(
+        lambda: browser.driver.current_url.startswith(f"{recipe.url}{prefix}/"), "the program"
+    )
+
+
+def sign_out(browser: Browser, recipe: Recipe) -> None:
+    """At the gateway's page, which then asks who comes next."""
+    browser.open(f"{recipe.url}/auth/ui/sign-out")
+    browser.press("Sign out")
+    browser.wait_for(lambda: "You have signed out." in browser.page(), "the sign-out")
 
 
 def change_person(browser: Browser, recipe: Recipe, email: str) -> None:
