@@ -15,6 +15,8 @@ from tests.providers.browser import Browser
 from tests.providers.github import SECRET, GitHub
 from tests.providers.visitor import Fetched
 
+pytestmark = pytest.mark.slow
+
 ROUTES = """\
 version: 1
 providers:

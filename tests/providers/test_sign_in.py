@@ -31,6 +31,8 @@ from tests.providers.browser import Browser
 from tests.providers.oidc_provider import OidcProvider, Setup, application
 from tests.providers.visitor import SECRET, Fetched, fetch
 
+pytestmark = pytest.mark.slow
+
 ROUTES = """\
 version: 1
 providers:

@@ -26,6 +26,8 @@ _LOGOS = ("logo.svg", "logo.png")
 _KNOWN = (*_LOGOS, "theme.yaml", "texts", "templates")
 _LOGO_BYTES = 100_000
 _PNG = b"\x89PNG\r\n\x1a\n"
+_OF_A_RULE = re.compile(r"denied\.[a-z][a-z0-9_]*")
+"""What the reason of a rule means to people: no text that ships knows it."""
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
 
@@ -111,11 +113,15 @@ def _texts(folder: Path, problems: list[ConfigProblem]) -> dict[str, dict[str, s
 
 def _sentences(reader: Reader, text: str, english: Mapping[str, str]) -> dict[str, str]:
     sentences: dict[str, str] = {}
-    for key, node in reader.block(reader.document(text), "texts", english.keys()).items():
+    for key, node in reader.entries(reader.document(text), "texts").items():
+        if key not in english and not _OF_A_RULE.fullmatch(key):
+            told = f"unknown key `{key}` in texts{suggestion(key, english.keys())}"
+            reader.error(reader.name_of(node), told)
+            continue
         sentence = reader.text(node, f"`{key}`")
         if sentence is None:
             continue
-        known = set(PLACEHOLDER.findall(english[key]))
+        known = set(PLACEHOLDER.findall(english.get(key, "")))
         for name in set(PLACEHOLDER.findall(sentence)) - known:
             told = ", ".join(f"{{{one}}}" for one in sorted(known)) or "none"
             reader.error(node, f"there is no value {{{name}}} here; there is {told}")

@@ -70,6 +70,11 @@ async def test_logo_colours_texts_and_templates_take_the_place_of_the_shipped_on
         assert "<h1>Ours</h1>" in document(await visitor.get(SIGN_IN)).text
 
 
+def test_the_reason_of_a_rule_is_given_words(tmp_path: Path) -> None:
+    own = load_overrides(folder(tmp_path, texts__en_yaml="denied.account_suspended: Call us.\n"))
+    assert own.texts == {"en": {"denied.account_suspended": "Call us."}}
+
+
 def test_without_a_folder_the_shipped_pages_stay(tmp_path: Path) -> None:
     assert read_overrides(tmp_path / "none") == PageOverrides()
 
@@ -84,6 +89,8 @@ def test_without_a_folder_the_shipped_pages_stay(tmp_path: Path) -> None:
         ({"theme_yaml": 'dark: {card: "#f0f0f0"}\n'}, r"theme\.yaml:1:14: `text` on `card`"),
         ({"texts__en_yaml": "sign_in.titel: x\n"}, r"en\.yaml:1:1: unknown key .*sign_in\.title"),
         ({"texts__de_yaml": "signed_in.as: Sie, {mail}\n"}, r"de\.yaml:1:15: .*\{mail\}.*\{email\}"),
+        ({"texts__en_yaml": "denied.No: x\n"}, r"en\.yaml:1:1: unknown key `denied\.No`"),
+        ({"texts__en_yaml": "denied.no: x {wait}\n"}, r"en\.yaml:1:12: .*\{wait\}.*none"),
         ({"texts__de_yaml": "sign_in.title: [a]\n"}, r"de\.yaml:1:16: "),
         ({"texts__klingon9_yaml": "{}\n"}, r"klingon9\.yaml:1:1: the name of the file is no language"),
         ({"templates__sign_in_html": "\n{% if %}\n"}, r"sign_in\.html:2:1: "),
