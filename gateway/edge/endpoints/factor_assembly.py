@@ -118,6 +118,7 @@ def factor_endpoints(
             step_ups=step_ups,
             reissue=reissue,
             throttle=deps.throttle,
+            limits=deps.limits,
             authenticator=deps.authenticator,
             clock=deps.clock,
             publisher=deps.publisher,

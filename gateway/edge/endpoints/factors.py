@@ -30,6 +30,7 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
 from gateway.edge.endpoints.factor_checks import FactorChecks, FactorQuestion
 from gateway.edge.endpoints.json_body import Text, read_fields
+from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.second_step import MFA_TOKEN, OVER
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.edge.endpoints.session_reissue import SessionReissue
@@ -63,6 +64,7 @@ class FactorDependencies:
     step_ups: StepUps
     reissue: SessionReissue
     throttle: Throttle
+    limits: EndpointLimits
     authenticator: Authenticator
     clock: Clock
     publisher: RevocationPublisher
@@ -118,6 +120,9 @@ class FactorEndpoints:
         account = await self._deps.accounts.by_id(caller.owner.account_id)
         if account is None:
             return ProblemReply(Reason.INVALID_CREDENTIALS)
+        wait_s = await self._deps.limits.generator_wait_s(account.id)
+        if wait_s > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         drawn = await self._deps.shielded(self._deps.own_factors.begin_totp(caller.owner))
         if isinstance(drawn, Reason):
             return ProblemReply(drawn)
@@ -147,6 +152,9 @@ class FactorEndpoints:
         caller = await self.caller(request, call, {})
         if isinstance(caller, ProblemReply):
             return caller
+        wait_s = await self._deps.limits.recovery_codes_wait_s(caller.owner.account_id)
+        if wait_s > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         codes = await self._deps.shielded(self._deps.own_factors.renew_codes(caller.owner))
         if codes is None:
             return ProblemReply(Reason.ROUTE_UNKNOWN)

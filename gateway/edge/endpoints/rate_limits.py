@@ -50,6 +50,13 @@ KEYS = (Limit("auth/keys-day", LimitKey.ADDRESS, 100 / 86_400, 100),)
 PASSKEYS = (Limit("auth/passkeys-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
 """Passkeys that one account adds: each that is removed leaves a tombstone."""
 
+GENERATORS = (Limit("auth/generators-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
+"""Secrets of an authenticator app that one account is shown: each that counted leaves tombstones,
+of itself and of the recovery codes that go with it."""
+
+RECOVERY_CODES = (Limit("auth/recovery-codes-day", LimitKey.ADDRESS, 10 / 86_400, 10),)
+"""Times that one account has new recovery codes made: each leaves ten tombstones and an event."""
+
 BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
     {
         ("register",): REGISTER,
@@ -130,3 +137,11 @@ class EndpointLimits:
     async def passkey_wait_s(self, account_id: str) -> float:
         """The same for one more passkey of an account."""
         return (await self._limits.take_for(PASSKEYS, account_id)).wait_s
+
+    async def generator_wait_s(self, account_id: str) -> float:
+        """The same for one more secret of an authenticator app."""
+        return (await self._limits.take_for(GENERATORS, account_id)).wait_s
+
+    async def recovery_codes_wait_s(self, account_id: str) -> float:
+        """The same for new recovery codes of an account."""
+        return (await self._limits.take_for(RECOVERY_CODES, account_id)).wait_s

@@ -425,6 +425,21 @@ async def test_new_recovery_codes_take_the_place_of_the_old(house: House) -> Non
     assert (await second_step(house, asked["mfa_token"], codes[0])).status == 200
 
 
+async def test_what_leaves_rows_for_ever_is_bounded_by_the_day(house: House) -> None:
+    """Each change of codes leaves ten tombstones, which are never pruned."""
+    _, confirmed = await enrol(house)
+    token = confirmed["access_token"]
+    for path, bound in (("/auth/factors/recovery-codes", 10), ("/auth/factors/totp", 49)):
+        for _ in range(bound):
+            assert (await house.ask("POST", path, token=token)).status == 200
+        answer = await house.ask("POST", path, token=token)
+        assert (answer.status, reason(answer)) == (429, "rate_limited")
+    async with house.database.read_transaction() as tx:
+        row = await tx.one("SELECT COUNT(*) AS ended FROM tombstones")
+    assert row is not None
+    assert row["ended"] <= 110
+
+
 async def test_an_account_without_a_factor_has_no_recovery_codes(house: House) -> None:
     token = await token_of(house)
     answer = await house.ask("POST", "/auth/factors/recovery-codes", token=token)
