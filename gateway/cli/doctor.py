@@ -20,6 +20,7 @@ from gateway.cli.context import (
     existing_database,
     redis_url,
 )
+from gateway.cli.doctor_checks import machine_findings, signing_key, sql_connections
 from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, table
@@ -29,6 +30,7 @@ from gateway.model import Clock, ConfigProblem, SystemClock
 from gateway.stores.health import (
     Finding,
     State,
+    redis_clock,
     redis_findings,
     sql_findings,
     stream_finding,
@@ -52,8 +54,8 @@ def examine(
     policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
-    """Check the SQL store, Redis, the configuration and who may register; exit 1 when something is
-    bad, 3 when a store is away."""
+    """Check the stores, clocks, limits, permissions, certificate, keys, proxies, mail, the
+    configuration and who may register; exit 1 when something is bad, 3 when a store is away."""
     if context.invoked_subcommand is not None:
         return
     chosen = settings()
@@ -61,6 +63,7 @@ def examine(
     configuration = read(config, policies) if config.exists() else None
     findings = [
         *asyncio.run(_stores(chosen)),
+        *machine_findings(chosen, SystemClock().now()),
         *_configuration_findings(configuration),
         _registration_finding(chosen.registration_rules, configuration),
     ]
@@ -90,6 +93,8 @@ async def _findings(chosen: Settings, clock: Clock, redis: RedisStore | None) ->
         found = [Finding("redis", State.GOOD, "embedded, at rest: no gateway runs")]
     else:
         found = await redis_findings(redis)
+        if worst(found) is not State.AWAY:
+            found.append(await redis_clock(redis, clock))
     try:
         database = existing_database(chosen, clock)
     except CliError as missing:
@@ -101,6 +106,10 @@ async def _findings(chosen: Settings, clock: Clock, redis: RedisStore | None) ->
             found.append(await stream_finding(database, stream))
         if worst(of_sql) is not State.AWAY:
             of_sql.append(await _settings_finding(chosen, database))
+        if worst(of_sql) in (State.GOOD, State.WARNING):
+            of_sql.append(await signing_key(database, chosen, clock.now()))
+            sessions = await sql_connections(database, chosen.workers)
+            of_sql += [] if sessions is None else [sessions]
         return [*of_sql, *found]
     finally:
         await database.close()

@@ -70,6 +70,18 @@ async def redis_findings(redis: RedisStore) -> list[Finding]:
     return findings
 
 
+async def redis_clock(redis: RedisStore, clock: Clock) -> Finding:
+    """Leases and limits are counted by the clock of Redis."""
+    try:
+        seconds = await redis.time() - clock.now()
+    except StoreUnavailable as error:
+        return Finding("redis-clock", State.AWAY, error.detail or "no answer")
+    if abs(seconds) > MOST_SKEW_S:
+        detail = f"{seconds:+.1f} s off this machine's: keep both in step (NTP)"
+        return Finding("redis-clock", State.WARNING, detail)
+    return Finding("redis-clock", State.GOOD, "in step with this machine's")
+
+
 async def stream_finding(database: Database, stream: ChangeStream) -> Finding:
     """Whether this Redis is the one whose stream the workers follow, as far as SQL knows."""
     try:
