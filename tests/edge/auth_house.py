@@ -201,12 +201,15 @@ async def no_addresses(host: str, _port: int) -> list[str]:
 
 
 def provider_parts(
-    clock: Clock, database: Database, providers: Mapping[str, SignInProvider]
+    clock: Clock,
+    database: Database,
+    providers: Mapping[str, SignInProvider],
+    servers: ProviderServers | None,
 ) -> ProviderParts:
     keys = ProviderKeySets(NoDocuments(), clock, lambda _name, _outcome: None)
     client = ProviderClient(
         NoDocuments(),
-        ProviderServers(no_addresses),
+        servers or ProviderServers(no_addresses),
         keys,
         clock,
         redirect_uri=lambda name: f"{URL}/auth/providers/{name}/callback",
@@ -393,6 +396,7 @@ async def open_house(
     page_overrides: PageOverrides | None = None,
     factor_rule: FactorRule = NO_FACTOR_RULE,
     providers: Mapping[str, SignInProvider] | None = None,
+    provider_servers: ProviderServers | None = None,
 ) -> AsyncIterator[House]:
     clock, workers, recorded, shielded = Hands(), Workers(), Recorded(), ShieldedTasks()
     async with fresh_database(folder, clock) as real:
@@ -485,7 +489,7 @@ async def open_house(
             issuer_keys=provider,
             deliveries=deliveries,
             count_report=lambda name, outcome: reports.append((name, outcome)),
-            providers=provider_parts(clock, database, providers or {}),
+            providers=provider_parts(clock, database, providers or {}, provider_servers),
         )
         endpoints = build_endpoints(deps)
         pages = build_pages(

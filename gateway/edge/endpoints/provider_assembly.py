@@ -44,6 +44,7 @@ def build_provider_endpoints(
             return_targets=deps.return_targets,
             opener=opener,
             publisher=deps.publisher,
+            throttle=deps.throttle,
             shielded=deps.shielded,
             audit=deps.audit,
             authenticator=deps.authenticator,

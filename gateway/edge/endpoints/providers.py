@@ -43,7 +43,7 @@ from gateway.edge.endpoints.provider_refusals import (
 )
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.edge.replies.cookies import cookies_named
-from gateway.identity.providers.client import ProviderClient, ProviderResponse
+from gateway.identity.providers.client import OAuthRefused, ProviderClient, ProviderResponse
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
 from gateway.identity.providers.linked_identities import (
@@ -59,6 +59,7 @@ from gateway.identity.providers.round_trips import (
     RoundTrips,
 )
 from gateway.identity.sign_in.return_targets import ReturnTarget, ReturnTargets
+from gateway.identity.sign_in.throttle import Throttle
 from gateway.model import Call, Clock, CredentialKind, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
@@ -84,6 +85,7 @@ class ProviderDependencies:
     return_targets: ReturnTargets
     opener: SessionOpener
     publisher: RevocationPublisher
+    throttle: Throttle
     shielded: ShieldedTasks
     audit: AuditSink
     authenticator: Authenticator
@@ -218,16 +220,30 @@ class ProviderEndpoints:
         if "error" in answer or not code or len(code) > _CODE_MAX:
             self._deps.count(provider.name, "cancelled")
             return CANCELLED
+        reservation = await self._deps.throttle.reserve_provider(call.client_ip)
+        if reservation.wait_s > 0:
+            self._deps.count(provider.name, "too_many")
+            return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         try:
             identity = await self._deps.client.identity(
                 provider, trip, ProviderResponse(code, answer.get("iss"))
             )
-            return await self._deps.shielded(self._admit(request, call, trip, identity))
+            reply = await self._deps.shielded(self._admit(request, call, trip, identity))
         except ProviderUnavailable as error:
+            await self._deps.throttle.give_back(reservation)
             return self._failed(provider, "unavailable", error, AWAY)
         except IdentityRefused as error:
+            if isinstance(error, OAuthRefused) and error.error == "invalid_client":
+                await self._deps.throttle.give_back(reservation)  # it is us whom it refuses
+            else:
+                await self._deps.throttle.failed(reservation)
             self._record_failure(request, call, provider, "not_believed")
             return self._failed(provider, "refused", error, NOT_BELIEVED)
+        except BaseException:
+            await self._deps.throttle.give_back(reservation)
+            raise
+        await self._deps.throttle.give_back(reservation)
+        return reply
 
     async def _admit(
         self, request: web.BaseRequest, call: Call, trip: RoundTrip, identity: ProviderIdentity

@@ -22,7 +22,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from gateway.access.providers import Provider, ProviderKind
 from gateway.identity.issuers.asking_lane import AskingLane
 from gateway.identity.issuers.discovery import DISCOVERY_BYTES_MAX, discovery_url
-from gateway.identity.issuers.fetching import FetchFailed
+from gateway.identity.issuers.fetching import AnswerTooLong, FetchFailed
 from gateway.identity.issuers.jwk_set import DocumentRefused
 from gateway.identity.issuers.key_sets import Documents
 from gateway.identity.providers.asking import ProviderAnswer, ProviderServers
@@ -310,6 +310,10 @@ class _Place:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object
     ) -> None:
         self._known.lane.places.release()
+        if isinstance(error, AnswerTooLong):
+            # It is there, and says too much of one visitor.
+            self._client.note(self._known, "refused", str(error))
+            raise IdentityRefused(str(error)) from error
         if isinstance(error, FetchFailed):
             self._client.note(self._known, "unreachable", str(error))
             raise ProviderUnavailable(str(error)) from error

@@ -125,6 +125,16 @@ class Throttle:
             ]
         )
 
+    async def reserve_provider(self, client_ip: str) -> Reservation:
+        """Count one answer that a browser brings back from a provider, from an IP address: what is
+        made up costs a question to the provider, which counts them by our name."""
+        return await self._reserve(
+            [
+                Attempt(f"provider:address:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
+                Attempt(f"provider:network:{neighbourhood(client_ip)}", NETWORK_FAILURES, WINDOW_S),
+            ]
+        )
+
     async def reserve_link(self, token: str) -> Reservation:
         """Count one password that was tried with a mailed link, by that link alone."""
         key = "link:" + hashlib.sha256(token.encode()).hexdigest()[:32]

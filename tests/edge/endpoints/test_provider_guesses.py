@@ -1,0 +1,89 @@
+"""What a stranger can have asked of a provider, by answers that it never gave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from gateway.identity.issuers.fetching import AnswerTooLong
+from gateway.identity.providers.asking import ProviderAnswer, ProviderServers
+from gateway.identity.sign_in.throttle import ADDRESS_FAILURES
+from tests.config.provider_texts import provider
+from tests.edge.auth_house import House, no_addresses, open_house, reason
+from tests.edge.rig import Answer
+
+HUB = "preset: github\nclient_id: gateway\nclient_secret: {secret: s}"
+
+
+class Servers(ProviderServers):
+    """Of a provider that knows no code."""
+
+    def __init__(self) -> None:
+        super().__init__(no_addresses)
+        self.asked = 0
+        self.error = "bad_verification_code"
+        self.too_long = False
+
+    async def post(
+        self, url: str, ca: str | None, form: str, fields: Mapping[str, str]
+    ) -> ProviderAnswer:
+        self.asked += 1
+        if self.too_long:
+            raise AnswerTooLong(f"{url} answered more than anybody reads")
+        return ProviderAnswer(url, 200, json.dumps({"error": self.error}).encode())
+
+
+@pytest.fixture
+def servers() -> Servers:
+    return Servers()
+
+
+@pytest.fixture
+async def house(tmp_path: Path, servers: Servers) -> AsyncIterator[House]:
+    providers = {"idp": provider(HUB)}
+    async with open_house(tmp_path, providers=providers, provider_servers=servers) as opened:
+        yield opened
+
+
+async def come_back(house: House) -> Answer:
+    """With a code that nobody has given."""
+    begun = await house.ask("GET", "/auth/providers/idp/start")
+    assert begun.status == 303, begun.body
+    (location,) = begun.values("location")
+    state = parse_qs(urlsplit(location.decode()).query)["state"][0]
+    cookie = begun.values("set-cookie")[0].decode().partition(";")[0]
+    path = f"/auth/providers/idp/callback?code=made-up&state={state}"
+    return await house.ask("GET", path, headers=[f"Cookie: {cookie}"])
+
+
+async def test_what_an_address_makes_up_is_asked_about_fifty_times(
+    house: House, servers: Servers
+) -> None:
+    for _ in range(ADDRESS_FAILURES):
+        answer = await come_back(house)
+        assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    answer = await come_back(house)
+    assert (answer.status, reason(answer)) == (429, "too_many_attempts")
+    assert servers.asked == ADDRESS_FAILURES
+
+
+async def test_who_is_refused_for_our_own_secret_has_not_failed(
+    house: House, servers: Servers
+) -> None:
+    servers.error = "invalid_client"
+    for _ in range(ADDRESS_FAILURES + 1):
+        assert (await come_back(house)).status == 401
+
+
+async def test_an_answer_that_is_too_long_closes_the_provider_to_nobody(
+    house: House, servers: Servers
+) -> None:
+    servers.too_long = True
+    for _ in range(10):
+        answer = await come_back(house)
+        assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert servers.asked == 10
