@@ -17,8 +17,6 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 import jsonschema_rs
 import pyotp
 import pytest
-import schemathesis
-from schemathesis.checks import CHECKS
 
 from gateway.identity.factors.totp import STEP_S
 from tests.contract.running import Running, started
@@ -74,6 +72,9 @@ class Site:
         fields: Mapping[str, str] | None = None,
     ) -> Any:
         """The answer of `status`: the text takes the call, and names all that comes back."""
+        # Here and not above: every process of pytest-xdist would import it.
+        from schemathesis.checks import CHECKS
+
         described = DOCUMENT["paths"][path][method]
         if body is not None:
             content = described["requestBody"]["content"]["application/json"]["schema"]
@@ -110,6 +111,8 @@ def cookie(answer: Any, name: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    from tests.contract.openapi_text import operations_of
+
     folder: Path = tmp_path_factory.mktemp("good-calls") / "g"
     with started(
         folder,
@@ -120,14 +123,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         GATEWAY_REGISTRATION="invited",
         GATEWAY_EMAIL_VERIFICATION="optional",
     ) as running:
-        schema = schemathesis.openapi.from_dict(DOCUMENT)
-        schema.config.update(base_url=f"http://127.0.0.1:{running.port}")
-        found: list[Any] = [result.ok() for result in schema.get_all_operations()]  # type: ignore[union-attr]
+        operations = operations_of(DOCUMENT, running.port)
         made = running.cli(
             "users", "create", EMAIL, "--verified", "--password-stdin", stdin=PASSWORD
         )
         assert made.returncode == 0, made.stderr
-        yield Site(running, {(one.path, one.method): one for one in found})
+        yield Site(running, operations)
 
 
 def test_who_is_invited_registers(site: Site) -> None:

@@ -27,7 +27,7 @@ GOOD = "correct horse 7 battery"
 
 @pytest.fixture
 async def passwords() -> AsyncIterator[Passwords]:
-    opened = await Passwords.open(PasswordOptions(threads=2), rounds=10)
+    opened = await Passwords.open(PasswordOptions(threads=2), rounds=8)
     yield opened
     opened.close()
 
@@ -77,17 +77,17 @@ async def test_one_password_has_one_spelling(passwords: Passwords) -> None:
 
 
 async def test_a_stored_hash_shows_neither_the_password_nor_the_pepper() -> None:
-    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=10)
+    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=8)
     stored = await hashed(peppered, GOOD)
-    assert stored.startswith("v1p$2b$10$")
+    assert stored.startswith("v1p$2b$08$")
     assert GOOD not in stored
     peppered.close()
 
 
 async def test_another_pepper_makes_every_password_wrong() -> None:
-    one = await Passwords.open(PasswordOptions(pepper=b"1" * 32), rounds=10)
-    other = await Passwords.open(PasswordOptions(pepper=b"2" * 32), rounds=10)
-    none = await Passwords.open(PasswordOptions(), rounds=10)
+    one = await Passwords.open(PasswordOptions(pepper=b"1" * 32), rounds=8)
+    other = await Passwords.open(PasswordOptions(pepper=b"2" * 32), rounds=8)
+    none = await Passwords.open(PasswordOptions(), rounds=8)
     stored = await hashed(one, GOOD)
     assert await matches(one, GOOD, stored)
     assert not await matches(other, GOOD, stored)
@@ -100,7 +100,7 @@ async def test_a_pepper_that_is_set_later_leaves_old_passwords_good_and_renews_t
     passwords: Passwords,
 ) -> None:
     stored = await hashed(passwords, GOOD)
-    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=10)
+    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=8)
     assert await matches(peppered, GOOD, stored)
     assert not peppered.current(stored)
     assert passwords.current(stored)
@@ -171,7 +171,7 @@ async def test_a_hash_of_a_lower_cost_costs_what_an_unknown_account_costs(
     ],
 )
 def test_a_weak_password_is_refused_with_a_hint(password: str, hint: str) -> None:
-    refusal = Passwords(PasswordOptions(), rounds=10).weakness(password, ["alice@example.com"])
+    refusal = Passwords(PasswordOptions(), rounds=8).weakness(password, ["alice@example.com"])
     assert refusal is not None
     assert hint in refusal.hint
     assert password not in refusal.hint
@@ -189,11 +189,11 @@ def test_a_weak_password_is_refused_with_a_hint(password: str, hint: str) -> Non
     ],
 )
 def test_a_good_password_of_any_alphabet_and_length_is_taken(password: str) -> None:
-    assert Passwords(PasswordOptions(), rounds=10).weakness(password, ["alice@example.com"]) is None
+    assert Passwords(PasswordOptions(), rounds=8).weakness(password, ["alice@example.com"]) is None
 
 
 def test_the_minimum_length_is_a_setting() -> None:
-    strict = Passwords(PasswordOptions(min_length=30), rounds=10)
+    strict = Passwords(PasswordOptions(min_length=30), rounds=8)
     assert strict.weakness(GOOD) == WeakPassword("It must hold at least 30 characters.")
 
 
@@ -201,7 +201,7 @@ def test_no_password_holds_a_thread_for_long() -> None:
     # 72 characters like these took the strength estimate a whole second.
     hostile = "4@8({[<369!1|0$5+7%2" * 12
     began = time.thread_time()
-    Passwords(PasswordOptions(), rounds=10).weakness(hostile)
+    Passwords(PasswordOptions(), rounds=8).weakness(hostile)
     assert time.thread_time() - began < 0.5
 
 
@@ -216,7 +216,7 @@ async def test_hashing_leaves_the_loop_free(passwords: Passwords) -> None:
 
 
 async def test_past_the_queue_hashing_is_busy_and_recovers() -> None:
-    small = await Passwords.open(PasswordOptions(threads=1, queue=2), rounds=10)
+    small = await Passwords.open(PasswordOptions(threads=1, queue=2), rounds=8)
     answers = await asyncio.gather(*(small.check(GOOD, None) for _ in range(10)))
     assert answers.count(Reason.HASHING_BUSY) == 7
     assert answers.count(Checked(good=False)) == 3
@@ -225,7 +225,7 @@ async def test_past_the_queue_hashing_is_busy_and_recovers() -> None:
 
 
 async def test_a_caller_who_leaves_gives_the_queue_its_place_back() -> None:
-    small = await Passwords.open(PasswordOptions(threads=1, queue=4), rounds=10)
+    small = await Passwords.open(PasswordOptions(threads=1, queue=4), rounds=8)
     leaving = [asyncio.create_task(small.check(GOOD, None)) for _ in range(5)]
     await asyncio.sleep(0)
     assert await small.check(GOOD, None) is Reason.HASHING_BUSY
