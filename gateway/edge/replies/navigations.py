@@ -11,6 +11,8 @@ NAVIGATION_METHODS = ("GET", "POST")
 """Those of links, of what is typed, and of forms."""
 
 _XHTML = "application/xhtml+xml"
+_LONGEST = 1_000
+"""Characters of `Accept` that are read: those of browsers have 150."""
 
 
 def asks_for_page(call: Call, methods: Collection[str] = ("GET",)) -> bool:
@@ -47,12 +49,13 @@ def single_field(headers: RawHeaders, name: bytes) -> str | None:
 def _accepted(headers: RawHeaders) -> set[str]:
     """The media types that `Accept` names and does not rule out (RFC 9110 section 12.5.1)."""
     types: set[str] = set()
-    for name, value in headers:
-        if name.lower() == b"accept":
-            for text in value.decode("latin-1").lower().split(","):
-                media_type, *parameters = (part.strip() for part in text.split(";"))
-                if not any(_is_zero(one) for one in parameters):
-                    types.add(media_type)
+    values = [value for name, value in headers if name.lower() == b"accept"]
+    if not values:
+        return types
+    for text in b",".join(values)[:_LONGEST].decode("latin-1").lower().split(","):
+        media_type, *parameters = (part.strip() for part in text.split(";"))
+        if not any(_is_zero(one) for one in parameters):
+            types.add(media_type)
     return types
 
 

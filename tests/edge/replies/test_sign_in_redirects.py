@@ -214,6 +214,7 @@ def test_bytes_that_are_no_ascii_come_back_encoded() -> None:
         {"headers": [(b"Accept", b"text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2")]},
         {"headers": [(b"Accept", b"*/*")]},
         {"headers": [(b"Accept", b"application/json")]},
+        {"headers": [(b"Accept", b"a/b," * 250), *OF_BROWSERS_WITHOUT_METADATA]},
         {"headers": [*OF_BROWSERS_WITHOUT_METADATA, (b"X-Requested-With", b"XMLHttpRequest")]},
         {"headers": [*NAVIGATION, (b"Accept", b"application/json")]},
         {"headers": [*NAVIGATION, (b"Accept", b"text/html;q=0, application/json")]},
