@@ -15,14 +15,14 @@ import os
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from gateway.access.authorizer import Decision
-from gateway.access.decision_record import record_of
+from gateway.access.decision_record import kept_call, record_of
 from gateway.model import Call, Clock, Reason
 from gateway.telemetry.access_record import (
     AnsweredRequest,
@@ -44,6 +44,8 @@ MAX_WAITING = 20_000
 REMEMBERED = 500
 """Refusals that a worker can be asked for."""
 PATIENCE_S, LAST_PATIENCE_S = 2.0, 0.2
+MAX_BODY_CHARACTERS = 2_000
+"""Of the fields of a body that a policy read, in what is remembered of one refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class _Entry:
     route_id: str = ""
     decided: tuple[Call, Decision, int, str, float, str] | None = None
     """Call, decision, status, request id, seconds and version of the configuration."""
+    forgets_body: bool = False
+    """Its fields were too long to be remembered."""
 
     @property
     def request_id(self) -> str:
@@ -127,8 +131,13 @@ class AccessLog:
             return
         reason = None if decision.allowed else str(decision.reason)
         if self._has_room(reason):
+            call, characters = kept_call(call, decision.route)
+            forgets_body = characters > MAX_BODY_CHARACTERS
+            if forgets_body:
+                call = replace(call, body=None)
             decided = (call, decision, status, request_id, took_s, self._version())
-            self._waiting.append(_Entry(self._clock.now(), reason, None, decided=decided))
+            entry = _Entry(self._clock.now(), reason, None, "", decided, forgets_body)
+            self._waiting.append(entry)
 
     def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         if self._has_room(reason):
@@ -226,6 +235,8 @@ class AccessLog:
         record = record_of(
             call, decision, at=entry.at, status=status, request_id=request_id, version=version
         )
+        if entry.forgets_body:
+            record.pop("body", None)
         fields = fields_of_decision(record, call.headers, took_s=took_s, worker=self._worker)
         return _Built(fields, record, refused)
 

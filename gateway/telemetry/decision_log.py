@@ -1,8 +1,8 @@
 """The decision log: JSON lines, sampled, rotated, without secrets.
 
-On the path of a request only a reference is kept; a task builds and writes the lines, in a
-thread.  A queue that is full drops, and counts what it dropped: the log must
-never hold up traffic.
+On the path of a request only a reference is kept, and of a body what a policy read; a task builds
+and writes the lines, in a thread.  A queue that is full drops, and counts what it dropped: the log
+must never hold up traffic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from gateway.access.authorizer import Decision
-from gateway.access.decision_record import record_of
+from gateway.access.decision_record import kept_call, record_of
 from gateway.model import Call, Clock, Reason
 from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.metrics import Tally
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 WRITE_EVERY_S = 0.25
 MAX_WAITING = 20_000
+MAX_BODY_CHARACTERS = 10_000_000
+"""Of the fields of bodies that policies read, in all records that wait: a disk may be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class DecisionLog:
         self._version = version
         self._chance = chance
         self._waiting: deque[_LoggedDecision] = deque()
+        self._body_characters = 0
+        """Of those that wait."""
         self._name = name or str(os.getpid())
         self._path = options.folder / f"decisions-{self._name}.jsonl"
         self._dropped = Tally() if dropped is None else dropped
@@ -107,9 +111,12 @@ class DecisionLog:
         sampled = self._options.sample >= 1.0 or self._chance() < self._options.sample
         if decision.allowed and not decision.shadowed and not sampled:
             return
-        if len(self._waiting) >= MAX_WAITING:
+        call, characters = kept_call(call, decision.route)
+        full = self._body_characters + characters > MAX_BODY_CHARACTERS
+        if full or len(self._waiting) >= MAX_WAITING:
             self._dropped.n += 1
             return
+        self._body_characters += characters
         at, version = self._clock.now(), self._version()
         self._waiting.append(_LoggedDecision(at, call, decision, status, request_id, version))
 
@@ -136,6 +143,7 @@ class DecisionLog:
     def _taken(self) -> list[_LoggedDecision]:
         entries = list(self._waiting)
         self._waiting.clear()
+        self._body_characters = 0
         return entries
 
     def _write(self, entries: list[_LoggedDecision]) -> None:

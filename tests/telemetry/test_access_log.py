@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Reason
 from gateway.telemetry.access_log import (
+    MAX_BODY_CHARACTERS,
     MAX_OF_A_REASON,
     MAX_REFUSALS,
     REMEMBERED,
@@ -17,7 +19,7 @@ from gateway.telemetry.access_log import (
     AccessLogOptions,
 )
 from gateway.telemetry.access_record import AnsweredRequest, fields_of_line
-from tests.access.worlds import NOW, rule_world, who
+from tests.access.worlds import NOW, rule_world, snapshot, who
 
 WORLD = rule_world("""
   - {id: own, allow: ['*'], when: resource.owner == user.id}
@@ -140,3 +142,57 @@ async def test_the_combined_format_is_written_where_it_is_asked_for(tmp_path: Pa
     tell(log, "/orders/u2", "denied", 403)
     await log.flush()
     assert (tmp_path / "a").read_text().startswith('127.0.0.1 - u1 [15/Jan/2027:08:00:00 +0000] "')
+
+
+READS_BODY = snapshot(
+    """
+    - id: orders
+      match: {path: "/orders/{id}", methods: [POST]}
+      policy: p
+      action: orders:write
+      resource: {x: "{body.x}"}
+      upstream: api
+    """,
+    "policy: p\nrules:\n  - {id: b, allow: ['*'], when: resource.x == 'yes'}\n",
+)
+
+
+def tell_with_body(to: AccessLog, text: str, request_id: str) -> None:
+    asked = SimulatedRequest(
+        "POST", "/orders/u1", who("u1"), body=json.loads(text), clock=FixedClock(NOW)
+    )
+    answer = simulate(asked, READS_BODY)
+    assert not answer.decision.allowed
+    to.decided(answer.call, answer.decision, 403, request_id)
+
+
+async def test_bodies_that_were_judged_are_not_held(tmp_path: Path) -> None:
+    log = log_to(tmp_path / "a")
+    many = json.dumps({"x": "no", "y": [f"{number % 100:02d}" for number in range(13_000)]})
+    tell_with_body(log, many, "first")
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(50):
+        tell_with_body(log, many, f"many{number}")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held - before < 2_000_000  # each is 0.7 MB as objects
+    for waits in (True, False):
+        found = log.find("many7")
+        assert found is not None
+        assert found["decision"]["body"] == {"read": ["x"], "values": {"x": "no"}}, waits
+        await log.flush()
+
+
+async def test_long_fields_of_a_body_are_not_remembered(tmp_path: Path) -> None:
+    log = log_to(tmp_path / "a")
+    tell_with_body(log, json.dumps({"x": "n" * MAX_BODY_CHARACTERS}), "short")
+    tell_with_body(log, json.dumps({"x": "n" * (MAX_BODY_CHARACTERS + 1)}), "long")
+    await log.flush()
+    short, long = log.find("short"), log.find("long")
+    assert short is not None
+    assert long is not None
+    assert short["decision"]["body"]["values"]["x"] == "n" * MAX_BODY_CHARACTERS
+    # Not as if nothing had been read: whoever judges it again is to know.
+    assert "body" not in long["decision"]
+    assert [line["http.request.id"] for line in lines(tmp_path / "a")] == ["short", "long"]

@@ -18,10 +18,22 @@ from gateway.telemetry import decision_log
 from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 from gateway.telemetry.metrics import Metrics, exposition
-from tests.access.worlds import NOW, rule_world, who
+from tests.access.worlds import NOW, rule_world, snapshot, who
 from tests.databases import Hands
 
 WORLD = rule_world("- {id: own, allow: ['*'], when: resource.owner == user.id}")
+
+READS_BODY = snapshot(
+    """
+    - id: orders
+      match: {path: "/orders/{id}", methods: [POST]}
+      policy: p
+      action: orders:write
+      resource: {x: "{body.x}"}
+      upstream: api
+    """,
+    "policy: p\nrules:\n  - {id: b, allow: ['*'], when: resource.x == 'yes'}\n",
+)
 
 
 def log_of(folder: Path, **options: Any) -> DecisionLog:
@@ -169,3 +181,25 @@ async def test_several_journals_are_told_of_everything(tmp_path: Path) -> None:
     await one.flush()
     await two.flush()
     assert len(lines(tmp_path / "1")) == len(lines(tmp_path / "2")) == 1
+
+
+async def test_bodies_that_wait_for_a_slow_disk_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decision_log, "MAX_BODY_CHARACTERS", 10)
+    log = log_of(tmp_path / "d")
+
+    def tell_of(text: str, request_id: str) -> None:
+        body = {"x": text, "y": ["what no policy reads"] * 100}
+        asked = SimulatedRequest("POST", "/orders/u1", who("u1"), body=body)
+        answer = simulate(asked, READS_BODY)
+        log.decided(answer.call, answer.decision, 403, request_id)
+
+    for number, text in enumerate(("12345", "12345", "1")):
+        tell_of(text, f"r{number}")
+    assert log.dropped == 1
+    await log.flush()
+    tell_of("1234567890", "r3")
+    await log.flush()
+    told = {record["id"]: record["body"]["values"] for record in lines(tmp_path / "d")}
+    assert told == {"r0": {"x": "12345"}, "r1": {"x": "12345"}, "r3": {"x": "1234567890"}}
