@@ -78,13 +78,13 @@ class RoundTrips:
             verifier=secrets.token_urlsafe(32),
         )
         sealed = self._sealed.seal(_KIND, self._parts(begun))
-        others = [one for one in cookie.split(".") if one and self._opened(one) is not None]
+        others = [one for one in _sealed_in(cookie) if self._opened(one) is not None]
         return BegunTrip(begun, _set_cookie([*others, sealed]))
 
     async def end(self, state: str, provider: str, cookie: str) -> RoundTrip | None:
         """The trip of this browser that the provider was sent with `state`, for the first time;
         None for any other.  Raises StoreUnavailable."""
-        for sealed in cookie.split("."):
+        for sealed in _sealed_in(cookie):
             trip = self._opened(sealed)
             if trip is None or not hmac.compare_digest(trip.state.encode(), state.encode()):
                 continue
@@ -110,7 +110,7 @@ class RoundTrips:
     def without(self, state: str, cookie: str) -> str:
         """The value of the `Set-Cookie` line that forgets a trip that is over."""
         kept = []
-        for sealed in cookie.split("."):
+        for sealed in _sealed_in(cookie):
             trip = self._opened(sealed)
             if trip is not None and trip.state != state:
                 kept.append(sealed)
@@ -136,6 +136,11 @@ class RoundTrips:
                 request = LinkRequest(*link) if link else None
                 return RoundTrip(provider, return_to, request, max_age_s, state, nonce, verifier)
         return None
+
+
+def _sealed_in(cookie: str) -> list[str]:
+    """The trips that a cookie of ours may hold: of one that a stranger made up no more is tried."""
+    return [one for one in cookie.split(".", TRIPS_MAX)[:TRIPS_MAX] if one]
 
 
 def _set_cookie(sealed: Sequence[str]) -> str:

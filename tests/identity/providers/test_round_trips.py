@@ -12,6 +12,7 @@ from gateway.identity.providers.round_trips import (
     RoundTrip,
     RoundTrips,
 )
+from gateway.identity.sealed_tokens import SealedTokens
 from tests.databases import Hands
 from tests.identity.providers.parts import Once
 
@@ -99,3 +100,21 @@ def test_a_permit_is_for_one_session_and_provider(trips: RoundTrips, clock: Hand
     assert not trips.permits(value_of(trips.begin(RoundTrip("idp", ""), "").cookie), "idp", "s")
     clock.move(TRIP_TTL_S)
     assert not trips.permits(permit, "idp", "session-1")
+
+
+@pytest.mark.parametrize("made_up", ["." * 16_000, "a." * 8_000])
+async def test_of_a_cookie_that_a_stranger_made_up_few_trips_are_tried(
+    trips: RoundTrips, monkeypatch: pytest.MonkeyPatch, made_up: str
+) -> None:
+    tried = []
+    opened = SealedTokens.open
+
+    def counted(sealed_tokens: SealedTokens, kind: bytes, sealed: str) -> object:
+        tried.append(sealed)
+        return opened(sealed_tokens, kind, sealed)
+
+    monkeypatch.setattr(SealedTokens, "open", counted)
+    assert await trips.end("state", "idp", made_up) is None
+    trips.begin(RoundTrip("idp", ""), made_up)
+    assert value_of(trips.without("state", made_up)) == ""
+    assert len(tried) <= 3 * TRIPS_MAX
