@@ -16,7 +16,7 @@ import pytest
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests import servers
-from tests.databases import fresh_database, write_schema
+from tests.databases import KeptSchema, fresh_database, write_schema
 from tests.servers import PostgresServer, ValkeyServer
 
 
@@ -60,12 +60,24 @@ def schema_of(database_url: str) -> Iterator[str]:
         connection.cursor().execute(f"DROP SCHEMA {name} CASCADE")
 
 
+@pytest.fixture(scope="session")
+def kept_schema(postgres_database_url: str) -> KeptSchema:
+    return KeptSchema(postgres_database_url)
+
+
+@pytest.fixture
+def kept_schema_url(kept_schema: KeptSchema) -> Iterator[str]:
+    with kept_schema.lent() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Runs its test once on each SQL store; nothing is in it yet."""
+    """Runs its test once on each SQL store; nothing is in it yet, or what `database` gives."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/gateway.db"
-    return str(request.getfixturevalue("postgres_url"))
+    kept = "database" in request.fixturenames
+    return str(request.getfixturevalue("kept_schema_url" if kept else "postgres_url"))
 
 
 @pytest.fixture
@@ -76,9 +88,14 @@ async def empty_database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def database(empty_database: Database, database_url: str) -> Database:
+async def database(
+    request: pytest.FixtureRequest, empty_database: Database, database_url: str
+) -> Database:
     """Both SQL stores, one after the other, with the schema in place."""
-    await write_schema(database_url)
+    if database_url.startswith("sqlite:"):
+        await write_schema(database_url)
+    else:
+        await request.getfixturevalue("kept_schema").write()
     return empty_database
 
 
