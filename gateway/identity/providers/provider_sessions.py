@@ -1,18 +1,20 @@
 """Which sessions a provider began, and by what names it ends them.
 
-Law: a session that a provider says is over is over here; the sessions that the same person began by
-other means go on, as the provider knows nothing of them.
+Law: a session that a provider says is over is over here, and so is a sign-in by it that waits for
+its second factor; the sessions that the same person began by other means go on, as the provider
+knows nothing of them.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.sealed_tokens import SealedTokens
 from gateway.identity.sessions.session_origins import SessionOrigin
-from gateway.identity.sessions.sessions import end_one
+from gateway.identity.sessions.sessions import end_one, lock
 from gateway.model import Change
 from gateway.stores.protocols import Database, Transaction
 
@@ -81,7 +83,12 @@ async def end_sessions_of(
 ) -> list[Change]:
     """Ends the sessions that the provider began for the subject, or in a session of its own, or in
     that session of that subject; the changes are to be announced.  One that has ended gives the
-    change that ended it."""
+    change that ended it.
+
+    Of what the person has under way nothing is known here: a new id of their link, under the lock
+    of the account, makes what names the old one begin no session (`session_origins.is_linked`).
+    """
+    await _rename_links(tx, issuer, subject=subject, provider_session=provider_session)
     changes: list[Change] = []
     for session_id in await sessions_of(
         tx, issuer, subject=subject, provider_session=provider_session
@@ -94,20 +101,71 @@ async def end_sessions_of(
 async def sessions_of(
     tx: Transaction, issuer: str, *, subject: str | None, provider_session: str | None
 ) -> Sequence[str]:
-    """Their ids; none where nobody is named."""
-    where = ["issuer = :issuer"]
-    values = {"issuer": issuer}
-    if subject is not None:
-        where.append("subject = :subject")
-        values["subject"] = subject
-    if provider_session is not None:
-        where.append("provider_session = :provider_session")
-        values["provider_session"] = provider_session
-    if len(where) == 1:
+    """Their ids, the live ones first; none where nobody is named.
+
+    Of those that are over there are thousands where somebody has signed in so often.
+    """
+    where, values = _named(issuer, subject, provider_session)
+    if not where:
         return []
     rows = await tx.all(
-        f"SELECT session_id FROM provider_sessions WHERE {' AND '.join(where)}"  # noqa: S608
-        f" ORDER BY session_id LIMIT {_AT_ONCE}",
+        "SELECT p.session_id FROM provider_sessions p JOIN families f ON f.id = p.session_id"  # noqa: S608
+        f" WHERE {where} ORDER BY CASE WHEN f.ended_at IS NULL AND f.expires_at > :now"
+        f" THEN 0 ELSE 1 END, COALESCE(f.ended_at, 0) DESC, p.session_id LIMIT {_AT_ONCE}",
+        now=int(await tx.now()),
         **values,
     )
     return [str(row["session_id"]) for row in rows]
+
+
+async def _rename_links(
+    tx: Transaction, issuer: str, *, subject: str | None, provider_session: str | None
+) -> None:
+    where, values = _named(issuer, subject, provider_session)
+    subjects = [] if subject is None else [subject]
+    if where and subject is None:
+        rows = await tx.all(
+            f"SELECT DISTINCT p.subject FROM provider_sessions p WHERE {where}",  # noqa: S608
+            **values,
+        )
+        subjects = [str(row["subject"]) for row in rows]
+    for one in subjects:
+        row = await tx.one(
+            "SELECT id, account_id FROM linked_identities"
+            " WHERE issuer = :issuer AND subject = :subject",
+            issuer=issuer,
+            subject=one,
+        )
+        if row is not None and await lock(tx, str(row["account_id"])) is not None:
+            await _rename_link(tx, str(row["id"]))
+
+
+async def _rename_link(tx: Transaction, identity_id: str) -> None:
+    roles = await tx.all("SELECT role FROM linked_roles WHERE identity_id = :id", id=identity_id)
+    renamed = str(uuid.uuid4())
+    await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=identity_id)
+    moved = await tx.run(
+        "UPDATE linked_identities SET id = :renamed WHERE id = :id",
+        renamed=renamed,
+        id=identity_id,
+    )
+    for row in roles if moved else ():
+        await tx.run(
+            "INSERT INTO linked_roles (identity_id, role) VALUES (:id, :role)",
+            id=renamed,
+            role=row["role"],
+        )
+
+
+def _named(
+    issuer: str, subject: str | None, provider_session: str | None
+) -> tuple[str, dict[str, str]]:
+    """Whom a provider's names mean, as a condition and its values; empty where it names nobody."""
+    values = {"issuer": issuer}
+    if subject is not None:
+        values["subject"] = subject
+    if provider_session is not None:
+        values["provider_session"] = provider_session
+    if len(values) == 1:
+        return "", {}
+    return " AND ".join(f"p.{name} = :{name}" for name in values), values

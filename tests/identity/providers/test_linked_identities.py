@@ -25,7 +25,7 @@ from gateway.identity.providers.linked_identities import (
 )
 from gateway.identity.providers.provider_sessions import ProviderSessions, end_sessions_of
 from gateway.identity.providers.round_trips import LinkRequest
-from gateway.identity.sessions.sessions import SignInSource
+from gateway.identity.sessions.sessions import SignInSource, end_one
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshOptions,
     RefreshTokens,
@@ -269,6 +269,50 @@ async def test_no_session_begins_by_a_link_that_has_gone(town: Town) -> None:
         account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
     )
     assert grant is Reason.INVALID_CREDENTIALS
+
+
+async def test_no_session_begins_that_its_provider_has_ended_meanwhile(town: Town) -> None:
+    """Whoever is at the question for a second factor when the provider takes them away."""
+    found = await town.identities.sign_in(somebody(roles=("staff",)))
+    assert isinstance(found, LinkedAccount)
+    here = replace(somebody(), session_id="there")
+    origin = town.sessions.origin(here, found.identity_id)
+    async with town.database.transaction() as tx:
+        issuer = here.provider.issuer.issuer
+        await end_sessions_of(tx, issuer, "x", subject="alice", provider_session="there")
+    grant = await town.tokens.begin(
+        found.account.id, SOURCE, without_password=True, amr=("fed", "otp", "mfa"), origin=origin
+    )
+    assert grant is Reason.INVALID_CREDENTIALS
+    # The next sign-in there counts, and what it gave is there.
+    again = await town.identities.sign_in(somebody(roles=("staff",)))
+    assert isinstance(again, LinkedAccount)
+    assert (again.account.roles, list(again.changes)) == (("staff",), [])
+    origin = town.sessions.origin(here, again.identity_id)
+    grant = await town.tokens.begin(
+        found.account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
+    )
+    assert isinstance(grant, SessionGrant)
+
+
+async def test_no_number_of_sessions_that_are_over_hides_a_live_one(town: Town) -> None:
+    """Whoever expects to be taken away signs in hundreds of times before."""
+    found = await town.identities.sign_in(somebody())
+    assert isinstance(found, LinkedAccount)
+    here = replace(somebody(), session_id="there")
+    origin = town.sessions.origin(here, found.identity_id)
+    for number in range(300):
+        grant = await town.tokens.begin(
+            found.account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
+        )
+        assert isinstance(grant, SessionGrant)
+        if number < 250:
+            async with town.database.transaction() as tx:
+                await end_one(tx, grant.session_id, "sign-out")
+    assert len(await town.live()) == 50
+    async with town.database.transaction() as tx:
+        await end_sessions_of(tx, here.provider.issuer.issuer, "x", subject="alice")
+    assert await town.live() == set()
 
 
 async def test_a_session_is_as_old_as_the_one_there(town: Town) -> None:
