@@ -27,6 +27,8 @@ REGISTER = _limit("register", 10, 300)
 MAIL = _limit("mail", 10, 300)
 REFRESH = _limit("refresh", 1_000, 5_000)
 CAPTCHA = _limit("captcha", 20, 300)
+PROVIDER = _limit("provider", 20, 300)
+"""Each may cost a question to a provider (RFC 9126), in the places of all who sign in by it."""
 CLIENT = _limit("client", 500, 5_000)
 ISSUER = _limit("issuer", 500, 5_000)
 """What an issuer tells, all of whose users may come from one address."""
@@ -100,7 +102,7 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("issuers", "*", "backchannel-logout"): ISSUER,
         ("issuers", "*", "events"): ISSUER,
         ("providers",): ACCOUNT,
-        ("providers", "*", "start"): SIGN_IN,
+        ("providers", "*", "start"): PROVIDER,
         ("providers", "*", "callback"): SIGN_IN,
         ("providers", "*", "backchannel-logout"): ISSUER,
         ("links",): ACCOUNT,

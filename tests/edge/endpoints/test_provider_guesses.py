@@ -9,11 +9,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from gateway.edge.endpoints.rate_limits import PROVIDER
 from gateway.identity.issuers.fetching import AnswerTooLong
 from gateway.identity.providers.asking import ProviderAnswer, ProviderServers
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES
 from tests.config.provider_texts import provider
-from tests.edge.auth_house import House, no_addresses, open_house, reason
+from tests.edge.auth_house import House, no_addresses, open_house, reason, request
 from tests.edge.rig import Answer
 
 HUB = "preset: github\nclient_id: gateway\nclient_secret: {secret: s}"
@@ -87,3 +88,16 @@ async def test_an_answer_that_is_too_long_closes_the_provider_to_nobody(
         answer = await come_back(house)
         assert (answer.status, reason(answer)) == (401, "invalid_credentials")
     assert servers.asked == 10
+
+
+async def test_who_begins_without_end_waits_and_the_provider_is_left_in_peace(
+    house: House,
+) -> None:
+    client = await house.client()
+    asked = request("GET", "/auth/providers/idp/start", b"")
+    statuses = []
+    for _ in range(PROVIDER[0].burst + 1):
+        await client.send(asked)
+        statuses.append((await client.answer()).status)
+    assert statuses[-1] == 429
+    assert set(statuses[:-1]) == {303}
