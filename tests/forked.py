@@ -29,7 +29,7 @@ from typing import IO, Any
 
 GATEWAY = Path(sys.executable).with_name("gateway")
 gateways = False
-"""Whether `tests.contract.running.started` forks as well; `make test` says so."""
+"""Whether `serve` forks as well; `make test` says so."""
 
 _LONGEST = 1 << 17
 """Bytes of a message: the words and the environment."""
@@ -116,6 +116,28 @@ def start(
         descriptors = [*(file.fileno() for file in files), theirs.fileno()]
         socket.send_fds(_KEEPER.control(), [json.dumps(job).encode()], descriptors)
     return Process([str(GATEWAY), *words], int.from_bytes(answer.recv(4)), answer)
+
+
+def serve(
+    folder: Path,
+    environment: Mapping[str, str],
+    output: tuple[IO[Any], IO[Any]],
+    *,
+    words: Sequence[str] = (),
+    within: Sequence[str] = (),
+) -> subprocess.Popen[bytes] | Process:
+    """`gateway serve` with these words, forked or executed; `output` is where both outputs go."""
+    with Path(os.devnull).open("rb") as nothing:
+        if gateways and not within:
+            return start(["serve", *words], folder, environment, (nothing, *output))
+        return subprocess.Popen(
+            [*within, str(GATEWAY), "serve", *words],
+            cwd=folder,
+            env=environment,
+            stdin=nothing,
+            stdout=output[0],
+            stderr=output[1],
+        )
 
 
 def measured() -> bool:

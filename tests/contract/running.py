@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests import forked
 from tests.contract.answers import Answer, read_answer
 from tests.contract.echo import Echo
-from tests.forked import GATEWAY, Process, run_command
+from tests.forked import Process, run_command, serve
 
 ROUTES = """\
 version: 1
@@ -358,18 +357,7 @@ def started(
     }
     log = folder / "log"
     with log.open("wb") as err, (folder / "out").open("wb") as out:
-        process: subprocess.Popen[bytes] | Process
-        if forked.gateways and not within:
-            with Path(os.devnull).open("rb") as nothing:
-                process = forked.start(["serve", *words], folder, environment, (nothing, out, err))
-        else:
-            process = subprocess.Popen(
-                [*within, str(GATEWAY), "serve", *words],
-                cwd=folder,
-                env=environment,
-                stdout=out,
-                stderr=err,
-            )
+        process = serve(folder, environment, (out, err), words=words, within=within)
         try:
             wait_until_ready(process, admin_port, log, until)
             yield Running(port, admin_port, folder, echo, process, environment, log)

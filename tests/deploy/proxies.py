@@ -21,7 +21,7 @@ import pytest
 from tests.contract.echo import Echo
 from tests.contract.running import Running, free_port, wait_until_ready
 from tests.deploy.traefik import ForwardAuthProxy
-from tests.forked import GATEWAY
+from tests.forked import Process, serve
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -49,7 +49,7 @@ class Site:
 
     folder: Path
     echo: Echo
-    gateway: subprocess.Popen[bytes]
+    gateway: subprocess.Popen[bytes] | Process
     environment: dict[str, str]
     public: int
     admin: int
@@ -115,13 +115,7 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
     }
     log = folder / "log"
     with log.open("wb") as out:
-        gateway = subprocess.Popen(
-            [str(GATEWAY), "serve"],
-            cwd=folder,
-            env=environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+        gateway = serve(folder, environment, (out, out))
         try:
             wait_until_ready(gateway, admin, log)
             yield Site(folder, echo, gateway, environment, public, admin, issuer_port)
@@ -266,7 +260,7 @@ COMMANDS_OF_TLS = {
 }
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes] | Process) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
