@@ -63,8 +63,9 @@ class _Entry:
     reason: str | None
     request: AnsweredRequest | None
     route_id: str = ""
-    decided: tuple[Call, Decision, int, str, float, str] | None = None
-    """Call, decision, status, request id, seconds and version of the configuration."""
+    decided: tuple[Call, Decision, int, str, str] | None = None
+    """Call, decision, status, request id and version of the configuration."""
+    took_s: float = 0.0
     forgets_body: bool = False
     """Its fields were too long to be remembered."""
 
@@ -74,13 +75,42 @@ class _Entry:
             return self.decided[3]
         return self.request.request_id if self.request is not None else ""
 
+    def record(self) -> dict[str, Any] | None:
+        """As the decision log has it; None where nothing was decided."""
+        if self.decided is None:
+            return None
+        call, decision, status, request_id, version = self.decided
+        record = record_of(
+            call, decision, at=self.at, status=status, request_id=request_id, version=version
+        )
+        if self.forgets_body:
+            record.pop("body", None)
+        return record
+
+    def fields(self, record: dict[str, Any] | None, worker: int) -> dict[str, Any]:
+        """Those of its line."""
+        if record is not None:
+            headers = self.decided[0].headers if self.decided is not None else ()
+            return fields_of_decision(record, headers, took_s=self.took_s, worker=worker)
+        assert self.request is not None
+        return fields_of_request(
+            self.request, self.reason, route_id=self.route_id, at=self.at, worker=worker
+        )
+
+    def forget_call(self) -> None:
+        """What is remembered holds no header field, and so no credential."""
+        self.decided = None
+        if self.request is not None:
+            self.request.headers = ()
+
 
 @dataclass(frozen=True, slots=True)
-class _Built:
-    fields: dict[str, Any]
+class _Refusal:
+    """One that is remembered; its fields are made when it is asked for."""
+
+    request_id: str
+    entry: _Entry
     record: dict[str, Any] | None
-    """As the decision log has it; None where nothing was decided."""
-    refused: bool
 
 
 class AccessLog:
@@ -106,7 +136,7 @@ class AccessLog:
         self._writing: Sequence[_Entry] = ()
         self._refusals: Counter[str] = Counter()
         """Those that wait, by reason, and all of them under the empty word."""
-        self._remembered: deque[_Built] = deque(maxlen=REMEMBERED)
+        self._remembered: deque[_Refusal] = deque(maxlen=REMEMBERED)
         self._worker = os.getpid()
         self._failed = False
 
@@ -135,9 +165,9 @@ class AccessLog:
             forgets_body = characters > MAX_BODY_CHARACTERS
             if forgets_body:
                 call = replace(call, body=None)
-            decided = (call, decision, status, request_id, took_s, self._version())
-            entry = _Entry(self._clock.now(), reason, None, "", decided, forgets_body)
-            self._waiting.append(entry)
+            decided = (call, decision, status, request_id, self._version())
+            at = self._clock.now()
+            self._waiting.append(_Entry(at, reason, None, "", decided, took_s, forgets_body))
 
     def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         if self._has_room(reason):
@@ -152,10 +182,10 @@ class AccessLog:
         the record of the decision log, None where nothing was decided."""
         for entry in (*self._waiting, *self._writing):
             if entry.request_id == request_id:
-                return _shown(self._built(entry))
-        for built in reversed(self._remembered):
-            if built.fields["http.request.id"] == request_id:
-                return _shown(built)
+                return self._shown(entry, entry.record())
+        for refusal in reversed(self._remembered):
+            if refusal.request_id == request_id:
+                return self._shown(refusal.entry, refusal.record)
         return None
 
     async def run(self) -> None:
@@ -175,7 +205,8 @@ class AccessLog:
         self._writing = entries
         try:
             # A reader of the log that has stopped must not stop the loop.
-            await asyncio.to_thread(self._write, entries, PATIENCE_S)
+            records = await asyncio.to_thread(self._write, entries, PATIENCE_S)
+            self._remember(entries, records)
         finally:
             self._writing = ()
 
@@ -199,47 +230,37 @@ class AccessLog:
         entries = list(self._waiting)
         self._waiting.clear()
         self._refusals.clear()
-        return entries
+        # Where nothing is written, what is not remembered is not even built.
+        return entries if self._options.sample is not None else entries[-REMEMBERED:]
 
-    def _write(self, entries: Sequence[_Entry], patience_s: float) -> None:
+    def _remember(
+        self, entries: Sequence[_Entry], records: Sequence[dict[str, Any] | None]
+    ) -> None:
+        for entry, record in zip(entries, records, strict=True):
+            if entry.reason is not None:
+                self._remembered.append(_Refusal(entry.request_id, entry, record))
+                entry.forget_call()
+
+    def _write(self, entries: Sequence[_Entry], patience_s: float) -> list[dict[str, Any] | None]:
+        """The records of the entries; where a log is wanted, their lines are written."""
         options = self._options
-        if options.sample is None:
-            entries = entries[-REMEMBERED:]
-        built = [self._built(entry) for entry in entries]
-        self._remembered.extend(one for one in built if one.refused)
-        if options.sample is None or not built:
-            return
+        records = [entry.record() for entry in entries]
+        if options.sample is None or not entries:
+            return records
         render = as_combined if options.combined else as_json
+        lines = [
+            render(entry.fields(record, self._worker))
+            for entry, record in zip(entries, records, strict=True)
+        ]
         try:
-            self._sink.write([render(one.fields) for one in built], patience_s)
+            self._sink.write(lines, patience_s)
             self._failed = False
         except LinesLost as error:
             if not self._failed:
                 log.warning("access-log-not-written", why=error.why)
             self._failed = True
             self._dropped.n += error.lost
+        return records
 
-    def _built(self, entry: _Entry) -> _Built:
-        refused = entry.reason is not None
-        if entry.decided is None:
-            assert entry.request is not None
-            fields = fields_of_request(
-                entry.request,
-                entry.reason,
-                route_id=entry.route_id,
-                at=entry.at,
-                worker=self._worker,
-            )
-            return _Built(fields, None, refused)
-        call, decision, status, request_id, took_s, version = entry.decided
-        record = record_of(
-            call, decision, at=entry.at, status=status, request_id=request_id, version=version
-        )
-        if entry.forgets_body:
-            record.pop("body", None)
-        fields = fields_of_decision(record, call.headers, took_s=took_s, worker=self._worker)
-        return _Built(fields, record, refused)
-
-
-def _shown(built: _Built) -> dict[str, Any]:
-    return {"access": built.fields, "decision": built.record}
+    def _shown(self, entry: _Entry, record: dict[str, Any] | None) -> dict[str, Any]:
+        return {"access": entry.fields(record, self._worker), "decision": record}

@@ -73,6 +73,9 @@ def test_each_refusal_of_a_default_gateway_is_found_by_its_request_id(tmp_path: 
             shown = answer.json["reason"]
             # What is concealed from the client is not from the operator.
             assert line["event.reason"] == shown or (route, shown) == ("hidden", "route_unknown")
+        shell = one.admin("/admin")
+        assert shell.status == 401
+        assert line_of(out, shell.get("x-request-id"))["event.reason"] == "no_credential"
         problem = too_large(one)
         assert line_of(out, problem["request_id"])["event.reason"] == "header_too_large"
         good = one.call("GET", "/me", ("X-Request-Id", "a-good-call"), token=token)

@@ -196,3 +196,15 @@ async def test_long_fields_of_a_body_are_not_remembered(tmp_path: Path) -> None:
     # Not as if nothing had been read: whoever judges it again is to know.
     assert "body" not in long["decision"]
     assert [line["http.request.id"] for line in lines(tmp_path / "a")] == ["short", "long"]
+
+
+async def test_what_is_remembered_holds_no_credential(tmp_path: Path) -> None:
+    log = log_to(tmp_path / "a")
+    secret = [(b"Authorization", b"Bearer hidden-token")]
+    log.refused(Reason.ROUTE_UNKNOWN, "", AnsweredRequest("r1", 404, headers=secret))
+    tell(log, "/orders/u2", "denied", 403)
+    await log.flush()
+    for request_id in ("r1", "denied"):
+        assert log.find(request_id) is not None
+    assert "hidden-token" not in repr(log._remembered)
+    assert "Call(" not in repr(log._remembered)

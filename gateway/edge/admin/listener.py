@@ -263,11 +263,14 @@ class AdminListener:
             ),
             "Cross-Origin-Opener-Policy": "same-origin",
         }
-        return web.Response(
+        answer = web.Response(
             status=200 if refusal is None else problem_type(refusal).status,
             body=self._page.replace("NONCE", nonce).encode(),
             headers=headers,
         )
+        if refusal is not None:
+            answer[OUTCOME] = str(refusal)
+        return answer
 
 
 _TOLD = ("worker", "ready", "configuration", "dependencies", "issuers", "providers")
