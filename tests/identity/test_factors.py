@@ -11,7 +11,9 @@ from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.data_export import export_data
+from gateway.identity.factors.ceremonies import NewCredential
 from gateway.identity.factors.factor_kinds import FactorKind, factor_kinds, term_is_over
+from gateway.identity.factors.passkeys import Passkeys, insert_passkey, new_passkey
 from gateway.identity.factors.recovery_codes import make_codes, recovery_code_of
 from gateway.identity.factors.restored import carry_factors, held_factors
 from gateway.identity.factors.totp import (
@@ -117,6 +119,25 @@ async def test_a_restore_brings_no_factor_back_that_was_removed(
         assert await factor_kinds(tx, account.id) == ()
         left = await tx.all("SELECT hash FROM recovery_codes WHERE account_id = :id", id=account.id)
         assert len(left) == 9
+
+
+async def test_a_passkey_that_was_added_since_a_backup_counts_on_after_its_restore(
+    database: Database, account: Account
+) -> None:
+    passkeys = Passkeys(database)
+    handle = await passkeys.handle(account.id)
+    new = NewCredential(f"credential-{account.id}", "key", 7, True, True, True, (), "")
+    async with database.transaction() as tx:
+        added = new_passkey(account.id, "phone", new, 0)
+        await insert_passkey(tx, added)
+        held = await held_factors(tx)
+        # The backup is read in: it knows the account, and has an older counter.
+        await tx.run("UPDATE accounts SET passkey_handle = NULL WHERE id = :id", id=account.id)
+        await tx.run("UPDATE passkeys SET sign_count = 3 WHERE id = :id", id=added.id)
+        await carry_factors(tx, held, OLD, OLD)
+    found = await passkeys.find(added.key.credential_id)
+    assert found is not None
+    assert (found[0].sign_count, found[1]) == (7, handle)
 
 
 async def test_a_restore_takes_no_factor_away_that_was_enrolled_since(

@@ -24,13 +24,17 @@ class HeldFactors:
     """What the database held before the restore."""
 
     rows: Mapping[str, Sequence[Row]]
+    handles: Sequence[Row]
+    """What authenticators know the accounts by: one that was made since is in passkeys that count
+    on, and the backup has none in its place."""
 
 
 async def held_factors(tx: Transaction) -> HeldFactors:
     """To be asked before the backup is read in, in the same transaction."""
     rows = {table: await tx.all(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608
     rows["totp_factors"] = [r for r in rows["totp_factors"] if r["confirmed_at"] is not None]
-    return HeldFactors(rows)
+    handles = "SELECT id, passkey_handle FROM accounts WHERE passkey_handle IS NOT NULL"
+    return HeldFactors(rows, await tx.all(handles))
 
 
 async def carry_factors(tx: Transaction, held: HeldFactors, then: Sealer, now: Sealer) -> int:
@@ -44,6 +48,16 @@ async def carry_factors(tx: Transaction, held: HeldFactors, then: Sealer, now: S
     for table, key in _TABLES.items():
         for row in held.rows[table]:
             await _put_back(tx, table, key, row)
+    for row in held.handles:
+        await tx.run("UPDATE accounts SET passkey_handle = :passkey_handle WHERE id = :id", **row)
+    for row in held.rows["passkeys"]:
+        # An older counter would take a copy of the authenticator for the authenticator.
+        await tx.run(
+            "UPDATE passkeys SET sign_count = :sign_count WHERE id = :id"
+            " AND sign_count < :sign_count",
+            id=row["id"],
+            sign_count=row["sign_count"],
+        )
     # Codes of the steps until now may have been taken since the backup.
     await tx.run(
         "UPDATE totp_factors SET last_step = :step WHERE last_step < :step",
