@@ -341,7 +341,7 @@ def test_an_account_of_a_verified_address_is_linked_and_keeps_its_password(site:
     browser.sign_in("company", "cyd")
     assert browser.me()["email"] == "cyd@example.com"
     assert site.login("cyd@example.com") == 200
-    assert "provider_linked" in [row["event"] for row in site.audit()]
+    until(lambda: "provider_linked" in [row["event"] for row in site.audit()], 30)
 
 
 def test_an_account_that_nobody_has_verified_is_not_taken_over(site: Site) -> None:
@@ -467,6 +467,7 @@ def test_an_owner_links_and_unlinks(site: Site) -> None:
     assert browser.me()["email"] == "ivy@work.example"
     assert refused(site.browser().sign_in("other", "ivy")[1])[0] == 403
     assert browser.call("DELETE", "/auth/links/other").status == 404
+    until(lambda: "provider_unlinked" in [row["event"] for row in site.audit()], 30)
     kinds = [row["event"] for row in site.audit()]
     assert kinds.count("provider_unlinked") == 1
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.access.policies import StepUp
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, PageReply, ProblemReply, Reply
 from gateway.edge.endpoints.json_body import parse
 from gateway.edge.pages.account_actions import ACTIONS, DONE, AccountAction
@@ -183,7 +184,8 @@ class AccountPage:
             return self._to_sign_in(visit)
         if reply.reason is Reason.INSUFFICIENT_USER_AUTHENTICATION:
             back = f"{path}?done=step-up"
-            sealed = self._deps.return_targets.seal(visit.call.host, back)
+            asked = StepUp(reply.max_age_s, ())
+            sealed = self._deps.return_targets.seal(visit.call.host, back, asked)
             return leads_to(f"{self._deps.renderer.path('step-up')}?return_to={sealed}")
         return await self._page(visit, refusal=reply, section=section)
 

@@ -46,6 +46,8 @@ AT_ONCE = 16
 PLACE_WAIT_S = 2.0
 _TOLD_MAX = 200
 _OF_ADDRESSES = frozenset(("email", "email_verified"))
+ANY_AGE_S = 10 * 365 * 86_400
+"""`max_age` of who may have signed in at any time."""
 GITHUB_ISS = "/login/oauth"
 """What GitHub names in `iss` of its answers, below its issuer."""
 
@@ -121,7 +123,7 @@ class ProviderClient:
     async def authorization_url(self, provider: Provider, trip: RoundTrip) -> str:
         """Where the browser goes.  Raises IdentityRefused and ProviderUnavailable."""
         metadata = await self.metadata(provider)
-        words = self._words(provider, trip)
+        words = self._words(provider, metadata, trip)
         if metadata.pushed_authorization is None:
             return str(
                 prepare_grant_uri(
@@ -225,13 +227,18 @@ class ProviderClient:
             told = {name: value for name, value in told.items() if name not in _OF_ADDRESSES}
         return {**told, **claims}
 
-    def _words(self, provider: Provider, trip: RoundTrip) -> dict[str, str]:
+    def _words(
+        self, provider: Provider, metadata: ProviderMetadata, trip: RoundTrip
+    ) -> dict[str, str]:
         """Of the authorization request, beside those that every client of OAuth has."""
         words = dict(provider.parameters)
         if provider.kind is ProviderKind.OPENID:
             words["nonce"] = trip.nonce
         if trip.max_age_s is not None and provider.kind is ProviderKind.OPENID:
             words["max_age"] = str(trip.max_age_s)
+        elif metadata.tells_auth_time:
+            # Section 3.1.2.1: who is asked for one says when it was, and else may not.
+            words.setdefault("max_age", str(ANY_AGE_S))
         if provider.form_post:
             words["response_mode"] = "form_post"
         words["code_challenge"] = str(create_s256_code_challenge(trip.verifier))

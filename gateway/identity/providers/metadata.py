@@ -30,6 +30,8 @@ class ProviderMetadata:
     pushed_authorization: str | None = None
     names_iss: bool = False
     """Whether its answers name it (RFC 9207): one that does not is another's then."""
+    tells_auth_time: bool = False
+    """Whether it can say when somebody signed in there."""
     client_auth_methods: tuple[str, ...] = ("client_secret_basic",)
     """Section 3 of Discovery: this one where it names none."""
 
@@ -52,6 +54,7 @@ def read_metadata(raw: bytes, provider: Provider) -> ProviderMetadata:
         named = str(document.get("issuer"))[:200]
         raise DocumentRefused(f"the discovery is of the issuer {named}, not of {issuer}")
     methods = document.get("token_endpoint_auth_methods_supported")
+    claims = document.get("claims_supported")
     return ProviderMetadata(
         authorization=_needed(document, "authorization_endpoint", provider),
         token=_needed(document, "token_endpoint", provider),
@@ -60,6 +63,7 @@ def read_metadata(raw: bytes, provider: Provider) -> ProviderMetadata:
         end_session=_endpoint(document, "end_session_endpoint", provider),
         pushed_authorization=_endpoint(document, "pushed_authorization_request_endpoint", provider),
         names_iss=document.get("authorization_response_iss_parameter_supported") is True,
+        tells_auth_time=isinstance(claims, list) and "auth_time" in claims,
         client_auth_methods=(
             tuple(str(one) for one in methods)
             if isinstance(methods, list)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.policies import StepUp
+from gateway.edge.endpoints.factor_changes import FRESH_S
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house
 from tests.edge.endpoints.mail_house import OTHER, MailHouse
 from tests.edge.endpoints.test_factors import code_at
@@ -143,6 +145,10 @@ async def test_who_signed_in_long_ago_is_asked_again_before_a_factor_is_changed(
     page = await visitor.get(ACCOUNT)
     led = location(await visitor.fill(page, "/account/totp"))
     assert led.startswith("/auth/ui/step-up?return_to=")
+    # A provider is to be asked for a sign-in that is as fresh.
+    target = house.deps.return_targets.open(led.partition("return_to=")[2], "gate.example")
+    assert target is not None
+    assert target.asked == StepUp(FRESH_S, ())
     asked = await visitor.get(led)
     back = location(await visitor.fill(asked, "/step-up", password=PASSWORD))
     assert back == f"{ACCOUNT}?done=step-up"

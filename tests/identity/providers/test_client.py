@@ -15,7 +15,7 @@ import pytest
 
 from gateway.identity.issuers.fetching import FetchedDocument, FetchFailed
 from gateway.identity.providers.asking import ProviderAnswer
-from gateway.identity.providers.client import ProviderClient, ProviderResponse
+from gateway.identity.providers.client import ANY_AGE_S, ProviderClient, ProviderResponse
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused
 from gateway.identity.providers.round_trips import RoundTrip
@@ -100,6 +100,27 @@ async def test_the_request_has_all_that_keeps_a_sign_in_apart(client: ProviderCl
     assert (words["response_type"], words["response_mode"]) == (["code"], ["form_post"])
     assert words["prompt"] == ["select_account"]
     assert words["scope"] == ["openid email"]
+
+
+async def test_who_can_say_when_somebody_signed_in_is_asked_to(
+    client: ProviderClient, site: Site
+) -> None:
+    """Else a session there of this morning would begin a fresh one here."""
+    site.document["claims_supported"] = ["sub", "auth_time"]
+    words = parse_qs(urlsplit(await client.authorization_url(provider(), TRIP)).query)
+    assert words["max_age"] == [str(ANY_AGE_S)]
+    # One who does not say it all the same is believed as before.
+    tokens = {"id_token": id_token(), "access_token": "a"}
+    site.answers[f"{ISSUER}/token"] = (200, tokens)
+    found = await client.identity(
+        provider("userinfo: false"), TRIP, ProviderResponse("code", iss=None)
+    )
+    assert (found.subject, found.auth_time) == ("alice", None)
+
+
+async def test_who_cannot_say_when_is_not_asked(client: ProviderClient) -> None:
+    words = parse_qs(urlsplit(await client.authorization_url(provider(), TRIP)).query)
+    assert "max_age" not in words
 
 
 async def test_a_pushed_request_is_not_in_the_url(client: ProviderClient, site: Site) -> None:
