@@ -35,13 +35,19 @@ from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
 from gateway.identity.clients.personal_keys import PersonalKeys
+from gateway.identity.factors.own_factors import erase_factors
 from gateway.identity.mail.notifications import SecurityNotifications
 
 
 def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     """Every endpoint below `/auth` but `/auth/csrf`, which is the CSRF guard's."""
     notifications = SecurityNotifications(deps.database, deps.mailer)
-    registrations = Registrations(deps.database, deps.mailer, waits=deps.verification == "required")
+    registrations = Registrations(
+        deps.database,
+        deps.mailer,
+        waits=deps.verification == "required",
+        erase_factors=erase_factors,
+    )
     personal_keys = PersonalKeys(deps.database, notifications)
     public_host = url_host(deps.public_url)
 

@@ -8,7 +8,7 @@ existing account.  A link is used up in the transaction that does what it allows
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
@@ -22,7 +22,10 @@ from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions.sessions import outdate
 from gateway.model import Change, Reason
-from gateway.stores.protocols import Conflict, Database
+from gateway.stores.protocols import Conflict, Database, Transaction
+
+EraseFactors = Callable[[Transaction, str], Awaitable[None]]
+"""Ends every passkey and second factor of an account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,20 @@ class EmailConfirmation:
 class Registrations:
     """Registers accounts, confirms e-mail addresses and resets passwords by mailed links."""
 
-    def __init__(self, database: Database, outbox: MailOutbox, *, waits: bool = True) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: MailOutbox,
+        *,
+        waits: bool = True,
+        erase_factors: EraseFactors | None = None,
+    ) -> None:
         """`waits`: there is no account before its e-mail address is confirmed."""
         self._database = database
         self._outbox = outbox
         self._notifications = SecurityNotifications(database, outbox)
         self._waits = waits
+        self._erase_factors = erase_factors
 
     async def register(self, email: str, password_hash: str, requester: str) -> None:
         """Send a mail to the e-mail address: with a link where it has no account, else one that
@@ -144,13 +155,16 @@ class Registrations:
     ) -> tuple[Account, Sequence[Change]] | None:
         """Replace the password and end every session; None for a link that is not valid.
 
-        The link came by mail, so it confirms the address too.
+        The link came by mail, so it confirms the address too.  Until then nobody had: whoever
+        registered the address may be somebody else, and keeps no way in.
         """
         async with self._database.transaction() as tx:
             link = await redeem_link(tx, token, Purpose.RESET)
             account = await locked(tx, link.account_id) if link is not None else None
             if account is None or account.disabled:
                 return None
+            if not account.email_verified and self._erase_factors is not None:
+                await self._erase_factors(tx, account.id)
             await mark_verified(tx, account.id)
             changes = await replace_password(tx, account.id, password_hash)
             await self._notifications.password_changed(tx, account.id)

@@ -33,6 +33,7 @@ from tests.authenticator import (
     unb64,
 )
 from tests.edge.auth_house import CREDENTIALS, EMAIL, URL, House, open_house, reason, request, told
+from tests.edge.endpoints.mail_house import OTHER, MailHouse
 from tests.edge.endpoints.passkey_calls import (
     PASSKEYS,
     SIGN_IN,
@@ -347,6 +348,25 @@ async def test_a_passkey_that_is_removed_while_it_is_used_opens_nothing(
     await asyncio.gather(*removing)
     assert len(removing) == 1
     assert is_refused(answer)
+
+
+@pytest.mark.parametrize("verified", [False, True])
+async def test_who_registered_the_address_of_somebody_else_keeps_no_passkey(
+    house: House, authenticator: Authenticator, verified: bool
+) -> None:
+    """Whoever reads its mail sets a password one day, and knows nothing of passkeys that are there;
+    of an address that was theirs before they are their own."""
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE accounts SET email_verified = :verified", verified=int(verified))
+    mail = MailHouse(house, house.deps.mailer)
+    await mail.post("/auth/password/forgot", email=EMAIL)
+    token = (await mail.links())[0]
+    assert (await mail.post("/auth/password/reset", token=token, password=OTHER)).status == 204
+    house.clock.move(1)
+    answer = await sign_in(house, authenticator)
+    assert (answer.status == 200) is verified
+    if not verified:
+        assert is_refused(answer)
 
 
 async def test_a_page_of_another_origin_signs_nobody_in(
