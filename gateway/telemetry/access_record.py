@@ -104,13 +104,13 @@ def as_json(fields: Mapping[str, Any]) -> str:
 def as_combined(fields: Mapping[str, Any]) -> str:
     """A field that is not known is `-`, as Apache has it; so is the count of bytes."""
     at = datetime.fromisoformat(fields["@timestamp"]).astimezone(UTC)
-    method, path = _bare(fields.get("http.request.method", "")), _bare(fields.get("url.path", ""))
+    path = _bare(fields.get("url.path", ""))
     parts = (
         fields.get("client.ip", "-"),
         "-",
         _word(fields.get("user.id")),
         f"[{at.strftime(_TIME)}]",
-        f'"{method or "-"} {path or "-"} HTTP/1.1"',
+        f'"{_word(fields.get("http.request.method"))} {path or "-"} HTTP/1.1"',
         str(fields["http.response.status_code"]),
         '- "-"',
         f'"{_bare(fields.get("user_agent.original", "-"))}"',

@@ -44,8 +44,8 @@ EDITS = [
         " from 11.0.0.0/8",
     ], 1),
     ("internal-tools", "policies/data/duty.yaml", "[omar]", "[omar, eve]", [
-        "staff with a fresh sign-in GAINS POST /deploys/{service} @ from 10.0.0.0/8 where"
-        ' user.id is "eve" and {service} is "search" and `now.getHours() >= 8` is true and'
+        "staff with a fresh sign-in GAINS POST /deploys/{service} @ from 10.0.0.0/8,"
+        ' 127.0.0.0/8 where user.id is "eve" and {service} is "search" and `now.getHours() >= 8` is true and'
         " `now.getHours() < 17` is true",
     ], 1),
     ("internal-tools", "policies/payroll.yaml", "15m", "30m", [
@@ -53,7 +53,7 @@ EDITS = [
         " GAINS any method /payroll/** @",
     ], 1),
     ("internal-tools", "policies/tools.yaml", "    mode: shadow\n", "", [
-        "(sre or staff)+intern LOSES GET /deploys/{service} @ from 10.0.0.0/8",
+        "(sre or staff)+intern LOSES GET /deploys/{service} @ from 10.0.0.0/8, 127.0.0.0/8",
     ], 0),
     ("shop", "policies/roles.yaml", "support: [orders:read]", "support: [orders:read, orders:refund]", [
         "support with a fresh sign-in GAINS POST"

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import altcha
@@ -543,7 +542,7 @@ async def open_house(
 async def _behind_a_listener(api: AuthApi, auth_cors: Cors | None) -> AsyncIterator[int]:
     reader = CallReader()
     nowhere: Any = None
-    snapshot: Any = SimpleNamespace(auth_cors=auth_cors, routes=RouteTable())
+    snapshot = Snapshot("v", RouteTable(), auth_cors=auth_cors)
     proxy = Proxy(nowhere, lambda: snapshot, reader, Clusters(), api)
     listener = Listener(proxy, reader)
     listener.start()

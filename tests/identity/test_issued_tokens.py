@@ -54,6 +54,7 @@ async def test_a_token_holds_the_claims_of_the_contract(gate: Gate) -> None:
         "roles": list(ALICE.roles),
         "jti": issued.token_id,
         "client_id": FIRST_PARTY_CLIENT,
+        "acr": "pwd",
     }
     assert issued.expires_at == payload["exp"]
 

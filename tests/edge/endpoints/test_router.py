@@ -29,7 +29,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     [
         ("GET", "/auth/login", b"POST"),
         ("DELETE", "/auth/register", b"POST"),
-        ("POST", "/auth/me", b"GET, HEAD"),
+        ("POST", "/auth/me", b"GET, DELETE, HEAD"),
         ("GET", "/auth/sessions/x", b"DELETE"),
         ("POST", "/.well-known/jwks.json", b"GET, HEAD"),
     ],
