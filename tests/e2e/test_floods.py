@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.flood_requests import ISSUERS, OWN, PROXIED, Flood, at
+from bench.flood_requests import ISSUERS, OWN, PROVIDER_SECRET, PROXIED, Flood, at
 from bench.flood_requests import request as asked
 from bench.floods import AUDIT_ROWS, KEYS_BESIDE, Standing, hammer, standing
 from tests.contract.running import ROUTES, Running, started
@@ -63,12 +63,14 @@ def signed_in(gateway: Running, email: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flooded]:
     folder: Path = tmp_path_factory.mktemp("floods")
+    others = ISSUERS.replace("{", "{{").replace("}", "}}")  # ROUTES has places to be filled
     server = ValkeyServer(folder / "valkey", maxmemory_policy="noeviction").start()
     try:
         with started(
             folder / "g",
-            routes=ROUTES.replace("  auth: required\n", TAKEN, 1) + ISSUERS,
+            routes=ROUTES.replace("  auth: required\n", TAKEN, 1) + others,
             GATEWAY_REDIS_URL=server.url,
+            **{f"GATEWAY_SECRET_{PROVIDER_SECRET.upper()}": "s"},
             GATEWAY_EMAIL_VERIFICATION="required",
         ) as running:
             yield Flooded(running, server.url, signed_in(running, "owner@example.com"))
