@@ -98,7 +98,7 @@ class TenantEndpoints:
 
     async def attributes(self, _request: web.BaseRequest, call: Call) -> Reply:
         """All that is kept, also what no token carries; `editable` are those that the caller may
-        set."""
+        set, and what each can be."""
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
@@ -108,9 +108,11 @@ class TenantEndpoints:
             200,
             {
                 "attributes": {one.name: one.value for one in stored if one.name in known},
-                "editable": sorted(
-                    name for name, one in known.items() if SetBy.PERSON in one.set_by
-                ),
+                "editable": {
+                    name: {"type": one.type.value, "values": list(one.values)}
+                    for name, one in sorted(known.items())
+                    if SetBy.PERSON in one.set_by
+                },
             },
         )
 
@@ -133,13 +135,16 @@ class TenantEndpoints:
 
     def _errors(self, values: dict[str, Any]) -> list[FieldError]:
         """A name is told only where the configuration has it."""
-        errors, known = [], self._deps.attributes()
+        errors: list[FieldError] = []
+        known, strange = self._deps.attributes(), False
         for name, value in values.items():
             attribute = known.get(name)
             if attribute is None or SetBy.PERSON not in attribute.set_by:
-                errors.append(FieldError("", "holds what is no attribute that you may set"))
+                strange = True
             elif value is not None and (problem := attribute.problem(value)) is not None:
                 errors.append(FieldError(name, problem))
+        if strange:
+            errors.append(FieldError("", "holds what is no attribute that you may set"))
         return errors
 
     async def _choose(self, principal: Principal, tenant: str | None, call: Call) -> Reply:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,37 @@ ACTIONS = (
     AccountAction("remove-totp", "DELETE", ("factors", "totp"), "factors"),
     AccountAction("rename-passkey", "PATCH", ("factors", "passkeys"), "factors", ("name",), "id"),
     AccountAction("remove-passkey", "DELETE", ("factors", "passkeys"), "factors", names="id"),
+    AccountAction("tenant", "POST", ("tenant",), "tenants", ("tenant",)),
     AccountAction("unlink", "DELETE", ("links",), "links", names="name"),
 )
-DONE = frozenset(action.name for action in ACTIONS) | {"add-passkey", "add-totp", "step-up"}
+PREFIX = "attribute-"
+"""Of the fields of the form that hold attributes."""
+_TRUTH = {"true": True, "false": False}
+
+
+def attributes_of_form(
+    form: Mapping[str, str], editable: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What a form says of the attributes that the person may set, each as its type has it; null
+    where a field is empty.  What is no such value is left as it is: the endpoint refuses it."""
+    values: dict[str, Any] = {}
+    for name, kind in editable.items():
+        text = form.get(PREFIX + name, "").strip()
+        value: Any = text or None
+        if kind["type"] == "integer" and re.fullmatch(r"-?[0-9]{1,16}", text):
+            value = int(text)
+        elif kind["type"] == "boolean":
+            value = _TRUTH.get(text, value)
+        elif kind["type"] == "list":
+            value = [one.strip() for one in text.split(",") if one.strip()] or None
+        values[name] = value
+    return values
+
+
+DONE = frozenset(action.name for action in ACTIONS) | {
+    "add-passkey",
+    "add-totp",
+    "profile",
+    "step-up",
+}
 """What has just been done, as `?done=` may say."""

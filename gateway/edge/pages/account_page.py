@@ -12,7 +12,13 @@ from aiohttp import web
 from gateway.access.policies import StepUp
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, PageReply, ProblemReply, Reply
 from gateway.edge.endpoints.json_body import parse
-from gateway.edge.pages.account_actions import ACTIONS, DONE, AccountAction
+from gateway.edge.pages.account_actions import (
+    ACTIONS,
+    DONE,
+    PREFIX,
+    AccountAction,
+    attributes_of_form,
+)
 from gateway.edge.pages.forms import PageDependencies, leads_to
 from gateway.edge.pages.problems import shown
 from gateway.edge.pages.qr_codes import qr_code
@@ -37,6 +43,7 @@ class AccountPage:
         return {
             ACCOUNT: {"GET": self.show},
             **{(*ACCOUNT, action.name): {"POST": self._of(action)} for action in ACTIONS},
+            (*ACCOUNT, "profile"): {"POST": self.change_profile},
             (*ACCOUNT, "create-key"): {"POST": self.create_key},
             (*ACCOUNT, "totp"): {"POST": self.begin_totp},
             (*ACCOUNT, "confirm-totp"): {"POST": self.confirm_totp},
@@ -64,6 +71,21 @@ class AccountPage:
             return await self._after(visit, reply, action.section, action.name)
 
         return act
+
+    async def change_profile(self, request: web.BaseRequest, call: Call) -> Reply:
+        visit = await self._deps.visits.posted(request, call)
+        if isinstance(visit, ProblemReply):
+            return visit
+        kept = await self._deps.visits.ask(visit, "GET", "me", "attributes")
+        if isinstance(kept, ProblemReply):
+            return await self._after(visit, kept, "profile", "profile")
+        assert kept.body is not None
+        fields = attributes_of_form(visit.form, kept.body["editable"])
+        reply = await self._deps.visits.ask(visit, "PATCH", "me", "attributes", fields=fields)
+        if isinstance(reply, ProblemReply):
+            errors = tuple(replace(e, field=e.field and PREFIX + e.field) for e in reply.errors)
+            reply = replace(reply, errors=errors)
+        return await self._after(visit, reply, "profile", "profile")
 
     async def create_key(self, request: web.BaseRequest, call: Call) -> Reply:
         """The key is shown on this page and never again."""
@@ -231,6 +253,8 @@ class AccountPage:
             "factors": ("factors",),
             "passkeys": ("factors", "passkeys"),
             "links": ("links",),
+            "attributes": ("me", "attributes"),
+            "tenant": ("tenant",),
         }.items():
             if not self._deps.visits.knows(path):
                 told[name] = {name: [], "available": []}
@@ -249,6 +273,9 @@ class AccountPage:
             "passkeys": told["passkeys"]["passkeys"],
             "links": told["links"]["links"],
             "available": told["links"]["available"],
+            "attributes": told["attributes"],
+            "tenant": told["tenant"],
+            "prefix": PREFIX,
         }
 
 

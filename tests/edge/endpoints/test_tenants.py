@@ -104,7 +104,10 @@ async def test_a_person_sets_what_the_configuration_leaves_to_them(house: House)
     token = str((await house.sign_in())["access_token"])
     path = "/auth/me/attributes"
     shown = told(await house.ask("GET", path, token=token))
-    assert shown == {"attributes": {"department": "sales", "salary": 7}, "editable": ["nickname"]}
+    assert shown == {
+        "attributes": {"department": "sales", "salary": 7},
+        "editable": {"nickname": {"type": "string", "values": []}},
+    }
     changed = await house.ask("PATCH", path, {"nickname": "Al"}, token=token)
     assert changed.status == 204
     assert reason(await house.ask("GET", path, token=token)) == "token_outdated"

@@ -11,6 +11,8 @@ import pytest
 
 from gateway.access.policies import StepUp
 from gateway.edge.endpoints.factor_changes import FRESH_S
+from gateway.edge.pages.account_actions import attributes_of_form
+from gateway.identity.accounts.account_facts import AccountFacts
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house
 from tests.edge.endpoints.mail_house import OTHER, MailHouse
 from tests.edge.endpoints.test_factors import code_at
@@ -179,3 +181,62 @@ async def test_a_form_of_another_site_changes_nothing(
     answer = await visitor.post(f"{ACCOUNT}/{action}", {"name": "x"}, fields)
     assert answer.status == 403
     assert await house.deps.accounts.by_email(EMAIL) is not None
+
+
+async def test_a_person_sets_their_own_attributes(house: House, visitor: Visitor) -> None:
+    shown = document(await visitor.get(ACCOUNT))
+    assert "Profile" in shown.text
+    assert "department" not in shown.text
+    page = await visitor.get(ACCOUNT)
+    answer = await visitor.fill(page, "/account/profile", **{"attribute-nickname": "Al"})
+    assert "Your profile has been saved." in await done(visitor, answer)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    assert account.attributes == {"nickname": "Al"}
+    again = await visitor.get(ACCOUNT)
+    (field,) = [f for f in document(again).all("input") if f.get("id") == "profile-nickname"]
+    assert field["value"] == "Al"
+    # What no attribute could be is told beside its field, and an empty field takes it away.
+    long = await visitor.fill(again, "/account/profile", **{"attribute-nickname": "x" * 300})
+    assert long.status == 422
+    assert b"profile-nickname-told" in long.body
+    empty = await visitor.fill(again, "/account/profile", **{"attribute-nickname": ""})
+    assert "Your profile has been saved." in await done(visitor, empty)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    assert account.attributes == {}
+
+
+async def test_a_person_chooses_the_tenant_of_the_session(house: House, visitor: Visitor) -> None:
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    for tenant, role in (("acme", "owner"), ("globex", "member")):
+        await AccountFacts(house.database).put_tenant(account.id, tenant, role)
+    assert (await visitor.post(SIGN_IN, CREDENTIALS)).status == 303
+    page = await visitor.get(ACCOUNT)
+    assert "Your role there: owner." in document(page).text
+    answer = await visitor.post(f"{ACCOUNT}/tenant", {"tenant": "globex"})
+    text = await done(visitor, answer)
+    assert "You are working for another organisation now." in text
+    assert "You are working for this one now." in text
+    refused = await visitor.post(f"{ACCOUNT}/tenant", {"tenant": "initech"})
+    assert refused.status == 422
+    assert b"initech" not in refused.body
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("string", " x ", "x"),
+        ("integer", "-7", -7),
+        ("integer", "seven", "seven"),
+        ("boolean", "true", True),
+        ("boolean", "maybe", "maybe"),
+        ("list", "a, b,, ", ["a", "b"]),
+        ("list", " , ", None),
+        ("string", "", None),
+    ],
+)
+def test_a_field_is_read_as_its_type_has_it(kind: str, text: str, value: object) -> None:
+    editable = {"one": {"type": kind, "values": []}}
+    assert attributes_of_form({"attribute-one": text, "other": "x"}, editable) == {"one": value}
