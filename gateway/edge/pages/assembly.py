@@ -106,6 +106,8 @@ def _shows(options: PagesOptions) -> _Shows:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # A package that is replaced under a running worker must not bring newer templates to it.
+        auto_reload=False,
     )
     renderer = PageRenderer(
         environment,
