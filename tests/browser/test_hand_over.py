@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -110,9 +112,14 @@ def session_ids(browser: Browser) -> list[str]:
     return [session["session_id"] for session in listed["sessions"]]
 
 
+class NotLedOn(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """A redirect is an answer like another."""
+
+
 def test_a_sign_in_counts_at_every_host_and_a_sign_out_too(browser: Browser, site: Site) -> None:
     browser.open(site.url(ONE, "/report?year=2026"))
-    assert "no_credential" in browser.page()  # nobody has signed in yet
+    assert "You are not signed in." in browser.page()
     sign_in(browser, site)
     for host in (ONE, TWO):
         browser.open(site.url(host, "/report?year=2026"))
@@ -125,7 +132,7 @@ def test_a_sign_in_counts_at_every_host_and_a_sign_out_too(browser: Browser, sit
         browser.open(site.url(host, "/auth/me"))
         assert "session_unknown" in browser.page() or "token_revoked" in browser.page()
     browser.open(site.url(ONE, "/report"))
-    assert "no_credential" in browser.page()
+    assert "You are not signed in." in browser.page()
 
 
 def test_a_hostile_host_of_the_domain_cannot_fix_a_session(browser: Browser, site: Site) -> None:
@@ -183,7 +190,14 @@ def test_a_page_of_one_host_gets_no_code_that_a_thief_could_use(
     )
     unverified = ssl.create_default_context()
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.HTTPSHandler(context=unverified), NotLedOn()
+    )
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(thief, context=unverified)
-    assert refused.value.code == 400
-    assert not refused.value.headers.get_all("Set-Cookie")
+        opener.open(thief)
+    # The code is worth nothing here: this browser is told to ask for one of its own.
+    assert refused.value.code == 303
+    led = urlsplit(str(refused.value.headers["Location"]))
+    assert not parse_qs(led.query).get("code")
+    cookies = refused.value.headers.get_all("Set-Cookie") or []
+    assert not [line for line in cookies if line.startswith("__Host-session=")]
