@@ -54,6 +54,7 @@ _CSP = "frame-ancestors 'none' of the CSP stands on every answer of ours, and re
 VERDICTS: tuple[Verdict, ...] = (
     Verdict("wapiti", r"GET /public/a: CSP is not set", _ECHO),
     Verdict("wapiti", r"GET /public/a: X-Frame-Options is not set", _ECHO),
+    Verdict("wapiti", r"GET /: X-Frame-Options is not set", _CSP),
     Verdict("wapiti", r"GET /public/a: .*cookie : theirs", _ECHO),
     Verdict(
         "wapiti",
