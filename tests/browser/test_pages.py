@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ class Look:
 
     def press(self, label: str) -> None:
         """And look at the page that follows."""
+        self._leave(lambda: self.browser.press(label))
+
+    def follow(self, link: str) -> None:
+        self._leave(self.browser.driver.find_element(By.LINK_TEXT, link).click)
+
+    def _leave(self, act: Callable[[], None]) -> None:
         before = self.browser.driver.find_element(By.TAG_NAME, "html")
 
         def gone() -> bool:
@@ -120,7 +127,7 @@ class Look:
                 return True
             return False
 
-        self.browser.press(label)
+        act()
         self.browser.wait_for(gone, "another page")
 
     def path(self) -> str:
@@ -150,14 +157,20 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(params=[True, False], ids=["javascript", "no-javascript"])
-def look(request: pytest.FixtureRequest, tmp_path: Path, gateway: Running) -> Iterator[Look]:
+@contextmanager
+def looking(profile: Path, gateway: Running, *, javascript: bool) -> Iterator[Look]:
     if lacks := lacking(AXE, INSTALLED):
         pytest.skip(f"axe-core is not here: {lacks}")
     axe = (INSTALLED / "node_modules/axe-core/axe.min.js").read_text("utf-8")
-    with chromium(tmp_path / "profile", "--lang=en") as browser:
-        opened = Look(browser, gateway, request.param, axe)
-        opened.command("Emulation.setScriptExecutionDisabled", value=not request.param)
+    with chromium(profile, "--lang=en") as browser:
+        opened = Look(browser, gateway, javascript, axe)
+        opened.command("Emulation.setScriptExecutionDisabled", value=not javascript)
+        yield opened
+
+
+@pytest.fixture(params=[True, False], ids=["javascript", "no-javascript"])
+def look(request: pytest.FixtureRequest, tmp_path: Path, gateway: Running) -> Iterator[Look]:
+    with looking(tmp_path / "profile", gateway, javascript=request.param) as opened:
         yield opened
 
 

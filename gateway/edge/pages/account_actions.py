@@ -63,6 +63,7 @@ def attributes_of_form(
 DONE = frozenset(action.name for action in ACTIONS) | {
     "add-passkey",
     "add-totp",
+    "link",
     "profile",
     "step-up",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.factor_rule import FactorRule
 from gateway.access.policies import StepUp
 from gateway.identity.sign_in.mfa_tokens import MFA_TTL_S
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house
@@ -14,6 +15,7 @@ from tests.edge.endpoints.test_factors import code_at, enrol
 from tests.edge.pages.visitor import Visitor, document, location
 
 SIGN_IN, STEP_UP = "/auth/ui/sign-in", "/auth/ui/step-up"
+ENROL = f"{SIGN_IN}/enrol"
 
 
 @pytest.fixture
@@ -100,3 +102,46 @@ async def test_who_is_signed_out_meanwhile_signs_in_instead(house: House, visito
     return_to = sealed(house)
     page = await visitor.get(f"{STEP_UP}?return_to={return_to}")
     assert location(page) == f"{SIGN_IN}?return_to={return_to}"
+
+
+@pytest.fixture
+async def strict(tmp_path: Path) -> AsyncIterator[House]:
+    """Where everybody needs a factor, at once."""
+    async with open_house(tmp_path, factor_rule=FactorRule(everyone=True)) as opened:
+        await opened.register()
+        yield opened
+
+
+async def test_who_must_have_a_factor_sets_an_app_up_before_going_on(strict: House) -> None:
+    visitor = Visitor(strict)
+    page = await visitor.get(f"{SIGN_IN}?return_to={sealed(strict)}")
+    asked = await visitor.fill(page, "/sign-in", email=EMAIL, password=PASSWORD)
+    assert asked.status == 200
+    assert "__Host-session" not in visitor.cookies
+    uri = document(asked).form(ENROL).fields["otpauth_uri"]
+    secret = uri.partition("secret=")[2].partition("&")[0]
+    assert secret in document(asked).text.replace(" ", "")
+    wrong = await visitor.fill(asked, ENROL, code="000000")
+    assert wrong.status == 401
+    assert "The code is wrong" in document(wrong).text
+    assert document(wrong).all("svg"), "the code to scan is shown again"
+    empty = await visitor.fill(wrong, ENROL, code="")
+    assert {"href": "#code"} in document(empty).all("a")
+    done = await visitor.fill(wrong, ENROL, code=code_at(strict, secret))
+    assert done.status == 200
+    assert "__Host-session" in visitor.cookies
+    assert len(document(done).all("code")) == 10
+    (on,) = [given["href"] for given in document(done).all("a") if given.get("class") == "button"]
+    assert on == "/orders"
+    # From now on it is asked for.
+    again = await Visitor(strict).post(SIGN_IN, CREDENTIALS)
+    assert document(again).form("/factor").fields["mfa_token"]
+
+
+async def test_who_takes_too_long_to_set_an_app_up_begins_anew(strict: House) -> None:
+    visitor = Visitor(strict)
+    asked = await visitor.post(SIGN_IN, CREDENTIALS)
+    strict.clock.move(MFA_TTL_S + 1)
+    assert location(await visitor.fill(asked, ENROL, code="000000")) == f"{SIGN_IN}?done=too-late"
+    assert location(await visitor.get(ENROL)) == SIGN_IN
+    assert "__Host-session" not in visitor.cookies
