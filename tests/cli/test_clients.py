@@ -8,42 +8,15 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.cli import main
 from gateway.identity.keys.jwk import Alg, generate, thumbprint
 from gateway.stores.open_database import open_database
-
-GOOD, NO, USAGE = 0, 1, 2
-Gateway = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite:///{tmp_path}/gateway.db")
-    assert main(["db", "upgrade"]) == GOOD
-    return tmp_path
-
-
-@pytest.fixture
-def gateway(folder: Path, capsys: pytest.CaptureFixture[str]) -> Gateway:
-    """Runs a command; its exit code and what it wrote to standard output."""
-
-    def run(*words: str) -> tuple[int, str]:
-        capsys.readouterr()
-        code = main(words)
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out
-
-    return run
+from tests.cli.installed import GOOD, NO, USAGE, Gateway
 
 
 def asked(gateway: Gateway, *words: str) -> Any:
