@@ -125,6 +125,13 @@ def _bearer(method: str, path: str) -> Callable[[int], bytes]:
     return lambda n: request(method, path, f"Authorization: Bearer {_signed_by_nobody(n)}")
 
 
+def _by_bearer(endpoint: str) -> Flood:
+    """Of `METHOD path`: of a token that nobody has signed nothing is left but the counter of a
+    limit."""
+    method, path = endpoint.split()
+    return Flood(endpoint, _bearer(method, path.replace("*", "x")), keys=1)
+
+
 def _cookie(path: str) -> Callable[[int], bytes]:
     return lambda n: request(
         "GET", path, f"Cookie: __Host-session={secrets.token_urlsafe(32)}",
@@ -181,49 +188,41 @@ OWN = (
         _json("/auth/refresh", lambda n: {"refresh_token": f"{n:043}"}),
         keys=1,
     ),
-    Flood("POST /auth/logout", _bearer("POST", "/auth/logout"), keys=1),
-    Flood("GET /auth/me", _bearer("GET", "/auth/me"), keys=1),
-    Flood("DELETE /auth/me", _bearer("DELETE", "/auth/me"), keys=1),
-    Flood("GET /auth/me/export", _bearer("GET", "/auth/me/export"), keys=1),
-    Flood("GET /auth/me/attributes", _bearer("GET", "/auth/me/attributes"), keys=1),
-    Flood("PATCH /auth/me/attributes", _bearer("PATCH", "/auth/me/attributes"), keys=1),
-    Flood("GET /auth/tenant", _bearer("GET", "/auth/tenant"), keys=1),
-    Flood("POST /auth/tenant", _bearer("POST", "/auth/tenant"), keys=1),
-    Flood("GET /auth/sessions", _bearer("GET", "/auth/sessions"), keys=1),
-    Flood("DELETE /auth/sessions/*", _bearer("DELETE", "/auth/sessions/x"), keys=1),
+    _by_bearer("POST /auth/logout"),
+    _by_bearer("GET /auth/me"),
+    _by_bearer("DELETE /auth/me"),
+    _by_bearer("GET /auth/me/export"),
+    _by_bearer("GET /auth/me/attributes"),
+    _by_bearer("PATCH /auth/me/attributes"),
+    _by_bearer("GET /auth/tenant"),
+    _by_bearer("POST /auth/tenant"),
+    _by_bearer("GET /auth/sessions"),
+    _by_bearer("DELETE /auth/sessions/*"),
     Flood(
         "POST /auth/login/factor",
         _json("/auth/login/factor", lambda n: {"mfa_token": f"{n:0200}", "code": "123456"}),
         keys=1,
     ),
-    Flood("POST /auth/step-up", _bearer("POST", "/auth/step-up"), keys=1),
-    Flood("GET /auth/factors", _bearer("GET", "/auth/factors"), keys=1),
-    Flood("POST /auth/factors/totp", _bearer("POST", "/auth/factors/totp"), keys=1),
-    Flood("DELETE /auth/factors/totp", _bearer("DELETE", "/auth/factors/totp"), keys=1),
+    _by_bearer("POST /auth/step-up"),
+    _by_bearer("GET /auth/factors"),
+    _by_bearer("POST /auth/factors/totp"),
+    _by_bearer("DELETE /auth/factors/totp"),
     Flood(
         "POST /auth/factors/totp/confirm",
         _json("/auth/factors/totp/confirm", lambda n: {"mfa_token": f"{n:0200}", "code": "123456"}),
         keys=1,
     ),
-    Flood(
-        "POST /auth/factors/recovery-codes",
-        _bearer("POST", "/auth/factors/recovery-codes"),
-        keys=1,
-    ),
-    Flood("GET /auth/keys", _bearer("GET", "/auth/keys"), keys=1),
-    Flood("POST /auth/keys", _bearer("POST", "/auth/keys"), keys=1),
-    Flood("DELETE /auth/keys/*", _bearer("DELETE", "/auth/keys/x"), keys=1),
-    Flood("GET /auth/factors/passkeys", _bearer("GET", "/auth/factors/passkeys"), keys=1),
-    Flood("POST /auth/factors/passkeys", _bearer("POST", "/auth/factors/passkeys"), keys=1),
-    Flood(
-        "POST /auth/factors/passkeys/options",
-        _bearer("POST", "/auth/factors/passkeys/options"),
-        keys=1,
-    ),
-    Flood("PATCH /auth/factors/passkeys/*", _bearer("PATCH", "/auth/factors/passkeys/x"), keys=1),
-    Flood("DELETE /auth/factors/passkeys/*", _bearer("DELETE", "/auth/factors/passkeys/x"), keys=1),
-    Flood("POST /auth/password/change", _bearer("POST", "/auth/password/change"), keys=1),
-    Flood("POST /auth/email/change", _bearer("POST", "/auth/email/change"), keys=1),
+    _by_bearer("POST /auth/factors/recovery-codes"),
+    _by_bearer("GET /auth/keys"),
+    _by_bearer("POST /auth/keys"),
+    _by_bearer("DELETE /auth/keys/*"),
+    _by_bearer("GET /auth/factors/passkeys"),
+    _by_bearer("POST /auth/factors/passkeys"),
+    _by_bearer("POST /auth/factors/passkeys/options"),
+    _by_bearer("PATCH /auth/factors/passkeys/*"),
+    _by_bearer("DELETE /auth/factors/passkeys/*"),
+    _by_bearer("POST /auth/password/change"),
+    _by_bearer("POST /auth/email/change"),
     Flood(
         "POST /auth/email/verify",
         _json("/auth/email/verify", lambda n: {"token": f"{n:043}"}),
