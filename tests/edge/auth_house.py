@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.snapshot import Snapshot
-from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.assembly import build_endpoints
 from gateway.edge.endpoints.cookie_sessions import CookieDependencies, CookieSessions
 from gateway.edge.endpoints.csrf import CsrfGuard
@@ -54,7 +53,6 @@ from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
 from gateway.identity.factors.challenges import PasskeyChallenges
-from gateway.identity.issuers.fetching import FetchedDocument, FetchFailed
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation
@@ -79,18 +77,24 @@ from gateway.identity.sign_in.session_cookies import CookieMint, Csrf
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.identity.tokens.authenticator import RequestAuthenticator
-from gateway.model import Change, ChangeKind, Clock, CredentialKind, Principal, Reason
+from gateway.model import Clock, CredentialKind
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.protocols import (
     Database,
-    Delivery,
-    DeliveryState,
-    StoreUnavailable,
-    Transaction,
 )
 from tests.databases import Hands, fresh_database
+from tests.edge.house_parts import (
+    Fragile,
+    MemoryDeliveries,
+    MemoryRedis,
+    NoDocuments,
+    Recorded,
+    Workers,
+    no_addresses,
+)
 from tests.edge.rig import Answer, Client, listen
 from tests.identity.issuers.event_provider import NAME, Provider
+from tests.nonces import Once
 
 URL = "https://gate.example"
 ATTRIBUTES = {
@@ -107,96 +111,6 @@ PASSWORD = "correct horse 7 battery"
 QUICK_ROUNDS = 4
 """bcrypt's least, 1 ms; no installation may have under 10, which are 60 ms."""
 CREDENTIALS = {"email": EMAIL, "password": PASSWORD}
-
-
-@dataclass
-class Workers:
-    """Meets `protocols.RevocationPublisher` and `identity.tokens.authenticator.Revocations`: one worker, which can be
-    told not to confirm."""
-
-    confirm: bool = True
-    told: list[Change] = field(default_factory=list)
-
-    async def publish(self, changes: Sequence[Change]) -> bool:
-        self.told += changes
-        return self.confirm
-
-    def refusal(self, principal: Principal) -> Reason | None:
-        for change in self.told:
-            if change.kind is ChangeKind.SUBJECT:
-                if change.target == principal.subject and principal.issued_at <= change.not_before:
-                    return change.cause
-            elif change.kind is ChangeKind.CLIENT:
-                if (
-                    change.target == principal.client_id
-                    and principal.issued_at <= change.not_before
-                ):
-                    return change.cause
-            elif change.target in (principal.session_id, principal.token_id):
-                return change.cause
-        return None
-
-
-class Fragile:
-    """A database that can be away; meets `protocols.Database`."""
-
-    dialect = "sqlite"
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.away = False
-        self.before_commit: Callable[[], Awaitable[None]] | None = None
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        self._answer()
-        async with self._database.transaction() as tx:
-            yield tx
-            if self.before_commit is not None:
-                await self.before_commit()
-
-    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        self._answer()
-        return self._database.read_transaction()
-
-    def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
-        return self._database.migration_transaction(wait_s)
-
-    async def close(self) -> None:
-        await self._database.close()
-
-    def _answer(self) -> None:
-        if self.away:
-            raise StoreUnavailable("sql", "away")
-
-
-@dataclass
-class Recorded:
-    """Meets `edge.endpoints.audit_events.AuditSink`."""
-
-    events: list[AuditEvent] = field(default_factory=list)
-
-    denials: list[tuple[str, str | None, str | None]] = field(default_factory=list)
-
-    def record(self, event: AuditEvent) -> None:
-        self.events.append(event)
-
-    def denied(self, reason: str, route: str | None, subject: str | None) -> None:
-        self.denials.append((reason, route, subject))
-
-    def pseudonym(self, normalized_email: str) -> str:
-        return f"pseudonym of {len(normalized_email)} letters"
-
-
-class NoDocuments:
-    """There is no network."""
-
-    async def get(self, url: str, ca: str | None, bytes_max: int) -> FetchedDocument:
-        raise FetchFailed(f"{url} is not there")
-
-
-async def no_addresses(host: str, _port: int) -> list[str]:
-    raise OSError(host)
 
 
 def provider_parts(
@@ -222,66 +136,6 @@ def provider_parts(
         count_sign_in=lambda _name, _outcome: None,
         count_report=lambda _name, _outcome: None,
     )
-
-
-class Once:
-    """Meets `protocols.NonceStore`."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-
-    async def claim(self, key: str, ttl_s: int) -> bool:
-        del ttl_s
-        new = key not in self._used
-        self._used.add(key)
-        return new
-
-
-class MemoryDeliveries:
-    """Meets `protocols.Deliveries`."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, DeliveryState] = {}
-        self.away = False
-
-    async def begin(self, key: str) -> Delivery:
-        self._answer()
-        state = self.states.get(key, DeliveryState.FIRST)
-        if state is DeliveryState.FIRST:
-            self.states[key] = DeliveryState.UNDER_WAY
-        return Delivery(key, "mark", state)
-
-    async def finish(self, delivery: Delivery, keep_s: int) -> None:
-        del keep_s
-        self._answer()
-        self.states[delivery.key] = DeliveryState.DONE
-
-    async def withdraw(self, delivery: Delivery) -> None:
-        self._answer()
-        if delivery.state is DeliveryState.FIRST:
-            del self.states[delivery.key]
-
-    def _answer(self) -> None:
-        if self.away:
-            raise StoreUnavailable("redis", "away")
-
-
-class MemoryRedis:
-    """The calls of cookie sessions, kept in memory; meets `edge.replies.cookies.RedisCalls`."""
-
-    prefix = ""
-
-    def __init__(self) -> None:
-        self._values: dict[str, str] = {}
-
-    async def call(self, *words: str | int | float) -> Any:
-        name, *keys = map(str, words)
-        if name == "DEL":
-            for key in keys:
-                self._values.pop(key, None)
-        elif name == "SET" and ("XX" not in keys or keys[0] in self._values):
-            self._values[keys[0]] = keys[1]
-        return self._values.get(keys[0])
 
 
 @dataclass

@@ -12,22 +12,7 @@ import pytest
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions, FallbackNonceStore
 from gateway.stores.protocols import StoreUnavailable
 from tests.databases import NOON, Hands
-
-
-class Once:
-    """Meets `NonceStore`."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, int] = {}
-        self.away = False
-
-    async def claim(self, key: str, ttl_s: int) -> bool:
-        if self.away:
-            raise StoreUnavailable("redis")
-        if key in self.keys:
-            return False
-        self.keys[key] = ttl_s
-        return True
+from tests.nonces import Once
 
 
 @pytest.fixture
@@ -102,7 +87,7 @@ async def test_what_was_used_is_remembered_until_it_would_have_expired(
     clock.move(after_s)
     assert await captcha.passed(text(solved(challenge)))
     nonce = str(challenge["parameters"]["nonce"]).encode()
-    assert once.keys == {f"captcha:{hashlib.sha256(nonce).hexdigest()[:32]}": left_s}
+    assert once.claimed == {f"captcha:{hashlib.sha256(nonce).hexdigest()[:32]}": left_s}
 
 
 async def test_a_challenge_is_what_the_options_say(captcha: Captcha) -> None:
@@ -290,4 +275,4 @@ async def test_fifty_thousand_solutions_are_remembered_at_most(clock: Hands, onc
 
 async def test_the_store_is_asked_with_the_key_and_the_life(clock: Hands, once: Once) -> None:
     assert await FallbackNonceStore(once, clock).claim("a", 60)
-    assert once.keys == {"a": 60}
+    assert once.claimed == {"a": 60}

@@ -23,24 +23,10 @@ from gateway.identity.factors.relying_party import RelyingParty, relying_party
 from gateway.stores.protocols import StoreUnavailable
 from tests.authenticator import Authenticator, b64, cose_of, unb64
 from tests.databases import Hands
+from tests.nonces import Once
 
 PARTY = RelyingParty("gate.example", ("https://gate.example",))
 CHALLENGE = b"c" * 32
-
-
-class Once:
-    """Meets `protocols.NonceStore`: what every worker asks."""
-
-    def __init__(self) -> None:
-        self.claimed: list[tuple[str, int]] = []
-        self.away = False
-
-    async def claim(self, key: str, ttl_s: int) -> bool:
-        if self.away:
-            raise StoreUnavailable("redis", "away")
-        new = all(key != claimed for claimed, _ in self.claimed)
-        self.claimed.append((key, ttl_s))
-        return new
 
 
 @pytest.mark.parametrize(
@@ -71,7 +57,7 @@ async def test_a_challenge_is_taken_back_once_by_all_workers_together() -> None:
     assert len(made.challenge) == 32
     assert await second.redeem(CeremonyPurpose.SIGN_IN, made.token) == made.challenge
     assert await first.redeem(CeremonyPurpose.SIGN_IN, made.token) is None
-    assert {ttl_s for _, ttl_s in once.claimed} == {CHALLENGE_TTL_S}
+    assert set(once.claimed.values()) == {CHALLENGE_TTL_S}
 
 
 async def test_a_challenge_is_good_for_its_purpose_and_holder_alone() -> None:
@@ -88,7 +74,7 @@ async def test_a_challenge_is_good_for_its_purpose_and_holder_alone() -> None:
         assert await challenges.redeem(purpose, made.token, holder) is None
     others = PasskeyChallenges(b"o" * 32, once, clock)
     assert await others.redeem(CeremonyPurpose.FACTOR, made.token, "ann 1") is None
-    assert once.claimed == []
+    assert once.claimed == {}
     clock.move(CHALLENGE_TTL_S)
     assert await challenges.redeem(CeremonyPurpose.FACTOR, made.token, "ann 1") is None
 
@@ -108,7 +94,7 @@ async def test_what_was_not_sealed_here_is_no_challenge(token: str) -> None:
     once = Once()
     challenges = PasskeyChallenges(b"k" * 32, once, Hands())
     assert await challenges.redeem(CeremonyPurpose.SIGN_IN, token) is None
-    assert once.claimed == []
+    assert once.claimed == {}
 
 
 def created(authenticator: Authenticator) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from gateway.identity.sessions.hand_over import (
 )
 from gateway.model import Call, Credential, CredentialKind, Principal
 from gateway.stores.redis import RedisStore, open_redis
-from tests.edge.auth_house import CREDENTIALS, EMAIL, House, Once, open_house, reason, request
+from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, request
 from tests.edge.rig import Answer
+from tests.nonces import Once
 
 GATE, APP1, APP2 = "gate.example", "app1.example", "app2.example"
 APART = "blog.example"

@@ -15,19 +15,9 @@ from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.model import Call, Reason
 from tests.databases import Hands
+from tests.nonces import Once
 
 ANN, BOB = "ann@x.example", "bob@x.example"
-
-
-class Once:
-    def __init__(self) -> None:
-        self.used: set[str] = set()
-
-    async def claim(self, key: str, ttl_s: int) -> bool:
-        del ttl_s
-        new = key not in self.used
-        self.used.add(key)
-        return new
 
 
 class House:

@@ -14,7 +14,8 @@ from gateway.identity.issuers.fetching import AnswerTooLong
 from gateway.identity.providers.asking import ProviderAnswer, ProviderServers
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES
 from tests.config.provider_texts import provider
-from tests.edge.auth_house import House, no_addresses, open_house, reason, request
+from tests.edge.auth_house import House, open_house, reason, request
+from tests.edge.house_parts import no_addresses
 from tests.edge.rig import Answer
 
 HUB = "preset: github\nclient_id: gateway\nclient_secret: {secret: s}"

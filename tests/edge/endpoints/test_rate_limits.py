@@ -23,12 +23,12 @@ from tests.databases import Hands
 from tests.edge.auth_house import (
     CREDENTIALS,
     House,
-    Recorded,
     open_house,
     reason,
     request,
     told,
 )
+from tests.edge.house_parts import Recorded
 from tests.edge.rig import Answer
 
 OPENAPI = Path(__file__).parents[3] / "gateway/schemas/openapi.yaml"

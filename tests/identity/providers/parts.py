@@ -32,16 +32,3 @@ class Keys:
     ) -> event_provider.PublishedKey | Reason:
         del jwks_uri
         return await self.signer.find(issuer, kid)
-
-
-class Once:
-    """Meets `stores.protocols.NonceStore`."""
-
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
-
-    async def claim(self, key: str, ttl_s: int) -> bool:
-        del ttl_s
-        fresh = key not in self.taken
-        self.taken.add(key)
-        return fresh

@@ -14,7 +14,7 @@ from gateway.identity.providers.round_trips import (
 )
 from gateway.identity.sealed_tokens import SealedTokens
 from tests.databases import Hands
-from tests.identity.providers.parts import Once
+from tests.nonces import Once
 
 
 def value_of(line: str) -> str:

@@ -1,0 +1,22 @@
+"""What every worker asks before it takes what may be used once: in memory."""
+
+from __future__ import annotations
+
+from gateway.stores.protocols import StoreUnavailable
+
+
+class Once:
+    """Meets `stores.protocols.NonceStore`."""
+
+    def __init__(self) -> None:
+        self.claimed: dict[str, int] = {}
+        """Keys, and for how many seconds each was to be known."""
+        self.away = False
+
+    async def claim(self, key: str, ttl_s: int) -> bool:
+        if self.away:
+            raise StoreUnavailable("redis", "away")
+        if key in self.claimed:
+            return False
+        self.claimed[key] = ttl_s
+        return True
