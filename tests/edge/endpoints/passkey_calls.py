@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.model import Reason
 from tests.authenticator import Authenticator
-from tests.edge.auth_house import House, told
+from tests.edge.auth_house import House, reason, told
 from tests.edge.rig import Answer
 
 PASSKEYS = "/auth/factors/passkeys"
@@ -65,3 +66,13 @@ async def outbox(house: House) -> list[str]:
     async with house.database.read_transaction() as tx:
         rows = await tx.all("SELECT template FROM outbox ORDER BY template")
     return [str(row["template"]) for row in rows]
+
+
+def is_refused(answer: Answer) -> bool:
+    return (answer.status, reason(answer)) == (401, "invalid_credentials")
+
+
+def claims(house: House, token: str) -> dict[str, Any]:
+    principal = house.deps.verifier.verify(token)
+    assert not isinstance(principal, Reason)
+    return dict(principal.claims)
