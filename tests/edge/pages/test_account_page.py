@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,20 +11,13 @@ from gateway.access.policies import StepUp
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.edge.pages.account_actions import attributes_of_form
 from gateway.identity.accounts.account_facts import AccountFacts
-from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house
+from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House
 from tests.edge.endpoints.mail_house import OTHER, MailHouse
 from tests.edge.endpoints.test_factors import code_at
 from tests.edge.pages.visitor import NAVIGATION, Visitor, document, location
 from tests.edge.rig import Answer
 
 SIGN_IN, ACCOUNT = "/auth/ui/sign-in", "/auth/ui/account"
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
-        await opened.register()
-        yield opened
 
 
 @pytest.fixture

@@ -18,18 +18,6 @@ SIGN_IN, STEP_UP = "/auth/ui/sign-in", "/auth/ui/step-up"
 ENROL = f"{SIGN_IN}/enrol"
 
 
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
-        await opened.register()
-        yield opened
-
-
-@pytest.fixture
-def visitor(house: House) -> Visitor:
-    return Visitor(house)
-
-
 def sealed(house: House, asked: StepUp | None = None) -> str:
     return house.deps.return_targets.seal("gate.example", "/orders", asked)
 

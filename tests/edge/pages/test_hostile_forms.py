@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import segno
@@ -12,23 +11,11 @@ import segno
 from gateway.access.definitions import Limit, LimitKey
 from gateway.edge.endpoints import rate_limits
 from gateway.edge.pages import qr_codes
-from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house
+from tests.edge.auth_house import CREDENTIALS, EMAIL
 from tests.edge.pages.visitor import Visitor, document, location
 
 ENROL = "/auth/ui/sign-in/enrol"
 LONG_URI = "otpauth://totp/" + "a1-b" * 240 + "?secret=ABCDEFGH"
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
-        await opened.register()
-        yield opened
-
-
-@pytest.fixture
-def visitor(house: House) -> Visitor:
-    return Visitor(house)
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,6 @@ def mail(house: House) -> MailHouse:
     return MailHouse(house, house.deps.mailer)
 
 
-@pytest.fixture
-def visitor(house: House) -> Visitor:
-    return Visitor(house)
-
-
 async def test_people_register_confirm_and_sign_in(visitor: Visitor, mail: MailHouse) -> None:
     page = await visitor.get("/auth/ui/register")
     answer = await visitor.fill(page, "/register", email=EMAIL, password=PASSWORD)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,6 @@ from tests.edge.rig import Answer
 
 PAGE = "/auth/ui/sign-in"
 ENDING = "/auth/ui/sign-in/passkey"
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
-        await opened.register()
-        yield opened
-
-
-@pytest.fixture
-def visitor(house: House) -> Visitor:
-    return Visitor(house)
 
 
 @pytest.fixture

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.edge.auth_house import EMAIL, PASSWORD, House, open_house
+from tests.edge.auth_house import EMAIL, PASSWORD, House
 from tests.edge.pages.visitor import NAVIGATION, Visitor, document, location
 
 PAGE = "/auth/ui/sign-in"
 WRONG = "wrong horse 7 battery"
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(tmp_path) as opened:
-        await opened.register()
-        yield opened
-
-
-@pytest.fixture
-def visitor(house: House) -> Visitor:
-    return Visitor(house)
 
 
 def sealed(house: House, path: str) -> str:
