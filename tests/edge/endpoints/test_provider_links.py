@@ -21,15 +21,20 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
-async def by_cookie(house: House, host: str, method: str, path: str) -> Answer:
-    """What a page of the host is told in a session that began there."""
+async def signed_in_at(house: House, host: str) -> list[str]:
+    """What a page of the host sends with the session that begins."""
     body = b'{"email": "%s", "password": "%s", "transport": "cookie"}' % (
         CREDENTIALS["email"].encode(),
         CREDENTIALS["password"].encode(),
     )
     signed_in = await house.raw(request("POST", "/auth/login", body, host=host))
     line = next(v for v in signed_in.values("set-cookie") if v.startswith(b"__Host-session="))
-    fields = [f"Cookie: {line.split(b';')[0].decode()}", "Sec-Fetch-Site: same-origin"]
+    return [f"Cookie: {line.split(b';')[0].decode()}", "Sec-Fetch-Site: same-origin"]
+
+
+async def by_cookie(house: House, host: str, method: str, path: str) -> Answer:
+    """What a page of the host is told in a session that began there."""
+    fields = await signed_in_at(house, host)
     return await house.raw(request(method, path, b"", headers=fields, host=host))
 
 
@@ -46,3 +51,16 @@ async def test_the_page_of_an_application_ends_no_link(house: House) -> None:
     assert (await by_cookie(house, GATE, "DELETE", "/auth/links/idp")).status == 404
     answer = await by_cookie(house, APP, "DELETE", "/auth/links/idp")
     assert (answer.status, reason(answer)) == (403, "cross_origin")
+
+
+async def test_who_signed_in_long_ago_confirms_it_before_a_link_is_made_or_ended(
+    house: House,
+) -> None:
+    fields = await signed_in_at(house, GATE)
+    house.clock.move(301)
+    listed = await house.raw(request("GET", "/auth/links", b"", headers=fields, host=GATE))
+    start = told(listed)["available"][0]["start"]
+    for method, path in (("GET", start), ("DELETE", "/auth/links/idp")):
+        answer = await house.raw(request(method, path, b"", headers=fields, host=GATE))
+        assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
+        assert not answer.values("location")
