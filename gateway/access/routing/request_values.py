@@ -75,6 +75,12 @@ class QueryParameters:
         return list(map(self._folded.get, _query_folded(joined).split(_BETWEEN)))
 
 
+def query_parameter(query: str, name: str) -> str | None:
+    """The one value of a parameter; None where it is not there, or could be read in two ways."""
+    values = QueryParameters((name,)).read(query)
+    return None if values is None else values.get(name)
+
+
 class HeaderFields:
     """The header fields of some names (lower case), as a policy may read them."""
 

@@ -79,6 +79,11 @@ Endpoints = Mapping[tuple[str, ...], Mapping[str, Endpoint]]
 """Path segments after `/auth` → method → endpoint.  "*" stands for any one segment."""
 
 
+def leads_to(location: str, *cookies: str, headers: Mapping[str, str] | None = None) -> JsonReply:
+    """303: by GET to another address (RFC 9110 section 15.4.4)."""
+    return JsonReply(303, headers={**(headers or {}), "Location": location}, cookies=cookies)
+
+
 def invalid_field(field: str, problem: str) -> ProblemReply:
     return ProblemReply(Reason.BODY_INVALID, (FieldError(field, problem),))
 

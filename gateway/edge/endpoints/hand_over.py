@@ -17,18 +17,18 @@ from aiohttp import web
 from gateway.access.authorizer import Authenticator
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths, url_host
-from gateway.access.routing.request_values import QueryParameters
+from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import (
     Endpoint,
-    JsonReply,
     ProblemReply,
     Reply,
     ShieldedTasks,
+    leads_to,
 )
-from gateway.edge.replies.cookies import cookie_of, cookies_named, expired_cookie
+from gateway.edge.replies.cookies import cookie_of, expired_cookie, single_cookie
 from gateway.edge.replies.navigations import asks_for_page
 from gateway.edge.replies.sign_in_redirects import SESSION_MISSING, SIGN_IN
 from gateway.identity.sessions.hand_over import (
@@ -90,12 +90,12 @@ class HandOverEndpoints:
         if not self._deps.shares_session(call.host):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         # A name that came may be one that a page of this host chose, and has kept.
-        return self._ask(call, path_of_own(_parameter(call, "return_to") or "/"))
+        return self._ask(call, path_of_own(query_parameter(call.query, "return_to") or "/"))
 
     def _ask(self, call: Call, return_to: str, attempt: int = 1) -> Reply:
         browser, origin = new_browser(), self._origins.origin_at(call.host)
         request = self._deps.hand_overs.ask(origin, return_to, browser, attempt)
-        return self._lead_to(
+        return leads_to(
             f"{self._issue_url}?request={request}",
             browser_cookie((*_browsers(call), browser)),
         )
@@ -104,7 +104,7 @@ class HandOverEndpoints:
         """Gives the code of the session whose cookie came with the call."""
         if call.host != self._public_host:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        request = self._deps.hand_overs.read_request(_parameter(call, "request") or "")
+        request = self._deps.hand_overs.read_request(query_parameter(call.query, "request") or "")
         # The hosts may have changed since it was asked.
         if request is None or not self._deps.shares_session(url_host(request.origin)):
             return ProblemReply(Reason.INVALID_TOKEN)
@@ -115,7 +115,7 @@ class HandOverEndpoints:
         code = self._deps.hand_overs.issue(
             request, principal.session_id, principal.auth_time or 0, principal.amr
         )
-        return self._lead_to(f"{request.origin}{self._accept_path}?code={code}")
+        return leads_to(f"{request.origin}{self._accept_path}?code={code}")
 
     async def accept(self, request: web.BaseRequest, call: Call) -> Reply:
         """Takes the code and gives this host's own cookie for the same session."""
@@ -123,13 +123,13 @@ class HandOverEndpoints:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         deps, browsers = self._deps, _browsers(call)
         origin = self._origins.origin_at(call.host)
-        code = deps.hand_overs.read_code(_parameter(call, "code") or "", origin)
+        code = deps.hand_overs.read_code(query_parameter(call.query, "code") or "", origin)
         if code is None:
             return ProblemReply(Reason.INVALID_TOKEN)
         if not is_of_browser(code, browsers):
             # Of tabs that ask at once each gets a cookie, and the last of them stays.
             if await self._holds(call, code):
-                return self._lead_to(code.request.return_to)
+                return leads_to(code.request.return_to)
             if browsers and code.request.attempt < ATTEMPTS_MAX:
                 # For what this browser itself has at the public host, whoever made the code.
                 return self._ask(call, code.request.return_to, code.request.attempt + 1)
@@ -137,7 +137,7 @@ class HandOverEndpoints:
         if not await deps.hand_overs.redeem(code, browsers):
             return ProblemReply(Reason.INVALID_TOKEN)
         if await self._holds(call, code):
-            return self._lead_to(code.request.return_to)  # another tab was faster
+            return leads_to(code.request.return_to)  # another tab was faster
         if (seconds := await deps.session_wait_s(code.session_id)) > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
         return await deps.shielded(self._admit(request, call, code))
@@ -155,7 +155,7 @@ class HandOverEndpoints:
                 session=code.session_id,
             )
         )
-        return self._lead_to(code.request.return_to, handed.cookie)
+        return leads_to(code.request.return_to, handed.cookie)
 
     async def _holds(self, call: Call, code: HandOverCode) -> bool:
         """Whether the call's own cookie stands for the session, and it is live.  It then knows of
@@ -181,18 +181,9 @@ class HandOverEndpoints:
             return None
         sealed = deps.return_targets.seal(host, request.return_to)
         page = deps.own_paths.endpoint(*SIGN_IN)
-        return self._lead_to(f"{page}?return_to={sealed}", *expired_cookie(call, reason))
-
-    def _lead_to(self, location: str, *cookies: str) -> Reply:
-        return JsonReply(303, headers={"Location": location}, cookies=cookies)
+        return leads_to(f"{page}?return_to={sealed}", *expired_cookie(call, reason))
 
 
 def _browsers(call: Call) -> Sequence[str]:
-    values = cookies_named(call, BROWSER_COOKIE)
-    return browsers_of(values[0]) if len(values) == 1 else ()
-
-
-def _parameter(call: Call, name: str) -> str | None:
-    """The one value of a query parameter; None where it could be read in two ways."""
-    values = QueryParameters((name,)).read(call.query)
-    return None if values is None else values.get(name)
+    value = single_cookie(call, BROWSER_COOKIE)
+    return () if value is None else browsers_of(value)

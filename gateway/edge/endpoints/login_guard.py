@@ -13,7 +13,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
-from gateway.edge.replies.cookies import cookies_named
+from gateway.edge.replies.cookies import single_cookie
 from gateway.identity.sign_in.captcha import Captcha
 from gateway.identity.sign_in.devices import COOKIE, Device, Devices, set_cookie
 from gateway.identity.sign_in.throttle import Reservation, Throttle
@@ -120,5 +120,4 @@ class LoginGuard:
 
 def device_cookie(call: Call) -> str | None:
     """The value of `__Host-device`; None where there is none, or more than one."""
-    values = cookies_named(call, COOKIE)
-    return values[0] if len(values) == 1 else None
+    return single_cookie(call, COOKIE)

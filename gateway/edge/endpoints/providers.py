@@ -22,7 +22,7 @@ from aiohttp import web
 from gateway.access.authorizer import Authenticator
 from gateway.access.providers import Provider
 from gateway.access.routing.own_paths import OwnPaths, url_host
-from gateway.access.routing.request_values import QueryParameters
+from gateway.access.routing.request_values import QueryParameters, query_parameter
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import (
@@ -31,6 +31,7 @@ from gateway.edge.endpoints.endpoint import (
     ProblemReply,
     Reply,
     ShieldedTasks,
+    leads_to,
 )
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.endpoints.provider_refusals import (
@@ -42,7 +43,7 @@ from gateway.edge.endpoints.provider_refusals import (
     REFUSALS,
 )
 from gateway.edge.endpoints.session_opening import SessionOpener
-from gateway.edge.replies.cookies import cookies_named
+from gateway.edge.replies.cookies import single_cookie
 from gateway.identity.providers.client import OAuthRefused, ProviderClient, ProviderResponse
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
@@ -58,7 +59,7 @@ from gateway.identity.providers.round_trips import (
     RoundTrip,
     RoundTrips,
 )
-from gateway.identity.sign_in.return_targets import ReturnTarget, ReturnTargets
+from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.model import Call, Clock, CredentialKind, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
@@ -128,7 +129,7 @@ class ProviderEndpoints:
         provider = self._provider(call)
         if provider is None:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        return_to = _parameter(call, "return_to") or ""
+        return_to = query_parameter(call.query, "return_to") or ""
         target = self._deps.return_targets.open(return_to, call.host)
         if target is None and return_to.startswith("/"):
             return_to = self._deps.return_targets.seal(call.host, return_to)
@@ -138,8 +139,8 @@ class ProviderEndpoints:
             # What the provider knows is a URL of the public host, and so is the cookie.
             query = f"?{urlencode({'return_to': return_to})}" if return_to else ""
             path = self._deps.own_paths.endpoint(_PROVIDERS, provider.name, START)
-            return _lead_to(f"{self._deps.public_url}{path}{query}")
-        permit = _parameter(call, "permit")
+            return leads_to(f"{self._deps.public_url}{path}{query}")
+        permit = query_parameter(call.query, "permit")
         link = None if permit is None else await self._link_request(call, provider, permit)
         if isinstance(link, ProblemReply):
             return link
@@ -172,7 +173,7 @@ class ProviderEndpoints:
             return self._failed(provider, "unavailable", error, AWAY)
         except IdentityRefused as error:
             return self._failed(provider, "refused", error, AWAY)
-        return _lead_to(url, begun.cookie)
+        return leads_to(url, begun.cookie)
 
     async def posted(self, request: web.BaseRequest, call: Call) -> Reply:
         """Of another site, so without any cookie of ours; the navigation that follows has them."""
@@ -188,7 +189,7 @@ class ProviderEndpoints:
         if any(len(value) > _CODE_MAX for value in answer.values()):
             return OVER
         path = self._deps.own_paths.endpoint(_PROVIDERS, provider.name, CALLBACK)
-        return _lead_to(f"{path}?{urlencode(answer)}")
+        return leads_to(f"{path}?{urlencode(answer)}")
 
     async def callback(self, request: web.BaseRequest, call: Call) -> Reply:
         provider = self._provider(call)
@@ -268,7 +269,7 @@ class ProviderEndpoints:
         await self._deps.publisher.publish(found.changes)
         if trip.link is not None:
             self._deps.count(provider.name, "linked")
-            return _lead_to(self._target(trip).location)
+            return leads_to(self._location(trip))
         return await self._open(request, call, trip, identity, found)
 
     async def _open(
@@ -295,11 +296,10 @@ class ProviderEndpoints:
             # Whoever completes it is led on as this would have been.
             return replace(reply, members={**reply.members, "return_to": trip.return_to})
         self._deps.count(identity.provider.name, "created" if found.is_new else "signed_in")
-        return _lead_to(self._target(trip).location, *reply.cookies)
+        return leads_to(self._location(trip), *reply.cookies)
 
-    def _target(self, trip: RoundTrip) -> ReturnTarget:
-        found = self._deps.return_targets.open(trip.return_to, self._public_host)
-        return ReturnTarget("/") if found is None else found
+    def _location(self, trip: RoundTrip) -> str:
+        return self._deps.return_targets.location(trip.return_to, self._public_host)
 
     def _provider(self, call: Call) -> Provider | None:
         return self._deps.providers().get(call.segments[-2])
@@ -355,16 +355,5 @@ class ProviderEndpoints:
         return reply
 
 
-def _lead_to(location: str, *cookies: str) -> JsonReply:
-    return JsonReply(303, headers={"Location": location}, cookies=cookies)
-
-
 def _trips_of(call: Call) -> str:
-    values = cookies_named(call, TRIP_COOKIE)
-    return values[0] if len(values) == 1 else ""
-
-
-def _parameter(call: Call, name: str) -> str | None:
-    """The one value of a query parameter; None where it could be read in two ways."""
-    values = QueryParameters((name,)).read(call.query)
-    return None if values is None else values.get(name)
+    return single_cookie(call, TRIP_COOKIE) or ""

@@ -10,7 +10,14 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.policies import StepUp
-from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, PageReply, ProblemReply, Reply
+from gateway.edge.endpoints.endpoint import (
+    Endpoint,
+    JsonReply,
+    PageReply,
+    ProblemReply,
+    Reply,
+    leads_to,
+)
 from gateway.edge.endpoints.json_body import parse
 from gateway.edge.pages.account_actions import (
     ACTIONS,
@@ -19,7 +26,7 @@ from gateway.edge.pages.account_actions import (
     AccountAction,
     attributes_of_form,
 )
-from gateway.edge.pages.forms import PageDependencies, leads_to
+from gateway.edge.pages.forms import PageDependencies
 from gateway.edge.pages.problems import shown
 from gateway.edge.pages.qr_codes import qr_code
 from gateway.edge.pages.renderer import Page

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
+from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, leads_to
 from gateway.edge.endpoints.json_body import parse
-from gateway.edge.pages.forms import PageDependencies, leads_to
+from gateway.edge.pages.forms import PageDependencies
 from gateway.edge.pages.problems import shown
 from gateway.edge.pages.qr_codes import qr_code
 from gateway.edge.pages.renderer import Page

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.edge.endpoints.endpoint import JsonReply, PageReply, ProblemReply
+from gateway.edge.endpoints.endpoint import JsonReply, PageReply, ProblemReply, leads_to
 from gateway.edge.pages.problems import headers_of, shown, status_of
 from gateway.edge.pages.renderer import Page, PageRenderer
 from gateway.edge.pages.texts import Catalogue
@@ -15,7 +15,6 @@ from gateway.edge.replies.cookies import expired_cookie
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.sign_in.return_targets import ReturnTargets
 
-HOME = "/"
 DONE = frozenset(
     ("verified", "reset", "signed-out", "registered", "email-changed", "deleted", "too-late")
 )
@@ -37,8 +36,7 @@ class PageDependencies:
 
     def location(self, visit: Visit, return_to: str | None) -> str:
         """Where `?return_to=` leads; `/` where it is none."""
-        target = self.return_targets.open(return_to or "", visit.call.host)
-        return HOME if target is None else target.location
+        return self.return_targets.location(return_to or "", visit.call.host)
 
     def asked(self, visit: Visit, return_to: str | None) -> tuple[str, ...]:
         """How who comes back must have signed in (`amr`), as `?return_to=` says."""
@@ -67,7 +65,3 @@ class PageDependencies:
     def sign_in_page(self, done: str) -> JsonReply:
         """Leads there, and says what has been done."""
         return leads_to(f"{self.renderer.path('sign-in')}?done={done}")
-
-
-def leads_to(location: str, *cookies: str, headers: Mapping[str, str] | None = None) -> JsonReply:
-    return JsonReply(303, headers={**(headers or {}), "Location": location}, cookies=cookies)

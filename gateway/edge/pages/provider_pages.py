@@ -14,9 +14,16 @@ from urllib.parse import quote
 from aiohttp import web
 
 from gateway.access.policies import StepUp
-from gateway.edge.endpoints.endpoint import Endpoint, Endpoints, PageReply, ProblemReply, Reply
+from gateway.edge.endpoints.endpoint import (
+    Endpoint,
+    Endpoints,
+    PageReply,
+    ProblemReply,
+    Reply,
+    leads_to,
+)
 from gateway.edge.pages.factor_pages import FactorPages
-from gateway.edge.pages.forms import PageDependencies, leads_to
+from gateway.edge.pages.forms import PageDependencies
 from gateway.edge.pages.refusals import takes_page
 from gateway.model import Call, Reason
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
+from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, leads_to
 from gateway.edge.endpoints.registration import CLOSED, NOT_INVITED
-from gateway.edge.pages.forms import PageDependencies, leads_to
+from gateway.edge.pages.forms import PageDependencies
 from gateway.edge.pages.renderer import Page
 from gateway.edge.pages.visits import Visit
 from gateway.model import Call

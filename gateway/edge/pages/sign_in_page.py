@@ -8,10 +8,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply
+from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, leads_to
 from gateway.edge.endpoints.json_body import parse
 from gateway.edge.pages.factor_pages import FactorPages
-from gateway.edge.pages.forms import DONE, PageDependencies, leads_to
+from gateway.edge.pages.forms import DONE, PageDependencies
 from gateway.edge.pages.problems import shown, status_of
 from gateway.edge.pages.renderer import Page
 from gateway.edge.pages.visits import Visit

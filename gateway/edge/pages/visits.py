@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.access.routing.csrf import AllowedOrigins, OriginCheck, check_origin
 from gateway.access.routing.own_paths import OwnPaths
-from gateway.access.routing.request_values import QueryParameters
+from gateway.access.routing.request_values import query_parameter
 from gateway.edge.endpoints.endpoint import Endpoints, JsonReply, PageReply, ProblemReply
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.endpoints.json_body import PAGE_FIELDS
@@ -37,8 +37,7 @@ class Visit:
 
     def parameter(self, name: str) -> str | None:
         """The one value of a query parameter; None where it could be read in two ways."""
-        values = QueryParameters((name,)).read(self.call.query)
-        return None if values is None else values.get(name)
+        return query_parameter(self.call.query, name)
 
 
 class Visits:

@@ -127,6 +127,12 @@ def cookies_named(call: Call, name: str) -> list[str]:
     return [value.decode("ascii") for value in values if value.isascii()]
 
 
+def single_cookie(call: Call, name: str) -> str | None:
+    """The value of the cookie; None where there is none, or more than one."""
+    values = cookies_named(call, name)
+    return values[0] if len(values) == 1 else None
+
+
 def cookie_of(call: Call) -> str | None:
     """The session cookie that the call is to be judged by; None where there is none."""
     credential = call.credential
