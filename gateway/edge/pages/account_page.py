@@ -32,13 +32,13 @@ from gateway.edge.pages.qr_codes import qr_code
 from gateway.edge.pages.renderer import Page
 from gateway.edge.pages.visits import Visit
 from gateway.edge.replies.cookies import expired_cookie
+from gateway.edge.replies.sign_in_redirects import SESSION_MISSING
 from gateway.model import Call, Reason
 
 ACCOUNT = ("ui", "account")
 SHOWN_SESSIONS = 20
 """So that the page stays small: the latest; all of them can be ended at once."""
 _DAY_S = 86_400
-_SIGNED_OUT = frozenset((Reason.NO_CREDENTIAL, Reason.SESSION_UNKNOWN, Reason.TOKEN_REVOKED))
 _OWN_DATA = {"Content-Disposition": 'attachment; filename="own-data.json"'}
 
 
@@ -174,7 +174,7 @@ class AccountPage:
         visit = self._deps.visits.begin(request, call)
         reply = await self._deps.visits.ask(visit, "GET", "me", "export")
         if isinstance(reply, ProblemReply):
-            return self._to_sign_in(visit) if reply.reason in _SIGNED_OUT else reply
+            return self._to_sign_in(visit) if reply.reason in SESSION_MISSING else reply
         document = json.dumps(reply.body, indent=2, ensure_ascii=False).encode()
         return PageReply(200, document, _OWN_DATA, media_type="application/json")
 
@@ -182,7 +182,7 @@ class AccountPage:
         visit = self._deps.visits.begin(request, call)
         me = await self._deps.visits.ask(visit, "GET", "me")
         if isinstance(me, ProblemReply):
-            return self._to_sign_in(visit) if me.reason in _SIGNED_OUT else me
+            return self._to_sign_in(visit) if me.reason in SESSION_MISSING else me
         assert me.body is not None
         return self._deps.show(visit, Page("delete_account.html", {"email": me.body["email"]}))
 
@@ -209,7 +209,7 @@ class AccountPage:
                 page = Page("recovery_codes.html", values, cookies=reply.cookies)
                 return self._deps.show(visit, page)
             return leads_to(f"{path}?done={name}#{section}", *reply.cookies)
-        if reply.reason in _SIGNED_OUT:
+        if reply.reason in SESSION_MISSING:
             return self._to_sign_in(visit)
         if reply.reason is Reason.INSUFFICIENT_USER_AUTHENTICATION:
             back = f"{path}?done=step-up"
@@ -235,7 +235,7 @@ class AccountPage:
     ) -> Reply:
         has = await self._has(visit)
         if isinstance(has, ProblemReply):
-            return self._to_sign_in(visit) if has.reason in _SIGNED_OUT else has
+            return self._to_sign_in(visit) if has.reason in SESSION_MISSING else has
         by_passkey = visit.call.host == self._deps.passkey_host
         values: dict[str, Any] = {
             **has,

@@ -18,12 +18,11 @@ from gateway.edge.pages.problems import shown
 from gateway.edge.pages.qr_codes import qr_code
 from gateway.edge.pages.renderer import Page
 from gateway.edge.pages.visits import Visit
+from gateway.edge.replies.sign_in_redirects import SESSION_MISSING, STEP_UP
 from gateway.model import Call, Reason
 
 FACTOR, ENROL = ("ui", "sign-in", "factor"), ("ui", "sign-in", "enrol")
 ENROL_PASSKEY = (*ENROL, "passkey")
-STEP_UP = ("ui", "step-up")
-_SIGNED_OUT = frozenset((Reason.NO_CREDENTIAL, Reason.SESSION_UNKNOWN, Reason.TOKEN_REVOKED))
 _CODES = frozenset(("totp", "recovery_code"))
 
 
@@ -112,7 +111,7 @@ class FactorPages:
     def _enrolled(self, visit: Visit, reply: JsonReply | ProblemReply) -> Reply:
         form, return_to = visit.form, visit.form.get("return_to")
         if isinstance(reply, ProblemReply):
-            if reply.reason is Reason.INVALID_TOKEN or reply.reason in _SIGNED_OUT:
+            if reply.reason is Reason.INVALID_TOKEN or reply.reason in SESSION_MISSING:
                 return self._deps.sign_in_page("too-late")
             uri = form.get("otpauth_uri", "")
             drawn = "code" in form and reply.reason is Reason.INVALID_CREDENTIALS
@@ -146,7 +145,7 @@ class FactorPages:
         """With what the account has to give: asked anew, as a challenge is for one answer."""
         asked = await self._deps.visits.ask(visit, "POST", "step-up")
         assert isinstance(asked, ProblemReply)
-        if asked.reason in _SIGNED_OUT:
+        if asked.reason in SESSION_MISSING:
             suffix = f"?return_to={quote(return_to, safe='')}" if return_to else ""
             return leads_to(f"{self._deps.renderer.path('sign-in')}{suffix}")
         if asked.reason is not Reason.INSUFFICIENT_USER_AUTHENTICATION:

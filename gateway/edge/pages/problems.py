@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.registration import BAD_INVITATION, OTHER_DOMAIN
 from gateway.edge.pages.texts import Texts
-from gateway.edge.replies.problems import problem_parts
+from gateway.edge.replies.problems import problem_parts, problem_type
 from gateway.model import Reason
 
 _PROBLEMS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -68,7 +68,7 @@ def sentence_of(texts: Texts, reply: ProblemReply) -> str:
 
 
 def status_of(reason: Reason) -> int:
-    return problem_parts(reason, None, "")[0].status
+    return problem_type(reason).status
 
 
 def headers_of(reply: ProblemReply, request_id: str) -> dict[str, str]:

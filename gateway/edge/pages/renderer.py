@@ -61,10 +61,12 @@ class PageRenderer:
         """`https`: browsers reach the gateway over TLS, and are led nowhere else."""
         self._environment = environment
         self._catalogue = catalogue
-        self._assets = assets
         self._own_paths = own_paths
         self._site = site
         self._away = "https:" if https else "http: https:"
+        self._asset_paths = {n: self.path("assets", asset) for n, asset in assets.names.items()}
+        logos = [path for n, path in self._asset_paths.items() if n.startswith("logo.")]
+        self._logo = logos[0] if logos else None
 
     def render(self, call: Call, page: Page) -> PageReply:
         texts = self._catalogue.texts_for(call)
@@ -76,9 +78,9 @@ class PageRenderer:
             site=self._site,
             path=self.path,
             endpoint=self._own_paths.endpoint,
-            logo=self._logo(),
-            assets=self._asset_paths(),
-            scripts=[self._asset_path(name) for name in page.scripts],
+            logo=self._logo,
+            assets=self._asset_paths,
+            scripts=[self._asset_paths[name] for name in page.scripts],
             **page.values,
         )
         headers = {
@@ -94,16 +96,6 @@ class PageRenderer:
     def path(self, *name: str) -> str:
         """Of a page."""
         return self._own_paths.endpoint("ui", *name)
-
-    def _logo(self) -> str | None:
-        names = [name for name in self._assets.names if name.startswith("logo.")]
-        return self._asset_path(names[0]) if names else None
-
-    def _asset_paths(self) -> dict[str, str]:
-        return {name: self._asset_path(name) for name in self._assets.names}
-
-    def _asset_path(self, name: str) -> str:
-        return self.path("assets", self._assets.names[name])
 
     def _policy(self, page: Page, nonce: str) -> str:
         rules = [

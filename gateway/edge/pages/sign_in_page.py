@@ -16,9 +16,10 @@ from gateway.edge.pages.problems import shown, status_of
 from gateway.edge.pages.renderer import Page
 from gateway.edge.pages.visits import Visit
 from gateway.edge.replies.cookies import expired_cookie
+from gateway.edge.replies.sign_in_redirects import SIGN_IN
 from gateway.model import Call, Reason
 
-SIGN_IN, SIGN_OUT = ("ui", "sign-in"), ("ui", "sign-out")
+SIGN_OUT = ("ui", "sign-out")
 BY_PASSKEY = (*SIGN_IN, "passkey")
 _UNCERTAIN = frozenset(
     (Reason.INVALID_CREDENTIALS, Reason.CAPTCHA_REQUIRED, Reason.TOO_MANY_ATTEMPTS)

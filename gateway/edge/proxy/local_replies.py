@@ -102,6 +102,7 @@ class LocalReplies:
         self._snapshot = snapshot
         self._metrics = metrics
         self._observer = observer
+        self._observes_allowed = observer is not None and observer.takes_allowed
         self._draining = draining
         self._cross_origin = cross_origin
         self.cors_headers = cross_origin.fields
@@ -317,7 +318,7 @@ class LocalReplies:
 
     def _observe_endpoint(self, exchange: Exchange, reason: str | None, status: int) -> None:
         observer = self._observer
-        if observer is not None and (reason is not None or observer.takes_allowed):
+        if observer is not None and (reason is not None or self._observes_allowed):
             observer.answered(reason, answered_request(exchange, status))
 
     def _record_decision(self, exchange: Exchange, status: int) -> None:

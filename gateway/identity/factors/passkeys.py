@@ -140,11 +140,6 @@ async def passkeys_of(tx: Transaction, account_id: str) -> list[Passkey]:
     return [_passkey(row) for row in rows]
 
 
-async def has_passkey(tx: Transaction, account_id: str) -> bool:
-    row = await tx.one("SELECT 1 FROM passkeys WHERE account_id = :id LIMIT 1", id=account_id)
-    return row is not None
-
-
 async def is_registered(tx: Transaction, passkey_id: str) -> bool:
     """Whether nobody has removed it while it was used."""
     return await tx.one("SELECT 1 FROM passkeys WHERE id = :id", id=passkey_id) is not None

@@ -15,11 +15,11 @@ from gateway.access.attributes import LIST_MAX, AttributeType, Value
 from gateway.access.issuers import ClaimError
 from gateway.access.providers import Provider
 from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.factors.factor_kinds import MFA
 from gateway.identity.issuers.external_ids import EXTERNAL_ID_MAX, is_external_id
 from gateway.identity.issuers.verifier import role_names
 from gateway.identity.sessions.session_origins import FEDERATED
 
-MULTIPLE = "mfa"
 KNOWN_METHODS = frozenset(
     (
         "face", "fpt", "geo", "hwk", "iris", "kba", "mca", "mfa", "otp", "pin", "pop", "pwd", "rba",
@@ -69,11 +69,6 @@ class ProviderIdentity:
     @property
     def normalized_email(self) -> str | None:
         return None if self.email is None else normalize_email(self.email)
-
-    @property
-    def has_second_factor(self) -> bool:
-        """That counts here."""
-        return MULTIPLE in self.amr
 
 
 def identity_of(
@@ -134,7 +129,7 @@ def methods(provider: Provider, claims: Mapping[str, Any]) -> tuple[str, ...]:
     given = listed if isinstance(listed, list) else [listed]
     known = [one for one in given if isinstance(one, str) and one in KNOWN_METHODS]
     if claims.get("acr") in _STRONG_CONTEXTS:
-        known.append(MULTIPLE)
+        known.append(MFA)
     return tuple(dict.fromkeys((*known, FEDERATED)))
 
 
