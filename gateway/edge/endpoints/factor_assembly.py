@@ -93,7 +93,6 @@ def factor_endpoints(
     reissue = SessionReissue(deps.issuer, deps.cookies)
     second_step = SecondStepEndpoints(
         SecondStepDependencies(
-            accounts=deps.accounts,
             opener=opener,
             mfa_tokens=deps.mfa_tokens,
             factor_checks=factors.checks,

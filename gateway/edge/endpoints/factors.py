@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -31,16 +30,15 @@ from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
 from gateway.edge.endpoints.factor_checks import FactorChecks, FactorQuestion
 from gateway.edge.endpoints.json_body import Text, read_fields
 from gateway.edge.endpoints.rate_limits import EndpointLimits
-from gateway.edge.endpoints.second_step import MFA_TOKEN, OVER
-from gateway.edge.endpoints.session_opening import SessionOpener
+from gateway.edge.endpoints.second_step import MFA_TOKEN
+from gateway.edge.endpoints.session_opening import SIGN_IN_OVER, SessionOpener
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.factors.factor_kinds import FactorKind, with_factor
+from gateway.identity.factors.factor_kinds import FactorKind
 from gateway.identity.factors.own_factors import (
     Enrolled,
     FactorOwner,
     OwnFactors,
-    still_counts,
     with_term,
 )
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
@@ -260,26 +258,8 @@ class FactorEndpoints:
     async def _complete(
         self, request: web.BaseRequest, call: Call, pending: PendingSignIn, enrolled: Enrolled
     ) -> Reply:
-        opener = self._deps.opener
-        account = await self._deps.accounts.by_id(pending.account_id)
-        if account is None or not await self._deps.mfa_tokens.claim(pending):
-            return ProblemReply(Reason.INVALID_TOKEN, detail=OVER)
-        opening = opener.opening(
-            request,
-            call,
-            pending.transport,
-            known_device=pending.known_device,
-            origin=pending.origin,
-        )
-        amr = with_factor(pending.amr, enrolled.proof)
-        proven = partial(still_counts, account_id=account.id, proof=enrolled.proof)
-        reply = await opener.open(
-            opening, account, amr=amr, version=pending.version, still_proven=proven
-        )
-        if isinstance(reply, Reason):
-            opener.record_failure(opening, account, reply)
-            return ProblemReply(reply)
-        return reply
+        opening = self._deps.opener.resumed(request, call, pending)
+        return await self._deps.opener.complete(opening, pending, enrolled.proof)
 
     async def _strengthen(self, call: Call, caller: FactorCaller, enrolled: Enrolled) -> Reply:
         owner = caller.owner
@@ -293,7 +273,7 @@ class FactorEndpoints:
             return ProblemReply(Reason.CROSS_ORIGIN)
         pending = self._deps.mfa_tokens.read(mfa_token, call.host)
         if pending is None or not pending.enrols:
-            return ProblemReply(Reason.INVALID_TOKEN, detail=OVER)
+            return ProblemReply(Reason.INVALID_TOKEN, detail=SIGN_IN_OVER)
         owner = FactorOwner(pending.account_id, pending.id, pending.version, pending.origin)
         return FactorCaller(owner, None, pending)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -26,28 +25,23 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.factor_checks import FACTOR_FIELDS, FactorChecks, FactorQuestion
 from gateway.edge.endpoints.json_body import PASSWORD_LONGEST, Text, read_fields
 from gateway.edge.endpoints.password_prover import PasswordProver
-from gateway.edge.endpoints.session_opening import SessionOpener
+from gateway.edge.endpoints.session_opening import SIGN_IN_OVER, SessionOpener
 from gateway.edge.endpoints.session_reissue import SessionReissue
-from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.factors.factor_kinds import (
     FactorKind,
     FactorNeeded,
     FactorProof,
-    with_factor,
 )
-from gateway.identity.factors.own_factors import still_counts
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
 from gateway.identity.sign_in.refresh_tokens import SessionGrant, SessionWait
 from gateway.identity.sign_in.step_up import StepUps
 from gateway.model import Call, Principal, Reason
 
 MFA_TOKEN = Text(longest=4096)
-OVER = "The sign-in has expired, or was completed: begin it anew."
 
 
 @dataclass(frozen=True, slots=True)
 class SecondStepDependencies:
-    accounts: Accounts
     opener: SessionOpener
     mfa_tokens: MfaTokens
     factor_checks: FactorChecks
@@ -82,7 +76,7 @@ class SecondStepEndpoints:
             return fields
         pending = self._deps.mfa_tokens.read(fields["mfa_token"], call.host)
         if pending is None or pending.enrols:
-            return ProblemReply(Reason.INVALID_TOKEN, detail=OVER)
+            return ProblemReply(Reason.INVALID_TOKEN, detail=SIGN_IN_OVER)
         return await self._deps.shielded(self._complete(request, call, pending, fields))
 
     async def _complete(
@@ -93,36 +87,15 @@ class SecondStepEndpoints:
         fields: dict[str, Any],
     ) -> Reply:
         opener = self._deps.opener
-        opening = opener.opening(
-            request,
-            call,
-            pending.transport,
-            known_device=pending.known_device,
-            origin=pending.origin,
-        )
+        opening = opener.resumed(request, call, pending)
         opener.require_key(opening)
-        account = await self._deps.accounts.by_id(pending.account_id)
-        if account is None:
-            return ProblemReply(Reason.INVALID_CREDENTIALS)
-        question = FactorQuestion(request, call, account.id, pending.id)
+        question = FactorQuestion(request, call, pending.account_id, pending.id)
         proof = await self._check(question, fields)
         if isinstance(proof, ProblemReply):
             if proof.reason is Reason.INVALID_CREDENTIALS:
-                opener.record_failure(opening, account, proof.reason)
+                opener.record_wrong_factor(opening, pending)
             return proof
-        if not await self._deps.mfa_tokens.claim(pending):
-            return ProblemReply(Reason.INVALID_TOKEN, detail=OVER)
-        reply = await opener.open(
-            opening,
-            account,
-            amr=with_factor(pending.amr, proof),
-            version=pending.version,
-            still_proven=partial(still_counts, account_id=account.id, proof=proof),
-        )
-        if isinstance(reply, Reason):
-            opener.record_failure(opening, account, reply)
-            return ProblemReply(reply)
-        return reply
+        return await opener.complete(opening, pending, proof)
 
     async def step_up(self, request: web.BaseRequest, call: Call) -> Reply:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)

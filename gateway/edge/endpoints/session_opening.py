@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from aiohttp import web
@@ -22,7 +23,13 @@ from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.account_rows import Account
-from gateway.identity.factors.factor_kinds import AccountVersion, FactorNeeded
+from gateway.identity.factors.factor_kinds import (
+    AccountVersion,
+    FactorNeeded,
+    FactorProof,
+    with_factor,
+)
+from gateway.identity.factors.own_factors import still_counts
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import (
@@ -31,7 +38,7 @@ from gateway.identity.sessions.sessions import (
     Transport,
     display_user_agent,
 )
-from gateway.identity.sign_in.mfa_tokens import MfaTokens
+from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshTokens,
     SessionGrant,
@@ -41,6 +48,8 @@ from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.tokens.access_tokens import TokenIssuer
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable
+
+SIGN_IN_OVER = "The sign-in has expired, or was completed: begin it anew."
 
 Verification = Literal["off", "optional", "required"]
 
@@ -84,6 +93,17 @@ class SessionOpening:
         return "bearer" if self.cookie is None else "cookie"
 
 
+@dataclass(frozen=True, slots=True)
+class SignInProof:
+    """What a sign-in rests on, as `RefreshTokens.begin` compares it under the lock."""
+
+    amr: tuple[str, ...]
+    checked_hash: str | None = field(default=None, repr=False)
+    without_password: bool = False
+    still_proven: StillProven | None = None
+    version: AccountVersion | None = None
+
+
 class SessionOpener:
     """Opens sessions, records them and tells their owner; each way to sign in ends here."""
 
@@ -117,28 +137,85 @@ class SessionOpener:
         amr: tuple[str, ...] = ("pwd",),
         without_password: bool = False,
         still_proven: StillProven | None = None,
-        version: AccountVersion | None = None,
     ) -> Reply | Reason:
         """The reply to a sign-in: tokens or the cookie, and the cookie of the device; or the
         question for a second factor, with the `mfa_token` that waits for it.
 
         `account` is as it was when it was proven; `without_password` is said by whoever proved
-        it by other means than its password, with `still_proven`, and `version` by who proved
-        it a while ago.  A Reason, as of `RefreshTokens.begin`, where it may not sign in any
-        more: the caller records it (`record_failure`).  Run it shielded.
+        it by other means than its password, with `still_proven`.  A Reason, as of
+        `RefreshTokens.begin`, where it may not sign in any more: the caller records it
+        (`record_failure`).  Run it shielded.
         """
-        self.require_key(opening)
-        if (seconds := await self._deps.account_wait_s(account.id)) > 0:
-            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
-        grant = await self._deps.refresh_tokens.begin(
-            account.id,
-            opening.source,
+        proof = SignInProof(
+            amr,
             checked_hash=account.password_hash,
             without_password=without_password,
             still_proven=still_proven,
-            version=version,
+        )
+        return await self._open(opening, account.id, proof)
+
+    def resumed(
+        self, request: web.BaseRequest, call: Call, pending: PendingSignIn
+    ) -> SessionOpening:
+        """For a sign-in that waited for its second factor: as its first step asked for it."""
+        return self.opening(
+            request,
+            call,
+            pending.transport,
+            known_device=pending.known_device,
+            origin=pending.origin,
+        )
+
+    async def complete(
+        self, opening: SessionOpening, pending: PendingSignIn, proof: FactorProof
+    ) -> Reply:
+        """As `open`, for whom the factor was given now: once, and where the account is as it was
+        at the first step.  Run it shielded."""
+        if not await self._deps.mfa_tokens.claim(pending):
+            return ProblemReply(Reason.INVALID_TOKEN, detail=SIGN_IN_OVER)
+        reply = await self._open(
+            opening,
+            pending.account_id,
+            SignInProof(
+                with_factor(pending.amr, proof),
+                version=pending.version,
+                still_proven=partial(still_counts, account_id=pending.account_id, proof=proof),
+            ),
+        )
+        if isinstance(reply, Reason):
+            self._record_failure(opening, reply, subject=pending.account_id)
+            return ProblemReply(reply)
+        return reply
+
+    def record_failure(
+        self, opening: SessionOpening, account: Account | str, reason: Reason
+    ) -> None:
+        """`account` is the normalized e-mail address where there is none: of that a pseudonym is
+        recorded."""
+        if isinstance(account, Account):
+            self._record_failure(opening, reason, subject=account.id)
+        else:
+            pseudonym = self._deps.audit.pseudonym(account)
+            self._record_failure(opening, reason, unknown=pseudonym)
+
+    def record_wrong_factor(self, opening: SessionOpening, pending: PendingSignIn) -> None:
+        self._record_failure(opening, Reason.INVALID_CREDENTIALS, subject=pending.account_id)
+
+    async def _open(
+        self, opening: SessionOpening, account_id: str, proof: SignInProof
+    ) -> Reply | Reason:
+        self.require_key(opening)
+        if (seconds := await self._deps.account_wait_s(account_id)) > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
+        grant = await self._deps.refresh_tokens.begin(
+            account_id,
+            opening.source,
+            checked_hash=proof.checked_hash,
+            without_password=proof.without_password,
+            still_proven=proof.still_proven,
+            version=proof.version,
             origin=opening.origin,
-            amr=amr,
+            amr=proof.amr,
             verified_only=self._deps.verification == "required",
             cookie_hash=None if opening.cookie is None else hash_cookie(opening.cookie),
         )
@@ -161,16 +238,14 @@ class SessionOpener:
         )
         return replace(reply, cookies=(*reply.cookies, device))
 
-    def record_failure(
-        self, opening: SessionOpening, account: Account | str, reason: Reason
+    def _record_failure(
+        self,
+        opening: SessionOpening,
+        reason: Reason,
+        *,
+        subject: str | None = None,
+        unknown: str | None = None,
     ) -> None:
-        """`account` is the normalized e-mail address where there is none: of that a pseudonym is
-        recorded."""
-        subject, pseudonym = None, None
-        if isinstance(account, Account):
-            subject = account.id
-        else:
-            pseudonym = self._deps.audit.pseudonym(account)
         self._deps.audit.record(
             event_of(
                 AuditKind.SIGN_IN_FAILED,
@@ -178,7 +253,7 @@ class SessionOpener:
                 opening.request,
                 subject=subject,
                 result=reason,
-                unknown=pseudonym,
+                unknown=unknown,
             )
         )
 
