@@ -23,6 +23,7 @@ from gateway.edge.endpoints.session_opening import (
     SessionOpener,
     SessionOpenerDependencies,
 )
+from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.edge.endpoints.sessions import SessionDependencies, SessionEndpoints
 from gateway.edge.endpoints.sign_in import SignInDependencies, SignInEndpoints
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
@@ -173,8 +174,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             authenticator=deps.authenticator,
             facts=AccountFacts(deps.database),
             refresh_tokens=deps.refresh_tokens,
-            cookies=deps.cookies,
-            issuer=deps.issuer,
+            reissue=SessionReissue(deps.issuer, deps.cookies),
             session_wait_s=deps.limits.session_wait_s,
             publisher=deps.publisher,
             shielded=deps.shielded,

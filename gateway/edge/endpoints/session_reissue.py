@@ -1,4 +1,5 @@
-"""What a live session is answered whose owner has proven more: its cookie, or a new token."""
+"""What a live session is answered that is another one now, as its owner has proven more or chosen
+a tenant: its cookie, or a new token."""
 
 from __future__ import annotations
 

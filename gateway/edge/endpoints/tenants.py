@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +12,6 @@ from gateway.access.attributes import Attribute, SetBy, is_tenant_name, tenant_o
 from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
-from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -25,21 +24,12 @@ from gateway.edge.endpoints.endpoint import (
     invalid_field,
 )
 from gateway.edge.endpoints.json_body import Text, read_fields, read_object
-from gateway.edge.endpoints.sessions import token_reply
+from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionWait
-from gateway.identity.tokens.access_tokens import TokenIssuer
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
-
-
-async def _no_wait(_session_id: str) -> float:
-    """It was asked for the session before its tenant was changed."""
-    return 0.0
-
-
-_NO_REFRESH = ("refresh_token", "refresh_expires_in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +39,7 @@ class TenantDependencies:
     authenticator: Authenticator
     facts: AccountFacts
     refresh_tokens: RefreshTokens
-    cookies: CookieSessions
-    issuer: TokenIssuer
+    reissue: SessionReissue
     session_wait_s: SessionWait
     publisher: RevocationPublisher
     shielded: ShieldedTasks
@@ -90,8 +79,7 @@ class TenantEndpoints:
             tenant is not None and not (is_tenant_name(tenant) and tenant in tenants_of(principal))
         ):
             return invalid_field("tenant", "is none of yours")
-        if cookie_of(call) is None:
-            self._deps.issuer.require_key()
+        self._deps.reissue.require_key(call)
         if (seconds := await self._deps.session_wait_s(principal.session_id)) > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
         return await self._deps.shielded(self._choose(principal, tenant, call))
@@ -162,17 +150,11 @@ class TenantEndpoints:
                 tenant=tenant,
             )
         )
-        cookie = cookie_of(call)
-        if cookie is not None:
-            return await deps.cookies.refresh(cookie, call.host, _no_wait)
-        grant = await deps.refresh_tokens.renew(session_id, "bearer")
+        has_cookie = cookie_of(call) is not None
+        grant = await deps.refresh_tokens.renew(session_id, "cookie" if has_cookie else "bearer")
         if grant is None:
-            return ProblemReply(Reason.TOKEN_REVOKED)
-        reply = token_reply(deps.issuer, grant)
-        body = {
-            name: value for name, value in (reply.body or {}).items() if name not in _NO_REFRESH
-        }
-        return replace(reply, body=body)
+            return ProblemReply(Reason.SESSION_UNKNOWN if has_cookie else Reason.TOKEN_REVOKED)
+        return await deps.reissue.reply(call, grant)
 
     async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:
         try:
