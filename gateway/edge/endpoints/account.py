@@ -6,7 +6,6 @@ Law: what takes the account from its owner asks for more than a session, which m
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -15,7 +14,6 @@ from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
-from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -26,7 +24,7 @@ from gateway.edge.endpoints.endpoint import (
     await_propagation,
     invalid_field,
 )
-from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
+from gateway.edge.endpoints.factor_changes import FreshCallers
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.new_passwords import hash_or_refusal
@@ -40,11 +38,10 @@ from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
-from gateway.identity.factors.factor_kinds import FactorKind
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sign_in.session_cookies import EXPIRED
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
-from gateway.model import Call, Clock, Principal, Reason
+from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import Database, RevocationPublisher
 
 _OTHER_HOST = "With a session cookie an account is deleted at the host of the public URL alone."
@@ -64,13 +61,9 @@ class AccountDependencies:
     email_changes: EmailChanges
     audit: AuditSink
     registration_rules: RegistrationRules
-    clock: Clock
     cookies: CookieSessions
-    factor_kinds: Callable[[str], Awaitable[Sequence[FactorKind]]]
-    """Of an account."""
+    fresh_callers: FreshCallers
     database: Database
-    counts_alone: Callable[[str], bool]
-    """Whether a session cookie that is given at this host counts there alone."""
 
 
 class AccountEndpoints:
@@ -114,14 +107,9 @@ class AccountEndpoints:
     async def delete(self, request: web.BaseRequest, call: Call) -> Reply:
         """Erase the account, for who has signed in or stepped up just now, with a factor where
         the account has one."""
-        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
-        if isinstance(principal, Reason):
-            return ProblemReply(principal)
-        if is_of_one_application(call, self._deps.counts_alone):
-            return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
-        kinds = await self._deps.factor_kinds(principal.subject)
-        if not may_change_factors(principal, self._deps.clock.now(), has_factor=bool(kinds)):
-            return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, max_age_s=FRESH_S)
+        principal = await self._deps.fresh_callers.caller(call, _OTHER_HOST)
+        if isinstance(principal, ProblemReply):
+            return principal
         return await self._deps.shielded(self._delete(request, call, principal))
 
     async def change_password(self, request: web.BaseRequest, call: Call) -> Reply:

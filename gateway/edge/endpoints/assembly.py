@@ -7,6 +7,7 @@ from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
 from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import Endpoints
 from gateway.edge.endpoints.factor_assembly import PublicHost, build_factors, factor_endpoints
+from gateway.edge.endpoints.factor_changes import FreshCallers
 from gateway.edge.endpoints.hand_over import HandOverDependencies, HandOverEndpoints
 from gateway.edge.endpoints.issuer_events import IssuerEventDependencies, IssuerEventEndpoints
 from gateway.edge.endpoints.mail_links import MailLinkDependencies, MailLinkEndpoints
@@ -61,6 +62,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     email_changes = EmailChanges(deps.database, deps.mailer)
     public = PublicHost(public_host, counts_alone)
     factors = build_factors(deps, notifications)
+    fresh_callers = FreshCallers(deps.authenticator, factors.own.kinds, deps.clock, counts_alone)
     password_prover = PasswordProver(deps.accounts, deps.guard, deps.passwords)
     opener = SessionOpener(
         SessionOpenerDependencies(
@@ -149,11 +151,9 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             email_changes=email_changes,
             audit=deps.audit,
             registration_rules=deps.registration_rules,
-            clock=deps.clock,
             cookies=deps.cookies,
-            factor_kinds=factors.own.kinds,
+            fresh_callers=fresh_callers,
             database=deps.database,
-            counts_alone=counts_alone,
         )
     )
     mail_links = MailLinkEndpoints(
@@ -239,7 +239,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         **oauth.endpoints(),
         **hand_over.endpoints(),
         **issuer_events.endpoints(),
-        **build_provider_endpoints(deps, opener, notifications, public),
+        **build_provider_endpoints(deps, opener, notifications, public, fresh_callers),
         **deps.guard.endpoints(),
         **factor_endpoints(deps, factors, opener, password_prover, public),
     }

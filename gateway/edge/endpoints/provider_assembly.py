@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.edge.endpoints.dependencies import EndpointDependencies
-from gateway.edge.endpoints.endpoint import Endpoints, ProblemReply
+from gateway.edge.endpoints.endpoint import Endpoints
 from gateway.edge.endpoints.factor_assembly import PublicHost
-from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
+from gateway.edge.endpoints.factor_changes import FreshCallers
 from gateway.edge.endpoints.provider_links import LinkDependencies, LinkEndpoints
 from gateway.edge.endpoints.provider_logout import (
     ProviderLogoutDependencies,
@@ -16,7 +16,6 @@ from gateway.edge.endpoints.reports import EndReports
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.linked_identities import LinkedIdentities
-from gateway.model import Principal, Reason
 
 
 def build_provider_endpoints(
@@ -24,15 +23,10 @@ def build_provider_endpoints(
     opener: SessionOpener,
     notifications: SecurityNotifications,
     public: PublicHost,
+    fresh_callers: FreshCallers,
 ) -> Endpoints:
     parts = deps.providers
     identities = LinkedIdentities(deps.database, notifications)
-
-    async def stale(principal: Principal) -> ProblemReply | None:
-        has_factor = await identities.has_factor(principal.subject)
-        if may_change_factors(principal, deps.clock.now(), has_factor=has_factor):
-            return None
-        return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, max_age_s=FRESH_S)
 
     providers = ProviderEndpoints(
         ProviderDependencies(
@@ -49,7 +43,7 @@ def build_provider_endpoints(
             audit=deps.audit,
             authenticator=deps.authenticator,
             clock=deps.clock,
-            stale=stale,
+            fresh_callers=fresh_callers,
             count=parts.count_sign_in,
             public_url=deps.public_url,
             own_paths=deps.own_paths,
@@ -64,7 +58,7 @@ def build_provider_endpoints(
             publisher=deps.publisher,
             shielded=deps.shielded,
             audit=deps.audit,
-            stale=stale,
+            fresh_callers=fresh_callers,
             counts_alone=public.counts_alone,
             own_paths=deps.own_paths,
         )

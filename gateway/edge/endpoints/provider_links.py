@@ -8,7 +8,7 @@ shares the session, could have its own identity linked with a visitor's account.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -29,6 +29,7 @@ from gateway.edge.endpoints.endpoint import (
     ShieldedTasks,
     await_propagation,
 )
+from gateway.edge.endpoints.factor_changes import FreshCallers
 from gateway.edge.endpoints.provider_refusals import REFUSALS
 from gateway.edge.endpoints.providers import START
 from gateway.identity.providers.linked_identities import LinkedIdentities, LinkRefusal
@@ -49,8 +50,7 @@ class LinkDependencies:
     publisher: RevocationPublisher
     shielded: ShieldedTasks
     audit: AuditSink
-    stale: Callable[[Principal], Awaitable[ProblemReply | None]]
-    """Why the caller's session is too old for what ends a way in."""
+    fresh_callers: FreshCallers
     counts_alone: Callable[[str], bool]
     """Whether a session cookie that is given at this host counts there alone."""
     own_paths: OwnPaths
@@ -106,7 +106,7 @@ class LinkEndpoints:
 
     async def unlink(self, request: web.BaseRequest, call: Call) -> Reply:
         """204 when the sessions that it began, but this one, are over on every worker."""
-        principal = await self._fresh(call)
+        principal = await self._deps.fresh_callers.caller(call, _OTHER_HOST)
         if isinstance(principal, ProblemReply):
             return principal
         return await self._deps.shielded(self._unlink(request, call, principal))
@@ -130,11 +130,3 @@ class LinkEndpoints:
             )
         )
         return await await_propagation(self._deps.publisher, ended)
-
-    async def _fresh(self, call: Call) -> Principal | ProblemReply:
-        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
-        if isinstance(principal, Reason):
-            return ProblemReply(principal)
-        if is_of_one_application(call, self._deps.counts_alone):
-            return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
-        return await self._deps.stale(principal) or principal

@@ -12,7 +12,7 @@ site posts carries no cookie of ours, and so does nothing but lead on.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
@@ -33,6 +33,7 @@ from gateway.edge.endpoints.endpoint import (
     ShieldedTasks,
     leads_to,
 )
+from gateway.edge.endpoints.factor_changes import FreshCallers
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.endpoints.provider_refusals import (
     AWAY,
@@ -61,7 +62,7 @@ from gateway.identity.providers.round_trips import (
 )
 from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.identity.sign_in.throttle import Throttle
-from gateway.model import Call, Clock, CredentialKind, Principal, Reason
+from gateway.model import Call, Clock, CredentialKind, Reason
 from gateway.stores.protocols import RevocationPublisher
 
 log = structlog.get_logger(__name__)
@@ -91,8 +92,7 @@ class ProviderDependencies:
     audit: AuditSink
     authenticator: Authenticator
     clock: Clock
-    stale: Callable[[Principal], Awaitable[ProblemReply | None]]
-    """Why the caller's session is too old for what makes a way in."""
+    fresh_callers: FreshCallers
     count: Callable[[str, str], None]
     """Counts what came of a sign-in, by provider and outcome."""
     public_url: str
@@ -160,7 +160,7 @@ class ProviderEndpoints:
         session_id = principal.session_id
         if session_id is None or not self._deps.trips.permits(permit, provider.name, session_id):
             return OVER
-        refusal = await self._deps.stale(principal)
+        refusal = await self._deps.fresh_callers.stale(principal)
         return refusal or LinkRequest(principal.subject, session_id)
 
     async def _send(

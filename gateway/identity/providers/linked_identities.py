@@ -18,7 +18,6 @@ from gateway.identity.accounts.account_facts import provided, put_provided
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.factors.factor_kinds import factor_kinds
 from gateway.identity.mail import registrations
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
@@ -146,11 +145,6 @@ class LinkedIdentities:
                 changes.append(await outdate(tx, account_id, Reason.TOKEN_OUTDATED))
         self._notifications.wake()
         return changes
-
-    async def has_factor(self, account_id: str) -> bool:
-        """A link is a way in, so who has a factor gives it first."""
-        async with self._database.read_transaction() as tx:
-            return bool(await factor_kinds(tx, account_id))
 
     async def of_account(self, account_id: str) -> list[LinkedIdentity]:
         async with self._database.read_transaction() as tx:
