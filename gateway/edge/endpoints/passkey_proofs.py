@@ -34,7 +34,7 @@ ANSWER: Fields = {
 @dataclass(frozen=True, slots=True)
 class ProvenAccount:
     """Whose passkey is asked for, and what the proof so far rests on: the id of a session, or of
-    the sign-in whose password was right."""
+    the sign-in whose first step was right."""
 
     purpose: CeremonyPurpose
     account_id: str

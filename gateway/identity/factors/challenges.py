@@ -31,7 +31,7 @@ class CeremonyPurpose(StrEnum):
     SIGN_IN = "sign-in"
     """By a passkey alone: nobody is known yet."""
     FACTOR = "factor"
-    """After a right password."""
+    """After the first step of a sign-in."""
     STEP_UP = "step-up"
 
 

@@ -118,7 +118,7 @@ class PasskeyCeremonies:
         """For an account that is proven already: its own passkeys; None where it has none.
 
         `holder` names what the proof rests on, and the answer must be brought by it: the id of a
-        session, or of the sign-in whose password was right.
+        session, or of the sign-in whose first step was right.
         """
         passkeys = await self._passkeys.find_all(account_id)
         if not passkeys:
