@@ -37,6 +37,15 @@ def discovery_url(issuer: Issuer) -> str:
 
 def read_discovery(raw: bytes, issuer: Issuer) -> DiscoveredEndpoints:
     """Raises DocumentRefused."""
+    document = discovery_members(raw, issuer)
+    return DiscoveredEndpoints(
+        _endpoint(document, "jwks_uri", issuer),
+        _endpoint(document, "introspection_endpoint", issuer),
+    )
+
+
+def discovery_members(raw: bytes, issuer: Issuer) -> dict[str, Any]:
+    """Of a document that speaks for the issuer.  Raises DocumentRefused."""
     if len(raw) > DISCOVERY_BYTES_MAX:
         raise DocumentRefused(f"the discovery has more than {DISCOVERY_BYTES_MAX // 1024} KiB")
     try:
@@ -44,17 +53,14 @@ def read_discovery(raw: bytes, issuer: Issuer) -> DiscoveredEndpoints:
     except ValueError as error:
         raise DocumentRefused(
             f"the discovery is no JSON that everybody reads alike: {error}"
-        ) from (error)
+        ) from error
     if not isinstance(document, dict):
         raise DocumentRefused("the discovery is no JSON object")
     # Section 4.3: else one tenant's document could stand in for another's.
     if document.get("issuer") != issuer.issuer:
         named = str(document.get("issuer"))[:200]
         raise DocumentRefused(f"the discovery is of the issuer {named}, not of {issuer.issuer}")
-    return DiscoveredEndpoints(
-        _endpoint(document, "jwks_uri", issuer),
-        _endpoint(document, "introspection_endpoint", issuer),
-    )
+    return document
 
 
 def origin(url: str) -> tuple[str, str, int] | None:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway import strict_json
 from gateway.access.providers import Provider, ProviderKind
-from gateway.identity.issuers.discovery import DISCOVERY_BYTES_MAX, origin
+from gateway.identity.issuers.discovery import discovery_members, origin
 from gateway.identity.issuers.jwk_set import DocumentRefused
 
 _GITHUB = "https://github.com"
@@ -38,21 +37,7 @@ class ProviderMetadata:
 
 def read_metadata(raw: bytes, provider: Provider) -> ProviderMetadata:
     """Raises DocumentRefused."""
-    if len(raw) > DISCOVERY_BYTES_MAX:
-        raise DocumentRefused(f"the discovery has more than {DISCOVERY_BYTES_MAX // 1024} KiB")
-    try:
-        document = strict_json.loads(raw, encodable=True)
-    except ValueError as error:
-        raise DocumentRefused(
-            f"the discovery is no JSON that everybody reads alike: {error}"
-        ) from error
-    if not isinstance(document, dict):
-        raise DocumentRefused("the discovery is no JSON object")
-    issuer = provider.issuer.issuer
-    # Section 4.3: else one tenant's document could stand in for another's.
-    if document.get("issuer") != issuer:
-        named = str(document.get("issuer"))[:200]
-        raise DocumentRefused(f"the discovery is of the issuer {named}, not of {issuer}")
+    document = discovery_members(raw, provider.issuer)
     methods = document.get("token_endpoint_auth_methods_supported")
     claims = document.get("claims_supported")
     return ProviderMetadata(
