@@ -93,6 +93,8 @@ class Look:
             assert found == {"overflows": False, "small": [], "styled": True}, (what, width, found)
             assert self._violations() == [], (what, scheme, width)
             picture(self.browser, what, scheme, width)
+        told = self.browser.driver.get_log("browser")
+        assert [one for one in told if one["source"] == "security"] == [], what
 
     def _violations(self) -> list[str]:
         # axe waits for promises, which need scripts to run.

@@ -54,7 +54,9 @@ async def test_logo_colours_texts_and_templates_take_the_place_of_the_shipped_on
         (logo,) = page.all("img")
         assert logo["alt"] == "Example Inc."
         assert (await visitor.get(logo["src"])).values("content-type") == [b"image/svg+xml"]
-        (style,) = (given["href"] for given in page.all("link") if given["rel"] == "stylesheet")
+        links = {given["rel"]: given["href"] for given in page.all("link")}
+        assert links["icon"] == logo["src"]
+        style = links["stylesheet"]
         css = (await visitor.get(style)).body.decode()
         assert ":root {--accent: #0f766e; --on-accent: #ffffff;}" in css
         assert "--accent: #5eead4; --on-accent: #000000;" in css

@@ -248,9 +248,12 @@ async def test_a_body_that_is_no_form_is_a_page(house: House) -> None:
 
 async def test_what_a_page_loads_is_ours_and_may_be_kept(visitor: Visitor) -> None:
     page = document(await visitor.get(PAGE))
-    (style,) = (given["href"] for given in page.all("link") if given["rel"] == "stylesheet")
-    answer = await visitor.get(style)
-    assert answer.status == 200
-    assert answer.values("content-type") == [b"text/css; charset=utf-8"]
-    assert answer.values("cache-control") == [b"public, max-age=31536000, immutable"]
+    types = {"stylesheet": b"text/css; charset=utf-8", "icon": b"image/svg+xml"}
+    assert {given["rel"] for given in page.all("link")} == types.keys()
+    for given in page.all("link"):
+        # Of this origin: the policy of the page lets nothing else in.
+        answer = await visitor.get(given["href"])
+        assert answer.status == 200
+        assert answer.values("content-type") == [types[given["rel"]]]
+        assert answer.values("cache-control") == [b"public, max-age=31536000, immutable"]
     assert len(page.text.encode()) < 30_000
