@@ -25,6 +25,7 @@ FACTOR_FIELDS: Fields = {
     "passkey": JsonObject(required=False),
 }
 """The fields in which a factor's answer may come; a call gives one of them."""
+WRONG_CODE = "The code is wrong."
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class FactorChecks:
             await self._throttle.give_back(reservation)
             raise
         if proof is None:
-            proof = ProblemReply(Reason.INVALID_CREDENTIALS, detail="The code is wrong.")
+            proof = ProblemReply(Reason.INVALID_CREDENTIALS, detail=WRONG_CODE)
         if isinstance(proof, ProblemReply) and proof.reason is Reason.INVALID_CREDENTIALS:
             await self._throttle.failed(reservation)
         else:

@@ -27,7 +27,7 @@ from gateway.edge.endpoints.endpoint import (
     ShieldedTasks,
 )
 from gateway.edge.endpoints.factor_changes import FRESH_S, may_change_factors
-from gateway.edge.endpoints.factor_checks import FactorChecks, FactorQuestion
+from gateway.edge.endpoints.factor_checks import WRONG_CODE, FactorChecks, FactorQuestion
 from gateway.edge.endpoints.json_body import Text, read_fields
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.second_step import MFA_TOKEN
@@ -231,7 +231,8 @@ class FactorEndpoints:
         self.require_key(call, caller)
         enrolled = await self._deps.own_factors.confirm_totp(caller.owner, code)
         if isinstance(enrolled, Reason):
-            return ProblemReply(enrolled)
+            wrong = enrolled is Reason.INVALID_CREDENTIALS
+            return ProblemReply(enrolled, detail=WRONG_CODE if wrong else None)
         return await self.finish(request, call, caller, enrolled)
 
     async def _remove_totp(self, call: Call, caller: FactorCaller) -> Reply:

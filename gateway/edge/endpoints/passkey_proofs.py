@@ -29,6 +29,12 @@ ANSWER: Fields = {
     "credential": JsonObject(),
 }
 """What a page brings back: what `PublicKeyCredential.toJSON()` gave, and what it was asked by."""
+CHALLENGE_OVER = ProblemReply(
+    Reason.INVALID_TOKEN,
+    detail="The challenge is unknown, was answered, or is over: ask for new options.",
+)
+_NOT_COUNTED = ProblemReply(Reason.INVALID_CREDENTIALS, detail="The passkey does not count here.")
+"""Of one that is unknown as of one whose signature is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +103,11 @@ class PasskeyProofs:
         outcome: PasskeyUse | RefusedUse | CeremonyRefusal,
     ) -> PasskeyUse | ProblemReply:
         if outcome is CeremonyRefusal.CHALLENGE:
-            return ProblemReply(Reason.INVALID_TOKEN)
+            return CHALLENGE_OVER
         if isinstance(outcome, RefusedUse):
             await self._tell_of_refused(request, call, outcome)
         if not isinstance(outcome, PasskeyUse):
-            return ProblemReply(Reason.INVALID_CREDENTIALS)
+            return _NOT_COUNTED
         if outcome.backup_changed:
             self._audit.record(
                 event_of(

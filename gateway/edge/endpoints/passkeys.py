@@ -21,7 +21,7 @@ from gateway.edge.endpoints.endpoint import (
 )
 from gateway.edge.endpoints.factors import TOKEN, FactorCaller, FactorEndpoints
 from gateway.edge.endpoints.json_body import Fields, Text, read_fields
-from gateway.edge.endpoints.passkey_proofs import ANSWER
+from gateway.edge.endpoints.passkey_proofs import ANSWER, CHALLENGE_OVER
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.factors.factor_kinds import FactorKind
@@ -153,7 +153,7 @@ class PasskeyEndpoints:
             caller.owner, fields["challenge_token"], fields["credential"]
         )
         if new is CeremonyRefusal.CHALLENGE:
-            return ProblemReply(Reason.INVALID_TOKEN)
+            return CHALLENGE_OVER
         if isinstance(new, CeremonyRefusal):
             return _NO_PASSKEY
         added = await self._deps.own_passkeys.add(caller.owner, fields["name"], new)

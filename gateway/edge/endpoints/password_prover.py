@@ -38,7 +38,7 @@ class PasswordProver:
             raise
         if isinstance(checked, Checked) and not checked.good:
             await self._guard.failed(admission)
-            return ProblemReply(Reason.INVALID_CREDENTIALS)
+            return ProblemReply(Reason.INVALID_CREDENTIALS, detail="The password is wrong.")
         await self._guard.give_back(admission)
         if isinstance(checked, Reason):
             return ProblemReply(checked)

@@ -83,7 +83,7 @@ PROBLEMS: dict[Reason, ProblemType] = {
         400, "Malformed body", "The body is not one well-formed JSON document.", _ERROR
     ),
     Reason.INVALID_TOKEN: ProblemType(
-        400, "Invalid link", "The link is unknown, was used, or has expired.", _ERROR
+        400, "Invalid link or token", "It is unknown, was used, or has expired.", _ERROR
     ),
     Reason.NO_CREDENTIAL: ProblemType(
         401, "Sign-in required", "This call needs a credential, and none came.", _DENIED

@@ -309,9 +309,8 @@ async def test_a_secret_is_confirmed_by_its_own_code_in_its_own_session_alone(
     path = "/auth/factors/totp/confirm"
     right = code_at(house, secret)
     wrong = "000000" if right != "000000" else "111111"
-    assert reason(await house.ask("POST", path, {"code": wrong}, token=one)) == (
-        "invalid_credentials"
-    )
+    answer = await house.ask("POST", path, {"code": wrong}, token=one)
+    assert (reason(answer), told(answer)["detail"]) == ("invalid_credentials", "The code is wrong.")
     assert (await house.ask("POST", path, {"code": right}, token=other)).status == 401
     assert (await house.ask("POST", "/auth/login", CREDENTIALS)).status == 200
     assert (await house.ask("POST", path, {"code": right}, token=one)).status == 200
@@ -397,6 +396,7 @@ async def test_a_password_steps_up_an_account_without_a_factor(house: House) -> 
     await later(house, 600)
     wrong = await house.ask("POST", "/auth/step-up", {"password": "x"}, token=token)
     assert (wrong.status, reason(wrong)) == (401, "invalid_credentials")
+    assert told(wrong)["detail"] == "The password is wrong."
     house.clock.move(5)
     answer = await house.ask("POST", "/auth/step-up", {"password": PASSWORD}, token=token)
     assert answer.status == 200, answer.body

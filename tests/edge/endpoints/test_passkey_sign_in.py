@@ -93,6 +93,7 @@ async def test_an_assertion_counts_once(house: House, authenticator: Authenticat
     assert (await house.ask("POST", SIGN_IN, body)).status == 200
     again = await house.ask("POST", SIGN_IN, body)
     assert (again.status, reason(again)) == (400, "invalid_token")
+    assert told(again)["detail"].startswith("The challenge ")
 
 
 async def test_a_challenge_is_over_after_five_minutes(
@@ -205,6 +206,7 @@ async def test_an_unknown_passkey_is_refused_as_one_whose_signature_is_wrong(
     )
     for answer in (unknown, wrong):
         assert is_refused(answer)
+        assert told(answer)["detail"] == "The passkey does not count here."
     assert {**told(unknown), "request_id": ""} == {**told(wrong), "request_id": ""}
     failures = [e for e in house.recorded.events if e.kind is AuditKind.SIGN_IN_FAILED]
     assert [(e.subject, e.detail) for e in failures] == [(None, {"by": "passkey"})] * 2

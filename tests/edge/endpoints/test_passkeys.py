@@ -188,6 +188,7 @@ async def test_a_registration_is_good_once_for_five_minutes_for_its_session_alon
     other = await token_of(house)
     stolen = await house.ask("POST", PASSKEYS, body, token=other)
     assert (stolen.status, reason(stolen)) == (400, "invalid_token")
+    assert told(stolen)["detail"].startswith("The challenge ")
     for tampered in ("", "A" * 43, options["challenge_token"][:-4], "é"):
         answer = await house.ask(
             "POST", PASSKEYS, {**body, "challenge_token": tampered}, token=token
