@@ -28,6 +28,7 @@ from gateway.edge.pages.refusals import takes_page
 from gateway.model import Call, Reason
 
 START, CALLBACK = ("providers", "*", "start"), ("providers", "*", "callback")
+_OF_ORIGIN = frozenset((b"sec-fetch-site", b"origin"))
 
 
 class ProviderPages:
@@ -64,8 +65,15 @@ class ProviderPages:
             return reply
         if "mfa_token" not in reply.members:
             return reply
-        visit = self._deps.visits.begin(request, call)
+        visit = self._deps.visits.begin(request, _begun_here(call))
         page = await self._factors.ask(visit, reply.members["return_to"], reply.members)
         if isinstance(page, PageReply | ProblemReply):
             return replace(page, cookies=(*page.cookies, *reply.cookies))
         return page
+
+
+def _begun_here(call: Call) -> Call:
+    """That another site made the browser come is what a provider is for: `state` and the cookie of
+    the round trip have proven already that this browser set out from here."""
+    kept = [(name, value) for name, value in call.headers if name.lower() not in _OF_ORIGIN]
+    return replace(call, headers=kept)

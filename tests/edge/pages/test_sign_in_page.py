@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.edge.auth_house import EMAIL, PASSWORD, House
+from gateway.access.definitions import Cors
+from tests.edge.auth_house import EMAIL, PASSWORD, House, open_house
 from tests.edge.pages.visitor import NAVIGATION, Visitor, document, location
 
 PAGE = "/auth/ui/sign-in"
@@ -103,6 +105,7 @@ async def test_nothing_runs_but_what_bears_the_nonce_of_the_answer(visitor: Visi
         )
         assert answer.values("cache-control") == [b"no-store"]
         assert answer.values("x-frame-options") == [b"DENY"]
+        assert answer.values("cross-origin-opener-policy") == [b"same-origin"]
     assert len(nonces) == 2
 
 
@@ -119,6 +122,19 @@ async def test_a_form_of_another_site_signs_nobody_in(visitor: Visitor) -> None:
         answer = await visitor.post(PAGE, form, (*proof, "Accept: text/html"))
         assert answer.status == 403
         assert "sent by another site" in document(answer).text
+        assert "__Host-session" not in visitor.cookies
+
+
+async def test_whose_pages_may_call_the_endpoints_may_send_no_form(tmp_path: Path) -> None:
+    """`auth: cors` is for scripts that read what they are answered."""
+    app = "https://app.example"
+    cors = Cors("app", frozenset((app,)), credentials=True)
+    async with open_house(tmp_path, auth_cors=cors) as house:
+        await house.register()
+        visitor = Visitor(house)
+        fields = ("Sec-Fetch-Site: cross-site", f"Origin: {app}", "Accept: text/html")
+        refused = await visitor.post(PAGE, {"email": EMAIL, "password": PASSWORD}, fields)
+        assert refused.status == 403
         assert "__Host-session" not in visitor.cookies
 
 
