@@ -235,7 +235,9 @@ class ProviderClient:
         if provider.kind is ProviderKind.OPENID:
             words["nonce"] = trip.nonce
         if trip.max_age_s is not None and provider.kind is ProviderKind.OPENID:
-            words["max_age"] = str(trip.max_age_s)
+            # Either side counts whole seconds: whom we send as just too old might be just young
+            # enough there, and would come back as they went.
+            words["max_age"] = str(max(0, trip.max_age_s - 1))
         elif metadata.tells_auth_time:
             # Section 3.1.2.1: who is asked for one says when it was, and else may not.
             words.setdefault("max_age", str(ANY_AGE_S))

@@ -96,7 +96,7 @@ async def test_the_request_has_all_that_keeps_a_sign_in_apart(client: ProviderCl
     words = parse_qs(urlsplit(await client.authorization_url(one, trip)).query)
     assert words["code_challenge_method"] == ["S256"]
     assert words["code_challenge"] != [trip.verifier]
-    assert (words["state"], words["nonce"], words["max_age"]) == (["s"], ["n"], ["60"])
+    assert (words["state"], words["nonce"], words["max_age"]) == (["s"], ["n"], ["59"])
     assert (words["response_type"], words["response_mode"]) == (["code"], ["form_post"])
     assert words["prompt"] == ["select_account"]
     assert words["scope"] == ["openid email"]
