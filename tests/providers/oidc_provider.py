@@ -48,6 +48,8 @@ class Setup:
     """RS256, PS256, ES256, EdDSA: a key for each; the first signs ID tokens."""
     cache_control: str | None = None
     """Of its key set."""
+    claims_in_id_token: bool = False
+    """Else they are at its userinfo endpoint alone."""
 
 
 def machine(client_id: str = MACHINE, **more: Any) -> dict[str, Any]:
@@ -202,6 +204,7 @@ def _process(folder: Path, setup: Setup, port: int, control_port: int) -> subpro
         "accounts": setup.accounts,
         "algorithms": list(setup.algorithms),
         "cacheControl": setup.cache_control,
+        "claimsInIdToken": setup.claims_in_id_token,
         "keysFile": str(folder / "keys.json"),
     }
     log = folder / "log"

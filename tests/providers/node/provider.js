@@ -98,7 +98,13 @@ function configuration() {
     jwks: { keys },
     cookies: { keys: ['tests alone'] },
     scopes: [...new Set(['openid', 'offline_access', 'email', 'groups', ...scopes.filter(Boolean)])],
-    claims: { openid: ['sub'], email: ['email', 'email_verified'], groups: ['groups'] },
+    claims: {
+      openid: ['sub'],
+      email: ['email', 'email_verified', 'hd', 'xms_edov'],
+      groups: ['groups', 'realm_access'],
+    },
+    // Google, Microsoft and Keycloak say in the ID token what is asked for.
+    conformIdTokenClaims: !options.claimsInIdToken,
     clientDefaults: { id_token_signed_response_alg: algorithms[0] },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...known(id) }) }),
     // Of a token of a client of its own there is no account and no session.
