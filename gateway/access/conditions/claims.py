@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.access.conditions.edits import edited
-from gateway.access.conditions.engine import cel
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import (
     OWN_FUNCTIONS,
@@ -22,12 +20,7 @@ from gateway.access.conditions.expressions import (
     read_expression,
     tokens_of,
 )
-from gateway.access.conditions.long_lists import MAX_ITEMS, SHORT_ITEMS, long_lists, longest
-from gateway.access.conditions.regular_expressions import (
-    MATCHES,
-    kept_patterns,
-    regular_expressions,
-)
+from gateway.access.conditions.programs import Program, TooManyItems
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import call_problems, syntax_problem
 from gateway.access.issuers import ClaimError, ClaimPath, ClaimReader
@@ -38,18 +31,11 @@ CLAIMS = "claims"
 class ClaimExpression:
     """One compiled expression.  Immutable after it is made."""
 
-    __slots__ = ("_functions", "_iterates", "_long_lists", "_names", "_program", "text")
+    __slots__ = ("_names", "_program", "text")
 
     def __init__(self, text: str, expression: Expression) -> None:
         self.text = text
-        cel.compile(text)
-        words = tokens_of(text)
-        edits = kept_patterns(words)
-        self._program = cel.compile(edited(text, edits))
-        patterns = regular_expressions(expression)
-        self._functions = {} if patterns is None else {MATCHES: patterns.matches}
-        self._iterates = expression.iterates
-        self._long_lists = long_lists(text, words, edits) if expression.iterates else None
+        self._program = Program(text, expression)
         whole = any(not path.keys for path in expression.paths)
         self._names = None if whole else frozenset(path.keys[0] for path in expression.paths)
 
@@ -65,16 +51,11 @@ class ClaimExpression:
     def read(self, claims: Mapping[str, Any]) -> Any:
         # The engine copies what is bound.
         names = claims.keys() if self._names is None else self._names
-        bound: dict[str, Any] = {CLAIMS: {name: claims[name] for name in names if name in claims}}
-        most = longest(bound) if self._iterates else 0
-        if most > MAX_ITEMS:
-            raise ClaimError(f"`{self.text}` iterates over more than {MAX_ITEMS} items")
+        bound = {name: claims[name] for name in names if name in claims}
         try:
-            if most > SHORT_ITEMS and self._long_lists is not None:
-                known = self._long_lists.variables(bound)
-                if known is not None:
-                    return self._long_lists.execute(bound | self._functions, known)
-            return self._program.execute(bound | self._functions)
+            return self._program.execute({CLAIMS: bound}, {})
+        except TooManyItems as error:
+            raise ClaimError(f"`{self.text}` {error}") from error
         except KeyError as error:
             raise ClaimError(f"`{self.text}`: there is no {error.args[0]}") from error
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:

@@ -19,17 +19,10 @@ from gateway.access.conditions.context import (
     path_text,
     value_at,
 )
-from gateway.access.conditions.edits import edited
-from gateway.access.conditions.engine import cel
 from gateway.access.conditions.engine_types import EngineTypes
-from gateway.access.conditions.expressions import Expression, read_expression, tokens_of
+from gateway.access.conditions.expressions import Expression, read_expression
 from gateway.access.conditions.functions import FAILED, AddressBlocks, has_scope
-from gateway.access.conditions.long_lists import MAX_ITEMS, SHORT_ITEMS, long_lists, longest
-from gateway.access.conditions.regular_expressions import (
-    MATCHES,
-    kept_patterns,
-    regular_expressions,
-)
+from gateway.access.conditions.programs import Program, TooManyItems
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
 
@@ -54,8 +47,6 @@ class Condition:
     __slots__ = (
         "_activation",
         "_functions",
-        "_iterates",
-        "_long_lists",
         "_program",
         "expression",
         "reads",
@@ -66,19 +57,12 @@ class Condition:
         self.source = source
         self.expression = expression
         self.reads = _reads(expression)
-        cel.compile(source)
-        words = tokens_of(source)
-        edits = kept_patterns(words)
-        self._program = cel.compile(edited(source, edits))
+        self._program = Program(source, expression)
         self._activation = activation(expression)
         names = {call.name for call in expression.calls}
-        functions = [(name, make()) for name, make in _FUNCTIONS.items() if name in names]
-        patterns = regular_expressions(expression)
-        if patterns is not None:
-            functions.append((MATCHES, lambda context: patterns.matches))
-        self._functions = tuple(functions)
-        self._iterates = expression.iterates
-        self._long_lists = long_lists(source, words, edits) if expression.iterates else None
+        self._functions = tuple(
+            (name, make()) for name, make in _FUNCTIONS.items() if name in names
+        )
 
     def evaluate(self, context: EvaluationContext) -> bool | str:
         """True or False, or a sentence about why it could not be evaluated."""
@@ -93,15 +77,10 @@ class Condition:
         """What the expression gives, or a ConditionFailed."""
         try:
             bound = {name: bind(context) for name, bind in self._activation}
-            most = max(map(longest, bound.values()), default=0) if self._iterates else 0
-            if most > MAX_ITEMS:
-                return ConditionFailed(f"iterates over more than {MAX_ITEMS} items")
             functions = {name: make(context) for name, make in self._functions}
-            if most > SHORT_ITEMS and self._long_lists is not None:
-                known = self._long_lists.variables(bound)
-                if known is not None:
-                    return self._long_lists.execute(bound | functions, known)
-            return self._program.execute(bound | functions)
+            return self._program.execute(bound, functions)
+        except TooManyItems as error:
+            return ConditionFailed(str(error))
         except KeyError as error:
             return ConditionFailed(f"there is no {error.args[0] if error.args else 'such key'}")
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
