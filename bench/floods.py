@@ -47,8 +47,9 @@ ALONE_S = 15.0
 """How long the others are timed without a flood, at most: some 3,000 calls."""
 KEYS_BESIDE = 5
 """Leases, the stream, and buckets of callers: what comes and goes without a flood."""
-AUDIT_ROWS = 40
-"""What is counted is told each minute, a row for each reason and route; of earlier floods, too."""
+AUDIT_ROWS = 2 * len(FLOODS)
+"""What is counted is told each minute, a row for each reason and route: of all floods that were
+sent in that minute, each of which is refused for its own reason, and then for its rate."""
 _TABLE = re.compile(r"^CREATE TABLE (\w+)", re.M)
 
 

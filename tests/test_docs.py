@@ -6,12 +6,15 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from gateway import cli
 from gateway.app.quickstart import DemoUser, steps
+from gateway.audit.log import AuditKind
+from gateway.config.compile import TOP_KEYS
 from tests.log_events import described, logged, of_stores_without_why
 
 REPOSITORY = Path(__file__).parents[1]
@@ -142,6 +145,21 @@ def test_each_event_of_the_log_is_described_at_its_level_and_no_other_is() -> No
 
 def test_an_event_of_the_log_is_a_phrase_of_lower_case_words() -> None:
     assert [name for name in logged() if not re.fullmatch(r"[a-z]+(-[a-z]+)*", name)] == []
+
+
+def test_the_page_of_the_audit_log_tells_of_each_kind_of_event() -> None:
+    assert _undescribed(AuditKind, "docs/audit-log.md") == []
+
+
+def test_the_page_of_routes_tells_of_each_block_of_the_file() -> None:
+    assert _undescribed(TOP_KEYS, "docs/policies/routes.md") == []
+
+
+def _undescribed(words: Iterable[str], page: str) -> list[str]:
+    """Those that no row of a table begins with."""
+    rows = re.findall(r"^\| ([^|]+) \|", (REPOSITORY / page).read_text("utf-8"), re.M)
+    described_words = set(re.findall(r"`([a-z_]+)", " ".join(rows)))
+    return [word for word in words if word not in described_words]
 
 
 def test_a_line_that_tells_of_a_store_that_is_away_says_why() -> None:
