@@ -93,7 +93,7 @@ class Look:
             assert found == {"overflows": False, "small": [], "styled": True}, (what, width, found)
             assert self._violations() == [], (what, scheme, width)
             picture(self.browser, what, scheme, width)
-        told = self.browser.driver.get_log("browser")
+        told = self.browser.driver.execute("getLog", {"type": "browser"})["value"]
         assert [one for one in told if one["source"] == "security"] == [], what
 
     def _violations(self) -> list[str]:
