@@ -104,6 +104,10 @@ class LoginGuard:
         now = self._clock.now()
         return set_cookie(self._devices.remember(device_cookie(call), normalized_email, epoch, now))
 
+    def some_device(self, call: Call) -> Device | None:
+        """The device of the call's cookie, whose account nobody knows yet."""
+        return self._devices.known(device_cookie(call), self._clock.now())
+
     async def known_device(self, call: Call, normalized_email: str) -> Device | None:
         """The device of the call's cookie, where the account has signed in with it before, with
         the password that it has now."""

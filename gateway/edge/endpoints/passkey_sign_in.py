@@ -76,7 +76,8 @@ class PasskeySignInEndpoints:
         )
         if isinstance(fields, ProblemReply):
             return fields
-        reservation = await self._deps.throttle.reserve_passkey(call.client_ip)
+        device = self._deps.guard.some_device(call)
+        reservation = await self._deps.throttle.reserve_passkey(call.client_ip, device)
         if reservation.wait_s > 0:
             self._deps.audit.denied(Reason.TOO_MANY_ATTEMPTS, self._deps.login_path, None)
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)

@@ -39,6 +39,7 @@ def build_provider_endpoints(
             opener=opener,
             publisher=deps.publisher,
             throttle=deps.throttle,
+            guard=deps.guard,
             shielded=deps.shielded,
             audit=deps.audit,
             authenticator=deps.authenticator,

@@ -35,6 +35,7 @@ from gateway.edge.endpoints.endpoint import (
 )
 from gateway.edge.endpoints.factor_changes import FreshCallers
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
+from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.provider_refusals import (
     AWAY,
     CANCELLED,
@@ -88,6 +89,7 @@ class ProviderDependencies:
     opener: SessionOpener
     publisher: RevocationPublisher
     throttle: Throttle
+    guard: LoginGuard
     shielded: ShieldedTasks
     audit: AuditSink
     authenticator: Authenticator
@@ -221,7 +223,8 @@ class ProviderEndpoints:
         if "error" in answer or not code or len(code) > _CODE_MAX:
             self._deps.count(provider.name, "cancelled")
             return CANCELLED
-        reservation = await self._deps.throttle.reserve_provider(call.client_ip)
+        device = self._deps.guard.some_device(call)
+        reservation = await self._deps.throttle.reserve_provider(call.client_ip, device)
         if reservation.wait_s > 0:
             self._deps.count(provider.name, "too_many")
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)

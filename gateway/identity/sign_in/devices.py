@@ -43,6 +43,11 @@ class Device:
     epoch: int = 0
     """The account's own, once it was found to be that of the cookie."""
 
+    @property
+    def latest_account(self) -> str:
+        """Who signed in with it last, by the start of an HMAC."""
+        return self.tags[0][:_ACCOUNT]
+
     def epoch_of(self, account: str) -> str | None:
         for tag in self.tags:
             if tag[:_ACCOUNT] == account:
@@ -60,7 +65,7 @@ class Devices:
     def claimed(self, cookie: str | None, normalized_email: str, now: float) -> Device | None:
         """The device, if this account has signed in with it within 180 days, whatever its
         password was then."""
-        device = self._read(cookie, now)
+        device = self.known(cookie, now)
         if device is None or device.epoch_of(self._account(normalized_email)) is None:
             return None
         return device
@@ -74,7 +79,7 @@ class Devices:
 
     def remember(self, cookie: str | None, normalized_email: str, epoch: int, now: float) -> str:
         """The cookie's next value, after this account has signed in."""
-        device = self._read(cookie, now)
+        device = self.known(cookie, now)
         device_id = device.id if device else secrets.token_urlsafe(16)
         account = self._account(normalized_email)
         before = [tag for tag in (device.tags if device else ()) if tag[:_ACCOUNT] != account]
@@ -82,7 +87,8 @@ class Devices:
         body = f"2.{device_id}.{int(now)}.{tags}"
         return f"{body}.{self._signature(body)}"
 
-    def _read(self, cookie: str | None, now: float) -> Device | None:
+    def known(self, cookie: str | None, now: float) -> Device | None:
+        """The device, if whichever account has signed in with it within 180 days."""
         match = _FORM.fullmatch(cookie) if cookie else None
         if cookie is None or match is None:
             return None

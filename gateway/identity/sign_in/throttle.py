@@ -112,26 +112,37 @@ class Throttle:
             return await self._reserve(own)
         return reserved
 
-    async def reserve_passkey(self, client_ip: str) -> Reservation:
-        """Count one sign-in by a passkey from an IP address.
+    async def reserve_passkey(self, client_ip: str, device: Device | None) -> Reservation:
+        """Count one sign-in by a passkey from an IP address, of a known device or of none.
 
         Nobody guesses a signature: no account is counted, so that nobody is locked out by it, and
         what passwords have is left to them.
         """
-        return await self._reserve(
-            [
-                Attempt(f"passkey:address:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
-                Attempt(f"passkey:network:{neighbourhood(client_ip)}", NETWORK_FAILURES, WINDOW_S),
-            ]
-        )
+        return await self._reserve_unguessed("passkey", client_ip, device)
 
-    async def reserve_provider(self, client_ip: str) -> Reservation:
+    async def reserve_provider(self, client_ip: str, device: Device | None) -> Reservation:
         """Count one answer that a browser brings back from a provider, from an IP address: what is
         made up costs a question to the provider, which counts them by our name."""
+        return await self._reserve_unguessed("provider", client_ip, device)
+
+    async def _reserve_unguessed(
+        self, what: str, client_ip: str, device: Device | None
+    ) -> Reservation:
+        reserved = await self._reserve(
+            [
+                Attempt(f"{what}:address:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
+                Attempt(f"{what}:network:{neighbourhood(client_ip)}", NETWORK_FAILURES, WINDOW_S),
+            ]
+        )
+        if reserved.wait_s == 0 or device is None:
+            return reserved
+        # Others at this address have used up what all have there: that shuts out nobody who has
+        # signed in here before.  Whoever has an account may have many devices of it.
+        account = device.latest_account
         return await self._reserve(
             [
-                Attempt(f"provider:address:{holder(client_ip)}", ADDRESS_FAILURES, WINDOW_S),
-                Attempt(f"provider:network:{neighbourhood(client_ip)}", NETWORK_FAILURES, WINDOW_S),
+                Attempt(f"{what}:device:{device.id}", DEVICE_FAILURES, WINDOW_S),
+                Attempt(f"{what}:devices-of:{account}", ADDRESS_FAILURES, WINDOW_S),
             ]
         )
 

@@ -51,15 +51,15 @@ async def house(tmp_path: Path, servers: Servers) -> AsyncIterator[House]:
         yield opened
 
 
-async def come_back(house: House) -> Answer:
-    """With a code that nobody has given."""
+async def come_back(house: House, *cookies: str) -> Answer:
+    """With a code that nobody has given; `cookies` are those that the browser has besides."""
     begun = await house.ask("GET", "/auth/providers/idp/start")
     assert begun.status == 303, begun.body
     (location,) = begun.values("location")
     state = parse_qs(urlsplit(location.decode()).query)["state"][0]
     cookie = begun.values("set-cookie")[0].decode().partition(";")[0]
     path = f"/auth/providers/idp/callback?code=made-up&state={state}"
-    return await house.ask("GET", path, headers=[f"Cookie: {cookie}"])
+    return await house.ask("GET", path, headers=[f"Cookie: {one}" for one in (cookie, *cookies)])
 
 
 async def test_what_an_address_makes_up_is_asked_about_fifty_times(

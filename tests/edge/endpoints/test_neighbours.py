@@ -1,0 +1,83 @@
+"""What somebody who shares an address with others can keep them out of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.identity.sign_in.throttle import ADDRESS_FAILURES, DEVICE_FAILURES
+from tests.authenticator import Authenticator, StoredCredential
+from tests.config.provider_texts import provider
+from tests.edge.auth_house import CREDENTIALS, URL, House, open_house, reason
+from tests.edge.endpoints.passkey_calls import SIGN_IN, add_passkey, asked_to_sign_in, is_refused
+from tests.edge.endpoints.test_provider_guesses import HUB, Servers, come_back
+from tests.edge.rig import Answer
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    providers = {"idp": provider(HUB)}
+    async with open_house(tmp_path, providers=providers, provider_servers=Servers()) as opened:
+        await opened.register()
+        yield opened
+
+
+async def device_cookie(house: House, **fields: str) -> str:
+    """Of a browser in which somebody signs in."""
+    answer = await house.ask("POST", "/auth/login", {**CREDENTIALS, **fields})
+    assert answer.status == 200, answer.body
+    (line,) = (v for v in answer.values("set-cookie") if v.startswith(b"__Host-device="))
+    return line.decode().partition(";")[0]
+
+
+async def by_passkey(house: House, authenticator: Authenticator, *cookies: str) -> Answer:
+    options = await asked_to_sign_in(house)
+    body = {
+        "challenge_token": options["challenge_token"],
+        "credential": authenticator.get(options["public_key"]),
+    }
+    return await house.ask("POST", SIGN_IN, body, headers=[f"Cookie: {one}" for one in cookies])
+
+
+def is_too_many(answer: Answer) -> bool:
+    return (answer.status, reason(answer)) == (429, "too_many_attempts")
+
+
+async def test_a_neighbours_made_up_passkeys_keep_no_known_browser_out(house: House) -> None:
+    own, made_up = Authenticator(URL), Authenticator(URL)
+    known = await device_cookie(house)
+    await add_passkey(house, own)
+    key = own.credentials[0].private_key
+    made_up.credentials.append(StoredCredential(b"unknown", "gate.example", b"nobody", key))
+    for _ in range(ADDRESS_FAILURES):
+        assert is_refused(await by_passkey(house, made_up))
+    assert is_too_many(await by_passkey(house, own))
+    for _ in range(DEVICE_FAILURES + 1):
+        assert (await by_passkey(house, own, known)).status == 200
+    # What a known browser makes up ends as soon.
+    for _ in range(DEVICE_FAILURES):
+        assert is_refused(await by_passkey(house, made_up, known))
+    assert is_too_many(await by_passkey(house, made_up, known))
+
+
+async def test_a_neighbours_made_up_codes_keep_no_known_browser_out(house: House) -> None:
+    known = await device_cookie(house)
+    for _ in range(ADDRESS_FAILURES):
+        assert is_refused(await come_back(house))
+    assert is_too_many(await come_back(house))
+    for _ in range(DEVICE_FAILURES):
+        assert is_refused(await come_back(house, known))
+    assert is_too_many(await come_back(house, known))
+
+
+async def test_an_accounts_browsers_ask_together_as_often_as_an_address(house: House) -> None:
+    browsers = [await device_cookie(house) for _ in range(ADDRESS_FAILURES // DEVICE_FAILURES + 1)]
+    for _ in range(ADDRESS_FAILURES):
+        assert is_refused(await come_back(house))
+    *most, last = browsers
+    for known in most:
+        for _ in range(DEVICE_FAILURES):
+            assert is_refused(await come_back(house, known))
+    assert is_too_many(await come_back(house, last))
