@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +139,7 @@ class CookieSessions:
         session = await self._deps.storage.load(cookie)
         if session.new:
             return ProblemReply(Reason.SESSION_UNKNOWN)
-        session.update(_session_data(grant, self._deps.ttl_s))
+        _write_anew(session, _session_data(grant, self._deps.ttl_s))
         await self._deps.storage.seal(session)
         self._remembered.pop(cookie, None)
         return JsonReply(200, self._reply_body(grant, cookie))
@@ -261,7 +261,7 @@ class CookieSessions:
             if grant is None:
                 await deps.storage.end(cookie)
             elif session is not None:
-                session.update(_session_data(grant, deps.ttl_s))
+                _write_anew(session, _session_data(grant, deps.ttl_s))
                 await deps.storage.seal(session)
         return grant
 
@@ -317,6 +317,12 @@ def _principal(data: dict[str, Any]) -> Principal:
         amr=tuple(data["amr"]),
         claims=data,
     )
+
+
+def _write_anew(session: Session, data: Mapping[str, Any]) -> None:
+    """What the account had and has lost must not stay in the session."""
+    session.clear()
+    session.update(data)
 
 
 def _session_data(grant: SessionGrant, ttl_s: int) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from gateway.access.attributes import tenant_of
+from gateway.access.attributes import tenant_of, tenants_of
 from gateway.audit.log import AuditKind
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.model import Call, Credential, CredentialKind, Principal
 from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, told
+from tests.edge.endpoints.cookie_calls import ask, signed_in
 
 
 @pytest.fixture
@@ -77,6 +78,34 @@ async def test_a_cookie_chooses_a_tenant(house: House) -> None:
     principal = await who(house, Credential(CredentialKind.COOKIE, cookie))
     assert tenant_of(principal) == "acme"
     assert principal.claims["attributes"] == {"department": "sales"}
+
+
+async def test_what_a_cookies_holder_has_lost_is_lost_on_every_call(house: House) -> None:
+    """The account is read again once; what the session had before must not be left in it."""
+    cookie, _ = await signed_in(house)
+    chosen = await ask(house, "POST", "/auth/tenant", cookie, body={"tenant": "acme"})
+    assert chosen.status == 200
+    credential = Credential(CredentialKind.COOKIE, cookie)
+    principal = await who(house, credential)
+    assert tenants_of(principal) == {"acme": "member", "globex": "member"}
+    facts = AccountFacts(house.database)
+    for tenant in ("acme", "globex"):
+        await house.deps.publisher.publish(await facts.put_tenant(principal.subject, tenant, None))
+    taken = await facts.put_attributes(principal.subject, {"department": None})
+    await house.deps.publisher.publish(taken)
+    for _ in range(3):
+        after = await who(house, credential)
+        assert (tenant_of(after), tenants_of(after)) == (None, {})
+        assert after.claims.keys().isdisjoint({"tenant", "tenants", "attributes", "department"})
+
+
+async def test_a_cookie_that_acts_for_nobody_any_more_does_so_on_every_call(house: House) -> None:
+    cookie, _ = await signed_in(house)
+    for tenant in ("acme", None):
+        chosen = await ask(house, "POST", "/auth/tenant", cookie, body={"tenant": tenant})
+        assert chosen.status == 200
+        principal = await who(house, Credential(CredentialKind.COOKIE, cookie))
+        assert tenant_of(principal) == tenant
 
 
 @pytest.mark.parametrize(
