@@ -17,6 +17,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("model", "client_networks", "loopback", "strict_json", "bounded_memo", "atomic_file"),
     ("stores.protocols",),
     ("stores",),
+    ("access.renames",),
     (
         "access.suggestions",
         "access.field_names",

@@ -5,20 +5,16 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-RENAMED = {
-    "except_own": "except_reserved",
-    "rejudge": "reevaluate",
-    "respond": "direct_response",
-}
-"""Words of `routes.yaml` that were renamed.  The old word is refused, and may be nearer to
-another word than to its successor."""
+from gateway.access.renames import renamed_word
 
 
 def suggestion(word: str, known: Any) -> str:
     """`; did you mean `x`?`, or the new name of `word`, or what there is, or nothing."""
     names = [str(name) for name in known]
-    if RENAMED.get(word) in names:
-        return f"; it is called `{RENAMED[word]}` now"
+    # The old word may be nearer to another word than to its successor.
+    renamed = renamed_word(word, names)
+    if renamed is not None:
+        return f"; {renamed.told}"
     close = difflib.get_close_matches(word, names)
     if close:
         return f"; did you mean `{close[0]}`?"

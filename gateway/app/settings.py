@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.access.renames import renamed_setting
 from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths, url_host
 from gateway.app import setting_types as values
 from gateway.app.env_file import PREFIX, SettingProblem, given_settings
@@ -32,13 +33,6 @@ DEV_DEFAULTS = {
     # A newcomer is shown lines to try, and what is wrong.
     "log_level": "warning",
 }
-
-
-RENAMED = {
-    "GATEWAY_AUDIT_KEEP_DAYS": "GATEWAY_AUDIT_RETENTION_DAYS",
-    "GATEWAY_CLIENT_STALL_S": "GATEWAY_CLIENT_WRITE_TIMEOUT_S",
-}
-"""The old name is refused: ignored, it would be a silent default."""
 
 
 class SettingsError(Exception):
@@ -270,8 +264,10 @@ def _said(detail: Any) -> str:
 
 
 def _unknown(name: str) -> SettingProblem:
-    if name in RENAMED:
-        return SettingProblem(name, f"is called {RENAMED[name]} now")
+    renamed = renamed_setting(name)
+    if renamed is not None:
+        # Ignored, it would be a silent default.
+        return SettingProblem(name, renamed.told)
     close = difflib.get_close_matches(name, names(), n=1, cutoff=0.6)
     return SettingProblem(
         name, "there is no such setting" + (f"; {close[0]} is one" if close else "")

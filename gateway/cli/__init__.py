@@ -38,6 +38,7 @@ MODULES = {
     "passwords": "passwords",
     "issuers": "issuers",
     "providers": "providers",
+    "config": "config_migrate",
     "db": "db",
     "audit": "audit",
     "doctor": "doctor",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from pathlib import Path
 
 import typer
 
@@ -11,6 +12,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import differences, shared
+from gateway.cli.config_migrate import outdated_words
 from gateway.cli.configurations import read
 from gateway.cli.context import (
     CONFIG,
@@ -65,6 +67,7 @@ def examine(
         *asyncio.run(_stores(chosen)),
         *machine_findings(chosen, SystemClock().now()),
         *_configuration_findings(configuration),
+        *_words_findings(configuration, config, policies),
         _registration_finding(chosen.registration_rules, configuration),
     ]
     table([asdict(finding) for finding in findings], ["check", "state", "detail"], as_json=as_json)
@@ -123,6 +126,17 @@ def _configuration_findings(found: Snapshot | list[ConfigProblem] | None) -> lis
         return [Finding("configuration", State.GOOD, f"version {found.version}")]
     more = f" (and {len(found) - 1} more: `gateway validate`)" if len(found) > 1 else ""
     return [Finding("configuration", State.BAD, f"{found[0]}{more}")]
+
+
+def _words_findings(
+    found: Snapshot | list[ConfigProblem] | None, config: Path, policies: Path
+) -> list[Finding]:
+    """What is left of another version in the files."""
+    words = outdated_words(config, policies) if isinstance(found, list) else []
+    if not words:
+        return []
+    more = f", and {len(words) - 1} more" if len(words) > 1 else ""
+    return [Finding("words", State.BAD, f"{words[0]}{more}: `gateway config migrate`")]
 
 
 def _registration_finding(

@@ -77,14 +77,14 @@ def configuration_settings() -> Settings:
     """The settings that say what a configuration means, for a command that reads one and no
     installation: all others are left at their defaults.  Stop(2) where one of them is wrong."""
     try:
-        return settings_of.load_for_configuration(env_file=_readable_file())
+        return settings_of.load_for_configuration(env_file=readable_settings_file())
     except SettingsError as error:
         raise _wrong(error) from error
 
 
 def secrets() -> SecretFiles:
     """The secrets of this machine that routes may send, for a command that starts nothing."""
-    return load_secrets(env_file=_readable_file())
+    return load_secrets(env_file=readable_settings_file())
 
 
 def serving_secrets() -> SecretFiles:
@@ -92,13 +92,20 @@ def serving_secrets() -> SecretFiles:
     return load_secrets(env_file=_file(service=False))
 
 
-def _readable_file() -> Path:
+def readable_settings_file() -> Path:
     """As `_file`, of what may be read, and without a word."""
     chosen = _chosen.get()
     if chosen is not None:
         return chosen
     named = _names_here() or not _is_there(SERVICE_FILE) or not _may_read(SERVICE_FILE)
     return Path(".env") if named else SERVICE_FILE
+
+
+def unread_service_file() -> Path | None:
+    """The file of the installed service, where it would count and may not be read by this user."""
+    if _chosen.get() is not None or _names_here() or not _is_there(SERVICE_FILE):
+        return None
+    return None if _may_read(SERVICE_FILE) else SERVICE_FILE
 
 
 def serving_settings(*, dev: bool, **overrides: Any) -> Settings:

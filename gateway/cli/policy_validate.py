@@ -14,6 +14,7 @@ import watchfiles
 
 from gateway.access.snapshot import Snapshot
 from gateway.app.bootstrap import PAGES
+from gateway.cli.config_migrate import outdated_words
 from gateway.cli.configurations import read, read_for_here
 from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
@@ -68,6 +69,10 @@ def validate(
         data(_data(found))
     else:
         tell(found)
+        if isinstance(found, list) and (words := outdated_words(config, policies)):
+            warn(
+                f"{counted(len(words), 'word was', 'words were')} renamed: `gateway config migrate`"
+            )
         for path in sorted(policies.rglob("*.yml")):
             warn(f"note: {path} is not read: its name must end with .yaml")
     if isinstance(found, list):

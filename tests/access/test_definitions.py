@@ -84,7 +84,11 @@ def test_a_redirect_leads_where_it_was_written_with_the_query_where_that_is_kept
         ("xyz", range(12), "; there is " + ", ".join(f"`{n}`" for n in range(12))),
         ("xyz", range(13), ""),
         ("3", [31], "; did you mean `31`?"),
-        ("respond", ["response", "direct_response"], "; it is called `direct_response` now"),
+        (
+            "respond",
+            ["response", "direct_response"],
+            "; renamed to `direct_response` in 0.1; `gateway config migrate` writes it",
+        ),
         ("respond", ["response"], "; did you mean `response`?"),
         ("abcdef", ["abcxyz"], "; there is `abcxyz`"),
         ("abcdef", ["abcdyz"], "; did you mean `abcdyz`?"),

@@ -104,7 +104,9 @@ def test_an_unknown_name_that_resembles_nothing_is_refused_all_the_same() -> Non
     ],
 )
 def test_a_renamed_setting_is_refused_and_its_new_name_told(old: str, new: str) -> None:
-    assert problems(**{old.lower(): "60"}) == {f"GATEWAY_{old}": f"is called {new} now"}
+    assert problems(**{old.lower(): "60"}) == {
+        f"GATEWAY_{old}": f"renamed to `{new}` in 0.1; `gateway config migrate` writes it"
+    }
 
 
 def test_a_secret_for_an_upstream_is_no_setting() -> None:

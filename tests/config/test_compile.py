@@ -243,7 +243,7 @@ def test_a_renamed_word_is_refused_where_it_stands_and_its_new_name_told(
 ) -> None:
     problem = next(p for p in problems(f"- {{id: a, {route}}}") if f"`{old}`" in p)
     assert problem.startswith(f"routes.yaml:11:{column}: ")
-    assert problem.endswith(f"; it is called `{new}` now")
+    assert problem.endswith(f"; renamed to `{new}` in 0.1; `gateway config migrate` writes it")
 
 
 # Policies in folders, shared roles, data
