@@ -9,6 +9,8 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc7523 import private_key_jwt_sign
 from authlib.oauth2.rfc7523.assertion import sign_jwt_bearer_assertion
 from authlib.oauth2.rfc7523.client import ASSERTION_TYPE
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from gateway.access.issuers import ClientAssertionKey
@@ -92,9 +94,11 @@ def _apple_secret(provider: Provider, now: int) -> str:
 
 
 def _signing_key(key: ClientAssertionKey) -> ECKey | OKPKey | RSAKey:
-    kind: type[ECKey] | type[OKPKey] | type[RSAKey] = RSAKey
-    if key.alg.startswith("ES"):
-        kind = ECKey
-    elif key.alg == "EdDSA":
-        kind = OKPKey
+    """The configuration was refused unless the key is a sound one (`config.introspection`): to look
+    again would stop the worker for as long as hundreds of signatures take."""
+    pem = key.pem.reveal().encode("ascii")
+    loaded = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
+    if isinstance(loaded, RSAPrivateKey):
+        return RSAKey.import_key(loaded)
+    kind: type[ECKey] | type[OKPKey] = OKPKey if key.alg == "EdDSA" else ECKey
     return kind.import_key(key.pem.reveal())

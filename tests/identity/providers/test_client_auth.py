@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import replace
 from urllib.parse import parse_qs, unquote_plus
 
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
 
 from gateway.access.issuers import ClientAssertionKey
@@ -103,3 +105,21 @@ def test_apple_gets_a_token_in_the_place_of_a_secret() -> None:
         options={"verify_exp": False, "verify_iat": False},
     )
     assert (told["iss"], told["sub"]) == ("ABCDE12345", "gateway")
+
+
+def test_what_a_stranger_has_signed_stops_nobody() -> None:
+    """Whoever is led to a provider that takes pushed requests has one signed."""
+    key = rsa.generate_private_key(65537, 3_072)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    one = provider(
+        secret=None,
+        key=ClientAssertionKey(SecretText(pem.decode()), "RS256"),
+        client_auth=ClientAuthMethod.KEY,
+    )
+    began_at = time.perf_counter()
+    load_pem_private_key(pem, password=None)
+    checked_s = time.perf_counter() - began_at
+    began_at = time.perf_counter()
+    for _ in range(10):
+        prove_client(one, METADATA, TOKEN, FORM, NOW)
+    assert time.perf_counter() - began_at < checked_s
