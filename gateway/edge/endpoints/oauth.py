@@ -28,7 +28,6 @@ from gateway.identity.clients.client_auth import (
     BasicSecret,
     ClientAuthenticator,
     UnknownClient,
-    claimed_client,
 )
 from gateway.identity.clients.clients import Client, locked, next_issued_at
 from gateway.identity.clients.failures import ClientFailures
@@ -133,17 +132,17 @@ class OAuthEndpoints:
         return client, form["token"]
 
     async def _client(self, call: Call, proof: BasicSecret | Assertion) -> Client | Reply:
-        client_id = claimed_client(proof)
-        wait_s = self._deps.failures.wait_s(call.client_ip, client_id)
+        wait_s = self._deps.failures.wait_s(call.client_ip, proof)
         if wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         client = await self._deps.client_authenticator.authenticate(proof)
         if isinstance(client, UnknownClient):
-            await self._deps.failures.failed(call.client_ip, client_id)
+            await self._deps.failures.failed(call.client_ip, proof)
             # Counted and not written: a stranger must not fill the log.
             endpoint = "/" + "/".join(call.segments)
             self._deps.audit.denied("invalid_client", endpoint, client.client_id)
             return _invalid_client()
+        self._deps.failures.believed(call.client_ip, proof)
         return client
 
     async def _issue(self, client_id: str, proof: BasicSecret | Assertion, call: Call) -> Reply:

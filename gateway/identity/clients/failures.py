@@ -1,7 +1,8 @@
 """How often clients may fail to prove who they are.
 
 A secret has 256 bits: nobody guesses it.  What is bounded here is what each failure costs: a
-look at SQL, the check of a signature, a count in Redis.  Who proves who it is pays nothing.
+look at SQL, the check of a signature, a count in Redis.  Who proves who it is pays nothing, and
+is kept out by no neighbour of the same address.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import hashlib
 from collections import OrderedDict
 
 from gateway.client_networks import holder
+from gateway.identity.clients.client_auth import Assertion, BasicSecret, claimed_client
+from gateway.identity.made_up import GoodOnes
+from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sign_in.throttle import Throttle
 from gateway.model import Clock
 from gateway.stores.protocols import Attempt
@@ -20,6 +24,7 @@ CLIENT_FAILURES = 20
 beside it: those that are refused here do not count for their address."""
 ADDRESS_FAILURES = 300
 _REMEMBERED_MAX = 10_000
+_GOOD_MAX = 10_000
 
 
 class ClientFailures:
@@ -27,14 +32,31 @@ class ClientFailures:
         self._throttle = throttle
         self._clock = clock
         self._until: OrderedDict[str, float] = OrderedDict()
+        self._good: GoodOnes[str] = GoodOnes(_GOOD_MAX)
+        """Secrets, and clients at their addresses, that this worker has believed."""
 
-    def wait_s(self, client_ip: str, claimed: str) -> float:
-        """Seconds for which nothing is looked at; 0.0 where it may be.  Asks no store."""
-        now = self._clock.steady()
-        return max(0.0, *(self._until.get(key, 0.0) - now for key in _keys(client_ip, claimed)))
+    def wait_s(self, client_ip: str, proof: BasicSecret | Assertion) -> float:
+        """Seconds for which nothing is looked at; 0.0 where it may be.  Asks no store.
 
-    async def failed(self, client_ip: str, claimed: str) -> None:
+        A secret that was good waits for nobody's failures, and a client that was believed at this
+        address for none but those in its own name.
+        """
+        if _secret_digest(proof) in self._good:
+            return 0.0
         now = self._clock.steady()
+        of_client, of_address = _keys(client_ip, claimed_client(proof))
+        keys = (of_client,) if of_client in self._good else (of_client, of_address)
+        return max(0.0, *(self._until.get(key, 0.0) - now for key in keys))
+
+    def believed(self, client_ip: str, proof: BasicSecret | Assertion) -> None:
+        of_client, _ = _keys(client_ip, claimed_client(proof))
+        for digest in (of_client, _secret_digest(proof)):
+            if digest:
+                self._good.note(digest, is_good=True)
+
+    async def failed(self, client_ip: str, proof: BasicSecret | Assertion) -> None:
+        self._good.note(_secret_digest(proof), is_good=False)
+        now, claimed = self._clock.steady(), claimed_client(proof)
         for key, limit in zip(
             _keys(client_ip, claimed), (CLIENT_FAILURES, ADDRESS_FAILURES), strict=True
         ):
@@ -50,3 +72,10 @@ def _keys(client_ip: str, claimed: str) -> tuple[str, str]:
     address = holder(client_ip)
     named = hashlib.sha256(f"{address}\x00{claimed}".encode("utf-8", "surrogatepass")).hexdigest()
     return f"client:{named[:32]}", f"clients-at:{address}"
+
+
+def _secret_digest(proof: BasicSecret | Assertion) -> str:
+    """Empty where there is none: an assertion is another one each time."""
+    if isinstance(proof, Assertion):
+        return ""
+    return hash_token(f"{claimed_client(proof)}\x00{proof.client_secret}")

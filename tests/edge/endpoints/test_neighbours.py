@@ -7,10 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from gateway.identity.clients.clients import Clients, NewSecret
+from gateway.identity.clients.failures import ADDRESS_FAILURES as CLIENTS_FAILURES
+from gateway.identity.clients.failures import CLIENT_FAILURES
+from gateway.identity.keys.jwk import Alg, generate
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES, DEVICE_FAILURES
 from tests.authenticator import Authenticator, StoredCredential
 from tests.config.provider_texts import provider
 from tests.edge.auth_house import CREDENTIALS, URL, House, open_house, reason
+from tests.edge.endpoints.oauth_clients import (
+    GRANT,
+    assertion,
+    basic,
+    created,
+    post,
+    with_assertion,
+)
 from tests.edge.endpoints.passkey_calls import SIGN_IN, add_passkey, asked_to_sign_in, is_refused
 from tests.edge.endpoints.test_provider_guesses import HUB, Servers, come_back
 from tests.edge.rig import Answer
@@ -81,3 +93,36 @@ async def test_an_accounts_browsers_ask_together_as_often_as_an_address(house: H
         for _ in range(DEVICE_FAILURES):
             assert is_refused(await come_back(house, known))
     assert is_too_many(await come_back(house, last))
+
+
+async def test_a_neighbours_made_up_clients_keep_none_out_that_was_believed(house: House) -> None:
+    key = generate(Alg.ES256)
+    by_secret, by_key = await created(house), await created(house, "other", [key])
+    assert (await token(house, by_secret)).status == 200
+    first = await with_assertion(house, assertion(by_key, key, house))
+    assert first.status == 200
+    for n in range(CLIENTS_FAILURES + 1):
+        assert (await token(house, by_secret, client_id=f"client-{n}")).status == 401
+    assert is_too_many(await token(house, by_secret, client_id="client-x"))
+    # Nor in the name of the client itself.
+    for _ in range(CLIENT_FAILURES + 1):
+        await token(house, by_secret, client_secret="x")
+    assert is_too_many(await token(house, by_secret, client_secret="x"))
+    assert (await token(house, by_secret)).status == 200
+    again = await with_assertion(house, assertion(by_key, key, house, jti="twice"))
+    assert again.status == 200
+
+
+async def test_a_secret_that_has_ended_waits_as_any_other(house: House) -> None:
+    client = await created(house)
+    assert (await token(house, client)).status == 200
+    await Clients(house.database).delete(client.client_id)
+    for _ in range(CLIENT_FAILURES + 1):
+        assert (await token(house, client)).status == 401
+    assert is_too_many(await token(house, client))
+
+
+async def token(house: House, client: NewSecret, **changed: str) -> Answer:
+    client_id = changed.get("client_id", client.client_id)
+    secret = changed.get("client_secret", client.client_secret)
+    return await post(house, "/auth/token", GRANT, basic(client_id, secret))
