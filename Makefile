@@ -43,8 +43,9 @@ lint: setup-dev  ## ruff and mypy --strict
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-screenshots: setup-dev  ## the pictures of docs/pages.md, taken by the tests of the pages
-	@SCREENSHOTS=docs/pages $(PY) -m pytest -q tests/browser/test_pages.py $(ARGS)
+screenshots: setup-dev  ## the pictures of docs/, taken by the tests of the pages and the console
+	@SCREENSHOTS=docs/pages SCREENSHOTS_CONSOLE=docs/operations/console \
+	  $(PY) -m pytest -q tests/browser/test_pages.py tests/browser/test_console.py $(ARGS)
 
 bench: setup-dev  ## the gateway beside its peers, with ratios
 	@$(PY) -m bench $(ARGS)

@@ -63,6 +63,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("edge.streams",),
     ("edge.proxy", "edge.endpoints"),
     ("edge.pages",),
+    ("edge.console",),
     ("edge.admin",),
     ("app",),
     ("cli",),

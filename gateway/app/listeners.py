@@ -11,6 +11,7 @@ from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.app import demo_backend
 from gateway.app.components import Components
+from gateway.app.console import build_console
 from gateway.app.settings import Settings
 from gateway.app.status import WorkerStatus
 from gateway.edge.admin.decision_api import DecisionApi
@@ -67,15 +68,14 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     problem_types = ProblemTypes(settings.reasons_url)
     options = AdminOptions(
         hosts=frozenset(host.lower() for host in settings.admin_hosts),
-        local_token=components.plan.folder.admin_token(),
-        page=settings.admin_listen.loopback,
         own_paths=settings.own_paths,
     )
-    reader = CallReader()
+    reader = CallReader(settings.trusted_proxies)
+    parts = build_console(components, status) if settings.admin_listen.loopback else None
     decisions = DecisionApi(
         components.gate,
         lambda: components.plan.configuration.snapshot,
-        reader,
+        CallReader(),
         live=components.replica.is_live,
         refusal=components.long_lived.refusal,
         assertion_signer=components.assertions,
@@ -89,9 +89,11 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     admin = AdminListener(
         options,
         status.socket,
-        components.authenticator,
+        reader,
         status,
         decisions,
+        console=parts.console if parts is not None else None,
+        operators=parts.operators if parts is not None else None,
         meter=components.metrics.record_endpoint,
         defects=defects,
         complete=RetainedCounts(components.plan.folder.workers).completed,

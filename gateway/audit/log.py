@@ -100,6 +100,8 @@ class AuditKind(StrEnum):
     KEY_CHANGED = "key_changed"
     REVOKED = "revoked"
     CONFIGURATION = "configuration"
+    CONSOLE_OPENED = "console_opened"
+    """Somebody signed in to the operator's console, or tried to."""
     RESTORED = chain.RESTORED
     """A backup took the place of the data: of when it was, and whether rows were lost."""
     PRUNED = chain.PRUNED

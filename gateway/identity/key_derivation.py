@@ -22,6 +22,7 @@ class KeyPurpose(StrEnum):
     HAND_OVER = "hand-over"
     MFA = "mfa token"
     RETURN_TO = "return to"
+    CONSOLE = "console"
     PASSKEY_CHALLENGE = "passkey challenge"
     PROVIDER = "provider round trip"
     ID_TOKEN = "provider session"  # noqa: S105 (a purpose, not a secret)

@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyotp
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.driving import NEEDS_CHROMIUM, Browser, chromium
+from tests.browser.looks import Look, axe_script
 from tests.browser.passkeys import virtual_authenticator
 from tests.contract.running import Running, started
-from tests.node_packages import lacking
 
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse 7 battery"
-AXE = Path(__file__).parent / "axe"
-INSTALLED = Path(__file__).parents[2] / ".tools" / "axe"
 ROUTES = """\
 version: 1
 defaults: {{auth: required, accept: [cookie], sign_in: page}}
@@ -39,103 +34,6 @@ routes:
   - {{id: home, match: {{path: /}}, policy: signed-in, upstream: echo}}
   - {{id: orders, match: {{prefix: /orders}}, policy: signed-in, upstream: echo}}
 """
-LIGHT_NARROW, LIGHT_WIDE = ("light", 320), ("light", 1280)
-LOOKS = (LIGHT_NARROW, LIGHT_WIDE, ("dark", 320), ("dark", 1280))
-MEASURES = """
-const small = [...document.querySelectorAll("button, input, select, .button, .links a")].filter((one) => {
-  const box = one.getBoundingClientRect();
-  return one.type !== "hidden" && box.width > 0 && (box.height < 44 || box.width < 44);
-});
-return {
-  overflows: document.documentElement.scrollWidth > window.innerWidth,
-  small: small.map((one) => one.outerHTML),
-  styled: getComputedStyle(document.body).margin === "0px",
-};
-"""
-
-
-@dataclass
-class Look:
-    """A browser at the pages, and all that is asked of each."""
-
-    browser: Browser
-    gateway: Running
-    javascript: bool
-    axe: str
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.gateway.port}"
-
-    def open(self, path: str) -> None:
-        self.browser.open(f"{self.url}{path}")
-
-    def command(self, name: str, **words: Any) -> None:
-        self.browser.driver.execute_cdp_cmd(name, words)
-
-    def show(self, scheme: str, width: int) -> None:
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.command("Emulation.setEmulatedMedia", features=features)
-        self.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=800,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-
-    def judge(self, what: str) -> None:
-        """Everybody can use this page, however it is looked at."""
-        assert len(self.browser.driver.page_source.encode()) < 30_000, what
-        for scheme, width in LOOKS:
-            self.show(scheme, width)
-            found = self.browser.driver.execute_script(MEASURES)
-            assert found == {"overflows": False, "small": [], "styled": True}, (what, width, found)
-            assert self._violations() == [], (what, scheme, width)
-            picture(self.browser, what, scheme, width)
-        told = self.browser.driver.execute("getLog", {"type": "browser"})["value"]
-        assert [one for one in told if one["source"] == "security"] == [], what
-
-    def _violations(self) -> list[str]:
-        # axe waits for promises, which need scripts to run.
-        self.command("Emulation.setScriptExecutionDisabled", value=False)
-        self.browser.driver.execute_script(self.axe)
-        found = self.browser.run(
-            "const told = await axe.run(document, {resultTypes: ['violations']});"
-            "return told.violations.map((one) => one.id + ': ' + one.nodes.map((n) => n.html));"
-        )
-        self.command("Emulation.setScriptExecutionDisabled", value=not self.javascript)
-        assert isinstance(found, list), found
-        return found
-
-    def fill(self, **values: str) -> None:
-        for field, value in values.items():
-            self.browser.fill_in(field.replace("__", "-"), value)
-
-    def press(self, label: str) -> None:
-        """And look at the page that follows."""
-        self._leave(lambda: self.browser.press(label))
-
-    def follow(self, link: str) -> None:
-        self._leave(self.browser.driver.find_element(By.LINK_TEXT, link).click)
-
-    def _leave(self, act: Callable[[], None]) -> None:
-        before = self.browser.driver.find_element(By.TAG_NAME, "html")
-
-        def gone() -> bool:
-            try:
-                before.is_enabled()
-            except StaleElementReferenceException:
-                return True
-            return False
-
-        act()
-        self.browser.wait_for(gone, "another page")
-
-    def path(self) -> str:
-        return self.browser.driver.current_url.removeprefix(self.url)
-
-
 PICTURES = {
     ("sign-in", "light", 1280): "sign-in.png",
     ("sign-in", "dark", 320): "sign-in-dark-narrow.png",
@@ -145,13 +43,6 @@ PICTURES = {
 }
 
 
-def picture(browser: Browser, what: str, scheme: str, width: int) -> None:
-    folder, name = os.environ.get("SCREENSHOTS"), PICTURES.get((what, scheme, width))
-    if folder and name:
-        Path(folder).mkdir(exist_ok=True)
-        assert browser.driver.save_screenshot(str(Path(folder) / name))
-
-
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with started(tmp_path_factory.mktemp("pages") / "g", routes=ROUTES) as running:
@@ -159,13 +50,17 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+def look_at(browser: Browser, gateway: Running, *, javascript: bool = True, axe: str = "") -> Look:
+    folder = os.environ.get("SCREENSHOTS")
+    url = f"http://localhost:{gateway.port}"
+    return Look(browser, url, javascript, axe, pictures=PICTURES, folder=folder)
+
+
 @contextmanager
 def looking(profile: Path, gateway: Running, *, javascript: bool) -> Iterator[Look]:
-    if lacks := lacking(AXE, INSTALLED):
-        pytest.skip(f"axe-core is not here: {lacks}")
-    axe = (INSTALLED / "node_modules/axe-core/axe.min.js").read_text("utf-8")
+    axe = axe_script()
     with chromium(profile, "--lang=en") as browser:
-        opened = Look(browser, gateway, javascript, axe)
+        opened = look_at(browser, gateway, javascript=javascript, axe=axe)
         opened.command("Emulation.setScriptExecutionDisabled", value=not javascript)
         yield opened
 
@@ -259,7 +154,7 @@ def test_the_keyboard_is_enough(look: Look) -> None:
 
 def test_a_challenge_is_solved_while_the_visitor_types(tmp_path: Path, gateway: Running) -> None:
     with chromium(tmp_path / "profile", "--lang=en") as browser:
-        look = Look(browser, gateway, True, "")
+        look = look_at(browser, gateway)
         look.open("/auth/ui/sign-in")
         look.fill(email="carl@example.com", password="wrong horse 7 battery")
         look.press("Sign in")
@@ -272,7 +167,7 @@ def test_a_passkey_is_added_on_the_account_page_and_signs_in(
     tmp_path: Path, gateway: Running
 ) -> None:
     with chromium(tmp_path / "profile", "--lang=en") as browser, virtual_authenticator(browser):
-        look = Look(browser, gateway, True, "")
+        look = look_at(browser, gateway)
         look.open("/auth/ui/register")
         look.fill(email="dora@example.com", password=PASSWORD)
         look.press("Create account")

@@ -15,8 +15,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from tests.browser.driving import NEEDS_CHROMIUM
+from tests.browser.looks import Look
 from tests.browser.passkeys import virtual_authenticator
-from tests.browser.test_pages import PASSWORD, Look, looking
+from tests.browser.test_pages import PASSWORD, looking
 from tests.contract.running import Running, free_port, started
 from tests.providers import oidc_provider
 from tests.providers.oidc_provider import OidcProvider, Setup, application

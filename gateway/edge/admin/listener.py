@@ -1,64 +1,54 @@
 """What the admin listener answers.
 
 `/healthz`, `/readyz` and `/metrics` are for probes and scrapers, `/openapi.yaml` for whoever
-writes a client; `/decide/…` is for other proxies (`decision_api.py`).  `/admin` shows
-more, so it asks for a token, and is not served at all where others than this machine could reach
-it.  Everything else checks `Host` first: a page of another site that points its own name at
-127.0.0.1 must not read any of it (DNS rebinding).
+writes a client; `/decide/…` is for other proxies (`decision_api.py`).  `/admin` is the console
+(`edge/console/`), and `/admin/api/…` what programs ask of it: both want to know who asks, and are
+not served at all where others than this machine could reach them.  Everything else checks `Host`
+first: a page of another site that points its own name at 127.0.0.1 must not read any of it (DNS
+rebinding).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from aiohttp import web
 
-from gateway.access.authorizer import Authenticator
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.admin.decision_api import DecisionApi
+from gateway.edge.console.console import ENDPOINT, Console, is_of_console
+from gateway.edge.console.operators import Operators
+from gateway.edge.console.overview_page import Outbox, WorkerStatuses
+from gateway.edge.console.pages import ConsolePermission
 from gateway.edge.http1.request_head import RequestHead
+from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.problem_types import ProblemTypes
-from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, link_problem, problem, problem_type
+from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, link_problem, problem
 from gateway.edge.server.listener import Connection, ServeResult
+from gateway.edge.server.peer import Peer
 from gateway.edge.server.request_body import RequestBody
 from gateway.loopback import is_loopback
-from gateway.model import Call, Credential, CredentialKind, Reason
+from gateway.model import Call, Reason
 from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
-from gateway.telemetry.worker_status import Status
 
 log = structlog.get_logger(__name__)
-
-ADMIN_ROLE = "admin"
-
-
-class WorkerStatuses(Protocol):
-    async def gather(self) -> list[Status]:
-        """The status of every live worker, this one first."""
-
-
-class Outbox(Protocol):
-    async def mails(self) -> Sequence[Mapping[str, Any]]:
-        """The mails that were not sent but kept, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdminOptions:
     hosts: frozenset[str]
     """Names beside localhost and the loopback addresses by which the listener may be called."""
-    local_token: str
-    page: bool
-    """Whether `/admin` is served: only on loopback."""
     own_paths: OwnPaths = field(default_factory=OwnPaths)
     """Of the public listener: the description says where its endpoints are."""
 
@@ -68,18 +58,21 @@ class AdminListener:
         self,
         options: AdminOptions,
         workers: WorkerStatuses,
-        authenticator: Authenticator,
+        reader: CallReader,
         outbox: Outbox | None = None,
         decisions: DecisionApi | None = None,
         *,
+        console: Console | None = None,
+        operators: Operators | None = None,
         meter: Callable[[str, str, int, float], None] | None = None,
         defects: Tally | None = None,
         complete: Callable[[Sequence[State]], Sequence[State]] | None = None,
         on_refusal: Callable[[str, AnsweredRequest], None] | None = None,
         problem_types: ProblemTypes | None = None,
     ) -> None:
-        """`meter` is `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that
-        are gone, in a thread; `on_refusal` is told of each answer that has a reason."""
+        """`console` and `operators` are None where `/admin` is not served; `meter` is
+        `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that are gone, in
+        a thread; `on_refusal` is told of each answer that has a reason."""
         self._options = options
         self._meter = meter
         self._defects = defects or Tally()
@@ -88,9 +81,10 @@ class AdminListener:
         self._problem_types = problem_types or ProblemTypes()
         self._decisions = decisions
         self._workers = workers
-        self._authenticator = authenticator
+        self._reader = reader
         self._outbox = outbox
-        self._page = files("gateway.edge.admin").joinpath("page.html").read_text("utf-8")
+        self._console = console
+        self._operators = operators
         description = files("gateway").joinpath("schemas", "openapi.yaml").read_text("utf-8")
         self._openapi = options.own_paths.told_in(description).encode()
         self._open: dict[str, Callable[[], Awaitable[web.Response]]] = {
@@ -103,9 +97,8 @@ class AdminListener:
             "/admin/api/state": self._state,
             "/admin/api/outbox": self._mails,
         }
-
-        page = {*self._guarded, "/admin", "/admin/"} if options.page else set[str]()
-        self._known = self._open.keys() | page
+        guarded = set[str]() if operators is None else set(self._guarded)
+        self._known = self._open.keys() | guarded
 
     def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
         """Meets `server.handler.Handler`.
@@ -114,15 +107,18 @@ class AdminListener:
         """
         if self._decisions is not None and head.target.startswith(DECISIONS):
             return self._decisions.serve(client, head, body)
-        return client.answer(head, body, self.answer)
+        return client.answer(head, body, partial(self.answer, head=head, peer=client.peer))
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(
+        self, request: web.BaseRequest, *, head: RequestHead, peer: Peer
+    ) -> web.StreamResponse:
         """Counted by the address that was asked, where it is one of ours."""
         began = time.perf_counter()
         path = request.raw_path.partition("?")[0]
         request_id = secrets.token_hex(16)
         try:
-            answer: web.StreamResponse = await self._answered(request, path, request_id)
+            call = self._reader.read(head, peer)
+            answer: web.StreamResponse = await self._answered(request, path, call, request_id)
         except ConnectionError:
             raise  # whoever asked has gone
         except Exception as error:
@@ -132,7 +128,7 @@ class AdminListener:
         link_problem(answer, self._problem_types)
         if self._meter is not None:
             outcome = answer.get(OUTCOME, "ok")
-            endpoint = path if path in self._known else ""
+            endpoint = answer.get(ENDPOINT) or (path if path in self._known else "")
             self._meter(endpoint, outcome, answer.status, time.perf_counter() - began)
         if self._on_refusal is not None and (reason := answer.get(OUTCOME)) is not None:
             self._on_refusal(
@@ -150,20 +146,20 @@ class AdminListener:
             )
         return answer
 
-    async def _answered(self, request: web.BaseRequest, path: str, request_id: str) -> web.Response:
+    async def _answered(
+        self, request: web.BaseRequest, path: str, call: Call | Reason, request_id: str
+    ) -> web.StreamResponse:
         if not self._allows_host(request):
             return _refused(Reason.HOST_MISMATCH, request_id, 403)
+        if self._console is not None and isinstance(call, Call) and is_of_console(path):
+            return await self._console.answer(request, call, request_id)
         if path not in self._known:
             return problem(Reason.ROUTE_UNKNOWN, request_id=request_id)
         if request.method not in ("GET", "HEAD"):
             return problem(Reason.METHOD_NOT_ALLOWED, request_id=request_id, allow=("GET", "HEAD"))
         if path in self._open:
             return await self._open[path]()
-        if _foreign(request):
-            return problem(Reason.CROSS_ORIGIN, request_id=request_id)
-        refusal = await self._authorize(request)
-        if path not in self._guarded:
-            return self._shell(refusal, request_id)
+        refusal = await self._refusal(request, call)
         if refusal is not None:
             return problem(refusal, request_id=request_id)
         return await self._guarded[path]()
@@ -176,34 +172,17 @@ class AdminListener:
         host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         return is_loopback(host) or host in self._options.hosts
 
-    async def _authorize(self, request: web.BaseRequest) -> Reason | None:
-        """None for whoever shows the local token, or an access token with the admin role."""
-        fields = request.headers.getall("Authorization", [])
-        if not fields:
-            return Reason.NO_CREDENTIAL
-        scheme, _, token = fields[0].partition(" ")
-        if len(fields) != 1 or scheme.lower() != "bearer":
-            return Reason.TOKEN_MALFORMED
-        token = token.strip()
-        if hmac.compare_digest(
-            token.encode("utf-8", "surrogateescape"), self._options.local_token.encode()
-        ):
-            return None
-        call = Call(
-            method="GET",
-            host="localhost",
-            path="/admin",
-            segments=("admin",),
-            query="",
-            headers=(),
-            client_ip="127.0.0.1",
-            scheme="http",
-            credential=Credential(CredentialKind.BEARER, token),
-        )
-        principal = await self._authenticator.authenticate(call, frozenset({CredentialKind.BEARER}))
-        if isinstance(principal, Reason):
-            return principal
-        return None if ADMIN_ROLE in principal.role_set else Reason.NO_RULE
+    async def _refusal(self, request: web.BaseRequest, call: Call | Reason) -> Reason | None:
+        """None for whoever shows a token with which the console may be read; a cookie is none."""
+        if _foreign(request):
+            return Reason.CROSS_ORIGIN
+        if isinstance(call, Reason):
+            return call
+        assert self._operators is not None
+        operator = await self._operators.of_bearer(call)
+        if isinstance(operator, Reason):
+            return operator
+        return None if operator.may(ConsolePermission.READ) else Reason.NO_RULE
 
     async def _healthz(self) -> web.Response:
         return _json({"status": "ok"})
@@ -244,33 +223,6 @@ class AdminListener:
         if self._outbox is None:
             return _json({"mails": []})
         return _json({"mails": [dict(mail) for mail in await self._outbox.mails()]})
-
-    def _shell(self, refusal: Reason | None, request_id: str) -> web.Response:
-        """The page without any data: its script asks for those with the token.
-
-        A browser that types the address has no token to show: it is refused as everybody is,
-        and the body of the refusal is the page, which asks for the token.
-        """
-        nonce = secrets.token_urlsafe(16)
-        headers = dict(OWN_HEADERS)
-        if refusal is not None:
-            headers |= problem(refusal, request_id=request_id).headers
-        headers |= {
-            "Content-Type": "text/html; charset=utf-8",
-            "Content-Security-Policy": (
-                f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-                "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-            ),
-            "Cross-Origin-Opener-Policy": "same-origin",
-        }
-        answer = web.Response(
-            status=200 if refusal is None else problem_type(refusal).status,
-            body=self._page.replace("NONCE", nonce).encode(),
-            headers=headers,
-        )
-        if refusal is not None:
-            answer[OUTCOME] = str(refusal)
-        return answer
 
 
 _TOLD = ("worker", "ready", "configuration", "dependencies", "issuers", "providers")

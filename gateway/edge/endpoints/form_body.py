@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.json_body import read_whole
+from gateway.strict_json import MOST_BYTES
 
 _FORM_TYPE = re.compile(
     r'application/x-www-form-urlencoded[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.I
@@ -26,10 +27,12 @@ class MalformedForm:
     """It does not claim to be one, or is encoded besides."""
 
 
-async def read_form(request: web.BaseRequest) -> dict[str, str] | MalformedForm | ProblemReply:
+async def read_form(
+    request: web.BaseRequest, most_bytes: int = MOST_BYTES
+) -> dict[str, str] | MalformedForm | ProblemReply:
     """The parameters; those without a value count as left out, none may come twice, and what
     is not known is ignored (RFC 6749 section 3.2)."""
-    raw = await read_whole(request)
+    raw = await read_whole(request, most_bytes)
     if isinstance(raw, ProblemReply):
         return raw
     types = request.headers.getall("Content-Type", [])

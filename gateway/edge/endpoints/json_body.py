@@ -186,9 +186,11 @@ def check(value: Any, fields: Fields) -> dict[str, Any] | ProblemReply:
     return {name: value[name] for name in fields if name in value}
 
 
-async def read_whole(request: web.BaseRequest) -> bytes | ProblemReply:
+async def read_whole(
+    request: web.BaseRequest, most_bytes: int = MOST_BYTES
+) -> bytes | ProblemReply:
     """Read the whole body, up to 64 KiB.  The connection bounds how long that may take."""
-    raw = await request[REQUEST_BODY].read_whole(MOST_BYTES)
+    raw = await request[REQUEST_BODY].read_whole(most_bytes)
     return ProblemReply(raw) if isinstance(raw, Reason) else raw
 
 

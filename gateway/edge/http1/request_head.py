@@ -26,7 +26,13 @@ from gateway.edge.http1.grammar import (
 from gateway.model import Reason
 
 OWN_COOKIES = frozenset(
-    (b"__host-session", b"__host-device", b"__host-hand-over", b"__host-provider")
+    (
+        b"__host-session",
+        b"__host-device",
+        b"__host-hand-over",
+        b"__host-provider",
+        b"__host-console",
+    )
 )
 CSRF_NAMES = frozenset((b"x-csrf-token",))
 VIA = b"1.1 authgate"

@@ -30,7 +30,7 @@ _HASH_CHARS = 16
 class Assets:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         """`files` by their names, such as `pages.css`."""
-        self.names = {name: _hashed(name, content) for name, content in files.items()}
+        self.names = {name: hashed_name(name, content) for name, content in files.items()}
         """The name under which each is served."""
         self._replies = {
             self.names[name]: PageReply(
@@ -50,6 +50,6 @@ def shipped_files() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(SHIPPED.iterdir())}
 
 
-def _hashed(name: str, content: bytes) -> str:
+def hashed_name(name: str, content: bytes) -> str:
     stem, _, ending = name.rpartition(".")
     return f"{stem}.{hashlib.sha256(content).hexdigest()[:_HASH_CHARS]}.{ending}"

@@ -270,8 +270,8 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
             ),
         ),
     )
-    options = AdminOptions(frozenset(), "local", page=False)
-    admin = AdminListener(options, Nobody(), someone, None, decisions)  # type: ignore[arg-type]
+    options = AdminOptions(frozenset())
+    admin = AdminListener(options, Nobody(), reader, None, decisions)  # type: ignore[arg-type]
     listener = Listener(admin, reader)
     listener.start()
     house.port = await listen(listener)

@@ -207,11 +207,11 @@ async def test_answers_of_the_admin_listener_are_counted_by_names_of_ours(
     path: str, endpoint: str, outcome: str, status: int
 ) -> None:
     metrics = Metrics()
-    options = AdminOptions(frozenset(), "token", page=True)
+    options = AdminOptions(frozenset())
     admin = AdminListener(
         options,
         _Workers(),
-        None,  # type: ignore[arg-type]
+        CallReader(),
         meter=metrics.record_endpoint,
         defects=metrics.defects("answer"),
     )

@@ -1,0 +1,211 @@
+"""The console: a call of `/admin/…` becomes a page, an action, or a refusal that a person can read.
+
+    static file         without asking who
+    sign-in, sign-out   `sign_in_page.py`
+    a page              a known operator, the permission of the page, then `show`
+    an action           the same, the proofs of intent, the permission of the action, then `act`,
+                        then its audit events with the operator's name, then a redirect
+
+Law: what a person who is not known may see is the sign-in page and the static files; no refusal
+tells them which pages there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from gateway.audit.log import AuditEvent
+from gateway.edge.console.operators import Operators
+from gateway.edge.console.pages import (
+    HOME,
+    ConsoleAction,
+    ConsolePage,
+    ConsoleRequest,
+    NotDone,
+    NotFound,
+    Operator,
+    PageRegistry,
+)
+from gateway.edge.console.proof_of_intent import foreign, form_refusal
+from gateway.edge.console.renderer import ConsoleRenderer
+from gateway.edge.console.replies import redirect
+from gateway.edge.console.sign_in_page import SIGN_IN, SIGN_OUT, ConsoleSignIn
+from gateway.edge.console.static_files import PREFIX as STATIC
+from gateway.edge.console.static_files import StaticFiles
+from gateway.edge.endpoints.audit_events import AuditSink
+from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.form_body import MalformedForm, read_form
+from gateway.edge.replies.navigations import single_field
+from gateway.model import Call, Clock, Reason
+from gateway.stores.protocols import StoreUnavailable
+
+ENDPOINT = web.ResponseKey("console_endpoint", str)
+"""The address of the page as it was registered, for who counts answers."""
+
+_NO_ROLE = (
+    "You are signed in, and what you may do here does not cover this page: it needs the permission"
+)
+_NOT_FRESH = "This asks for a sign-in of the last five minutes: sign in again, then repeat it."
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleDependencies:
+    pages: PageRegistry
+    renderer: ConsoleRenderer
+    static_files: StaticFiles
+    operators: Operators
+    sign_in: ConsoleSignIn
+    audit: AuditSink
+    clock: Clock
+
+
+class Console:
+    def __init__(self, dependencies: ConsoleDependencies) -> None:
+        self._deps = dependencies
+
+    async def answer(self, request: web.BaseRequest, call: Call, request_id: str) -> web.Response:
+        """Of a call whose `Host` is one of the listener's."""
+        path = call.path.removesuffix("/") or HOME
+        if path.startswith(STATIC):
+            found = self._deps.static_files.answer(request, path)
+            return _counted(found or self._nothing(request_id), STATIC)
+        if foreign(call, own_origins(call)):
+            return self._deps.renderer.refusal(Reason.CROSS_ORIGIN, request_id)
+        if path in (SIGN_IN, SIGN_OUT):
+            return _counted(await self._sign_in(request, call, path, request_id), path)
+        operator = await self._deps.operators.identify(call)
+        if isinstance(operator, Reason):
+            return self._deps.sign_in.ask(call, operator, request_id)
+        matched = self._deps.pages.match(_segments(call))
+        if matched is None:
+            return self._nothing(request_id, operator)
+        page, parameters = matched
+        asked = ConsoleRequest(call, operator, request_id, parameters)
+        try:
+            response = await self._of_page(request, page, asked)
+        except StoreUnavailable as error:
+            response = self._deps.renderer.refusal(error.reason, request_id, operator=operator)
+        return _counted(response, page.path)
+
+    async def _of_page(
+        self, request: web.BaseRequest, page: ConsolePage, asked: ConsoleRequest
+    ) -> web.Response:
+        renderer, method = self._deps.renderer, asked.call.method
+        if method not in ("GET", "HEAD") and not (method == "POST" and page.actions):
+            refusal = renderer.refusal(
+                Reason.METHOD_NOT_ALLOWED, asked.request_id, operator=asked.operator
+            )
+            refusal.headers["Allow"] = "GET, HEAD, POST" if page.actions else "GET, HEAD"
+            return refusal
+        if not asked.operator.may(page.permission):
+            return self._forbidden(asked, page.permission)
+        if method == "POST":
+            return await self._acted(request, page, asked)
+        return await self._shown(page, asked)
+
+    async def _shown(
+        self, page: ConsolePage, asked: ConsoleRequest, problem: NotDone | None = None
+    ) -> web.Response:
+        view = await page.show(asked)
+        if isinstance(view, NotFound):
+            return self._missing(asked, view)
+        return self._deps.renderer.page(page, asked, view, problem)
+
+    async def _acted(
+        self, request: web.BaseRequest, page: ConsolePage, asked: ConsoleRequest
+    ) -> web.Response:
+        renderer = self._deps.renderer
+        form = await read_form(request, page.form_bytes)
+        if isinstance(form, ProblemReply | MalformedForm):
+            reason = form.reason if isinstance(form, ProblemReply) else Reason.BODY_MALFORMED
+            return renderer.refusal(reason, asked.request_id, operator=asked.operator)
+        refusal = form_refusal(asked.operator, form)
+        if refusal is not None:
+            return renderer.refusal(refusal, asked.request_id, operator=asked.operator)
+        action: ConsoleAction | None = page.actions.get(form.get("do", ""))
+        if action is None:
+            return renderer.refusal(Reason.BODY_INVALID, asked.request_id, operator=asked.operator)
+        if not asked.operator.may(action.permission):
+            return self._forbidden(asked, action.permission)
+        if action.fresh and not asked.operator.is_fresh(self._deps.clock.now()):
+            return renderer.refusal(
+                Reason.INSUFFICIENT_USER_AUTHENTICATION,
+                asked.request_id,
+                operator=asked.operator,
+                sentence=_NOT_FRESH,
+            )
+        asked = replace(asked, form=form)
+        outcome = await action.act(asked)
+        if isinstance(outcome, NotFound):
+            return self._missing(asked, outcome)
+        self._record(asked, outcome.events)
+        if isinstance(outcome, NotDone):
+            return await self._shown(page, asked, outcome)
+        assert outcome.events, "an action of the console that nobody could find again"
+        if outcome.view is not None:
+            return renderer.page(page, asked, outcome.view)
+        location = outcome.location or asked.call.path
+        return redirect(f"{location}?done={outcome.notice}" if outcome.notice else location)
+
+    def _record(self, asked: ConsoleRequest, events: Sequence[AuditEvent]) -> None:
+        for event in events:
+            self._deps.audit.record(
+                replace(
+                    event,
+                    actor=asked.operator.actor,
+                    address=asked.call.client_ip,
+                    request_id=asked.request_id,
+                    detail={**event.detail, "by": "console"},
+                )
+            )
+
+    async def _sign_in(
+        self, request: web.BaseRequest, call: Call, path: str, request_id: str
+    ) -> web.Response:
+        try:
+            return await self._deps.sign_in.answer(request, call, path, request_id)
+        except StoreUnavailable as error:
+            return self._deps.renderer.refusal(error.reason, request_id)
+
+    def _forbidden(self, asked: ConsoleRequest, permission: str) -> web.Response:
+        self._deps.audit.denied(Reason.NO_RULE, "console", asked.operator.actor)
+        return self._deps.renderer.refusal(
+            Reason.NO_RULE,
+            asked.request_id,
+            operator=asked.operator,
+            sentence=f"{_NO_ROLE} {permission}.",
+        )
+
+    def _missing(self, asked: ConsoleRequest, missing: NotFound) -> web.Response:
+        return self._deps.renderer.refusal(
+            Reason.ROUTE_UNKNOWN,
+            asked.request_id,
+            operator=asked.operator,
+            sentence=missing.sentence,
+        )
+
+    def _nothing(self, request_id: str, operator: Operator | None = None) -> web.Response:
+        return self._deps.renderer.refusal(Reason.ROUTE_UNKNOWN, request_id, operator=operator)
+
+
+def is_of_console(path: str) -> bool:
+    """Whether the console answers this path: what programs ask stands below `/admin/api/`."""
+    return path == HOME or (path.startswith(f"{HOME}/") and not path.startswith(f"{HOME}/api/"))
+
+
+def own_origins(call: Call) -> frozenset[str]:
+    """Those of the `Host` that came, which the listener has found to be its own."""
+    host = (single_field(call.headers, b"host") or "").lower()
+    return frozenset((f"http://{host}", f"https://{host}"))
+
+
+def _segments(call: Call) -> tuple[str, ...]:
+    return call.segments[:-1] if call.segments[-1:] == ("",) else call.segments
+
+
+def _counted(response: web.Response, endpoint: str) -> web.Response:
+    response[ENDPOINT] = endpoint
+    return response

@@ -1,0 +1,59 @@
+"""`/admin`: how each worker is, whose tokens are taken, what is routed, which mails wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.edge.console.pages import HOME, ConsolePage, ConsoleRequest, View
+from gateway.telemetry.worker_status import Status
+
+MAILS_MAX = 50
+
+
+class WorkerStatuses(Protocol):
+    async def gather(self) -> list[Status]:
+        """The status of every live worker, this one first."""
+
+
+class Outbox(Protocol):
+    async def mails(self) -> Sequence[Mapping[str, Any]]:
+        """The mails that were not sent but kept, the newest first."""
+
+
+class OverviewPage:
+    def __init__(self, workers: WorkerStatuses, outbox: Outbox | None) -> None:
+        self._workers = workers
+        self._outbox = outbox
+
+    def pages(self) -> Sequence[ConsolePage]:
+        return [ConsolePage(HOME, "Overview", self.show)]
+
+    async def show(self, request: ConsoleRequest) -> View:
+        workers = await self._workers.gather()
+        mails = [] if self._outbox is None else list(await self._outbox.mails())
+        return View(
+            "overview.html",
+            {
+                "workers": workers,
+                "ready": all(worker["ready"] for worker in workers),
+                "issuers": list(_issuers(workers)),
+                "problems": list(dict.fromkeys(p for w in workers for p in w["problems"])),
+                "routes": workers[0]["routes"],
+                "mails": mails[:MAILS_MAX],
+            },
+        )
+
+
+def _issuers(workers: Sequence[Status]) -> Iterable[Mapping[str, Any]]:
+    for name in sorted(workers[0]["issuers"]):
+        for worker in workers:
+            told = worker["issuers"].get(name, {})
+            yield {
+                "name": name,
+                "worker": worker["worker"],
+                "key_count": told.get("keys"),
+                "age_s": told.get("age_s"),
+                "stale": told.get("stale", False),
+                "error": told.get("error") or told.get("introspection_error") or "",
+            }

@@ -1,0 +1,125 @@
+"""The operator's console in a real Chromium: every page judged by axe-core, light and dark, narrow and
+wide, worked with and without a mouse; and nothing that its policy refuses.
+
+`make screenshots` writes the pictures of docs/operations/console.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.browser.driving import NEEDS_CHROMIUM, chromium
+from tests.browser.looks import Look, axe_script
+from tests.contract.running import Running, free_port, started
+
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
+
+ROUTES = """\
+version: 1
+issuers:
+  company:
+    issuer: http://127.0.0.1:DEAD
+    audience: api
+upstreams:
+  echo: {{targets: ["http://127.0.0.1:{port}"]}}
+routes:
+  - {{id: open, match: {{path: /open}}, auth: public, upstream: echo}}
+  - {{id: ours, match: {{path: /ours}}, policy: signed-in, upstream: echo}}
+  - id: tools
+    match: {{prefix: /tools}}
+    issuers: [company]
+    resource_server: {{scopes: [tools:call]}}
+    policy: signed-in
+    upstream: echo
+"""
+PICTURES = {
+    ("overview", "light", 1280): "overview.png",
+    ("overview", "dark", 320): "overview-dark-narrow.png",
+}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    routes = ROUTES.replace("DEAD", str(free_port()))
+    with started(tmp_path_factory.mktemp("console") / "g", routes=routes) as running:
+        yield running
+
+
+@pytest.fixture
+def look(tmp_path: Path, gateway: Running) -> Iterator[Look]:
+    with chromium(tmp_path / "profile") as opened:
+        yield Look(
+            opened,
+            f"http://127.0.0.1:{gateway.admin_port}",
+            javascript=True,
+            axe=axe_script(),
+            pictures=PICTURES,
+            folder=os.environ.get("SCREENSHOTS_CONSOLE"),
+        )
+
+
+def token_of(gateway: Running) -> str:
+    return (gateway.folder / "data" / "admin-token").read_text().strip()
+
+
+def sign_in(look: Look, gateway: Running) -> None:
+    look.open("/admin")
+    look.fill(token=token_of(gateway))
+    look.press("Sign in")
+
+
+def test_the_address_that_dev_prints_signs_in(look: Look, gateway: Running) -> None:
+    look.open(f"/admin#token={token_of(gateway)}")
+    look.browser.wait_for(lambda: "Sign out" in look.browser.page(), "the console")
+    assert "#" not in look.browser.driver.current_url
+    look.browser.driver.back()
+    assert token_of(gateway) not in look.browser.driver.current_url
+
+
+def test_a_wrong_token_is_told_where_it_was_typed(look: Look) -> None:
+    look.open("/admin")
+    look.judge("sign-in")
+    look.fill(token="wrong")
+    look.press("Sign in")
+    assert look.browser.text("problem") == "That is not the token of this gateway."
+    look.judge("sign-in, wrong token")
+
+
+def test_it_shows_each_issuer_and_whose_tokens_a_route_takes(look: Look, gateway: Running) -> None:
+    sign_in(look, gateway)
+    look.browser.wait_for(
+        lambda: "connection refused" in look.browser.text("issuers"), "the issuer's last error"
+    )
+    shown = look.browser.text("issuers")
+    assert shown.startswith("company ")
+    assert "0 never" in shown
+    routes = dict(line.split(" ", 1) for line in look.browser.text("routes").splitlines())
+    assert "required own signed-in echo" in routes["ours"]
+    assert "required company, for /tools with tools:call signed-in echo" in routes["tools"]
+    assert routes["open"].endswith("public echo")
+    look.judge("overview")
+
+
+def test_htmx_brings_what_has_changed_without_a_reload(look: Look, gateway: Running) -> None:
+    sign_in(look, gateway)
+    before = look.browser.driver.find_element(By.ID, "workers")
+    look.browser.run("document.body.dataset.mark = 'same page'; return null;")
+    look.browser.wait_for(
+        lambda: look.browser.driver.find_element(By.ID, "workers") != before, "a new table"
+    )
+    assert look.browser.run("return document.body.dataset.mark;") == "same page"
+    assert look.refused_by_policy() == []
+
+
+def test_who_signs_out_sees_nothing_any_more(look: Look, gateway: Running) -> None:
+    sign_in(look, gateway)
+    look.press("Sign out")
+    look.open("/admin")
+    assert "Local token" in look.browser.page()
+    look.browser.driver.back()
+    assert "Workers" not in look.browser.page()

@@ -1,0 +1,209 @@
+"""A console on a port of its own, over pages of a test and a listener of the gateway's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from multidict import CIMultiDictProxy
+
+from gateway.audit.log import AuditEvent
+from gateway.edge.admin.listener import AdminListener, AdminOptions
+from gateway.edge.console.console import Console, ConsoleDependencies
+from gateway.edge.console.local_sign_in import LocalSignIn
+from gateway.edge.console.operators import COOKIE, OperatorDependencies, Operators
+from gateway.edge.console.overview_page import OverviewPage
+from gateway.edge.console.pages import HOME, ConsolePage, NavigationEntry, PageRegistry
+from gateway.edge.console.renderer import ConsoleRenderer
+from gateway.edge.console.sign_in_page import ConsoleSignIn, ConsoleSignInDependencies
+from gateway.edge.console.static_files import StaticFiles
+from gateway.edge.proxy.request import CallReader
+from gateway.edge.server.listener import Listener
+from gateway.identity.sign_in.session_cookies import Csrf
+from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
+from gateway.telemetry.metrics import Metrics
+from tests.edge.rig import listen
+
+TOKEN = "local-token"
+KEY = b"k" * 32
+
+
+class Workers:
+    def __init__(self) -> None:
+        self.ready = True
+        self.problems: list[str] = []
+        self.routes: list[Mapping[str, Any]] = []
+
+    async def gather(self) -> list[Mapping[str, Any]]:
+        metrics = Metrics()
+        metrics.route("a").record("route_public", 200, 0.001)
+        return [
+            {
+                "worker": number,
+                "ready": self.ready,
+                "configuration": {"version": "abc", "stale": False},
+                "dependencies": {"sql": "open"},
+                "issuers": {"company": {"keys": 2, "age_s": 7, "stale": False, "error": None}},
+                "problems": self.problems,
+                "routes": self.routes,
+                "metrics": metrics.state(),
+            }
+            for number in (1, 2)
+        ]
+
+
+class Somebody:
+    """Knows two access tokens: one of an admin, one of anybody."""
+
+    def __init__(self) -> None:
+        self.auth_time = 0
+
+    async def authenticate(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> Principal | Reason:
+        assert isinstance(call.credential, Credential)
+        roles = {"token-of-admin": ("admin",), "token-of-user": ("viewer",)}.get(
+            call.credential.text
+        )
+        if roles is None:
+            return Reason.TOKEN_MALFORMED
+        return Principal("u", roles, "s", "t", None, "k", 0, 1, auth_time=self.auth_time)
+
+
+class Mails:
+    async def mails(self) -> Sequence[Mapping[str, Any]]:
+        return [{"to": "a@example.com", "subject": "<b>Hi</b>", "text": "x"}]
+
+
+class Events:
+    """Meets `edge.endpoints.audit_events.AuditSink`."""
+
+    def __init__(self) -> None:
+        self.all: list[AuditEvent] = []
+        self.denials: list[tuple[str, str | None, str | None]] = []
+
+    def record(self, event: AuditEvent) -> None:
+        self.all.append(event)
+
+    def denied(self, reason: str, route: str | None, subject: str | None) -> None:
+        self.denials.append((reason, route, subject))
+
+    def pseudonym(self, normalized_email: str) -> str:
+        return normalized_email
+
+
+class Now:
+    def __init__(self) -> None:
+        self.at = 1_800_000_000.0
+
+    def now(self) -> float:
+        return self.at
+
+    def steady(self) -> float:
+        return self.at
+
+
+@dataclass
+class Answered:
+    status: int
+    headers: CIMultiDictProxy[str]
+    text: str
+
+    @property
+    def cookie(self) -> str:
+        """The console's, as the answer gives it; "" where it takes it away or says nothing."""
+        for line in self.headers.getall("Set-Cookie", []):
+            match = re.match(rf"{COOKIE}=([^;]*)", line)
+            if match is not None:
+                return match[1]
+        return ""
+
+    @property
+    def csrf(self) -> str:
+        match = re.search(r'name="csrf" value="([^"]+)"', self.text)
+        assert match is not None, self.text
+        return match[1]
+
+
+@dataclass
+class ConsoleHouse:
+    """What a test asks; `cookie` is sent along once it is there."""
+
+    base: str
+    session: aiohttp.ClientSession
+    workers: Workers = field(default_factory=Workers)
+    events: Events = field(default_factory=Events)
+    clock: Now = field(default_factory=Now)
+    somebody: Somebody = field(default_factory=Somebody)
+    cookie: str = ""
+
+    async def ask(
+        self, path: str, method: str = "GET", *, form: Any = None, **headers: str
+    ) -> Answered:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.cookie:
+            fields.setdefault("Cookie", f"{COOKIE}={self.cookie}")
+        async with self.session.request(
+            method, self.base + path, headers=fields, data=form, allow_redirects=False
+        ) as answer:
+            return Answered(answer.status, answer.headers, await answer.text())
+
+    async def post(self, path: str, form: Mapping[str, str], **headers: str) -> Answered:
+        """As a browser that knows fetch metadata sends a form of this origin."""
+        given = {"Origin": self.base, "Sec_Fetch_Site": "same-origin", **headers}
+        return await self.ask(path, "POST", form=dict(form), **given)
+
+    async def sign_in(self) -> str:
+        """By the local token; gives the proof of intent of the pages."""
+        answer = await self.post("/admin/sign-in", {"token": TOKEN})
+        assert answer.status == 303, answer.text
+        self.cookie = answer.cookie
+        return (await self.ask("/admin")).csrf
+
+
+@asynccontextmanager
+async def console_house(
+    *pages: ConsolePage, hosts: frozenset[str] = frozenset({"admin.internal"})
+) -> AsyncIterator[ConsoleHouse]:
+    async with aiohttp.ClientSession() as session:
+        house = ConsoleHouse("", session)
+        local = LocalSignIn(TOKEN, KEY, house.clock)
+        operators = Operators(OperatorDependencies(local, house.somebody, Csrf(KEY)))
+        navigation = [NavigationEntry(HOME, "Overview")]
+        overview = OverviewPage(house.workers, Mails()).pages()
+        static_files = StaticFiles()
+        renderer = ConsoleRenderer(static_files, navigation, site="test.example")
+        console = Console(
+            ConsoleDependencies(
+                pages=PageRegistry([*overview, *pages], navigation),
+                renderer=renderer,
+                static_files=static_files,
+                operators=operators,
+                sign_in=ConsoleSignIn(
+                    ConsoleSignInDependencies(local, operators, renderer, house.events)
+                ),
+                audit=house.events,
+                clock=house.clock,
+            )
+        )
+        reader = CallReader()
+        admin = AdminListener(
+            AdminOptions(hosts),
+            house.workers,
+            reader,
+            Mails(),
+            console=console,
+            operators=operators,
+        )
+        listener = Listener(admin, reader)
+        listener.start()
+        house.base = f"http://127.0.0.1:{await listen(listener)}"
+        yield house
+        await listener.stop(0.1)
