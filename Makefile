@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots soak docs audit mutants clean
+.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots soak docs chart chart-golden audit mutants clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -57,6 +57,18 @@ soak: setup-dev  ## kills, races, outages, sign-outs, limits, many sessions and 
 docs: setup-dev  ## write the generated pages anew and check every link
 	@$(PY) -m docs.build
 	@$(PY) -m pytest -q tests/test_docs.py
+
+HELM = .tools/helm/bin/python
+# A real Helm and the schemas of Kubernetes, in an environment of their own: 100 MB that nothing else needs.
+$(HELM):
+	@$(UV) venv --quiet .tools/helm
+	@$(UV) pip install --quiet --python $(HELM) helm-python-sdk==0.2.2 kubernetes-validate==1.37.0
+
+chart: $(HELM)  ## check the Helm chart and package it into dist/
+	@$(HELM) deploy/chart/helm.py package dist
+
+chart-golden: setup-dev $(HELM)  ## write anew what the tests expect of the Helm chart
+	@$(PY) -m tests.deploy.helm
 
 audit: setup-dev  ## dependencies, the code, and black-box scanners against a started gateway
 	@mkdir -p .tools

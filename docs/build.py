@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from docs import chart
 from gateway.cli import build, main
 from gateway.edge.replies.problems import PROBLEMS
 from gateway.review.reason_guide import OF_A_RULE, ReasonGuide, load_guide
@@ -140,3 +141,4 @@ if __name__ == "__main__":
     for name, text in reason_pages().items():
         (REASON_PAGES / name).write_text(text, "utf-8")
     API.write_bytes(files("gateway").joinpath("schemas", "openapi.yaml").read_bytes())
+    chart.build()

@@ -1,0 +1,575 @@
+"""The Helm chart: what it makes is what Kubernetes takes, and safe; what an operator mistypes is refused."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.chart import written
+from gateway.app.settings import load
+from gateway.app.worker_process import IN_FLIGHT_S
+from tests.deploy.helm import (
+    CHART,
+    FULLNAME,
+    GOLDEN,
+    NAMESPACE,
+    PYTHON,
+    ROOT,
+    Helm,
+    Manifest,
+    Refused,
+    containers,
+    example,
+    golden_text,
+    names,
+    one,
+    pods,
+    started_helm,
+)
+from tests.deploy.prometheus import tool
+
+VERSIONS = ("1.30", "1.37")
+"""The oldest Kubernetes that Chart.yaml names, and the newest whose schemas are at hand."""
+OF_PROMETHEUS = {"ServiceMonitor", "PrometheusRule"}
+"""What an operator of Prometheus has brought into the cluster."""
+MINIMAL = example("minimal")
+
+
+@pytest.fixture(scope="module")
+def helm() -> Iterator[Helm]:
+    with started_helm() as running:
+        yield running
+
+
+def changed(values: Manifest, path: str, value: Any) -> Manifest:
+    """These values with another one at `a.b.c`."""
+    new = copy.deepcopy(values)
+    *folders, last = path.split(".")
+    inner = new
+    for key in folders:
+        inner = inner.setdefault(key, {})
+    inner[last] = value
+    return new
+
+
+# --- what it makes ---
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_examples_become_what_is_written_down(helm: Helm, name: str) -> None:
+    """`make chart-golden` writes it anew."""
+    assert (GOLDEN / f"{name}.yaml").read_text("utf-8") == golden_text(helm.texts(example(name)))
+
+
+@pytest.mark.parametrize("name", names())
+def test_helm_lint_finds_nothing(helm: Helm, name: str) -> None:
+    assert helm.lint(example(name)) == []
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_every_manifest(helm: Helm, name: str, version: str) -> None:
+    manifests = helm.rendered(example(name))
+    of_kubernetes = [m for m in manifests if m["kind"] not in OF_PROMETHEUS]
+    assert len(of_kubernetes) >= 4
+    found = {
+        f"{m['kind']} {m['metadata']['name']}": helm.problems(m, version) for m in of_kubernetes
+    }
+    assert {name: problems for name, problems in found.items() if problems} == {}
+
+
+def test_a_wrong_manifest_would_be_found(helm: Helm) -> None:
+    service = one(helm.rendered(MINIMAL), "Service", FULLNAME)
+    service["spec"]["ports"][0]["prot"] = 80
+    assert "prot" in helm.problems(service, VERSIONS[0])[0]
+
+
+@pytest.mark.parametrize("name", names())
+def test_names_are_never_twice_and_fit(helm: Helm, name: str) -> None:
+    long = helm.rendered(
+        example(name), release="a-release-with-a-name-of-fifty-three-characters-in-a"
+    )
+    identities = [(m["kind"], m["metadata"]["name"]) for m in long]
+    assert len(identities) == len(set(identities))
+    assert all(len(each) <= 63 for _, each in identities)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_pod_meets_the_restricted_standard(helm: Helm, name: str) -> None:
+    """Pod Security Standards, `restricted`; and a root that nobody writes to."""
+    found = pods(helm.rendered(example(name)))
+    assert found
+    for pod in found:
+        around = pod["securityContext"]
+        assert around["runAsNonRoot"] is True
+        assert around["runAsUser"] == around["runAsGroup"] == around["fsGroup"] == 10001
+        assert around["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & pod.keys()
+        kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {"projected", "configMap", "secret", "emptyDir", "persistentVolumeClaim"}
+        for container in containers(pod):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert all("hostPort" not in port for port in container.get("ports", []))
+            assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+
+
+@pytest.mark.parametrize("name", names())
+def test_no_pod_is_given_what_it_does_not_need(helm: Helm, name: str) -> None:
+    """No token of a service account, and no variables of Services: one that is named `gateway`
+    would else give `GATEWAY_PORT`, and a setting that does not exist keeps the gateway from starting."""
+    for pod in pods(helm.rendered(example(name))):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("name", names())
+def test_nothing_is_mounted_in_a_way_that_keeps_it_from_changing(helm: Helm, name: str) -> None:
+    """What is mounted by `subPath` stays as it was when the pod was made."""
+    for pod in pods(helm.rendered(example(name))):
+        for container in containers(pod):
+            assert all("subPath" not in mount for mount in container["volumeMounts"])
+            of_pod = {volume["name"] for volume in pod["volumes"]}
+            assert {mount["name"] for mount in container["volumeMounts"]} <= of_pod
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_chart_makes_and_holds_no_secret(helm: Helm, name: str) -> None:
+    manifests = helm.rendered(example(name))
+    assert [m for m in manifests if m["kind"] == "Secret"] == []
+    for pod in pods(manifests):
+        for container in containers(pod):
+            literal = {each["name"] for each in container["env"] if "value" in each}
+            secrets = {"KEY_SECRET", "DATABASE_URL", "REDIS_URL", "SMTP_URL", "PASSWORD_PEPPER"}
+            assert not {f"GATEWAY_{each}" for each in secrets} & literal
+
+
+def test_the_chart_asks_for_nothing_that_is_random() -> None:
+    """A password that is drawn at rendering is another one at the next upgrade."""
+    texts = "".join(path.read_text("utf-8") for path in (CHART / "templates").iterdir())
+    assert re.findall(r"\b(rand\w+|gen\w+|uuidv4|lookup|derivePassword|now)\b", texts) == []
+
+
+# --- the gateway in it ---
+
+
+def settings_of(container: Manifest) -> dict[str, str]:
+    """The environment as the kubelet makes it; `$(POD_IP)` is filled, secrets are made up."""
+    made_up = {
+        "POD_IP": "10.244.1.7",
+        "GATEWAY_KEY_SECRET": base64.b64encode(os.urandom(32)).decode(),
+        "GATEWAY_DATABASE_URL": "postgresql://a:b@db:5432/authgate",
+        "GATEWAY_REDIS_URL": "redis://redis:6379/0",
+        "GATEWAY_SMTP_URL": "smtps://mail:465",
+    }
+    given: dict[str, str] = {}
+    for each in container["env"]:
+        text = each.get("value") or made_up.get(each["name"], "a secret of 16 bytes")
+        given[each["name"]] = text.replace("$(POD_IP)", "10.244.1.7")
+    return given
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_gateway_takes_the_environment_of_every_container(
+    helm: Helm, name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for pod in pods(helm.rendered(example(name))):
+        for container in containers(pod):
+            given = settings_of(container)
+            given |= {key: str(file) for key in given if key.startswith("GATEWAY_TLS_")}
+            of_gateway = {key: text for key, text in given.items() if key.startswith("GATEWAY_")}
+            chosen = load(of_gateway, env_file=None)
+            assert chosen.data_dir == Path("/var/lib/authgate/data")
+            assert "10.244.1.7" in chosen.admin_hosts
+            assert f"{FULLNAME}-admin.{NAMESPACE}.svc" in chosen.admin_hosts
+
+
+def test_a_number_arrives_as_it_was_written(helm: Helm) -> None:
+    """Helm reads numbers as floats, and 7776000 would be 7.776e+06."""
+    values = {
+        "GATEWAY_KEY_ROTATION_S": 7776000,
+        "GATEWAY_MAX_BUFFERED_BYTES": 1099511627776,
+        "GATEWAY_DECISION_LOG": 0.25,
+        "GATEWAY_AUDIT_RETENTION_DAYS": 0,
+        "GATEWAY_MAIL_FROM": "$(POD_IP) <a@example.com>",
+    }
+    deployment = one(helm.rendered(changed(MINIMAL, "settings", values)), "Deployment")
+    env = {each["name"]: each.get("value") for each in containers(pods([deployment])[0])[0]["env"]}
+    assert {name: env[name] for name in values} == {
+        "GATEWAY_KEY_ROTATION_S": "7776000",
+        "GATEWAY_MAX_BUFFERED_BYTES": "1099511627776",
+        "GATEWAY_DECISION_LOG": "0.25",
+        "GATEWAY_AUDIT_RETENTION_DAYS": "0",
+        "GATEWAY_MAIL_FROM": "$$(POD_IP) <a@example.com>",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds", "whole"), [(5, 5, 50), (0, 0, 40), (10, 15, 65), (5, 2.5, 48)]
+)
+def test_a_pod_may_take_as_long_to_end_as_the_gateway_does(
+    helm: Helm, before: int, seconds: float, whole: int
+) -> None:
+    values = changed(MINIMAL, "drain", {"preStopSeconds": before, "seconds": seconds})
+    pod = pods([one(helm.rendered(values), "Deployment")])[0]
+    assert pod["terminationGracePeriodSeconds"] == whole
+    assert whole >= before + seconds + IN_FLIGHT_S + 5
+    lifecycle = pod["containers"][0].get("lifecycle")
+    assert lifecycle == ({"preStop": {"sleep": {"seconds": before}}} if before else None)
+
+
+def test_a_pod_whose_worker_stands_still_is_left_to_the_gateway(helm: Helm) -> None:
+    """It replaces the worker after 30 s; to kill the pod before that would end every call in it."""
+    probe = pods([one(helm.rendered(MINIMAL), "Deployment")])[0]["containers"][0]["livenessProbe"]
+    assert probe["httpGet"] == {"path": "/healthz", "port": "admin"}
+    assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) > 30
+
+
+def test_the_services_have_the_pods_of_the_deployment_and_no_others(helm: Helm) -> None:
+    manifests = helm.rendered(MINIMAL)
+    labels = one(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    migrating = one(manifests, "Job")["spec"]["template"]["metadata"]["labels"]
+    for name in (FULLNAME, f"{FULLNAME}-admin"):
+        selector = one(manifests, "Service", name)["spec"]["selector"]
+        assert selector.items() <= labels.items()
+        assert not selector.items() <= migrating.items()
+
+
+def test_the_admin_listener_is_never_reached_from_outside(helm: Helm) -> None:
+    for kind in ("NodePort", "LoadBalancer"):
+        manifests = helm.rendered(changed(MINIMAL, "service", {"type": kind}))
+        assert one(manifests, "Service", FULLNAME)["spec"]["type"] == kind
+        assert one(manifests, "Service", f"{FULLNAME}-admin")["spec"]["type"] == "ClusterIP"
+    ingress = one(helm.rendered(example("ingress")), "Ingress")
+    backends = [p["backend"] for rule in ingress["spec"]["rules"] for p in rule["http"]["paths"]]
+    assert {backend["service"]["name"] for backend in backends} == {FULLNAME}
+
+
+# --- before an upgrade ---
+
+
+def test_the_configuration_is_checked_before_the_schema_is_brought_up(helm: Helm) -> None:
+    """And both before anything that runs is touched: a wrong edit fails the upgrade alone."""
+    manifests = helm.rendered(example("production"))
+    job = one(manifests, "Job")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+    pod = pods([job])[0]
+    assert [each["command"][:2] for each in pod["initContainers"]] == [["gateway", "validate"]]
+    assert [each["command"] for each in pod["containers"]] == [["gateway", "db", "upgrade"]]
+    # The ConfigMap of the release is still the one before.
+    coming = one(manifests, "ConfigMap", f"{FULLNAME}-migrations")
+    of_release = one(manifests, "ConfigMap", f"{FULLNAME}-config")
+    assert coming["data"] == of_release["data"]
+    source = pod["volumes"][0]["projected"]["sources"][0]["configMap"]
+    assert source["name"] == coming["metadata"]["name"]
+    weights = [m["metadata"]["annotations"]["helm.sh/hook-weight"] for m in (coming, job)]
+    assert int(weights[0]) < int(weights[1])
+
+
+def test_what_only_an_operator_can_mend_is_not_tried_again(helm: Helm) -> None:
+    job = one(helm.rendered(MINIMAL), "Job")
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    failing = {
+        rule["onExitCodes"]["containerName"]: rule["onExitCodes"]["values"]
+        for rule in rules
+        if rule["action"] == "FailJob"
+    }
+    assert failing == {"validate": [1, 2], "migrate": [1, 2]}
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_an_edit_of_routes_replaces_no_pod_and_one_of_pages_does(helm: Helm) -> None:
+    """Routes and policies are followed; pages and mails are read at the start."""
+    values = example("production")
+
+    def template(values: Manifest) -> Manifest:
+        made: Manifest = one(helm.rendered(values), "Deployment")["spec"]["template"]
+        return made
+
+    before = template(values)
+    values["config"]["files"]["routes.yaml"] += "# edited\n"
+    values["config"]["files"]["policies/orders.yaml"] += "# edited\n"
+    assert template(values) == before
+    values["config"]["files"]["pages/theme.yaml"] += "# edited\n"
+    assert template(values) != before
+
+
+# --- as many as are wanted, and no fewer ---
+
+
+def test_an_update_takes_no_pod_away_before_there_is_another(helm: Helm) -> None:
+    spec = one(helm.rendered(MINIMAL), "Deployment")["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert spec["minReadySeconds"] > 0
+
+
+def test_one_pod_with_stores_of_its_own_is_never_two(helm: Helm) -> None:
+    manifests = helm.rendered(example("single"))
+    assert one(manifests, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert not {"Job", "PodDisruptionBudget"} & {m["kind"] for m in manifests}
+    claim = one(manifests, "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_pods_that_cannot_decide_hold_no_node(helm: Helm) -> None:
+    budget = one(helm.rendered(MINIMAL), "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_who_scales_the_pods_is_one_alone(helm: Helm) -> None:
+    """A number of replicas would set back what the autoscaler has chosen at each upgrade."""
+    manifests = helm.rendered(example("autoscaled"))
+    assert "replicas" not in one(manifests, "Deployment")["spec"]
+    scaler = one(manifests, "HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == FULLNAME
+    assert [metric["type"] for metric in scaler["metrics"]] == ["Resource", "Pods"]
+
+
+# --- what is watched ---
+
+
+def test_the_rules_and_the_dashboard_are_those_that_ship(helm: Helm) -> None:
+    manifests = helm.rendered(example("monitored"))
+    shipped = files("gateway").joinpath("dashboards")
+    rules = one(manifests, "PrometheusRule")["spec"]
+    assert rules == yaml.safe_load(shipped.joinpath("alerts.yaml").read_text("utf-8"))
+    dashboard = one(manifests, "ConfigMap", f"{FULLNAME}-dashboard")["data"]["authgate.json"]
+    assert json.loads(dashboard) == json.loads(shipped.joinpath("grafana.json").read_text("utf-8"))
+
+
+def test_prometheus_takes_the_rules_of_the_chart(helm: Helm, tmp_path: Path) -> None:
+    rules = one(helm.rendered(example("monitored")), "PrometheusRule")["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    checked = subprocess.run(
+        [tool("promtool"), "check", "rules", str(tmp_path / "rules.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_prometheus_finds_the_admin_port_under_the_name_that_the_rules_have(helm: Helm) -> None:
+    manifests = helm.rendered(example("monitored"))
+    monitor = one(manifests, "ServiceMonitor")
+    found = [
+        service["metadata"]["name"]
+        for service in manifests
+        if service["kind"] == "Service"
+        and monitor["spec"]["selector"]["matchLabels"].items()
+        <= service["metadata"]["labels"].items()
+    ]
+    assert found == [f"{FULLNAME}-admin"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] == "admin"
+    assert {"targetLabel": "job", "replacement": "authgate", "action": "replace"} in endpoint[
+        "relabelings"
+    ]
+
+
+# --- what is refused ---
+
+
+def test_every_value_has_a_place_in_the_schema_and_every_place_a_value() -> None:
+    """But for what a chart above hands down, and for what is a map of the operator's own."""
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    values = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))
+
+    def compare(schema: Manifest, values: Manifest, path: str) -> Iterator[str]:
+        if schema.get("properties") is None or path == ".settings":
+            return
+        yield from (
+            f"{path}.{key}: no place" for key in values.keys() - schema["properties"].keys()
+        )
+        optional = {
+            "initialDelaySeconds",
+            "global",
+            "nodeAffinity",
+            "podAffinity",
+            "podAntiAffinity",
+            "cpu",
+            "ephemeral-storage",
+        }
+        yield from (
+            f"{path}.{key}: no value"
+            for key in schema["properties"].keys() - values.keys() - optional
+        )
+        for key in schema["properties"].keys() & values.keys():
+            if isinstance(values[key], dict):
+                yield from compare(schema["properties"][key], values[key], f"{path}.{key}")
+
+    assert list(compare(schema, values, "")) == []
+
+
+def test_no_part_of_the_schema_lets_a_typing_error_pass() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text("utf-8"))
+    open_maps = {
+        "global",
+        "podSelector",
+        "namespaceSelector",
+        "ipBlock",
+        "nodeAffinity",
+        "podAffinity",
+        "podAntiAffinity",
+    }
+
+    def loose(part: Any, name: str) -> Iterator[str]:
+        if isinstance(part, list):
+            for inner in part:
+                yield from loose(inner, name)
+        elif isinstance(part, dict):
+            if (
+                part.get("type") == "object"
+                and "additionalProperties" not in part
+                and name not in open_maps
+                and name != "tolerations"
+            ):
+                yield name
+            for key, inner in part.items():
+                yield from loose(inner, name if key == "items" else key)
+
+    assert list(loose(schema, "")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("replicas", 3, "replicas"),
+        ("replicaCount", "3", "replicaCount"),
+        ("replicaCount", 0, "replicaCount"),
+        ("workers", "auto", "workers"),
+        ("image.repository", "", "repository"),
+        ("image.tagg", "1", "tagg"),
+        ("publicUrl", "http://gateway.example.com", "publicUrl"),
+        ("publicUrl", "https://gateway.example.com/", "publicUrl"),
+        ("settings.GATEWAY_ACESS_TTL_S", 900, "GATEWAY_ACESS_TTL_S"),
+        ("settings.GATEWAY_SIGNING_ALG", "HS256", "GATEWAY_SIGNING_ALG"),
+        ("settings.GATEWAY_ACCESS_LOG", False, "GATEWAY_ACCESS_LOG"),  # `off` of YAML 1.1
+        ("settings.GATEWAY_LISTEN", "0.0.0.0:80", "GATEWAY_LISTEN"),
+        ("settings.GATEWAY_DRAIN_S", 30, "GATEWAY_DRAIN_S"),
+        ("settings.GATEWAY_KEY_SECRET", "c2VjcmV0", "GATEWAY_KEY_SECRET"),
+        ("settings.GATEWAY_DATABASE_URL", "postgresql://a:b@db/x", "GATEWAY_DATABASE_URL"),
+        ("settings.GATEWAY_SMTP_URL", "smtps://a:b@mail", "GATEWAY_SMTP_URL"),
+        ("settings.GATEWAY_SECRET_TOKEN", "x", "GATEWAY_SECRET_TOKEN"),
+        ("env.GATEWAY_LISTEN", "0.0.0.0:80", "GATEWAY_LISTEN"),
+        ("env.OTEL_EXPORTER_OTLP_HEADERS", "authorization=x", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("env.DATABASE_PASSWORD", "x", "DATABASE_PASSWORD"),
+        ("secrets.keySecret", "MDEyMzQ1Njc4OWFiY2RlZg==", "keySecret"),
+        ("secrets.keySecret.name", "", "keySecret"),
+        ("secrets.keySecret.name", "Not A Name", "keySecret"),
+        ("secrets.keySecret.value", "x", "value"),
+        ("secrets.databaseUrl", "postgresql://a:b@db/x", "databaseUrl"),
+        ("secrets.env", [{"variable": "X", "value": "x"}], "env"),
+        ("secrets.env", [{"variable": "GATEWAY_DATABASE_URL", "name": "a", "key": "b"}], "variable"),
+        ("config.files", {"../routes.yaml": "x"}, "../routes.yaml"),
+        ("config.files", {"policy/orders.yaml": "x"}, "policy/orders.yaml"),
+        ("config.files", {"policies/../routes.yaml": "x"}, "policies/../routes.yaml"),
+        ("mounts", [{"mountPath": "/etc/authgate", "secretName": "x"}], "mountPath"),
+        ("mounts", [{"mountPath": "/etc/authgate-tls", "secretName": "x"}], "mountPath"),
+        ("mounts", [{"mountPath": "/etc/authgate-x"}], "mounts"),
+        ("service.type", "ExternalName", "type"),
+        ("podLabels", {"app.kubernetes.io/name": "x"}, "app.kubernetes.io/name"),
+        ("podAnnotations", {"a": True}, "podAnnotations"),
+        ("securityContext.runAsUser", 0, "runAsUser"),
+        ("securityContext.privileged", True, "privileged"),
+        ("resources.request", {"cpu": 1}, "request"),
+        ("updateStrategy", {"maxUnavailable": 0, "maxSurge": 0}, "updateStrategy"),
+        ("networkPolicy", {"enabled": True, "restrictEgress": True}, "egress"),
+        ("probes.readinessPath", "/metrics", "readinessPath"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_refused_by_its_name(helm: Helm, path: str, value: Any, said: str) -> None:
+    assert said in helm.refusal(changed(MINIMAL, path, value))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"replicaCount": 2},
+        {"replicaCount": 1, "autoscaling": {"enabled": True}},
+        {"replicaCount": 1, "persistence": {"enabled": False}},
+        {"replicaCount": 1, "secrets": {"databaseUrl": {"name": "authgate"}}},
+        {"replicaCount": 1, "secrets": {"redisUrl": {"name": "authgate"}}},
+    ],
+)
+def test_more_than_one_pod_needs_stores_that_they_share(helm: Helm, more: Manifest) -> None:
+    """And one without them needs a volume: accounts and keys in an emptyDir go with the pod."""
+    values = example("single")
+    assert helm.rendered(values)
+    secrets = {**values["secrets"], **more.get("secrets", {})}
+    refused = helm.refusal({**values, **more, "secrets": secrets})
+    assert re.search("replicaCount|autoscaling|persistence|databaseUrl|redisUrl", refused)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("config.configMaps", [], "no routes.yaml"),
+        ("config.files", {"policies/a.yaml": "x"}, ""),
+        ("config.files", {"routes.yaml": "x"}, "routes.yaml is given 2 times"),
+        ("ingress.enabled", True, "GATEWAY_TRUSTED_PROXIES"),
+        ("secrets.smtpUrl", {"name": "mail"}, "GATEWAY_MAIL_FROM"),
+        ("podDisruptionBudget.minAvailable", 2, "never let one go"),
+        ("podDisruptionBudget", {"minAvailable": 1, "maxUnavailable": 1}, "not both"),
+        ("autoscaling", {"enabled": True, "minReplicas": 4, "maxReplicas": 3}, "maxReplicas (3)"),
+        ("autoscaling", {"enabled": True, "targetCPUUtilization": None}, "targetRequestsPerSecond"),
+        ("resources", {"requests": {"cpu": None}}, ""),
+    ],
+)
+def test_what_fits_together_badly_is_refused_with_what_would_be_right(
+    helm: Helm, path: str, value: Any, said: str
+) -> None:
+    values = changed(MINIMAL, path, value)
+    if said:
+        assert said in helm.refusal(values)
+    else:
+        assert helm.rendered(values)
+
+
+def test_an_autoscaler_without_a_request_of_cpu_is_refused(helm: Helm) -> None:
+    values = changed(example("autoscaled"), "resources.requests.cpu", None)
+    assert "resources.requests.cpu" in helm.refusal(values)
+
+
+def test_a_chart_above_may_hand_down_what_is_global(helm: Helm) -> None:
+    assert helm.rendered({**MINIMAL, "global": {"imageRegistry": "registry.example.com"}})
+
+
+# --- what is generated ---
+
+
+def test_what_the_chart_has_from_elsewhere_is_current() -> None:
+    """`make docs` writes it anew."""
+    assert [path for path, text in written().items() if path.read_text("utf-8") != text] == []
+
+
+def test_the_archive_holds_the_chart_and_renders_the_same(helm: Helm, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(PYTHON), str(ROOT / "deploy" / "chart" / "helm.py"), "package", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    archive = Path(done.stdout.strip())
+    assert archive.parent == tmp_path
+    assert helm.rendered(MINIMAL, chart=str(archive)) == helm.rendered(MINIMAL)
+    with pytest.raises(Refused, match="replicas"):
+        helm.rendered({**MINIMAL, "replicas": 2}, chart=str(archive))
