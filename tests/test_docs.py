@@ -7,9 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 from gateway import cli
 from gateway.app.quickstart import DemoUser, steps
@@ -43,20 +42,25 @@ def test_the_readme_lists_every_command() -> None:
     assert set(cli.MODULES) <= named
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_link_leads_to_a_page_and_a_heading_that_are_there(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+def test_every_link_leads_to_a_page_and_a_heading_that_are_there() -> None:
     wrong = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"[a-z]+:", target):
-            continue
-        path, _, anchor = target.partition("#")
-        to = (page.parent / path).resolve() if path else page
-        if not to.exists() or (anchor and anchor not in headings(to)):
-            wrong.append(target)
+    for page in PAGES:
+        for target in links(page):
+            path, _, anchor = target.partition("#")
+            to = (page.parent / path).resolve() if path else page
+            if not to.exists() or (anchor and anchor not in headings(to)):
+                wrong.append(f"{page.relative_to(REPOSITORY)}: {target}")
     assert wrong == []
 
 
+def links(page: Path) -> list[str]:
+    """To pages of ours."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+@cache
 def headings(page: Path) -> set[str]:
     """The anchors of a page, as GitHub makes them of its headings."""
     lines = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
@@ -190,18 +194,12 @@ def named_tests(text: str) -> list[tuple[str, str]]:
     return re.findall(r"\b(tests/[\w/]+\.py)::(\w+)", text)
 
 
-@pytest.fixture(scope="module")
-def names_of() -> dict[str, set[str]]:
-    """What is in a file of tests, of those that were asked for."""
-    return {}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_test_that_a_page_names_is_there(page: Path, names_of: dict[str, set[str]]) -> None:
-    for file, name in named_tests(page.read_text("utf-8")):
-        if file not in names_of:
-            names_of[file] = _names(ast.parse((REPOSITORY / file).read_text("utf-8")))
-        assert name in names_of[file], f"{file} has no {name}"
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = {one for page in PAGES for one in named_tests(page.read_text("utf-8"))}
+    names_of = {
+        file: _names(ast.parse((REPOSITORY / file).read_text("utf-8"))) for file, _ in named
+    }
+    assert [f"{file} has no {name}" for file, name in named if name not in names_of[file]] == []
 
 
 def test_each_row_of_the_table_of_outages_names_its_test() -> None:

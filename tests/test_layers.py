@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gateway"
 
@@ -94,8 +93,13 @@ def room_of(module: str) -> str:
     return f"{first}.{rest[0]}" if first in SPLIT and rest else first
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
+@cache
+def imports(path: Path) -> tuple[tuple[str, int], ...]:
     """Every module that a file imports, also within a function or for its types alone."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -115,18 +119,24 @@ def own_imports(module: str) -> Iterator[tuple[str, int]]:
             yield name.removeprefix("gateway."), line
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if "." in module])
-def test_a_room_imports_only_from_the_steps_below(module: str) -> None:
-    room = room_of(module)
-    if MODULES[module].name == "__init__.py" and room not in STEP:
-        return
-    assert room in STEP, f"{room} stands on no step: say which in STAIR"
+def test_a_room_imports_only_from_the_steps_below() -> None:
     wrong = [
-        f"line {line} imports {name}"
+        f"{module}:{line} imports {name}"
+        for module in MODULES
+        if (room := room_of(module)) in STEP
         for name, line in own_imports(module)
         if (other := room_of(name)) != room and STEP[other] >= STEP[room]
     ]
     assert wrong == []
+
+
+def test_every_file_stands_on_a_step() -> None:
+    outside = {
+        room_of(module)
+        for module, path in MODULES.items()
+        if "." in module and path.name != "__init__.py"
+    } - set(STEP)
+    assert outside == set(), "say in STAIR which step each stands on"
 
 
 def test_every_step_is_of_a_room_that_there_is() -> None:
@@ -181,9 +191,14 @@ def test_no_module_leads_back_to_itself() -> None:
     assert circles(graph) == []
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("access")])
-def test_the_core_waits_for_nothing(module: str) -> None:
-    wrong = [name for name, _ in imports(MODULES[module]) if name.partition(".")[0] in PURE]
+def test_the_core_waits_for_nothing() -> None:
+    wrong = [
+        f"{module}:{line} imports {name}"
+        for module in MODULES
+        if module.startswith("access")
+        for name, line in imports(MODULES[module])
+        if name.partition(".")[0] in PURE
+    ]
     assert wrong == []
 
 

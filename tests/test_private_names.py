@@ -13,6 +13,7 @@ import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -119,38 +120,45 @@ def inherited_private_names(name: str, classes: Classes) -> Iterator[str]:
             yield f"line {part.lineno}: {ast.unparse(part)}"
 
 
-@pytest.fixture(scope="module")
-def classes() -> Classes:
-    return classes_of(*(ast.parse(path.read_text("utf-8")) for path in FILES))
+def of_package(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_private_name_of_anybody_else_is_used(path: Path) -> None:
-    assert list(foreign_private_names(path.read_text("utf-8"))) == []
+def test_no_private_name_of_anybody_else_is_used() -> None:
+    assert [
+        f"{of_package(path)} {use}"
+        for path in FILES
+        for use in foreign_private_names(path.read_text("utf-8"))
+    ] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_private_name_of_a_base_is_used(path: Path, classes: Classes) -> None:
-    names = classes_of(ast.parse(path.read_text("utf-8")))
-    assert [use for name in names for use in inherited_private_names(name, classes)] == []
+def test_no_private_name_of_a_base_is_used() -> None:
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
+    classes = classes_of(*trees.values())
+    assert [
+        f"{of_package(path)} {use}"
+        for path, tree in trees.items()
+        for name in classes_of(tree)
+        for use in inherited_private_names(name, classes)
+    ] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_private_name_of_a_base_is_written_over(path: Path) -> None:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    if parts[-1] == "__main__":
-        return
-    module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
-    wrong = [
-        f"{one.__name__}.{name} is one of {base.__name__}"
-        for _, one in inspect.getmembers(module, inspect.isclass)
-        if one.__module__ == module.__name__
-        for base in one.__mro__
-        if not base.__module__.startswith("gateway.") and base.__module__ not in LANGUAGE
-        for name in vars(one)
-        if is_private(name) and name in vars(base) and name not in MADE_BY_THE_LANGUAGE
-    ]
-    assert wrong == []
+def written_over(module: ModuleType) -> Iterator[str]:
+    for _, one in inspect.getmembers(module, inspect.isclass):
+        if one.__module__ != module.__name__:
+            continue
+        for base in one.__mro__:
+            if base.__module__.startswith("gateway.") or base.__module__ in LANGUAGE:
+                continue
+            for name in vars(one):
+                if is_private(name) and name in vars(base) and name not in MADE_BY_THE_LANGUAGE:
+                    yield f"{one.__name__}.{name} is one of {base.__name__}"
+
+
+def test_no_private_name_of_a_base_is_written_over() -> None:
+    parts = [path.relative_to(PACKAGE.parent).with_suffix("").parts for path in FILES]
+    names = [".".join(one).removesuffix(".__init__") for one in parts if one[-1] != "__main__"]
+    assert [use for name in names for use in written_over(importlib.import_module(name))] == []
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_a_name_that_a_backend_folds_into_one_that_was_read_is_refused(other: st
         # PHP drops spaces before a name.
         "%20team", "+team", "++team[]", "%20Team",
         # `qs` of JavaScript takes the first bracket for the name.
-        "[team]", "%5Bteam%5D", "[team][]", "[Team]", "[team", ".team", "[[team]",
+        "[team]", "%5Bteam%5D", "[team][]", "[Team]", "[team", ".team", "[[team]", "team]",
     ],
 )  # fmt: skip
 def test_what_stands_before_a_name_hides_it_from_no_policy(other: str) -> None:

@@ -35,8 +35,8 @@ class QueryParameters:
         """Those that are there; None when one is ambiguous.
 
         `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, with one of
-        them before it (`[team]`), or with `[…]` behind it counts as the same one, because some
-        backends take it so, and `;` is refused, because some take it for `&`.
+        them before it (`[team]`), or with `[…]` or `]` behind it counts as the same one,
+        because some backends take it so, and `;` is refused, because some take it for `&`.
         """
         values: dict[str, str] = {}
         if not query:
@@ -169,7 +169,7 @@ _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 _NUMBERS = frozenset(_ROUNDED)
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
-_ADORNED = re.compile(r"\[|(?<![^\x00])[ .]")
+_ADORNED = re.compile(r"[\[\]]|(?<![^\x00])[ .]")
 """In joined names: a bracket, or what may stand before a name."""
 _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .\[]+")
 _CLOSED_UNOPENED = re.compile(r"(?<![^\x00])([^\x00\[\]]*)\]")
