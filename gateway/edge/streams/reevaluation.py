@@ -92,15 +92,20 @@ class SessionReading:
             return error.reason
         if grant is None or grant.account.id != principal.subject:
             return Reason.SESSION_UNKNOWN
-        return lambda before: refreshed(before, grant, self._ttl_s)
+        names = self._refresh_tokens.claim_names()
+        return lambda before: refreshed(before, grant, self._ttl_s, names)
 
 
-def refreshed(principal: Principal, grant: SessionGrant, ttl_s: int) -> Principal:
+def refreshed(
+    principal: Principal, grant: SessionGrant, ttl_s: int, account_claims: frozenset[str]
+) -> Principal:
     """Whoever a token was given for, as one given now would say.
 
-    It keeps the token's own id and key: to revoke either still ends what it opened.
+    It keeps the token's own id and key: to revoke either still ends what it opened.  Of what is
+    said of the account (`account_claims`) nothing stays that it has lost.
     """
     account = grant.account
+    kept = {n: value for n, value in principal.claims.items() if n not in account_claims}
     expires_at = grant.issued_at + min(ttl_s, grant.expires_in_s)
     claims = {
         "roles": list(account.roles),
@@ -116,7 +121,7 @@ def refreshed(principal: Principal, grant: SessionGrant, ttl_s: int) -> Principa
         expires_at=expires_at,
         email=account.email,
         email_verified=account.email_verified,
-        claims={**principal.claims, **claims},
+        claims={**kept, **grant.claims, **claims},
         identity_headers=None,
         identity_lines=None,
     )

@@ -31,6 +31,11 @@ class AccountClaims:
         self._attributes = attributes
         self._tenants = tenants
 
+    def names(self) -> frozenset[str]:
+        """Those that `of` may give."""
+        own = (one.claim for one in self._attributes().values() if one.claim is not None)
+        return frozenset(("attributes", "tenants", "tenant", *own))
+
     def of(
         self, attributes: Mapping[str, Any], tenants: Mapping[str, str], chosen: str | None
     ) -> dict[str, Any]:

@@ -313,6 +313,10 @@ class RefreshTokens:
         """What the tokens of a session in this tenant say of the account's attributes."""
         return self._options.claims.of(account.attributes, account.tenants, tenant)
 
+    def claim_names(self) -> frozenset[str]:
+        """Of what `claims_of` gives."""
+        return self._options.claims.names()
+
     async def _lacks_factor(self, tx: Transaction, account: Account, row: Row, now: int) -> bool:
         if MFA in str(row["amr"]).split():
             return False

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.access.attributes import (
+    Attribute,
+    TenantRules,
+    tenant_of,
+    tenant_role_of,
+    tenants_of,
+)
 from gateway.access.identity_headers import PRESETS
 from gateway.edge.streams.reevaluation import SessionReading
+from gateway.identity.accounts.account_claims import AccountClaims
+from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.sessions.sessions import Sessions, SignInSource
@@ -35,7 +44,7 @@ async def grant_of(database: Database, *, cookie: bool = False) -> SessionGrant:
 
 def caller(grant: SessionGrant, **more: object) -> Principal:
     who = {"subject": grant.account.id, "session_id": grant.session_id, "roles": ("reader",)}
-    claims = {"claims": {"roles": ["reader"], "iat": 0, "tenant": "t-7"}}
+    claims = {"claims": {"roles": ["reader"], "iat": 0, "team": "t-7"}}
     return principal(**(who | claims | more))
 
 
@@ -60,12 +69,43 @@ async def test_the_roles_of_this_moment_are_read(database: Database, cookie: boo
     assert principal.identity_headers is None
     assert principal.identity_lines is None
     assert principal.claims["roles"] == list(principal.roles)
-    assert principal.claims["tenant"] == "t-7"
+    assert principal.claims["team"] == "t-7"
     assert (principal.token_id, principal.kid, principal.session_id) == (
         who.token_id,
         who.kid,
         who.session_id,
     )
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+async def test_the_tenants_and_attributes_of_this_moment_are_read(
+    database: Database, cookie: bool
+) -> None:
+    attributes = {"department": Attribute("department", claim="dept"), "floor": Attribute("floor")}
+    tenants = TenantRules(("member", "owner"))
+    claims = AccountClaims(lambda: attributes, lambda: tenants)
+    tokens = RefreshTokens(database, RefreshOptions(claims=claims))
+    grant = await grant_of(database, cookie=cookie)
+    facts, account_id = AccountFacts(database), grant.account.id
+    await facts.put_tenant(account_id, "acme", "owner")
+    await facts.put_attributes(account_id, {"department": "hr", "floor": "2"})
+    reader = SessionReading(tokens, TTL_S)
+    key = {"kid": "" if cookie else "k-1"}
+
+    async def read(who: Principal) -> Principal:
+        update = await reader.refresh(who)
+        assert not isinstance(update, Reason)
+        return update(who)
+
+    before = await read(caller(grant, **key))
+    assert (tenant_of(before), tenant_role_of(before)) == ("acme", "owner")
+    assert before.claims["dept"] == "hr"
+    await facts.put_tenant(account_id, "acme", None)
+    await facts.put_attributes(account_id, {"department": None, "floor": None})
+    after = await read(before)
+    assert (tenant_of(after), tenants_of(after)) == (None, {})
+    assert after.claims.keys().isdisjoint({"attributes", "tenants", "tenant", "dept"})
+    assert after.claims["team"] == "t-7"
 
 
 async def test_what_was_read_lies_after_every_change_and_lasts_as_long_as_a_token(
