@@ -64,6 +64,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("edge.pages",),
     ("edge.console",),
     ("edge.admin",),
+    ("edge.ext_authz",),
     ("app",),
     ("cli",),
     ("__main__",),

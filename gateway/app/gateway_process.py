@@ -31,10 +31,17 @@ class Listeners:
     public: Address
     admin: Address
     demo: Address | None = None
+    ext_authz: Address | None = None
+    """Opened by each worker itself, after its fork: gunicorn does not know of it."""
 
     def named(self) -> list[tuple[str, Address]]:
         found = [("GATEWAY_LISTEN", self.public), ("GATEWAY_ADMIN_LISTEN", self.admin)]
         return found + ([("--demo-listen", self.demo)] if self.demo else [])
+
+    def told(self) -> list[tuple[str, Address]]:
+        """All of them."""
+        named = self.named()
+        return named + ([("GATEWAY_EXT_AUTHZ_LISTEN", self.ext_authz)] if self.ext_authz else [])
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -15,6 +16,7 @@ from gateway.app.console import build_console
 from gateway.app.settings import Settings
 from gateway.app.status import WorkerStatus
 from gateway.edge.admin.decision_api import DecisionApi
+from gateway.edge.admin.decision_point import DecisionPoint
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
@@ -72,19 +74,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     )
     reader = CallReader(settings.trusted_proxies)
     parts = build_console(components, status) if settings.admin_listen.loopback else None
-    decisions = DecisionApi(
-        components.gate,
-        lambda: components.plan.configuration.snapshot,
-        CallReader(),
-        live=components.replica.is_live,
-        refusal=components.long_lived.refusal,
-        assertion_signer=components.assertions,
-        metrics=components.metrics,
-        observer=DecisionObservers(DenialObserver(components.audit), components.access_log),
-        origins=OwnOrigins(settings.public_url),
-        sign_in_redirects=_sign_in_redirects(components),
-        problem_types=problem_types,
-    )
+    decisions = DecisionApi(decision_point(components, CallReader()))
     defects = components.metrics.defects("answer")
     admin = AdminListener(
         options,
@@ -111,6 +101,46 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         meter=components.metrics.route(""),
         defects=defects,
     )
+
+
+def decision_point(components: Components, reader: CallReader) -> DecisionPoint:
+    """What answers other proxies; `reader` is of the listener that they ask."""
+    settings = components.plan.settings
+    return DecisionPoint(
+        components.gate,
+        lambda: components.plan.configuration.snapshot,
+        reader,
+        live=components.replica.is_live,
+        refusal=components.long_lived.refusal,
+        assertion_signer=components.assertions,
+        metrics=components.metrics,
+        observer=DecisionObservers(DenialObserver(components.audit), components.access_log),
+        origins=OwnOrigins(settings.public_url),
+        sign_in_redirects=_sign_in_redirects(components),
+        problem_types=ProblemTypes(settings.reasons_url),
+    )
+
+
+class WorkerListener(Protocol):
+    """What is closed when a worker ends."""
+
+    async def stop(self, within_s: float) -> None:
+        """Takes nothing any more; what has begun has so long to end."""
+
+
+async def ext_authz_listener(
+    components: Components, ready: Callable[[], bool], address: str
+) -> WorkerListener:
+    """Serves from now on.  Its libraries are loaded here, by whoever asks for it."""
+    from gateway.edge.ext_authz.server import ExtAuthzServer
+
+    server = ExtAuthzServer(
+        decision_point(components, CallReader()),
+        ready=ready,
+        defects=components.metrics.defects("answer"),
+    )
+    await server.start(address, components.certificates)
+    return server
 
 
 def demo_listener(own_paths: OwnPaths) -> web.AppRunner:

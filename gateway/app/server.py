@@ -64,7 +64,7 @@ def lock_data_dir(plan: BootstrapContext) -> None:
 def find_ports_free(listeners: Listeners) -> None:
     """Raises PortTaken.  Asked without SO_REUSEPORT: with it, two gateways of one user would
     silently share a port and each get half of the connections."""
-    for setting, address in listeners.named():
+    for setting, address in listeners.told():
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

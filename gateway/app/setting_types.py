@@ -10,6 +10,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -55,6 +56,16 @@ def parse_address(text: Any) -> Address:
         except ValueError:
             raise ValueError("must listen on an IP address or localhost, not on a name") from None
     return Address("127.0.0.1" if host == "localhost" else host, int(port))
+
+
+def grpc_address(text: Any) -> Address:
+    """Where gRPC is to listen: each worker opens it itself, so one port is named for all."""
+    address = parse_address(text)
+    if address.port == 0:
+        raise ValueError("must name a port")
+    if not all(map(find_spec, ("grpc", "google", "google.protobuf"))):
+        raise ValueError("needs what `pip install 'authgate[grpc]'` brings")
+    return address
 
 
 def origin(text: Any) -> str:
@@ -351,6 +362,7 @@ def min_length_secret(value: Any) -> SecretStr:
 
 
 ListenAt = Annotated[Address, BeforeValidator(parse_address)]
+ListenForGrpcAt = Annotated[Address, BeforeValidator(grpc_address)]
 Networks = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(networks)
 ]

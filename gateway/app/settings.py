@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     listen: values.ListenAt = Address("127.0.0.1", 8080)
     admin_listen: values.ListenAt = Address("127.0.0.1", 9901)
     admin_hosts: values.Words = ()
+    ext_authz_listen: values.ListenForGrpcAt | None = None
     workers: Annotated[int, BeforeValidator(values.workers_wanted)] = 1
     data_dir: Path = Path(".gateway/")
     database_url: Annotated[str, BeforeValidator(values.database_url), Field(repr=False)] = Field(
@@ -313,6 +314,8 @@ def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[SettingPr
             "GATEWAY_LISTEN": settings.listen.loopback,
             "GATEWAY_ADMIN_LISTEN": settings.admin_listen.loopback,
             "GATEWAY_PUBLIC_URL": url_loopback,
+            "GATEWAY_EXT_AUTHZ_LISTEN": settings.ext_authz_listen is None
+            or settings.ext_authz_listen.loopback,
         }
         found += [
             SettingProblem(n, "`gateway dev` serves loopback only")
@@ -341,6 +344,12 @@ def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[SettingPr
         found.append(SettingProblem(missing, f"is missing: {other} alone serves nobody"))
     if settings.listen == settings.admin_listen and settings.listen.port != 0:
         found.append(SettingProblem("GATEWAY_ADMIN_LISTEN", "must differ from GATEWAY_LISTEN"))
+    if settings.ext_authz_listen in (settings.listen, settings.admin_listen):
+        found.append(
+            SettingProblem(
+                "GATEWAY_EXT_AUTHZ_LISTEN", "must differ from GATEWAY_LISTEN, GATEWAY_ADMIN_LISTEN"
+            )
+        )
     if settings.access_ttl_s > settings.max_token_life_s:
         found.append(
             SettingProblem(

@@ -19,7 +19,7 @@ def start_event(process: GatewayProcess) -> dict[str, object]:
     settings, plan = process.plan.settings, process.plan
     event: dict[str, object] = {
         "version": version("authgate"),
-        **{setting: str(address) for setting, address in process.listeners.named()},
+        **{setting: str(address) for setting, address in process.listeners.told()},
         "public_url": settings.public_url,
         "issuer": settings.token_issuer,
         "auth_prefix": settings.auth_prefix,
@@ -48,6 +48,7 @@ def start_table(process: GatewayProcess, settings_from: str) -> list[tuple[str, 
     rows = [
         ("listening", f"{scheme}://{listeners.public}"),
         ("admin", f"http://{listeners.admin}"),
+        ("ext_authz", f"{scheme}://{listeners.ext_authz}" if listeners.ext_authz else ""),
         ("public URL", settings.public_url),
         ("issuer", issuer if issuer != settings.public_url else ""),
         ("endpoints", f"{settings.public_url}{settings.auth_prefix}/…"),

@@ -18,7 +18,13 @@ from gateway.access.snapshot import Snapshot
 from gateway.app.auth import AuthDependencies, build_auth_api
 from gateway.app.bootstrap import BootstrapContext, prepare
 from gateway.app.components import build_components
-from gateway.app.listeners import admin_listener, demo_listener, public_listener
+from gateway.app.listeners import (
+    WorkerListener,
+    admin_listener,
+    demo_listener,
+    ext_authz_listener,
+    public_listener,
+)
 from gateway.app.maintenance import SWEEP_EVERY_S, Maintenance
 from gateway.app.quickstart import DemoUser
 from gateway.app.status import WorkerStatus
@@ -84,6 +90,10 @@ class App:
 
     def admin_listener(self) -> Listener:
         return admin_listener(self.components, self.status)
+
+    async def ext_authz_listener(self, address: str) -> WorkerListener:
+        """Serves from now on."""
+        return await ext_authz_listener(self.components, lambda: self.ready, address)
 
     def demo_listener(self) -> web.AppRunner:
         return demo_listener(self.components.plan.settings.own_paths)

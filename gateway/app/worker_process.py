@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -18,10 +18,11 @@ from gunicorn.workers.base import Worker
 
 from gateway.app.gateway_process import GatewayProcess
 from gateway.app.gauges import add_gauges
+from gateway.app.listeners import WorkerListener
 from gateway.app.quickstart import DemoUser
 from gateway.app.supervision import Readiness
 from gateway.app.worker import App
-from gateway.edge.server.listener import BACKLOG, Listener
+from gateway.edge.server.listener import BACKLOG
 from gateway.telemetry.metrics import Tally
 
 log = structlog.get_logger(__name__)
@@ -117,7 +118,7 @@ class WorkerProcess(Worker):  # type: ignore[misc]
 
     async def _open(
         self, app: App, process: GatewayProcess
-    ) -> tuple[tuple[Listener, Listener], web.AppRunner | None]:
+    ) -> tuple[list[WorkerListener], web.AppRunner | None]:
         public, admin = app.public_listener(), app.admin_listener()
         public_socket, admin_socket, *demo_socket = (listener.sock for listener in self.sockets)
         shown = process.certificates
@@ -125,14 +126,17 @@ class WorkerProcess(Worker):  # type: ignore[misc]
         public.listen(public_socket, None if shown is None else shown.context)
         admin.start()
         admin.listen(admin_socket)
+        listeners: list[WorkerListener] = [public, admin]
+        if process.listeners.ext_authz is not None:
+            listeners.append(await app.ext_authz_listener(str(process.listeners.ext_authz)))
         demo: web.AppRunner | None = None
         for sock in demo_socket:
             demo = app.demo_listener()
             await demo.setup()
             await web.SockSite(demo, sock, backlog=BACKLOG).start()
-        return (public, admin), demo
+        return listeners, demo
 
-    async def _close(self, app: App, listeners: tuple[Listener, ...]) -> None:
+    async def _close(self, app: App, listeners: Sequence[WorkerListener]) -> None:
         """Listeners first, then what is in flight, then what they lived on."""
         if self.graceful:
             await app.last_calls()

@@ -133,7 +133,7 @@ def _run(
     )
     if shadow is not None:
         plan.shadow = watcher(shadow, folder.path / "last-good-shadow")
-    listeners = Listeners(settings.listen, settings.admin_listen, demo)
+    listeners = Listeners(settings.listen, settings.admin_listen, demo, settings.ext_authz_listen)
     try:
         processes.lock_data_dir(plan)
         plan.configuration.load()

@@ -486,3 +486,29 @@ def test_mailed_links_lead_where_the_setting_or_else_the_configuration_says(
 ) -> None:
     settings = read(mail_links=chosen, auth_prefix="/sso")
     assert settings.pages_of_links(lambda: uses_pages) == pages
+
+
+def test_the_listener_of_grpc_has_an_address_of_its_own() -> None:
+    def problem(**environ: str) -> str:
+        with pytest.raises(SettingsError) as error:
+            load(environ, env_file=None)
+        return str(error.value)
+
+    name = "GATEWAY_EXT_AUTHZ_LISTEN"
+    assert load({}, env_file=None).ext_authz_listen is None
+    assert load({name: "127.0.0.1:9191"}, env_file=None).ext_authz_listen is not None
+    for taken in ("127.0.0.1:8080", "127.0.0.1:9901"):
+        assert f"{name}: must differ from" in problem(**{name: taken})
+    assert f"{name}: must name a port" in problem(**{name: "127.0.0.1:0"})
+    assert f"{name}: is not HOST:PORT" in problem(**{name: "9191"})
+
+
+def test_without_its_library_grpc_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find_spec(name: str) -> None:
+        del name
+
+    monkeypatch.setattr("gateway.app.setting_types.find_spec", find_spec)
+    with pytest.raises(SettingsError, match=r"pip install 'authgate\[grpc\]'"):
+        load({"GATEWAY_EXT_AUTHZ_LISTEN": "127.0.0.1:9191"}, env_file=None)

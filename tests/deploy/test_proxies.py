@@ -406,9 +406,9 @@ def test_without_a_gateway_nothing_passes(house: Site, request: pytest.FixtureRe
     """Fails closed: see `Site.behind` with nobody on the ports of the gateway."""
     from tests.contract.running import free_port
 
-    for name in PROXIES[:3]:
+    for name in (*PROXIES[:3], "envoy-grpc"):
         require(name)
-        absent = replace(house, public=free_port(), admin=free_port())
+        absent = replace(house, public=free_port(), admin=free_port(), grpc=free_port())
         before = len(house.echo.seen)
         with absent.behind(name) as found:
             assert found.call("GET", "/catalogue/a").status >= 500

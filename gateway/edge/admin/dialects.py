@@ -98,12 +98,16 @@ class Unreadable:
     detail: str
 
 
+QuestionReader = Callable[[RequestHead, Trusts, FieldReader], OriginalRequest | Unreadable]
+"""Finds the original call in what a proxy asks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How one kind of proxy describes a call, and what it makes of an answer."""
 
     name: str
-    read: Callable[[RequestHead, Trusts, FieldReader], OriginalRequest | Unreadable]
+    read: QuestionReader
     only_401_and_403: bool = False
     """Any other refusal would become a 500: the status travels in `Authgate-Status`."""
     lists_removals: bool = False
@@ -126,9 +130,9 @@ def _from_x_original(
     client_ip = reader.address(fields.get(b"x-original-ip", b""))
     if client_ip is None:
         return Unreadable("X-Original-IP must come exactly once and hold one address.")
-    return _build(
+    return original_request(
         head,
-        _RawFields(
+        RawFields(
             fields.get(b"x-original-method"),
             fields.get(b"x-original-uri"),
             fields.get(b"x-original-host"),
@@ -148,9 +152,9 @@ def _from_x_forwarded(
     client_ip = reader.client_of(fields.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
         return Unreadable(_NO_CLIENT)
-    return _build(
+    return original_request(
         head,
-        _RawFields(
+        RawFields(
             _only(fields, b"x-forwarded-method"),
             _only(fields, b"x-forwarded-uri"),
             _only(fields, b"x-forwarded-host"),
@@ -173,9 +177,9 @@ def _from_request_line(
     client_ip = reader.client_of(fields.get(b"x-forwarded-for", []), trusts)
     if client_ip is None:
         return Unreadable(_NO_CLIENT)
-    return _build(
+    return original_request(
         head,
-        _RawFields(
+        RawFields(
             head.method.encode("ascii"),
             head.target.removeprefix(ENVOY_PREFIX).encode("ascii"),
             head.host,
@@ -231,7 +235,7 @@ class OriginalHead(RequestHead):
 
 
 @dataclass(slots=True)
-class _RawFields:
+class RawFields:
     """What the proxy sent, not yet read; None for what came never or twice."""
 
     method: bytes | None
@@ -241,9 +245,10 @@ class _RawFields:
     client_ip: str
 
 
-def _build(
-    head: RequestHead, raw: _RawFields, prefix: str, reader: FieldReader
+def original_request(
+    head: RequestHead, raw: RawFields, prefix: str, reader: FieldReader
 ) -> OriginalRequest | Unreadable:
+    """The call that `raw` describes; `prefix` names the fields where one is wrong."""
     method, target, host = raw.method, raw.target, raw.host
     if method is None or not _METHOD.fullmatch(method):
         return Unreadable(f"{prefix}Method must come exactly once and hold a method.")

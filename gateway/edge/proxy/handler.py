@@ -125,7 +125,7 @@ class Proxy:
                 cors, methods = _cors_of(call, snapshot)
                 if cors is not None:
                     return self._replies.preflight(exchange, cors, methods)
-            if snapshot.reads_bodies and head.has_body and _reads_body(call, snapshot):
+            if snapshot.reads_bodies and head.has_body and reads_body(call, snapshot):
                 return self._decide_with_body(exchange, snapshot)
         exchange.began_at = monotonic()
         deciding = self._authorizer.decide(call, snapshot)
@@ -325,7 +325,8 @@ async def _completed(decision: Decision) -> Decision:
     return decision
 
 
-def _reads_body(call: Call, snapshot: Snapshot) -> bool:
+def reads_body(call: Call, snapshot: Snapshot) -> bool:
+    """Whether the policy of its route wants to see the body."""
     match = snapshot.routes.match(call.host, call.method, call.segments)
     return isinstance(match, Match) and match.route.reads_body
 

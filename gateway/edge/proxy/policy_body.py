@@ -22,8 +22,15 @@ async def take_json(body: RequestBody, call: Call) -> RequestBody | Reason:
     raw = await body.read_whole(MOST_BYTES)
     if isinstance(raw, Reason):
         return raw
-    if not raw:
-        return whole_body(raw)
+    if raw and (refusal := put_json(raw, call)) is not None:
+        return refusal
+    return whole_body(raw)
+
+
+def put_json(raw: bytes, call: Call) -> Reason | None:
+    """Puts what `raw` says into `call.body`; the Reason to refuse a body that is not JSON."""
+    if len(raw) > MOST_BYTES:
+        return Reason.BODY_TOO_LARGE
     refusal = not_json(call)
     if refusal is not None:
         return refusal
@@ -31,7 +38,7 @@ async def take_json(body: RequestBody, call: Call) -> RequestBody | Reason:
         call.body = strict_json.loads(raw, encodable=True)
     except ValueError:
         return Reason.BODY_MALFORMED
-    return whole_body(raw)
+    return None
 
 
 def not_json(call: Call) -> Reason | None:

@@ -36,8 +36,9 @@ class Certificates:
         self._files = (str(certificate), str(key))
         self._loaded = self._seen = file_stamp(self._files)
         self._refused: FileStamp | None = None
-        self._current, self.expires_at = _read(*self._files)
-        """`expires_at`: when the certificate ends, in seconds since the epoch."""
+        self._current, self.expires_at, self.pem = _read(*self._files)
+        """`expires_at`: when the certificate ends, in seconds since the epoch.  `pem`: the key and
+        the certificates, for listeners with a TLS of their own; another object once renewed."""
         self.context = _context(*self._files)
         self.context.sni_callback = self._choose
 
@@ -53,14 +54,14 @@ class Certificates:
         if now in (self._loaded, self._refused) or not settled:
             return
         try:
-            current, expires_at = _read(*self._files)
+            current, expires_at, pem = _read(*self._files)
         except CertificateWrong as wrong:
             self._refused = now
             log.error("certificate-rejected", why=str(wrong))
             return
         if file_stamp(self._files) != now:
             return
-        self._current, self.expires_at = current, expires_at
+        self._current, self.expires_at, self.pem = current, expires_at, pem
         self._loaded, self._refused = now, None
         log.info("certificate-loaded", until=datetime.fromtimestamp(expires_at, UTC).isoformat())
 
@@ -72,13 +73,14 @@ class Certificates:
         handshake.context = self._current
 
 
-def _read(certificate: str, key: str) -> tuple[ssl.SSLContext, float]:
+def _read(certificate: str, key: str) -> tuple[ssl.SSLContext, float, tuple[bytes, bytes]]:
     made = _context(certificate, key)
     try:
-        first = x509.load_pem_x509_certificates(Path(certificate).read_bytes())[0]
+        pem = Path(key).read_bytes(), Path(certificate).read_bytes()
+        first = x509.load_pem_x509_certificates(pem[1])[0]
     except (OSError, ValueError) as error:
         raise CertificateWrong(f"GATEWAY_TLS_CERT: {certificate} cannot be read") from error
-    return made, first.not_valid_after_utc.timestamp()
+    return made, first.not_valid_after_utc.timestamp(), pem
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:

@@ -16,7 +16,9 @@ from gateway.access.definitions import Limit
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
 from gateway.edge.admin.decision_api import DecisionApi
+from gateway.edge.admin.decision_point import DecisionPoint
 from gateway.edge.admin.listener import AdminListener, AdminOptions
+from gateway.edge.ext_authz.server import ExtAuthzServer
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.listener import Listener
@@ -30,7 +32,10 @@ from gateway.model import (
     Reason,
     SystemClock,
 )
+from gateway.telemetry.metrics import Tally
 from tests.access.worlds import snapshot
+from tests.contract.running import free_port
+from tests.edge.ext_authz.asking import Asked, check
 from tests.edge.rig import Answer, Client, listen, principal
 
 PUBLIC_URL = "https://gate.example"
@@ -103,7 +108,8 @@ rules:
 """
 
 
-DIALECTS = ("nginx", "envoy", "traefik", "caddy")
+DIALECTS = ("nginx", "envoy", "traefik", "caddy", "grpc")
+"""The last is Envoy's, too: what it asks of `edge/ext_authz/`."""
 
 
 @dataclass
@@ -164,12 +170,25 @@ class House:
     """Why the session of the caller has ended since it was looked up."""
     peers: tuple[str, ...] | None = None
     clients: list[Client] = field(default_factory=list)
+    defects: Tally = field(default_factory=Tally)
+    point: DecisionPoint | None = None
+    grpc: ExtAuthzServer | None = None
+    grpc_address: str = ""
 
     async def send(self, data: bytes, *, to_head: bool = False) -> Answer:
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
         self.clients.append(client)
         await client.send(data)
         return await client.answer(to_head=to_head)
+
+    async def open_grpc(self) -> str:
+        """The address of the listener of gRPC, which few tests want."""
+        if self.grpc is None:
+            assert self.point is not None
+            self.grpc = ExtAuthzServer(self.point, ready=lambda: self.live, defects=self.defects)
+            self.grpc_address = f"127.0.0.1:{free_port()}"
+            await self.grpc.start(self.grpc_address)
+        return self.grpc_address
 
     async def ask(
         self,
@@ -183,6 +202,15 @@ class House:
         token: str | None = None,
         without: str = "",
     ) -> Answer:
+        if dialect == "grpc":
+            await self.open_grpc()
+            if token is not None:
+                fields = (("Authorization", f"Bearer {token}"), *fields)
+            told_by_envoy = (("X-Forwarded-Proto", proto), ("X-Forwarded-For", ip))
+            fields = (*(pair for pair in told_by_envoy if pair[0] != without), *fields)
+            # Envoy itself is called by a trusted peer, as the hops of the tests want it.
+            asked = Asked(target, fields, method, host, scheme="", source="127.0.0.1")
+            return (await check(self.grpc_address, asked)).answer(fields)
         return await self.send(
             told(
                 dialect,
@@ -251,7 +279,7 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
     someone, assertion_signer = Someone(), AssertionSigner()
     house = House(0, someone, assertion_signer)
     reader = CallReader()
-    decisions = DecisionApi(
+    point = DecisionPoint(
         Authorizer(someone, OneOfFour()),
         lambda: world,
         reader,
@@ -270,14 +298,18 @@ async def opened(world: Snapshot = WORLD) -> AsyncIterator[House]:
             ),
         ),
     )
+    decisions = DecisionApi(point)
     options = AdminOptions(frozenset())
     admin = AdminListener(options, Nobody(), reader, None, decisions)  # type: ignore[arg-type]
     listener = Listener(admin, reader)
     listener.start()
     house.port = await listen(listener)
+    house.point = point
     try:
         yield house
     finally:
+        if house.grpc is not None:
+            await house.grpc.stop(0.1)
         for client in house.clients:
             client.close()
         await listener.stop(0.1)

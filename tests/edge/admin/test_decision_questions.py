@@ -93,6 +93,7 @@ PARTS = {
     "traefik": ("Method", "Uri", "Host", "Proto", "For"),
     "caddy": ("Method", "Uri", "Host", "Proto", "For"),
     "envoy": ("Proto", "For"),
+    "grpc": ("Proto",),
 }
 
 
@@ -144,7 +145,7 @@ async def test_what_ends_in_no_address_is_refused(house: House, dialect: str, ip
     assert seen(answer, dialect) == (400, "request_malformed")
 
 
-@pytest.mark.parametrize("dialect", ["envoy", "traefik", "caddy"])
+@pytest.mark.parametrize("dialect", ["envoy", "traefik", "caddy", "grpc"])
 @pytest.mark.parametrize(
     ("hops", "client"),
     [
@@ -164,7 +165,7 @@ async def test_the_client_is_the_first_hop_from_the_right_that_is_no_peer(
     assert house.someone.calls[-1].client_ip == client
 
 
-@pytest.mark.parametrize("dialect", ["envoy", "traefik", "caddy"])
+@pytest.mark.parametrize("dialect", ["envoy", "traefik", "caddy", "grpc"])
 async def test_a_client_behind_more_than_32_hops_is_not_looked_for(
     house: House, dialect: str
 ) -> None:

@@ -1,0 +1,167 @@
+"""The listener of Envoy's external authorization: `envoy.service.auth.v3.Authorization/Check`.
+
+Law: every message is answered with a decision, also one that nobody can read; an error of gRPC
+comes only where there is no room for the call.  Sizes, calls at once and time are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+import structlog
+
+from gateway.bounded_memo import BoundedMemo
+from gateway.edge.admin.decision_point import DecisionPoint, Permission, Question
+from gateway.edge.admin.dialects import Unreadable
+from gateway.edge.ext_authz.check_request import CheckedCall, read_check, unread_head
+from gateway.edge.ext_authz.check_response import allowed, denied
+from gateway.edge.http1.request_head import HeadLimits, RequestHeadReader
+from gateway.edge.proxy.request import plain_ip
+from gateway.edge.server.listener_tls import Certificates
+from gateway.model import Reason
+from gateway.telemetry.metrics import Tally
+
+log = structlog.get_logger(__name__)
+
+SERVICE = "envoy.service.auth.v3.Authorization"
+HEALTH = "grpc.health.v1.Health"
+
+MESSAGE_BYTES_MAX = 262_144
+"""Envoy takes heads of 60 KiB at most, and 64 KiB of a body are read by a policy."""
+CALLS_MAX = 1_000
+"""At once, in one worker, and on one connection."""
+METADATA_BYTES_MAX = 16_384
+DECIDE_S = 10.0
+"""A call whose asker sets no deadline, or a longer one, is refused then."""
+CONNECTION_AGE_S = 300
+"""An Envoy keeps one connection for each of its threads: it is told to open another now and then,
+so that workers that were begun later get their share."""
+
+_SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+
+class CallContext(Protocol):
+    """What is used of `grpc.aio.ServicerContext`."""
+
+    def peer(self) -> str: ...
+
+
+class ExtAuthzServer:
+    """Made after the worker's fork: gRPC does not survive one."""
+
+    def __init__(
+        self,
+        point: DecisionPoint,
+        *,
+        ready: Callable[[], bool],
+        defects: Tally,
+        limits: HeadLimits | None = None,
+    ) -> None:
+        """`ready`: whether calls should be sent here, for who checks its health."""
+        self._point = point
+        self._ready = ready
+        self._defects = defects
+        self._heads = RequestHeadReader(limits)
+        self._peers: BoundedMemo[str, str] = BoundedMemo(1_024)
+        self._server = grpc.aio.server(
+            options=(
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+                ("grpc.max_concurrent_streams", CALLS_MAX),
+                # What is small on the wire stays small here.
+                ("grpc.compression_enabled_algorithms_bitset", 1),
+                ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1000),
+            ),
+            maximum_concurrent_rpcs=CALLS_MAX,
+        )
+        check: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+            self._check
+        )
+        health: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+            self._health
+        )
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(SERVICE, {"Check": check}),
+                grpc.method_handlers_generic_handler(HEALTH, {"Check": health}),
+            )
+        )
+
+    async def start(self, address: str, certificates: Certificates | None = None) -> None:
+        """RuntimeError where the address cannot be listened at."""
+        if certificates is None:
+            self._server.add_insecure_port(address)
+        else:
+            self._server.add_secure_port(address, _credentials(certificates))
+        await self._server.start()
+
+    async def stop(self, within_s: float) -> None:
+        """No call is taken any more; those that have begun have so long to end."""
+        await self._server.stop(within_s)
+
+    async def _check(self, message: bytes, context: CallContext) -> bytes:
+        """No `deserializer` of gRPC: what it cannot read it answers with a traceback in the log."""
+        request_id = self._point.reader.new_request_id()
+        question = Question(unread_head(), self._peer_ip(context.peer()), request_id, None)
+        try:
+            async with asyncio.timeout(DECIDE_S):
+                return await self._answer(message, question)
+        except TimeoutError:
+            return denied(self._point.refused(question, Reason.STORE_BUSY), question.request_id)
+        except Exception as error:
+            log.error("request-failed", request_id=question.request_id, exc_info=error)
+            self._defects.n += 1
+            denial = self._point.refused(question, Reason.INTERNAL_ERROR)
+            return denied(denial, question.request_id)
+
+    async def _answer(self, message: bytes, question: Question) -> bytes:
+        checked = read_check(message, self._heads)
+        if isinstance(checked, CheckedCall):
+            question.head, question.body = checked.head, checked.body
+            question.request_id = self._point.reader.request_id(checked.head)
+            question.read = checked.original
+            answer = await self._point.answer(question)
+            if isinstance(answer, Permission):
+                return allowed(answer, checked, question.request_id)
+        elif isinstance(checked, Unreadable):
+            answer = self._point.refused(question, Reason.REQUEST_MALFORMED, checked.detail)
+        else:
+            answer = self._point.refused(question, checked)
+        return denied(answer, question.request_id)
+
+    async def _health(self, message: bytes, context: CallContext) -> bytes:
+        """The health checking protocol of gRPC, for the whole server whichever service is named."""
+        del message, context
+        return _SERVING if self._ready() else _NOT_SERVING
+
+    def _peer_ip(self, peer: str) -> str:
+        """`ipv4:127.0.0.1:5000` and `ipv6:%5B::1%5D:5000` as the address alone; that of nobody
+        for what is none."""
+        ip = self._peers.get(peer)
+        if ip is None:
+            address = unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
+            ip = plain_ip(address.partition("%")[0]) or "0.0.0.0"  # noqa: S104 (as `CallReader`)
+            self._peers.keep(peer, ip)
+        return ip
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Each handshake takes what is current at that moment, as on the public listener."""
+    shown = certificates.pem
+
+    def current() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        if certificates.pem is shown:
+            return None
+        shown = certificates.pem
+        return grpc.ssl_server_certificate_configuration([shown])
+
+    first = grpc.ssl_server_certificate_configuration([shown])
+    # None means: no other than before.
+    return grpc.dynamic_ssl_server_credentials(first, current)  # type: ignore[arg-type]
