@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.access.field_names import KEEPABLE
+from gateway.access.identity_headers import AUTHGATE
 from tests.contract.answers import Answer
 from tests.contract.running import Running
 from tests.deploy.proxies import PROXIES, Site, missing, require, site
@@ -181,7 +183,7 @@ def test_a_logout_is_refused_at_once(proxy: Running) -> None:
     assert (answer.status, answer.reason) == (401, "token_revoked")
 
 
-IDENTITY = ("X-Auth-User-Id", "X-Auth-Roles", "X-Auth-Email", "X-Auth-Session-Id")
+IDENTITY = tuple(one.name for one in AUTHGATE.fields)
 SPELLINGS = [
     *((name, "forged") for name in (*IDENTITY, "X-Auth-Assertion")),
     *((name.lower(), "forged") for name in IDENTITY),
@@ -200,6 +202,15 @@ def test_forged_identity_headers_do_not_arrive(proxy: Running, token: str) -> No
         kept = {name for name in fields if name.replace("_", "-").startswith("x-auth-")}
         assert bool(kept) == (who is not None)
         assert all(len(fields[name]) == 1 for name in kept)
+
+
+@pytest.mark.parametrize(
+    "file", ["nginx/authgate-protect.conf", "caddy/Caddyfile", "envoy/envoy.yaml"]
+)
+def test_a_proxy_that_copies_by_name_copies_every_identity_header(file: str) -> None:
+    text = (Path(__file__).parents[2] / "deploy" / file).read_text().lower()
+    missed = [name for name in IDENTITY if not re.search(rf"{name.lower()}(?![\w-])", text)]
+    assert missed == []
 
 
 LIES = [

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gateway.access.identity_headers import AUTHGATE
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.edge.admin.dialects import FieldReader, QuestionReader, Unreadable
 from gateway.edge.http1.field_lines import field_line
@@ -45,15 +46,7 @@ _UNSEEN_BODY = "The policy of this route reads the body, which no other proxy sh
 _NOT_TRUSTED = "Only a peer in decision_api.trusted_peers is answered here."
 _OWN_ANSWER = "The gateway answers this route itself; send its calls there."
 
-REMOVABLE = (
-    b"authorization",
-    b"cookie",
-    b"x-auth-user-id",
-    b"x-auth-email",
-    b"x-auth-roles",
-    b"x-auth-session-id",
-    b"x-auth-assertion",
-)
+REMOVABLE = (b"authorization", b"cookie", *sorted(AUTHGATE.names), b"x-auth-assertion")
 """Fields that the backend may see only as the answer has them."""
 
 

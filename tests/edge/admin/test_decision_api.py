@@ -208,6 +208,7 @@ async def test_envoy_is_told_what_to_remove(house: House) -> None:
     anonymous = await house.ask("envoy", "/public/a", token="good")
     gone = anonymous.values("x-envoy-auth-headers-to-remove")[0].split(b",")
     assert {b"x-auth-user-id", b"x-auth-email", b"x-auth-assertion", b"authorization"} <= set(gone)
+    assert {b"x-auth-tenant", b"x-auth-tenant-role"} <= set(gone)
     known = await house.ask("envoy", "/kept", token="good")
     left = known.values("x-envoy-auth-headers-to-remove")[0].split(b",")
     assert b"x-auth-user-id" not in left
