@@ -13,7 +13,15 @@ SPLIT = frozenset(("access", "edge", "identity"))
 """Houses of rooms: a folder in one of them is a room, and so is a file that stands beside them."""
 
 STAIR: tuple[tuple[str, ...], ...] = (
-    ("model", "client_networks", "loopback", "strict_json", "bounded_memo", "atomic_file"),
+    (
+        "call_trace",
+        "model",
+        "client_networks",
+        "loopback",
+        "strict_json",
+        "bounded_memo",
+        "atomic_file",
+    ),
     ("stores.protocols",),
     ("stores",),
     ("access.renames",),

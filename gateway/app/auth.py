@@ -34,6 +34,7 @@ from gateway.edge.pages.refusals import RefusalPage
 from gateway.edge.replies.problems import OUTCOME, problem
 from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.hashing_threads import HashingThreads
 from gateway.identity.accounts.known_passwords import KnownPasswords
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords, calibrated_rounds
 from gateway.identity.factors.challenges import PasskeyChallenges
@@ -96,6 +97,7 @@ class AuthDependencies:
     provider_keys: ProviderKeySets
     known_passwords: KnownPasswords
     page_overrides: PageOverrides
+    hashing: type[HashingThreads]
     key_secret: bytes = field(repr=False)
 
 
@@ -167,6 +169,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
             pepper=pepper.get_secret_value().encode() if pepper is not None else None,
             min_length=settings.password_min_length,
             is_known=parts.known_passwords.hold,
+            pool=parts.hashing,
         ),
         await calibrated_rounds(database, settings.bcrypt_rounds),
     )

@@ -16,6 +16,7 @@ from gateway.app.bootstrap import BootstrapContext, make_key_rotation, make_mail
 from gateway.app.setting_types import access_log_sample
 from gateway.app.settings_watch import SettingsWatch
 from gateway.app.shared_settings import shared
+from gateway.app.tracing import WorkerClasses, classes_of
 from gateway.audit.log import AuditLog
 from gateway.background_tasks import Tasks
 from gateway.edge.endpoints.cookie_sessions import (
@@ -36,8 +37,6 @@ from gateway.edge.upstream.resolver import SystemResolver
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
-from gateway.identity.issuers.fetching import Fetcher
-from gateway.identity.issuers.form_posts import FormPoster
 from gateway.identity.issuers.introspection import ASK_WAIT_S, AT_ONCE
 from gateway.identity.issuers.issuer_tokens import IssuerTokens, IssuerTokensOptions
 from gateway.identity.issuers.kept_keys import KeptKeys
@@ -46,7 +45,6 @@ from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.mail.outbox import MailOutbox
-from gateway.identity.providers.asking import ProviderServers
 from gateway.identity.providers.client import ProviderClient
 from gateway.identity.providers.key_sets import ProviderKeySets
 from gateway.identity.sessions.sealing import SessionSealer
@@ -87,6 +85,7 @@ class Components:
     certificates: Certificates | None
     clock: Clock
     metrics: Metrics
+    classes: WorkerClasses
     tasks: Tasks
     database: Database
     sql_watch: StoreWatch
@@ -138,12 +137,13 @@ def build_components(
     settings = plan.settings
     clock = SystemClock()
     metrics = Metrics()
+    classes = classes_of(settings, metrics, clock)
     tasks = Tasks(metrics.defects("task"))
-    database = open_database(settings.database_url, clock=clock)
+    database = classes.database(open_database(settings.database_url, clock=clock))
     sql_watch = StoreWatch(
         open_database(settings.database_url, clock=clock, pool_size=1), on_change=_log_sql
     )
-    redis = open_redis(plan.redis_url, durable=settings.embedded_redis)
+    redis = open_redis(plan.redis_url, durable=settings.embedded_redis, store=classes.redis)
     clock_monitor = ClockMonitor(clock, {"SQL": sql_time, "Redis": redis.time})
     replica = Replica(
         database,
@@ -174,10 +174,10 @@ def build_components(
     addresses = SystemResolver().addresses
     issuer_tokens = IssuerTokens(
         IssuerTokensOptions(settings.token_issuer, settings.max_token_life_s),
-        Fetcher(addresses),
+        classes.fetcher(addresses),
         KeptKeys(plan.folder.issuers),
         clock,
-        posts=lambda issuer: FormPoster(
+        posts=lambda issuer: classes.form_poster(
             addresses, issuer.ca, timeout_s=ASK_WAIT_S, at_once=2 * AT_ONCE
         ),
         fetched=metrics.by_issuer(
@@ -189,15 +189,15 @@ def build_components(
         ),
     )
     provider_keys = ProviderKeySets(
-        Fetcher(addresses),
+        classes.fetcher(addresses),
         clock,
         metrics.by_provider(
             "provider_fetches", "Fetches of providers' keys: ok, unreachable, refused."
         ),
     )
     provider_client = ProviderClient(
-        Fetcher(addresses),
-        ProviderServers(addresses),
+        classes.fetcher(addresses),
+        classes.provider_servers(addresses),
         provider_keys,
         clock,
         redirect_uri=lambda name: (
@@ -307,8 +307,10 @@ def build_components(
     observers: list[DecisionObserver] = [DenialObserver(audit), access_log, shadow]
     if decision_log is not None:
         observers.append(decision_log)
+    if classes.tracing is not None:
+        observers.append(classes.tracing.tracer)
     observer = DecisionObservers(*observers)
-    reader = CallReader(settings.trusted_proxies)
+    reader = classes.reader(settings.trusted_proxies)
     long_lived = LongLivedRequests(
         replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s)
     )
@@ -327,7 +329,7 @@ def build_components(
         shared_hosts=lambda: plan.configuration.snapshot.shared_hosts,
     )
     auth_api = LazyAuthApi(
-        metrics.record_endpoint, build_refusal_page(pages_options(settings, plan.page_overrides))
+        classes.record_endpoint, build_refusal_page(pages_options(settings, plan.page_overrides))
     )
     mailer = make_mailer(plan, database)
     return Components(
@@ -335,6 +337,7 @@ def build_components(
         certificates=certificates,
         clock=clock,
         metrics=metrics,
+        classes=classes,
         tasks=tasks,
         database=database,
         sql_watch=sql_watch,

@@ -20,8 +20,7 @@ from gateway.edge.admin.decision_point import DecisionPoint
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.proxy.handler import Proxy
 from gateway.edge.proxy.request import CallReader
-from gateway.edge.replies.observers import DecisionObservers, DenialObserver
-from gateway.edge.replies.problem_types import ProblemTypes
+from gateway.edge.replies.observers import DecisionObserver, DecisionObservers, DenialObserver
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.descriptors import room_for_admin, room_for_clients
 from gateway.edge.server.limits import ListenerLimits
@@ -34,7 +33,8 @@ log = structlog.get_logger(__name__)
 
 def public_listener(components: Components, draining: Callable[[], bool]) -> Listener:
     settings = components.plan.settings
-    problem_types = ProblemTypes(settings.reasons_url)
+    classes = components.classes
+    problem_types = classes.problem_types(settings.reasons_url)
     handler = Proxy(
         components.gate,
         lambda: components.plan.configuration.snapshot,
@@ -42,7 +42,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         components.clusters,
         components.auth_api,
         long_lived=components.long_lived,
-        metrics=components.metrics,
+        metrics=classes.request_metrics,
         observer=components.observer,
         denial_page=ExplainedDenial(),
         sign_in_redirects=_sign_in_redirects(components),
@@ -51,9 +51,10 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         csrf=components.csrf,
         origins=OwnOrigins(settings.public_url),
         problem_types=problem_types,
+        forwarder=classes.forwarder,
     )
     return Listener(
-        handler,
+        classes.handler(handler),
         components.reader,
         _listener_limits(settings),
         problem_types=problem_types,
@@ -67,21 +68,22 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
 
 def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     settings = components.plan.settings
-    problem_types = ProblemTypes(settings.reasons_url)
+    classes = components.classes
+    problem_types = classes.problem_types(settings.reasons_url)
     options = AdminOptions(
         hosts=frozenset(host.lower() for host in settings.admin_hosts),
         own_paths=settings.own_paths,
     )
-    reader = CallReader(settings.trusted_proxies)
+    reader = classes.reader(settings.trusted_proxies)
     parts = build_console(components, status) if settings.admin_listen.loopback else None
-    decisions = DecisionApi(decision_point(components, CallReader()))
+    decisions = DecisionApi(decision_point(components, classes.reader()))
     defects = components.metrics.defects("answer")
     admin = AdminListener(
         options,
         status.socket,
         reader,
         status,
-        decisions,
+        classes.handler(decisions),
         console=parts.console if parts is not None else None,
         operators=parts.operators if parts is not None else None,
         meter=components.metrics.record_endpoint,
@@ -105,7 +107,10 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
 
 def decision_point(components: Components, reader: CallReader) -> DecisionPoint:
     """What answers other proxies; `reader` is of the listener that they ask."""
-    settings = components.plan.settings
+    settings, classes = components.plan.settings, components.classes
+    observers: list[DecisionObserver] = [DenialObserver(components.audit), components.access_log]
+    if classes.tracing is not None:
+        observers.append(classes.tracing.tracer)
     return DecisionPoint(
         components.gate,
         lambda: components.plan.configuration.snapshot,
@@ -113,11 +118,11 @@ def decision_point(components: Components, reader: CallReader) -> DecisionPoint:
         live=components.replica.is_live,
         refusal=components.long_lived.refusal,
         assertion_signer=components.assertions,
-        metrics=components.metrics,
-        observer=DecisionObservers(DenialObserver(components.audit), components.access_log),
+        metrics=classes.request_metrics,
+        observer=DecisionObservers(*observers),
         origins=OwnOrigins(settings.public_url),
         sign_in_redirects=_sign_in_redirects(components),
-        problem_types=ProblemTypes(settings.reasons_url),
+        problem_types=classes.problem_types(settings.reasons_url),
     )
 
 
@@ -135,7 +140,7 @@ async def ext_authz_listener(
     from gateway.edge.ext_authz.server import ExtAuthzServer
 
     server = ExtAuthzServer(
-        decision_point(components, CallReader()),
+        decision_point(components, components.classes.reader()),
         ready=ready,
         defects=components.metrics.defects("answer"),
     )

@@ -1,7 +1,8 @@
 """How log lines look: JSON for machines, short lines with colour on a terminal.
 
 Everything goes to standard error, the remarks of libraries too, from WARNING on.  Each line
-names the process that wrote it, as `/readyz`, the metrics and the lines about dead workers do.
+names the process that wrote it, as `/readyz`, the metrics and the lines about dead workers do;
+where calls are traced, what is logged in one names its trace.
 
 Law: a line that cannot be written is lost, and nothing else.  Its reader may have gone (a pipe),
 or its disk may be full: neither ends a task, an answer or the gateway.
@@ -18,6 +19,8 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict
 
+from gateway.call_trace import current_call
+
 LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -33,6 +36,9 @@ def configure(level: str = "info") -> None:
     def with_process(_: Any, __: str, line: EventDict) -> EventDict:
         pid = os.getpid()
         line.setdefault("worker", "master" if pid == master else pid)
+        trace = current_call.get()
+        if trace is not None and not trace.ended:
+            line.setdefault("trace_id", trace.trace_id)
         return line
 
     terminal = sys.stderr.isatty()

@@ -310,6 +310,14 @@ def key_secret(value: Any) -> SecretStr:
     return SecretStr(text)
 
 
+def share(value: Any) -> float:
+    """As `ratio`, of what cannot be off."""
+    chosen = ratio(value)
+    if chosen is None:
+        raise ValueError("must be a number from 0 to 1")
+    return chosen
+
+
 def access_log(value: Any) -> str:
     text = str(value).strip().lower()
     try:

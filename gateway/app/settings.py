@@ -20,6 +20,7 @@ from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths, url_host
 from gateway.app import setting_types as values
 from gateway.app.env_file import PREFIX, SettingProblem, given_settings
 from gateway.app.setting_types import EMBEDDED, Address, parse_address
+from gateway.app.trace_settings import trace_problems
 from gateway.config.secrets import is_secret_name
 from gateway.identity.accounts.registration_rules import RegistrationMode, RegistrationRules
 from gateway.loopback import is_loopback
@@ -94,6 +95,9 @@ class Settings(BaseSettings):
     access_log: Annotated[str, BeforeValidator(values.access_log)] = "refusals"
     access_log_format: Literal["ecs", "combined"] = "ecs"
     access_log_file: Annotated[Path, BeforeValidator(values.appendable_file)] | None = None
+    traces: Literal["off", "otlp"] = "off"
+    traces_sample: Annotated[float, BeforeValidator(values.share)] = 0.01
+    traces_parent: Literal["any", "trusted"] = "any"
     reasons_url: Annotated[str, BeforeValidator(values.reasons_url)] | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     audit_retention_days: Annotated[int, values.integer(0, 36_500, "number of days")] = 400
@@ -214,6 +218,7 @@ def load(
     settings, wrong = _validated(chosen)
     problems += wrong
     problems += _unsafe(settings, {problem.name for problem in wrong}, dev=dev)
+    problems += trace_problems(environ) if settings.traces != "off" else []
     if problems:
         raise SettingsError(problems)
     return settings

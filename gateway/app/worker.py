@@ -132,6 +132,8 @@ class App:
         parts.tasks.start("sweep", self.maintenance.sweep)
         if parts.certificates is not None:
             parts.tasks.start("certificates", self.maintenance.follow_certificates)
+        if (tracing := parts.classes.tracing) is not None:
+            tracing.thread.start()
         with suppress(OSError):
             await self.status.socket.start()
             await self._refusals.start()
@@ -171,6 +173,8 @@ class App:
         parts = self.components
         await parts.auth_api.close()
         await parts.tasks.stop()
+        if (tracing := parts.classes.tracing) is not None:
+            await tracing.thread.stop()
         await parts.issuer_tokens.close()
         await parts.provider_keys.close()
         await parts.replica.stop()
@@ -223,7 +227,8 @@ class App:
             mailer=parts.mailer,
             audit=parts.audit,
             configuration=parts.plan.configuration,
-            meter=parts.metrics.record_endpoint,
+            meter=parts.classes.record_endpoint,
+            hashing=parts.classes.hashing,
             defects=parts.metrics.defects("answer"),
             limits=EndpointLimits(parts.auth_limits),
             metrics=parts.metrics,

@@ -53,13 +53,15 @@ class Script:
 
     text: str
     sha: str
+    name: str = ""
 
     @staticmethod
     def shipped(*names: str) -> Script:
         """The files of `gateway/stores/scripts`, one after the other."""
         folder = resources.files("gateway.stores").joinpath("scripts")
         text = "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
-        return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        return Script(text, sha, names[-1])
 
 
 class RedisStore:
@@ -256,7 +258,13 @@ def _translated() -> Iterator[None]:
         raise StoreUnavailable("redis", detail) from error
 
 
-def open_redis(url: str, *, durable: bool = False, prefix: str = PREFIX) -> RedisStore:
+def open_redis(
+    url: str,
+    *,
+    durable: bool = False,
+    prefix: str = PREFIX,
+    store: type[RedisStore] = RedisStore,
+) -> RedisStore:
     """The server that the URL names; ValueError, without the password, when it names none.
 
     `redis://[user:password@]host[:port][/db]`, `rediss://…`, `unix:///path[?db=0]`, or
@@ -265,7 +273,7 @@ def open_redis(url: str, *, durable: bool = False, prefix: str = PREFIX) -> Redi
     """
     scheme = urlsplit(url).scheme
     if scheme == "redis+sentinel":
-        return _open_sentinel(url, prefix)
+        return _open_sentinel(url, prefix, store)
     if scheme not in ("redis", "rediss", "unix"):
         raise ValueError(
             "a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://"
@@ -278,10 +286,10 @@ def open_redis(url: str, *, durable: bool = False, prefix: str = PREFIX) -> Redi
         client = aioredis.Redis.from_url(url, **bounds)
     except (ValueError, RedisError):
         raise ValueError(f"a {scheme}:// URL that cannot be read") from None
-    return RedisStore(client, prefix=prefix, durable=durable)
+    return store(client, prefix=prefix, durable=durable)
 
 
-def _open_sentinel(url: str, prefix: str) -> RedisStore:
+def _open_sentinel(url: str, prefix: str, store: type[RedisStore]) -> RedisStore:
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -309,7 +317,7 @@ def _open_sentinel(url: str, prefix: str) -> RedisStore:
         **_bounds(),
     )
     client = watcher.master_for(service, check_connection=True)
-    return RedisStore(client, prefix=prefix, replicas=int(options.get("replicas", "1")))
+    return store(client, prefix=prefix, replicas=int(options.get("replicas", "1")))
 
 
 def _bounds() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.call_trace import TRACEPARENT, CallTrace
 from gateway.model import RawHeaders
 
 ECS_VERSION = "8.11.0"
@@ -25,7 +26,7 @@ LINE_BYTES = 4_000
 
 _CATEGORY, _TYPE = ["web"], ["access"]
 _TOLD_OF_USER = frozenset(("id", "roles", "email"))
-_AGENT_NAME_BYTES = len(b"user-agent")
+_AGENT_NAME_BYTES, _PARENT_NAME_BYTES = len(b"user-agent"), len(b"traceparent")
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _BARE = re.compile(r"[^ !#-\[\]-~]")
 _COMBINED = re.compile(
@@ -187,11 +188,12 @@ def _fields(
     request: AnsweredRequest, reason: str | None, *, at: float, worker: int
 ) -> dict[str, Any]:
     """Those of every line; some may be empty."""
-    agent = b""
+    agent, parents = b"", []
     for name, value in request.headers:
         if len(name) == _AGENT_NAME_BYTES and name.lower() == b"user-agent":
-            agent = value
-            break
+            agent = agent or value
+        elif len(name) == _PARENT_NAME_BYTES and name.lower() == b"traceparent":
+            parents.append(value)
     return {
         "@timestamp": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
         "ecs.version": ECS_VERSION,
@@ -208,8 +210,19 @@ def _fields(
         "client.ip": request.client_ip,
         "user_agent.original": agent[:AGENT_CHARACTERS].decode("latin-1"),
         "process.pid": worker,
+        "trace.id": _trace_id(request.headers, parents),
         "authgate.cut": len(request.path) > PATH_CHARACTERS,
     }
+
+
+def _trace_id(headers: RawHeaders, parents: list[bytes]) -> str:
+    """That of the gateway's own trace, where it traces; else the client's, where it names one."""
+    trace = getattr(headers, "trace", None)
+    if isinstance(trace, CallTrace):
+        return trace.trace_id
+    if len(parents) == 1 and TRACEPARENT.fullmatch(parents[0]):
+        return parents[0][3:35].decode("ascii")
+    return ""
 
 
 def _known(fields: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from gateway.model import Reason
 from gateway.telemetry import decision_log
 from gateway.telemetry.access_record import AnsweredRequest
 from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
-from gateway.telemetry.metrics import Metrics, exposition
+from gateway.telemetry.exposition import exposition
+from gateway.telemetry.metrics import Metrics
 from tests.access.worlds import NOW, rule_world, snapshot, who
 from tests.databases import Hands
 

@@ -8,7 +8,8 @@ import timeit
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry.metrics import DECISION_BOUNDS_S, Histogram, Metrics, exposition
+from gateway.telemetry.exposition import exposition
+from gateway.telemetry.metrics import DECISION_BOUNDS_S, Histogram, Metrics
 
 
 def samples(*metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gateway.telemetry.metrics import Metrics, State, exposition
+from gateway.telemetry.exposition import exposition
+from gateway.telemetry.metrics import Metrics, State
 from gateway.telemetry.retained_counts import RetainedCounts
 
 

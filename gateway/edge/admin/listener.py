@@ -25,7 +25,6 @@ from aiohttp import web
 
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
-from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.console.console import ENDPOINT, Console, is_of_console
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.overview_page import Outbox, WorkerStatuses
@@ -34,13 +33,15 @@ from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.problems import OUTCOME, OWN_HEADERS, link_problem, problem
+from gateway.edge.server.handler import Handler
 from gateway.edge.server.listener import Connection, ServeResult
 from gateway.edge.server.peer import Peer
 from gateway.edge.server.request_body import RequestBody
 from gateway.loopback import is_loopback
 from gateway.model import Call, Reason
 from gateway.telemetry.access_record import AnsweredRequest
-from gateway.telemetry.metrics import CONTENT_TYPE, State, Tally, exposition
+from gateway.telemetry.exposition import CONTENT_TYPE, exposition
+from gateway.telemetry.metrics import State, Tally
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ class AdminListener:
         workers: WorkerStatuses,
         reader: CallReader,
         outbox: Outbox | None = None,
-        decisions: DecisionApi | None = None,
+        decisions: Handler | None = None,
         *,
         console: Console | None = None,
         operators: Operators | None = None,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import filterfalse
+from typing import TYPE_CHECKING
 
 from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.bounded_memo import BoundedMemo
@@ -24,6 +25,9 @@ from gateway.edge.http1.grammar import (
     tokens,
 )
 from gateway.model import Reason
+
+if TYPE_CHECKING:
+    from gateway.call_trace import CallTrace
 
 OWN_COOKIES = frozenset(
     (
@@ -119,9 +123,13 @@ class RequestHead:
         "start",
         "taken",
         "target",
+        "trace",
         "traceparent",
         "upgrade",
     )
+
+    trace: CallTrace
+    """Set, and asked for, only where traces are on."""
 
     def __init__(self, start: RequestLine, fields: list[bytes]) -> None:
         self.start = start

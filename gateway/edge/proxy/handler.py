@@ -76,13 +76,14 @@ class Proxy:
         sign_in_redirects: SignInRedirects | None = None,
         origins: OwnOrigins | None = None,
         problem_types: ProblemTypes | None = None,
+        forwarder: Callable[..., Forwarder] = Forwarder,
     ) -> None:
         self._authorizer = authorizer
         self._snapshot = snapshot
         self._reader = reader
         # An empty registry is false.
         self._long_lived = LongLivedRequests() if long_lived is None else long_lived
-        self._forwarder = Forwarder(reader, clusters, self._long_lived, csrf)
+        self._forwarder = forwarder(reader, clusters, self._long_lived, csrf)
         self._metrics = metrics or NoMetrics()
         self._observes_allowed = observer is not None and observer.takes_allowed
         self._draining = draining

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from gateway.access.routing.paths import Target, split_target
 from gateway.bounded_memo import BoundedMemo
+from gateway.call_trace import TRACEPARENT
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.peer import Peer
 from gateway.identity.clients.key_form import PREFIXES
@@ -35,10 +36,6 @@ _HOST = re.compile(
 )
 _ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*)(?P<rest>[/?].*)?", re.I | re.S)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
-# W3C Trace Context section 3.2.2: version ff is invalid, and so is an id of zeros.
-_TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
 _TRACES_AT_ONCE = 256
 _HOSTS_MAX = 1_024
 _TARGETS_MAX = 4_096
@@ -140,7 +137,7 @@ class CallReader:
     def traceparent(self, fields: RequestHead) -> bytes:
         """The client's, when valid; else a new trace that nobody has sampled."""
         given = fields.traceparent
-        if given is not None and _TRACEPARENT.fullmatch(given):
+        if given is not None and TRACEPARENT.fullmatch(given):
             return given
         if not self._traces:
             self._traces = _new_traces()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.call_trace import current_call
+
 _NAME = "urn:authgate:reason:"
 _HEAD = b'{"type": "' + _NAME.encode("ascii")
 
@@ -27,3 +29,13 @@ class ProblemTypes:
             return document
         reason, quote, rest = document[len(_HEAD) :].partition(b'"')
         return b'{"type": "' + self.of(reason.decode("ascii")).encode("ascii") + quote + rest
+
+
+class TracedProblemTypes(ProblemTypes):
+    """Each problem names the trace of its call besides; taken where traces are on."""
+
+    def linked(self, document: bytes) -> bytes:
+        trace = current_call.get()
+        if trace is not None and document.startswith(_HEAD) and document.endswith(b"}"):
+            document = document[:-1] + b', "trace_id": "%b"}' % trace.trace_id.encode("ascii")
+        return super().linked(document)

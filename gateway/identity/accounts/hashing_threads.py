@@ -17,6 +17,7 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Any, TypeVar
 
+from gateway.call_trace import Traced
 from gateway.model import Reason
 
 T = TypeVar("T")
@@ -124,3 +125,12 @@ class HashingThreads:
             if job.cancelled():
                 with suppress(ValueError):  # a thread has just taken it
                     self._waiting[lane].remove((work, job))
+
+
+class TracedHashingThreads(HashingThreads):
+    """Each job is a span of the call that asks, its wait for a thread included; taken where traces
+    are on."""
+
+    async def run(self, work: Callable[[], T], lane: Lane, holder: str = "") -> T | Reason:
+        with Traced("hash password", {"authgate.hashing.lane": lane.name.lower()}):
+            return await super().run(work, lane, holder)

@@ -62,6 +62,7 @@ class PasswordOptions:
     threads: int = max(1, len(os.sched_getaffinity(0)) // 2)
     queue: int = 64
     """Jobs of one lane that may wait for a thread; past them HASHING_BUSY."""
+    pool: type[HashingThreads] = HashingThreads
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Passwords:
         self.rounds = rounds
         self._options = options
         self._scheme = _PEPPERED if options.pepper else _PLAIN
-        self._pool = HashingThreads(options.threads, options.queue)
+        self._pool = options.pool(options.threads, options.queue)
         self._dummy = ""
 
     @classmethod

@@ -325,7 +325,7 @@ def meaning(reader: RequestHeadReader, block: bytes) -> object:
         return Malformed
     if isinstance(read, Reason):
         return read
-    unlike = ("start", "connection", "plain")
+    unlike = ("start", "connection", "plain", "trace")  # the last is not read of a head
     slots = [getattr(read, name) for name in RequestHead.__slots__ if name not in unlike]
     if read.plain:
         # What the rest of the common path takes its word for.
