@@ -23,7 +23,7 @@ def qr_code(uri: str, *, drawn: bool = True) -> dict[str, str]:
     To draw stops the worker for 1 to 13 ms, the longer the URI: a form that anybody may send again
     and again is shown without a drawing.
     """
-    if not uri.startswith("otpauth://totp/") or len(uri) > _LONGEST:
+    if not uri.startswith("otpauth://totp/") or len(uri) > _LONGEST or not uri.isascii():
         return {"qr_path": "", "qr_side": "0", "secret": ""}
     secret = parse_qs(urlsplit(uri).query).get("secret", [""])[0]
     grouped = " ".join(secret[at : at + _GROUP] for at in range(0, len(secret), _GROUP))
