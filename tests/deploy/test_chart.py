@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from tests.deploy.helm import (
     started_helm,
 )
 from tests.deploy.prometheus import tool
+from tests.forked import run_command
 
 VERSIONS = ("1.30", "1.37")
 """The oldest Kubernetes that Chart.yaml names, and the newest whose schemas are at hand."""
@@ -262,6 +263,17 @@ def test_the_admin_listener_is_never_reached_from_outside(helm: Helm) -> None:
     assert {backend["service"]["name"] for backend in backends} == {FULLNAME}
 
 
+def test_the_gateway_takes_the_configurations_of_the_examples(tmp_path: Path) -> None:
+    for name in names():
+        if files := example(name)["config"].get("files"):
+            folder = tmp_path / name
+            for path, text in files.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_text(text, "utf-8")
+            done = run_command(["validate", "--texts-only"], folder=folder, environment={})
+            assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+
 # --- before an upgrade ---
 
 
@@ -348,7 +360,7 @@ def test_who_scales_the_pods_is_one_alone(helm: Helm) -> None:
 
 def test_the_rules_and_the_dashboard_are_those_that_ship(helm: Helm) -> None:
     manifests = helm.rendered(example("monitored"))
-    shipped = files("gateway").joinpath("dashboards")
+    shipped = resources.files("gateway").joinpath("dashboards")
     rules = one(manifests, "PrometheusRule")["spec"]
     assert rules == yaml.safe_load(shipped.joinpath("alerts.yaml").read_text("utf-8"))
     dashboard = one(manifests, "ConfigMap", f"{FULLNAME}-dashboard")["data"]["authgate.json"]
