@@ -125,13 +125,15 @@ def serve(
     *,
     words: Sequence[str] = (),
     within: Sequence[str] = (),
+    program: str = str(GATEWAY),
 ) -> subprocess.Popen[bytes] | Process:
-    """`gateway serve` with these words, forked or executed; `output` is where both outputs go."""
+    """`gateway serve` with these words, forked or executed; `output` is where both outputs go.
+    `program` is this release's command, or another's."""
     with Path(os.devnull).open("rb") as nothing:
-        if gateways and not within:
+        if gateways and not within and program == str(GATEWAY):
             return start(["serve", *words], folder, environment, (nothing, *output))
         return subprocess.Popen(
-            [*within, str(GATEWAY), "serve", *words],
+            [*within, program, "serve", *words],
             cwd=folder,
             env=environment,
             stdin=nothing,

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.contract.answers import Answer, read_answer
 from tests.contract.echo import Echo
-from tests.forked import Process, run_command, serve
+from tests.forked import GATEWAY, Process, run_command, serve
 
 ROUTES = """\
 version: 1
@@ -322,6 +322,7 @@ def started(
     routes: str = ROUTES,
     until: str = "/readyz",
     within: Sequence[str] = (),
+    program: str = str(GATEWAY),
     **settings: str,
 ) -> Iterator[Running]:
     """`gateway serve` on free ports, with the routes above, until the block ends.
@@ -330,7 +331,8 @@ def started(
     every other run, and always by `within`.
 
     The block begins once the admin listener answers 200 to `until`.  `within` is a command that
-    replaces itself by the one that follows it, as `nice` does.
+    replaces itself by the one that follows it, as `nice` does.  `program` is the command `gateway`
+    of another release.
     """
     echo = Echo()
     threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
@@ -357,7 +359,9 @@ def started(
     }
     log = folder / "log"
     with log.open("wb") as err, (folder / "out").open("wb") as out:
-        process = serve(folder, environment, (out, err), words=words, within=within)
+        process = serve(
+            folder, environment, (out, err), words=words, within=within, program=program
+        )
         try:
             wait_until_ready(process, admin_port, log, until)
             yield Running(port, admin_port, folder, echo, process, environment, log)
