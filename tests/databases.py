@@ -73,7 +73,8 @@ async def _upgraded() -> Upgraded:
                 "SELECT sql FROM sqlite_master WHERE name = 'schema_migrations'"
             )
             rows = reading.execute(
-                "SELECT format('(%d, ''%s'', ''%s'', %d)', number, name, checksum, applied_at)"
+                "SELECT format('(%d, ''%s'', ''%s'', %d, %d)', number, name, checksum, applied_at,"
+                " needs)"
                 " FROM schema_migrations"
             ).fetchall()
         statements = [text for migration in shipped() for text in migration.statements()]

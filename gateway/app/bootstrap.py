@@ -30,7 +30,7 @@ from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
 from gateway.identity.mail.templates import MailTemplates
 from gateway.model import Change
 from gateway.revocation.stream_identity import another_stream_is_followed
-from gateway.stores.migrations import upgrade
+from gateway.stores.migrations import status, upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, RevocationPublisher, StoreUnavailable
 from gateway.stores.redis import open_redis
@@ -130,6 +130,8 @@ async def prepare(plan: BootstrapContext, database: Database, rotation: KeyRotat
     """The schema, the first signing keys and the cost of a hash: each made once for the whole
     installation, whichever process comes first.  Raises StoreUnavailable."""
     await upgrade(database)
+    if ahead := (await status(database)).ahead:
+        log.warning("schema-is-ahead", migrations=list(ahead))
     for left in await rekey(database):
         log.warning("address-unreached", user_id=left.user_id, kept_by=left.kept_by)
     await rotation.ensure()

@@ -35,6 +35,7 @@ from gateway.edge.server.listener_tls import Certificates
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.known_passwords import KnownPasswords
 from gateway.model import ConfigProblem, Reason
+from gateway.stores.migrations import SchemaProblem
 from gateway.stores.protocols import StoreUnavailable
 from gateway.telemetry.refusal_socket import RefusalSocket
 
@@ -296,10 +297,13 @@ async def _until_done(what: str, work: Callable[[], Awaitable[object]]) -> None:
                     why=error.detail,
                     effect="sign-in and calls with a credential are answered 503 meanwhile",
                 )
-            failed = True
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, AGAIN_MOST_S)
-            continue
-        if failed:
-            log.info("store-recovered", what=what)
-        return
+        except SchemaProblem as error:
+            if not failed:
+                log.error("schema-refused", what=what, why=str(error))
+        else:
+            break
+        failed = True
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, AGAIN_MOST_S)
+    if failed:
+        log.info("store-recovered", what=what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -20,7 +21,7 @@ from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.model import SystemClock
 from gateway.stores import backup
-from gateway.stores.migrations import status, upgrade
+from gateway.stores.migrations import SchemaStatus, status, upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
 
@@ -49,15 +50,14 @@ def bring_up(as_json: AsJson = False) -> None:
 
 
 def show(as_json: AsJson = False) -> None:
-    """Show which migrations have run; exit 1 when some have not."""
+    """Show which migrations have run, also those of a newer version; exit 1 when some have not."""
 
-    async def work(database: Database) -> tuple[str, list[str], list[str]]:
-        found = await status(database)
-        return database.dialect, list(found.applied), list(found.pending)
+    async def work(database: Database) -> tuple[str, SchemaStatus]:
+        return database.dialect, await status(database)
 
-    dialect, applied, pending = _with_database(work)
-    record({"dialect": dialect, "applied": applied, "pending": pending}, as_json=as_json)
-    if pending:
+    dialect, schema = _with_database(work)
+    record({"dialect": dialect, **asdict(schema)}, as_json=as_json)
+    if schema.pending:
         raise CliError("run `gateway db upgrade`", ExitCode.NO)
 
 

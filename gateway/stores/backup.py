@@ -139,10 +139,15 @@ async def replace(tx: Transaction, file: BinaryIO, key: bytes) -> int:
 
 
 async def whole_schema(database: Database) -> SchemaStatus:
-    """Raises BackupRefused where the database is not of this version's shape."""
+    """Raises BackupRefused where the database is not of this very version's shape."""
     schema = await status(database)
     if schema.pending:
         raise BackupRefused("the database lacks migrations: run `gateway db upgrade` first")
+    if schema.ahead:
+        raise BackupRefused(
+            f"the database has {schema.ahead[0]} of a newer version, and this one does not know"
+            " what it holds: have that version write and restore backups"
+        )
     return schema
 
 

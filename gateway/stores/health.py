@@ -140,11 +140,16 @@ def _skew(seconds: float) -> Finding:
 
 async def _schema(database: Database) -> Finding:
     try:
-        pending = (await status(database)).pending
+        schema = await status(database)
     except SchemaProblem as error:
         return Finding("schema", State.BAD, str(error))
-    if pending:
-        return Finding("schema", State.BAD, "run `gateway db upgrade`: " + ", ".join(pending))
+    if schema.pending:
+        return Finding(
+            "schema", State.BAD, "run `gateway db upgrade`: " + ", ".join(schema.pending)
+        )
+    if schema.ahead:
+        detail = f"a newer version has run {', '.join(schema.ahead)}: upgrade this node too"
+        return Finding("schema", State.WARNING, detail)
     return Finding("schema", State.GOOD, "current")
 
 

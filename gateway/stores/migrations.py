@@ -2,7 +2,13 @@
 
 Each file runs once, in a transaction of its own, while its process alone holds the
 migration lock: ten nodes may start at once.  What ran is kept with its checksum: a file
-that was edited afterwards, or a database that a newer version has moved on, is refused.
+that was edited afterwards is refused.
+
+While nodes are upgraded one after the other, older releases go on with a schema that a newer one
+has moved on, and one of them may be started anew.  So a file only adds, or takes away what no
+release since the one that it names uses any more (`-- needs: NNNN`, the newest file of the oldest
+release that may start on what it leaves).  A release takes a schema that is ahead of it where no
+file needs more than it has, and refuses it by name where one does.
 """
 
 from __future__ import annotations
@@ -23,8 +29,10 @@ _LEDGER = """CREATE TABLE IF NOT EXISTS schema_migrations (
     number BIGINT PRIMARY KEY,
     name TEXT NOT NULL,
     checksum TEXT NOT NULL,
-    applied_at BIGINT NOT NULL
+    applied_at BIGINT NOT NULL,
+    needs BIGINT
 )"""
+_NEEDS = re.compile(r"^-- needs: (\d{4})$", re.M)
 
 
 class SchemaProblem(Exception):
@@ -41,6 +49,13 @@ class Migration:
     def checksum(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def needs(self) -> int:
+        """The number of the newest file that a release must have to start on this schema; 0
+        where any release may that takes a schema ahead of it."""
+        match = _NEEDS.search(self.text)
+        return int(match[1]) if match else 0
+
     def statements(self) -> list[str]:
         """Its statements; each ends with a semicolon at the end of a line."""
         parts = (part.strip() for part in _STATEMENT_END.split(self.text + "\n"))
@@ -51,6 +66,8 @@ class Migration:
 class SchemaStatus:
     applied: tuple[str, ...]
     pending: tuple[str, ...]
+    ahead: tuple[str, ...] = ()
+    """What a newer version has run, and this one can do with."""
 
 
 def shipped() -> list[Migration]:
@@ -73,18 +90,25 @@ async def upgrade(
     done = []
     for migration in known:
         async with database.migration_transaction(WAIT_S) as tx:
-            await tx.run(_LEDGER)
-            if migration.name in await _applied(tx, known):
+            await _make_ledger(tx, database.dialect)
+            applied, ahead = await _applied(tx, known)
+            if migration.name in applied:
                 continue
+            if ahead:
+                raise SchemaProblem(
+                    f"the database has {ahead[0]} of a newer version and lacks {migration.name}"
+                    " of this one: no release leads from one to the other"
+                )
             for statement in migration.statements():
                 await tx.run(statement)
             await tx.run(
-                "INSERT INTO schema_migrations (number, name, checksum, applied_at)"
-                " VALUES (:number, :name, :checksum, :applied_at)",
+                "INSERT INTO schema_migrations (number, name, checksum, applied_at, needs)"
+                " VALUES (:number, :name, :checksum, :applied_at, :needs)",
                 number=migration.number,
                 name=migration.name,
                 checksum=migration.checksum,
                 applied_at=int(await tx.now()),
+                needs=migration.needs,
             )
             done.append(migration.name)
     return tuple(done)
@@ -94,25 +118,47 @@ async def status(database: Database, migrations: Sequence[Migration] | None = No
     """What has run and what has not; SchemaProblem when this version cannot use the database."""
     known = shipped() if migrations is None else migrations
     async with database.read_transaction() as tx:
-        applied = await _applied(tx, known) if await _has_ledger(tx, database.dialect) else []
+        has_ledger = await _has_ledger(tx, database.dialect)
+        applied, ahead = await _applied(tx, known) if has_ledger else ([], [])
     pending = tuple(migration.name for migration in known if migration.name not in applied)
-    return SchemaStatus(tuple(applied), pending)
+    return SchemaStatus(tuple(applied), pending, tuple(ahead))
 
 
-async def _applied(tx: Transaction, known: Iterable[Migration]) -> list[str]:
+async def _applied(tx: Transaction, known: Iterable[Migration]) -> tuple[list[str], list[str]]:
+    """What has run of those that are known, and what has run besides."""
     by_number = {migration.number: migration for migration in known}
-    names = []
-    for row in await tx.all("SELECT number, name, checksum FROM schema_migrations ORDER BY number"):
+    newest = max(by_number, default=0)
+    names, ahead = [], []
+    for row in await tx.all("SELECT * FROM schema_migrations ORDER BY number"):
         migration = by_number.get(row["number"])
         if migration is None:
-            raise SchemaProblem(
-                f"the database has {row['name']}, which this version does not know:"
-                " it was upgraded by a newer version"
-            )
+            # Without the column, or a value in it, an older version than this one wrote the row.
+            needs = row.get("needs")
+            if needs is None or needs > newest:
+                raise SchemaProblem(
+                    f"the database has {row['name']}, which this version does not know:"
+                    " it was upgraded by a newer version, and only a newer one can use it"
+                )
+            ahead.append(row["name"])
+            continue
         if migration.checksum != row["checksum"]:
             raise SchemaProblem(f"{migration.name} was changed after it had run on this database")
         names.append(migration.name)
-    return names
+    return names, ahead
+
+
+async def _make_ledger(tx: Transaction, dialect: str) -> None:
+    """The table, and the column that those of older versions lack."""
+    await tx.run(_LEDGER)
+    if dialect == "sqlite":
+        sql = "SELECT 1 FROM pragma_table_info('schema_migrations') WHERE name = 'needs'"
+    else:
+        sql = (
+            "SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('schema_migrations')"
+            " AND attname = 'needs'"
+        )
+    if await tx.one(sql) is None:
+        await tx.run("ALTER TABLE schema_migrations ADD COLUMN needs BIGINT")
 
 
 async def _has_ledger(tx: Transaction, dialect: str) -> bool:

@@ -20,6 +20,7 @@ FIRST = Migration(1, "0001_first.sql", "CREATE TABLE a (id TEXT);\nCREATE TABLE 
 SECOND = Migration(
     2, "0002_second.sql", "-- A remark; with a semicolon\nALTER TABLE a ADD x TEXT;\n"
 )
+NEEDY = Migration(3, "0003_needy.sql", "-- needs: 0002\nALTER TABLE a ADD y TEXT;\n")
 BROKEN = Migration(2, "0002_broken.sql", "CREATE TABLE c (id TEXT);\nCREATE TABLE a (id TEXT);\n")
 
 
@@ -64,11 +65,46 @@ async def test_a_file_that_fails_half_way_leaves_nothing_of_itself(
             await tx.all("SELECT * FROM c")
 
 
-async def test_a_database_of_a_newer_version_is_refused_by_name(empty_database: Database) -> None:
+async def test_a_schema_that_a_newer_version_only_added_to_is_taken(
+    empty_database: Database,
+) -> None:
     await upgrade(empty_database, [FIRST, SECOND])
+    found = await status(empty_database, [FIRST])
+    assert (found.applied, found.pending, found.ahead) == ((FIRST.name,), (), (SECOND.name,))
+    assert await upgrade(empty_database, [FIRST]) == ()
+
+
+async def test_a_schema_that_needs_more_than_a_version_has_is_refused_by_name(
+    empty_database: Database,
+) -> None:
+    await upgrade(empty_database, [FIRST, SECOND, NEEDY])
+    assert (await status(empty_database, [FIRST, SECOND])).ahead == (NEEDY.name,)
     for work in (status, upgrade):
-        with pytest.raises(SchemaProblem, match=r"0002_second\.sql.*newer version"):
+        with pytest.raises(SchemaProblem, match=r"0003_needy\.sql.*newer version"):
             await work(empty_database, [FIRST])
+
+
+async def test_what_an_older_version_wrote_of_a_file_that_nobody_knows_is_refused(
+    empty_database: Database,
+) -> None:
+    """The ledger of a version that did not write what a file needs."""
+    await upgrade(empty_database, [FIRST, SECOND])
+    async with empty_database.transaction() as tx:
+        await tx.run("ALTER TABLE schema_migrations DROP COLUMN needs")
+    with pytest.raises(SchemaProblem, match=r"0002_second\.sql.*newer version"):
+        await status(empty_database, [FIRST])
+    assert (await status(empty_database, [FIRST, SECOND])).pending == ()
+    assert await upgrade(empty_database, [FIRST, SECOND, NEEDY]) == (NEEDY.name,)
+    with pytest.raises(SchemaProblem, match=r"0002_second\.sql.*newer version"):
+        await status(empty_database, [FIRST])
+
+
+async def test_a_version_that_lacks_some_and_has_others_is_refused(
+    empty_database: Database,
+) -> None:
+    await upgrade(empty_database, [FIRST, NEEDY])
+    with pytest.raises(SchemaProblem, match=r"0003_needy\.sql.*lacks 0002_second\.sql"):
+        await upgrade(empty_database, [FIRST, SECOND])
 
 
 async def test_a_file_that_was_edited_after_it_ran_is_refused(empty_database: Database) -> None:
@@ -80,6 +116,11 @@ async def test_a_file_that_was_edited_after_it_ran_is_refused(empty_database: Da
 
 def test_the_numbers_of_the_shipped_files_have_no_gaps() -> None:
     assert [m.number for m in shipped()] == list(range(1, len(shipped()) + 1))
+
+
+def test_what_a_file_needs_is_a_line_of_its_own() -> None:
+    assert (NEEDY.needs, FIRST.needs) == (2, 0)
+    assert Migration(3, "0003_told.sql", "-- it needs: 0002\n").needs == 0
 
 
 def test_the_schema_file_of_the_repository_is_current() -> None:
