@@ -5,6 +5,7 @@ with exemplars, where the scraper asks for that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,19 +15,45 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from gateway.telemetry.metrics import Labels, State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+Exemplars = Mapping[tuple[str, Labels], Mapping[int, Exemplar]]
+"""The newest of all workers, by a histogram's name and labels, and by the place of its bucket."""
 
-def exposition(states: Sequence[State]) -> bytes:
-    """The metrics of all these workers in the text format of Prometheus: counts and times are
-    added up, gauges carry the worker they are of."""
+
+def exposition(states: Sequence[State], media_type: str = CONTENT_TYPE) -> bytes:
+    """The metrics of all these workers, as CONTENT_TYPE or OPENMETRICS: counts and times are added
+    up, gauges carry the worker they are of.  The former has no room for exemplars."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StatesCollector(states))
+    if media_type == OPENMETRICS:
+        openmetrics: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+        return openmetrics
     return generate_latest(registry)
+
+
+def media_type_for(accept: str) -> str:
+    """OPENMETRICS where a scraper's `Accept` names its version 1, and likes nothing better."""
+    weights = {CONTENT_TYPE: 0.0, OPENMETRICS: 0.0}
+    for one in accept.lower().split(","):
+        name, *parameters = [part.strip() for part in one.split(";")]
+        told = dict(part.split("=", 1) for part in parameters if "=" in part)
+        try:
+            weight = float(told.get("q", "1"))
+        except ValueError:
+            continue
+        if name == "text/plain":
+            weights[CONTENT_TYPE] = max(weights[CONTENT_TYPE], weight)
+        elif name == "application/openmetrics-text" and told.get("version", "1.0.0") == "1.0.0":
+            weights[OPENMETRICS] = max(weights[OPENMETRICS], weight)
+    return OPENMETRICS if 0 < weights[OPENMETRICS] >= weights[CONTENT_TYPE] else CONTENT_TYPE
 
 
 class _StatesCollector(Collector):
@@ -34,6 +61,7 @@ class _StatesCollector(Collector):
 
     def __init__(self, states: Sequence[State]) -> None:
         self._states = states
+        self._exemplars = _newest_exemplars(states)
 
     def collect(self) -> Iterable[Metric]:
         yield from self._requests()
@@ -63,11 +91,11 @@ class _StatesCollector(Collector):
         for key, n in answers.items():
             requests.add_metric(key, n)
         yield requests
-        yield _histogram(
-            "authgate_decision_duration_seconds", "Time to decide one call.", ("route",), decision
+        yield self._histogram(
+            "decision_duration_seconds", "Time to decide one call.", ("route",), decision
         )
-        yield _histogram(
-            "authgate_upstream_response_header_seconds",
+        yield self._histogram(
+            "upstream_response_header_seconds",
             "Time from the decision to the head of the upstream's answer.",
             ("route",),
             upstream,
@@ -94,7 +122,23 @@ class _StatesCollector(Collector):
                 for key, plain in children:
                     _add(sums, tuple(key), plain)
         for name, (about, labels, sums) in families.items():
-            yield _histogram(f"authgate_{name}", about, labels, sums)
+            yield self._histogram(name, about, labels, sums)
+
+    def _histogram(
+        self, name: str, about: str, labels: Sequence[str], sums: Mapping[Labels, list[Any]]
+    ) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(f"authgate_{name}", about, labels=labels)
+        for key, (bounds, counts, total) in sums.items():
+            exemplars = self._exemplars.get((name, key), {})
+            running = 0
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for place, (bound, n) in enumerate(zip([*bounds, inf], counts, strict=True)):
+                running += n
+                shown = "+Inf" if bound == inf else repr(float(bound))
+                exemplar = exemplars.get(place)
+                buckets.append((shown, running) if exemplar is None else (shown, running, exemplar))
+            family.add_metric(key, buckets, total)
+        return family
 
     def _gauges(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily] = {}
@@ -154,14 +198,13 @@ def _add(sums: dict[Labels, list[Any]], key: Labels, plain: list[Any]) -> None:
         running[2] += total
 
 
-def _histogram(
-    name: str, about: str, labels: Sequence[str], sums: Mapping[Labels, list[Any]]
-) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(name, about, labels=labels)
-    for key, (bounds, counts, total) in sums.items():
-        running, buckets = 0, []
-        for bound, n in zip([*bounds, float("inf")], counts, strict=True):
-            running += n
-            buckets.append((repr(float(bound)) if bound != float("inf") else "+Inf", running))
-        family.add_metric(key, buckets, total)
-    return family
+def _newest_exemplars(states: Sequence[State]) -> Exemplars:
+    newest: dict[tuple[str, Labels], dict[int, Exemplar]] = {}
+    for state in states:
+        for name, labels, exemplars in state.get("exemplars", ()):
+            places = newest.setdefault((name, tuple(labels)), {})
+            for place, trace_id, value, at in exemplars:
+                known = places.get(place)
+                if known is None or known.timestamp is None or known.timestamp < at:
+                    places[place] = Exemplar({"trace_id": trace_id}, value, at)
+    return newest

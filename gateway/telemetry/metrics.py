@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,6 +214,10 @@ class Metrics:
                 [name, about, label, dict(read())]
                 for name, (about, label, read) in self._labelled.items()
             ],
+            "exemplars": [
+                [name, list(labels), [[at, *exemplar] for at, exemplar in exemplars.items()]]
+                for name, labels, exemplars in self._exemplars()
+            ],
             "node": [[name, about, read()] for name, (about, read) in self._node.items()],
             "infos": [[name, about, dict(read())] for name, (about, read) in self._infos.items()],
             "process": [
@@ -222,6 +226,18 @@ class Metrics:
                 for sample in family.samples
             ],
         }
+
+    def _exemplars(self) -> Iterator[tuple[str, Labels, dict[int, Exemplar]]]:
+        """Those of each histogram: its name, its labels' values, and one for each place."""
+        for route, counts in self._routes.items():
+            if counts.decision.exemplars:
+                yield "decision_duration_seconds", (route,), counts.decision.exemplars
+            if counts.upstream.exemplars:
+                yield "upstream_response_header_seconds", (route,), counts.upstream.exemplars
+        for name, (_, _, children) in self._histograms.items():
+            for labels, histogram in children.items():
+                if histogram.exemplars:
+                    yield name, labels, histogram.exemplars
 
 
 def _plain(histogram: Histogram) -> list[Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.collector import Collector, ReceivedSpan, collecting
 from tests.contract.running import Running, started
@@ -209,3 +210,27 @@ def test_a_refusal_and_a_failure_are_sent_though_nothing_is_sampled(
     field, guessed = parent(8, flags="00")
     assert running.call("POST", "/auth/login", field, json_body=wrong).status == 401
     assert server_span(collector, guessed).attributes["authgate.reason"] == "invalid_credentials"
+
+
+def test_a_histogram_names_the_trace_of_a_call_that_it_counted(
+    both: tuple[Running, Collector],
+) -> None:
+    running, collector = both
+    field, trace_id = parent(9)
+    assert running.call("GET", "/typed/7", field).status == 200
+    server_span(collector, trace_id)
+    page = running.admin("/metrics", ("Accept", "application/openmetrics-text; version=1.0.0"))
+    assert page.get("content-type") == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    named = {
+        (sample.name, sample.labels["route"])
+        for family in text_string_to_metric_families(page.body.decode())  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar is not None and sample.exemplar.labels == {"trace_id": trace_id}
+    }
+    assert named == {
+        ("authgate_decision_duration_seconds_bucket", "typed"),
+        ("authgate_upstream_response_header_seconds_bucket", "typed"),
+    }
+    plain = running.admin("/metrics")
+    assert plain.get("content-type") == "text/plain; version=0.0.4; charset=utf-8"
+    assert trace_id not in plain.body.decode()

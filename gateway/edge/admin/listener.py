@@ -40,7 +40,7 @@ from gateway.edge.server.request_body import RequestBody
 from gateway.loopback import is_loopback
 from gateway.model import Call, Reason
 from gateway.telemetry.access_record import AnsweredRequest
-from gateway.telemetry.exposition import CONTENT_TYPE, exposition
+from gateway.telemetry.exposition import exposition, media_type_for
 from gateway.telemetry.metrics import State, Tally
 
 log = structlog.get_logger(__name__)
@@ -158,6 +158,8 @@ class AdminListener:
             return problem(Reason.ROUTE_UNKNOWN, request_id=request_id)
         if request.method not in ("GET", "HEAD"):
             return problem(Reason.METHOD_NOT_ALLOWED, request_id=request_id, allow=("GET", "HEAD"))
+        if path == "/metrics":
+            return await self._metrics(",".join(request.headers.getall("Accept", ())))
         if path in self._open:
             return await self._open[path]()
         refusal = await self._refusal(request, call)
@@ -195,14 +197,18 @@ class AdminListener:
         ready = all(worker["ready"] for worker in workers)
         return _json({"ready": ready, "workers": workers}, status=200 if ready else 503)
 
-    async def _metrics(self) -> web.Response:
+    async def _metrics(self, accept: str = "") -> web.Response:
         statuses = await self._workers.gather()
+        media_type = media_type_for(accept)
+        states = [status["metrics"] for status in statuses]
         # With a thousand routes it takes a third of a second: the calls have their turn between.
-        body = await asyncio.to_thread(self._exposed, [status["metrics"] for status in statuses])
-        return web.Response(body=body, headers={**OWN_HEADERS, "Content-Type": CONTENT_TYPE})
+        body = await asyncio.to_thread(self._exposed, states, media_type)
+        headers = {**OWN_HEADERS, "Content-Type": media_type, "Vary": "Accept"}
+        return web.Response(body=body, headers=headers)
 
-    def _exposed(self, states: Sequence[State]) -> bytes:
-        return exposition(states if self._complete is None else self._complete(states))
+    def _exposed(self, states: Sequence[State], media_type: str) -> bytes:
+        all_states = states if self._complete is None else self._complete(states)
+        return exposition(all_states, media_type)
 
     async def _description(self) -> web.Response:
         """What the public listener answers, as OpenAPI; the media type is RFC 9512's."""
