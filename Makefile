@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots soak docs chart chart-golden audit mutants clean
+.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots drills soak docs chart chart-golden audit mutants clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -50,7 +50,10 @@ screenshots: setup-dev  ## the pictures of docs/, taken by the tests of the page
 bench: setup-dev  ## the gateway beside its peers, with ratios
 	@$(PY) -m bench $(ARGS)
 
-soak: setup-dev  ## kills, races, outages, sign-outs, limits, many sessions and diff, half an hour
+soak: setup-dev  ## 99.9 %, measured: mixed traffic, an oracle, whatever breaks (ARGS="--hours 1")
+	@$(PY) -m bench.soak $(ARGS)
+
+drills: setup-dev  ## kills, races, outages, sign-outs, limits, many sessions and diff, half an hour
 	@for bench in kills races outages logout limits revocations issuers sessions differences; do \
 	  $(PY) -m bench.$$bench || exit 1; done
 

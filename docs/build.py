@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from bench.soak.report import with_consequences
 from docs import chart
 from gateway.cli import build, main
 from gateway.edge.replies.problems import PROBLEMS
@@ -17,6 +18,7 @@ from gateway.review.reason_guide import OF_A_RULE, ReasonGuide, load_guide
 
 PAGE = Path(__file__).parent / "commands.md"
 REASONS = Path(__file__).parent / "reasons.md"
+RELIABILITY = Path(__file__).parent / "reliability.md"
 REASON_PAGES = Path(__file__).parent / "reasons"
 API = Path(__file__).parent / "api-spec.yaml"
 HEAD = """# Commands
@@ -138,6 +140,7 @@ if __name__ == "__main__":
     PAGE.write_text(commands(), "utf-8")
     REASONS.write_text(reasons(), "utf-8")
     REASON_PAGES.mkdir(exist_ok=True)
+    RELIABILITY.write_text(with_consequences(RELIABILITY.read_text("utf-8")), "utf-8")
     for name, text in reason_pages().items():
         (REASON_PAGES / name).write_text(text, "utf-8")
     API.write_bytes(files("gateway").joinpath("schemas", "openapi.yaml").read_bytes())
