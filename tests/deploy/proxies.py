@@ -64,18 +64,26 @@ class Site:
     @contextmanager
     def behind(self, proxy: str) -> Iterator[Running]:
         """The site as its clients see it through that proxy."""
-        ports = Ports(free_port(), self.public, self.admin, self.echo.server_address[1], self.grpc)
+        ports = self.ports()
         with started(proxy, ports, self.folder / f"{proxy}-{ports.proxy}"):
-            yield Running(
-                ports.proxy,
-                self.admin,
-                self.folder,
-                self.echo,
-                self.gateway,
-                self.environment,
-                self.folder / "log",
-                self.users,
-            )
+            yield self.seen_at(ports.proxy)
+
+    def ports(self) -> Ports:
+        """With a free one for a proxy."""
+        shop = self.echo.server_address[1]
+        return Ports(free_port(), self.public, self.admin, shop, self.grpc)
+
+    def seen_at(self, port: int) -> Running:
+        return Running(
+            port,
+            self.admin,
+            self.folder,
+            self.echo,
+            self.gateway,
+            self.environment,
+            self.folder / "log",
+            self.users,
+        )
 
 
 ISSUER = 'issuers: {{company: {{issuer: "http://127.0.0.1:{port}", audience: tools}}}}\n'
@@ -91,8 +99,8 @@ RESOURCE = """\
 
 
 @contextmanager
-def site(folder: Path, **settings: str) -> Iterator[Site]:
-    """`gateway serve` with the routes and policies of deploy/decision-api."""
+def site(folder: Path, more_routes: str = "", **settings: str) -> Iterator[Site]:
+    """`gateway serve` with the routes and policies of deploy/decision-api, and `more_routes`."""
     echo = Echo()
     threading.Thread(target=echo.serve_forever, args=(0.05,), daemon=True).start()
     public, admin, grpc, issuer_port = (free_port() for _ in range(4))
@@ -100,7 +108,7 @@ def site(folder: Path, **settings: str) -> Iterator[Site]:
     routes = folder / "routes.yaml"
     text = Ports(0, public, admin, echo.server_address[1]).filled(routes.read_text())
     issuer = ISSUER.format(port=issuer_port)
-    routes.write_text(text.replace("upstreams:", f"{issuer}upstreams:", 1) + RESOURCE)
+    routes.write_text(text.replace("upstreams:", f"{issuer}upstreams:", 1) + RESOURCE + more_routes)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")},
         "GATEWAY_LISTEN": f"127.0.0.1:{public}",
@@ -236,8 +244,19 @@ def _envoy_grpc(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str
     return _start_envoy(folder)
 
 
-def _start_envoy(folder: Path) -> tuple[list[str], Mapping[str, str]]:
-    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+def envoy_grpc_changed(change: Callable[[str], str], *, concurrency: int = 1) -> Command:
+    """The example of ext_authz over gRPC with another text."""
+
+    def command(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
+        shipped = (DEPLOY / "envoy" / "ext-authz-grpc.yaml").read_text()
+        (folder / "envoy.yaml").write_text(change(ports.filled(shipped)))
+        return _start_envoy(folder, concurrency)
+
+    return command
+
+
+def _start_envoy(folder: Path, concurrency: int = 1) -> tuple[list[str], Mapping[str, str]]:
+    options = ["--concurrency", str(concurrency), "--disable-hot-restart", "--log-level", "error"]
     return [envoy() or "envoy", "-c", "envoy.yaml", *options], {}
 
 
