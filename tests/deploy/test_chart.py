@@ -274,6 +274,23 @@ def test_the_gateway_takes_the_configurations_of_the_examples(tmp_path: Path) ->
             assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
 
 
+def test_who_asks_for_decisions_is_sent_to_nobody_who_cannot_decide(helm: Helm) -> None:
+    """The admin Service has pods that are not ready too, for whoever asks why; nothing has ext_authz
+    that did not ask for it."""
+    manifests = helm.rendered(example("restricted"))
+    spec = one(manifests, "Service", f"{FULLNAME}-decisions")["spec"]
+    assert "publishNotReadyAddresses" not in spec
+    container = pods([one(manifests, "Deployment")])[0]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert [(p["port"], ports[p["targetPort"]]) for p in spec["ports"]] == [
+        (9901, 9901),
+        (9191, 9191),
+    ]
+    assert settings_of(container)["GATEWAY_EXT_AUTHZ_LISTEN"] == "0.0.0.0:9191"
+    plain = pods([one(helm.rendered(MINIMAL), "Deployment")])[0]["containers"][0]
+    assert "GATEWAY_EXT_AUTHZ_LISTEN" not in settings_of(plain)
+
+
 # --- before an upgrade ---
 
 

@@ -100,6 +100,10 @@ its own. */}}
   value: {{ printf "%s:8080" .Values.listenHost | quote }}
 - name: GATEWAY_ADMIN_LISTEN
   value: {{ printf "%s:9901" .Values.listenHost | quote }}
+{{- if and .Values.decisions.enabled .Values.decisions.grpc }}
+- name: GATEWAY_EXT_AUTHZ_LISTEN
+  value: {{ printf "%s:9191" .Values.listenHost | quote }}
+{{- end }}
 - name: GATEWAY_WORKERS
   value: {{ .Values.workers | int | quote }}
 - name: GATEWAY_DRAIN_S
