@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
-from gateway.access.routing.request_values import engine_takes, field_at, reads_alike
+from gateway.access.policies import Policy, Verdict
+from gateway.access.routing.request_values import (
+    HeaderFields,
+    QueryParameters,
+    engine_takes,
+    field_at,
+    reads_alike,
+)
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route
 from gateway.model import Call, Principal, Reason
@@ -39,6 +46,26 @@ def evaluation_context(
     if route.resource:
         context.resource = _resource(call, match, context.query, context.headers)
     return context
+
+
+def action_verdict(
+    policy: Policy, action: str, call: Call, principal: Principal, now: Callable[[], float]
+) -> Verdict | Reason:
+    """What a policy says of a call that no route takes; the Reason when some of what the policy
+    reads could be read in two ways.  There is no resource, and there are no parameters."""
+    rules = policy.rules_for(action)
+    context = EvaluationContext(call, principal, policy.roles, now, data=policy.data)
+    if rules.query_names:
+        query = QueryParameters(rules.query_names).read(call.query)
+        if query is None:
+            return Reason.AMBIGUOUS_QUERY
+        context.query = query
+    if rules.header_names:
+        headers = HeaderFields(rules.header_names).read(call.headers)
+        if headers is None:
+            return Reason.AMBIGUOUS_HEADER
+        context.headers = headers
+    return policy.verdict(action, context)
 
 
 def _can_be_read(body: object, route: Route) -> bool:

@@ -50,6 +50,9 @@ class Snapshot:
     public_url: str = ""
     """The origin of the settings beside it, for whoever asks without a server; empty where
     nobody knows it."""
+    console_policy: Policy | None = None
+    """What judges who may see and do what in the operator's console; without it the role `admin`
+    may do everything."""
     trusted_peers: tuple[str, ...] = ()
     """CIDR blocks from which `/decide/…` is answered."""
     reads_bodies: bool = False

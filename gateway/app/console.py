@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 from gateway.app.components import Components
 from gateway.app.status import WorkerStatus
+from gateway.edge.console.account_sign_in import AccountSignIn, AccountSignInDependencies
 from gateway.edge.console.console import Console, ConsoleDependencies
-from gateway.edge.console.local_sign_in import LocalSignIn
+from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
 from gateway.edge.console.operators import OperatorDependencies, Operators
 from gateway.edge.console.overview_page import OverviewPage
 from gateway.edge.console.pages import HOME, ConsolePage, NavigationEntry, PageRegistry
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.sign_in_page import ConsoleSignIn, ConsoleSignInDependencies
 from gateway.edge.console.static_files import StaticFiles
+from gateway.edge.endpoints.endpoint import ShieldedTasks
+from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.identity.key_derivation import KeyPurpose, derived_key
+from gateway.identity.sessions.hand_over import HandOvers
+from gateway.stores.nonces import RedisNonceStore
 
 NAVIGATION = (NavigationEntry(HOME, "Overview"),)
 
@@ -26,29 +31,50 @@ class ConsoleParts:
     operators: Operators
 
 
-def build_console(components: Components, status: WorkerStatus) -> ConsoleParts:
-    plan = components.plan
-    key = derived_key(plan.key_secret(), KeyPurpose.CONSOLE)
-    local = LocalSignIn(plan.folder.admin_token(), key, components.clock)
-    operators = Operators(OperatorDependencies(local, components.authenticator, components.csrf))
-    static_files = StaticFiles()
-    site = plan.settings.public_url.partition("://")[2]
-    renderer = ConsoleRenderer(static_files, NAVIGATION, site=site)
-    sign_in = ConsoleSignIn(ConsoleSignInDependencies(local, operators, renderer, components.audit))
-    return ConsoleParts(
-        Console(
-            ConsoleDependencies(
-                pages=PageRegistry(_pages(components, status), NAVIGATION),
-                renderer=renderer,
-                static_files=static_files,
-                operators=operators,
-                sign_in=sign_in,
-                audit=components.audit,
-                clock=components.clock,
-            )
-        ),
-        operators,
+def build_console(components: Components, status: WorkerStatus) -> ConsoleParts | None:
+    """None where it is not served: others than this machine could reach the listener, and nobody
+    could sign in there (`GATEWAY_ADMIN_URL`)."""
+    settings = components.plan.settings
+    loopback = settings.admin_listen.loopback
+    if not loopback and settings.admin_url is None:
+        return None
+    local = _local_sign_in(components) if loopback else None
+    operators = Operators(
+        OperatorDependencies(
+            local,
+            components.authenticator,
+            components.csrf,
+            components.clock,
+            policy=lambda: components.plan.configuration.snapshot.console_policy,
+        )
     )
+    static_files = StaticFiles()
+    renderer = ConsoleRenderer(
+        static_files,
+        NAVIGATION,
+        site=settings.public_url.partition("://")[2],
+        leads_to=() if settings.admin_url is None else (settings.public_url,),
+    )
+    sign_in = ConsoleSignIn(
+        ConsoleSignInDependencies(
+            local,
+            _account_sign_in(components, operators),
+            operators,
+            renderer,
+            components.audit,
+        )
+    )
+    dependencies = ConsoleDependencies(
+        pages=PageRegistry(_pages(components, status), NAVIGATION),
+        renderer=renderer,
+        static_files=static_files,
+        operators=operators,
+        sign_in=sign_in,
+        audit=components.audit,
+        clock=components.clock,
+        https_only=not loopback,
+    )
+    return ConsoleParts(Console(dependencies), operators)
 
 
 def _pages(_components: Components, status: WorkerStatus) -> Sequence[ConsolePage]:
@@ -56,3 +82,38 @@ def _pages(_components: Components, status: WorkerStatus) -> Sequence[ConsolePag
     return [
         *OverviewPage(status.socket, status).pages(),
     ]
+
+
+def _local_sign_in(components: Components) -> LocalSignIn:
+    plan = components.plan
+    return LocalSignIn(
+        plan.folder.admin_token(),
+        derived_key(plan.key_secret(), KeyPurpose.CONSOLE),
+        LocalSignInDependencies(
+            components.database, components.replica, components.replica, components.clock
+        ),
+    )
+
+
+def _account_sign_in(components: Components, operators: Operators) -> AccountSignIn | None:
+    settings = components.plan.settings
+    if settings.admin_url is None:
+        return None
+    return AccountSignIn(
+        AccountSignInDependencies(
+            origin=settings.admin_url,
+            public_url=settings.public_url,
+            own_paths=settings.own_paths,
+            hand_overs=HandOvers(
+                derived_key(components.plan.key_secret(), KeyPurpose.HAND_OVER),
+                RedisNonceStore(components.redis),
+                components.clock,
+            ),
+            cookies=components.cookies,
+            operators=operators,
+            return_targets=components.return_targets,
+            session_wait_s=EndpointLimits(components.auth_limits).session_wait_s,
+            audit=components.audit,
+            shielded=ShieldedTasks(),
+        )
+    )

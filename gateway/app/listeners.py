@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -71,11 +72,12 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
     classes = components.classes
     problem_types = classes.problem_types(settings.reasons_url)
     options = AdminOptions(
-        hosts=frozenset(host.lower() for host in settings.admin_hosts),
+        hosts=_admin_hosts(settings),
         own_paths=settings.own_paths,
     )
     reader = classes.reader(settings.trusted_proxies)
-    parts = build_console(components, status) if settings.admin_listen.loopback else None
+    parts = build_console(components, status)
+    loopback = settings.admin_listen.loopback
     decisions = DecisionApi(decision_point(components, classes.reader()))
     defects = components.metrics.defects("answer")
     admin = AdminListener(
@@ -85,7 +87,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         status,
         classes.handler(decisions),
         console=parts.console if parts is not None else None,
-        operators=parts.operators if parts is not None else None,
+        operators=parts.operators if parts is not None and loopback else None,
         meter=components.metrics.record_endpoint,
         defects=defects,
         complete=RetainedCounts(components.plan.folder.workers).completed,
@@ -175,3 +177,9 @@ def _listener_limits(settings: Settings) -> ListenerLimits:
         buffered_bytes=settings.max_buffered_bytes,
         connections_of_one=settings.max_connections_per_address,
     )
+
+
+def _admin_hosts(settings: Settings) -> frozenset[str]:
+    """Beside those of loopback, as `Host` says them: lower case, without port or brackets."""
+    url = () if settings.admin_url is None else (urlsplit(settings.admin_url).hostname or "",)
+    return frozenset(host.lower() for host in (*settings.admin_hosts, *url))

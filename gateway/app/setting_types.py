@@ -84,6 +84,14 @@ def origin(text: Any) -> str:
     return f"{split.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
 
 
+def console_origin(text: Any) -> str:
+    """Where browsers reach the console, whose cookie goes over TLS alone."""
+    url = origin(text)
+    if url.startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
+        raise ValueError("must be https:// when it is not loopback")
+    return url
+
+
 LOOPBACK_HOSTS = frozenset(("127.0.0.1", "[::1]", "localhost"))
 """As `Call.host` has them."""
 

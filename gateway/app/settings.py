@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     listen: values.ListenAt = Address("127.0.0.1", 8080)
     admin_listen: values.ListenAt = Address("127.0.0.1", 9901)
     admin_hosts: values.Words = ()
+    admin_url: Annotated[str, BeforeValidator(values.console_origin)] | None = None
     ext_authz_listen: values.ListenForGrpcAt | None = None
     workers: Annotated[int, BeforeValidator(values.workers_wanted)] = 1
     data_dir: Path = Path(".gateway/")
@@ -349,6 +350,8 @@ def _unsafe(settings: Settings, wrong: set[str], *, dev: bool) -> list[SettingPr
         found.append(SettingProblem(missing, f"is missing: {other} alone serves nobody"))
     if settings.listen == settings.admin_listen and settings.listen.port != 0:
         found.append(SettingProblem("GATEWAY_ADMIN_LISTEN", "must differ from GATEWAY_LISTEN"))
+    if settings.admin_url == settings.public_url:
+        found.append(SettingProblem("GATEWAY_ADMIN_URL", "must differ from GATEWAY_PUBLIC_URL"))
     if settings.ext_authz_listen in (settings.listen, settings.admin_listen):
         found.append(
             SettingProblem(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.access.conditions.conditions import ConditionCompiler
 from gateway.access.conditions.engine_types import EngineTypes
-from gateway.access.policies import SIGNED_IN, signed_in_policy
+from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
+from gateway.access.suggestions import suggestion
 from gateway.config.attributes import read_attributes, read_tenants
 from gateway.config.factor_rule import read_factor_rule
 from gateway.config.identity_headers import IdentityReader
@@ -30,7 +32,7 @@ from gateway.config.yaml_reader import Node, Reader, check_version
 from gateway.model import ConfigProblem
 
 TOP_KEYS = (
-    "version", "auth", "session", "decision_api", "issuers", "providers", "attributes",
+    "version", "auth", "session", "console", "decision_api", "issuers", "providers", "attributes",
     "tenants", "require_factor", "defaults", "upstreams", "limits", "cors", "routes",
 )  # fmt: skip
 
@@ -105,6 +107,7 @@ def compile_snapshot(
     auth_cors = cors_named(reader, reader.text(auth.get("cors"), "`cors`"), auth.get("cors"), cors)
     shared_hosts = read_shared_hosts(reader, fields.get("session"), table, routes.hosts)
     resources = read_resources(reader, table)
+    console_policy = _console_policy(reader, fields.get("console"), policies)
     peers = _trusted_peers(reader, fields.get("decision_api"))
     if problems:
         return sorted(set(problems))
@@ -124,11 +127,34 @@ def compile_snapshot(
         auth_cors=auth_cors,
         shared_hosts=shared_hosts,
         sign_in_page=routes.default_sign_in_page,
+        console_policy=console_policy,
         trusted_peers=peers,
         reads_bodies=any(route.reads_body for route in table),
         notices=(*notices(table, policies), *issuer_notices(table, issuers)),
         data_locations=files.data_locations,
     )
+
+
+def _console_policy(
+    reader: Reader, node: Node | None, policies: Mapping[str, Policy]
+) -> Policy | None:
+    fields = reader.block(node, "`console`", ("policy",))
+    if node is None:
+        return None
+    name = reader.text(fields.get("policy"), "`policy`")
+    if name is None:
+        reader.error(
+            node, "`console` needs `policy:`, a policy that judges admin:read, admin:write"
+        )
+    elif name == SIGNED_IN:
+        reader.error(fields["policy"], "`signed-in` would let everybody with an account in")
+    elif name not in policies:
+        told = f"`console` names the unknown policy `{name}`{suggestion(name, policies)}"
+        reader.error(fields["policy"], told)
+    elif policies[name].shadow:
+        told = f"`{name}` is in shadow, which lets every signed-in caller in: it guards nothing"
+        reader.error(fields["policy"], told)
+    return policies.get(name or "")
 
 
 def _trusted_peers(reader: Reader, node: Node | None) -> tuple[str, ...]:

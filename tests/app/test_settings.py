@@ -240,6 +240,9 @@ def test_settings_cannot_be_changed() -> None:
         ({"access_ttl_s": "900", "max_token_life_s": "600"}, "ACCESS_TTL_S"),
         ({"access_ttl_s": "900", "refresh_ttl_s": "600"}, "REFRESH_TTL_S"),
         ({"smtp_url": "smtp://mail.example.com"}, "MAIL_FROM"),
+        ({"admin_url": "http://admin.example.com"}, "ADMIN_URL"),
+        ({"admin_url": "http://127.0.0.1:8080"}, "ADMIN_URL"),
+        ({"admin_url": "https://admin.example.com/admin"}, "ADMIN_URL"),
     ],
 )
 def test_an_unsafe_combination_is_refused(environ: dict[str, str], named: str) -> None:

@@ -116,6 +116,37 @@ def test_htmx_brings_what_has_changed_without_a_reload(look: Look, gateway: Runn
     assert look.refused_by_policy() == []
 
 
+def test_an_account_is_led_to_sign_in_and_comes_back(tmp_path: Path) -> None:
+    port = free_port()
+    url, email, password = f"http://localhost:{port}", "ada@example.com", "correct horse 7 battery"
+    public = free_port()
+    with (
+        started(
+            tmp_path / "g",
+            routes=ROUTES.replace("DEAD", "1"),
+            GATEWAY_LISTEN=f"127.0.0.1:{public}",
+            GATEWAY_PUBLIC_URL=f"http://localhost:{public}",
+            GATEWAY_ADMIN_LISTEN=f"127.0.0.1:{port}",
+            GATEWAY_ADMIN_URL=url,
+        ) as gateway,
+        chromium(tmp_path / "profile", "--lang=en") as browser,
+    ):
+        words = ("users", "create", email, "--verified", "--role", "admin", "--password-stdin")
+        assert gateway.cli(*words, stdin=password).returncode == 0
+        seen = Look(browser, url, javascript=True, axe=axe_script())
+        seen.open("/admin")
+        assert browser.driver.current_url.startswith(f"http://localhost:{public}/auth/ui/sign-in")
+        seen.fill(email=email, password=password)
+        seen.press("Sign in")
+        assert browser.driver.current_url == f"{url}/admin"
+        assert email in browser.page()
+        seen.press("Sign out")
+        assert "You are signed out." in browser.page()
+        seen.judge("signed out")
+        seen.follow("Sign in with an account")
+        assert "/auth/ui/sign-in" in browser.driver.current_url
+
+
 def test_who_signs_out_sees_nothing_any_more(look: Look, gateway: Running) -> None:
     sign_in(look, gateway)
     look.press("Sign out")

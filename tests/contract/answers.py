@@ -22,6 +22,10 @@ class Answer:
         return found[0] if found else None
 
     @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
     def json(self) -> Any:
         return json.loads(self.body)
 

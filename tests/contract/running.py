@@ -357,6 +357,7 @@ def started(
         "PYTHONPATH": str(Path(__file__).parents[2]),
         **settings,
     }
+    admin_port = int(environment["GATEWAY_ADMIN_LISTEN"].rpartition(":")[2])
     log = folder / "log"
     with log.open("wb") as err, (folder / "out").open("wb") as out:
         process = serve(

@@ -17,28 +17,30 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
+from gateway.access.policies import StepUp
 from gateway.audit.log import AuditEvent
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.pages import (
     HOME,
     ConsoleAction,
     ConsolePage,
+    ConsolePermission,
     ConsoleRequest,
     NotDone,
     NotFound,
     Operator,
     PageRegistry,
 )
-from gateway.edge.console.proof_of_intent import foreign, form_refusal
+from gateway.edge.console.proof_of_intent import foreign, form_refusal, own_origins
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.replies import redirect
-from gateway.edge.console.sign_in_page import SIGN_IN, SIGN_OUT, ConsoleSignIn
+from gateway.edge.console.sign_in_page import ConsoleSignIn
 from gateway.edge.console.static_files import PREFIX as STATIC
 from gateway.edge.console.static_files import StaticFiles
 from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
-from gateway.edge.replies.navigations import single_field
 from gateway.model import Call, Clock, Reason
 from gateway.stores.protocols import StoreUnavailable
 
@@ -48,6 +50,11 @@ ENDPOINT = web.ResponseKey("console_endpoint", str)
 _NO_ROLE = (
     "You are signed in, and what you may do here does not cover this page: it needs the permission"
 )
+_HTTPS_ONLY = (
+    "Outside loopback the console is served over https alone: the proxy that ends TLS must say"
+    " X-Forwarded-Proto: https, and be one of GATEWAY_TRUSTED_PROXIES."
+)
+_STRONGER = "The policy of the console asks for another way to sign in, or for a fresher one."
 _NOT_FRESH = "This asks for a sign-in of the last five minutes: sign in again, then repeat it."
 
 
@@ -60,6 +67,8 @@ class ConsoleDependencies:
     sign_in: ConsoleSignIn
     audit: AuditSink
     clock: Clock
+    https_only: bool = False
+    """Where the listener is reached from elsewhere, by a proxy that ends TLS."""
 
 
 class Console:
@@ -72,9 +81,13 @@ class Console:
         if path.startswith(STATIC):
             found = self._deps.static_files.answer(request, path)
             return _counted(found or self._nothing(request_id), STATIC)
+        if self._deps.https_only and call.scheme != "https":
+            return self._deps.renderer.refusal(
+                Reason.HOST_MISMATCH, request_id, sentence=_HTTPS_ONLY
+            )
         if foreign(call, own_origins(call)):
             return self._deps.renderer.refusal(Reason.CROSS_ORIGIN, request_id)
-        if path in (SIGN_IN, SIGN_OUT):
+        if self._deps.sign_in.answers(path):
             return _counted(await self._sign_in(request, call, path, request_id), path)
         operator = await self._deps.operators.identify(call)
         if isinstance(operator, Reason):
@@ -122,7 +135,7 @@ class Console:
         if isinstance(form, ProblemReply | MalformedForm):
             reason = form.reason if isinstance(form, ProblemReply) else Reason.BODY_MALFORMED
             return renderer.refusal(reason, asked.request_id, operator=asked.operator)
-        refusal = form_refusal(asked.operator, form)
+        refusal = form_refusal(asked.operator.csrf_token, form)
         if refusal is not None:
             return renderer.refusal(refusal, asked.request_id, operator=asked.operator)
         action: ConsoleAction | None = page.actions.get(form.get("do", ""))
@@ -131,12 +144,7 @@ class Console:
         if not asked.operator.may(action.permission):
             return self._forbidden(asked, action.permission)
         if action.fresh and not asked.operator.is_fresh(self._deps.clock.now()):
-            return renderer.refusal(
-                Reason.INSUFFICIENT_USER_AUTHENTICATION,
-                asked.request_id,
-                operator=asked.operator,
-                sentence=_NOT_FRESH,
-            )
+            return self._stronger(asked, StepUp(FRESH_S), _NOT_FRESH)
         asked = replace(asked, form=form)
         outcome = await action.act(asked)
         if isinstance(outcome, NotFound):
@@ -170,7 +178,20 @@ class Console:
         except StoreUnavailable as error:
             return self._deps.renderer.refusal(error.reason, request_id)
 
-    def _forbidden(self, asked: ConsoleRequest, permission: str) -> web.Response:
+    def _stronger(self, asked: ConsoleRequest, step_up: StepUp, sentence: str) -> web.Response:
+        """To a sign-in that is fresher or stronger; who cannot be led there is told."""
+        led = self._deps.sign_in.step_up(asked.call, step_up)
+        return led or self._deps.renderer.refusal(
+            Reason.INSUFFICIENT_USER_AUTHENTICATION,
+            asked.request_id,
+            operator=asked.operator,
+            sentence=sentence,
+        )
+
+    def _forbidden(self, asked: ConsoleRequest, permission: ConsolePermission) -> web.Response:
+        step_up = asked.operator.step_ups.get(permission)
+        if step_up is not None:
+            return self._stronger(asked, step_up, _STRONGER)
         self._deps.audit.denied(Reason.NO_RULE, "console", asked.operator.actor)
         return self._deps.renderer.refusal(
             Reason.NO_RULE,
@@ -194,12 +215,6 @@ class Console:
 def is_of_console(path: str) -> bool:
     """Whether the console answers this path: what programs ask stands below `/admin/api/`."""
     return path == HOME or (path.startswith(f"{HOME}/") and not path.startswith(f"{HOME}/api/"))
-
-
-def own_origins(call: Call) -> frozenset[str]:
-    """Those of the `Host` that came, which the listener has found to be its own."""
-    host = (single_field(call.headers, b"host") or "").lower()
-    return frozenset((f"http://{host}", f"https://{host}"))
 
 
 def _segments(call: Call) -> tuple[str, ...]:

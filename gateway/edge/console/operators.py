@@ -1,17 +1,30 @@
-"""Who looks at the console: by its cookie, or by a token that no browser adds by itself."""
+"""Who looks at the console, and what they may: by its cookie, or by a token that no browser adds by
+itself.
+
+The cookie stands for the local token, or for a session of an account: a session like any other,
+which ends with a sign-out at any host, a revocation, a disabled account, on every worker at once.
+What an account may is judged anew on each call: by the policy that `console:` names, without one
+by the role `admin`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.evaluation import action_verdict
+from gateway.access.policies import Policy, StepUp
 from gateway.edge.console.local_sign_in import LOCAL_ACTOR, LocalSignIn
 from gateway.edge.console.pages import ConsolePermission, Operator
 from gateway.edge.replies.cookies import single_cookie
-from gateway.identity.sign_in.session_cookies import Csrf
-from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.identity.sign_in.session_cookies import Csrf, is_of_one_host
+from gateway.model import Call, Clock, Credential, CredentialKind, Principal, Reason
 
 COOKIE = "__Host-console"
+CONSOLE_HOST = "/admin"
+"""In the place of the host at which the cookie of an account counts: no `Host` can say it, so that
+it is no session cookie anywhere else."""
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 EXPIRED_COOKIE = f"{COOKIE}=; Max-Age=0; {_ATTRIBUTES}"
 ADMIN_ROLE = "admin"
@@ -20,9 +33,13 @@ ALL_PERMISSIONS = frozenset(ConsolePermission)
 
 @dataclass(frozen=True, slots=True)
 class OperatorDependencies:
-    local: LocalSignIn
+    local: LocalSignIn | None
+    """None where the listener is reached from elsewhere: there the local token is none."""
     authenticator: Authenticator
     csrf: Csrf
+    clock: Clock
+    policy: Callable[[], Policy | None] = field(default=lambda: None)
+    """What `console:` of the configuration names, as it is now."""
 
 
 class Operators:
@@ -35,7 +52,13 @@ class Operators:
         if token is not None:
             return token if isinstance(token, Reason) else await self._of_token(call, token)
         cookie = single_cookie(call, COOKIE)
-        return Reason.NO_CREDENTIAL if cookie is None else self._of_cookie(cookie)
+        if cookie is None:
+            return Reason.NO_CREDENTIAL
+        if self._deps.local is not None and (session := self._deps.local.read(cookie)) is not None:
+            if self._deps.local.has_ended(session):
+                return Reason.SESSION_UNKNOWN
+            return replace(_LOCAL, csrf_token=self.proof_of(cookie))
+        return await self._of_session(call, cookie)
 
     async def of_bearer(self, call: Call) -> Operator | Reason:
         """The same for who takes no cookie."""
@@ -44,28 +67,68 @@ class Operators:
             return token or Reason.NO_CREDENTIAL
         return await self._of_token(call, token)
 
-    def _of_cookie(self, cookie: str) -> Operator | Reason:
-        if self._deps.local.read(cookie) is None:
+    def proof_of(self, cookie: str) -> str:
+        """What the pages of this cookie send along with a form."""
+        return self._deps.csrf.token(cookie)
+
+    async def principal_of(self, call: Call, cookie: str) -> Principal | Reason:
+        """Whose session the cookie stands for; SESSION_UNKNOWN for one of anything else."""
+        if not is_of_one_host(cookie):
             return Reason.SESSION_UNKNOWN
-        return replace(_LOCAL, csrf_token=self._deps.csrf.token(cookie))
+        judged = judged_at_console(call, cookie)
+        return await self._deps.authenticator.authenticate(
+            judged, frozenset({CredentialKind.COOKIE})
+        )
+
+    async def _of_session(self, call: Call, cookie: str) -> Operator | Reason:
+        principal = await self.principal_of(call, cookie)
+        if isinstance(principal, Reason):
+            return principal
+        return self._judged(principal, call, self.proof_of(cookie))
 
     async def _of_token(self, call: Call, token: str) -> Operator | Reason:
-        if self._deps.local.takes(token):
+        if self._deps.local is not None and self._deps.local.takes(token):
             return _LOCAL
         judged = replace(call, credential=Credential(CredentialKind.BEARER, token))
         principal = await self._deps.authenticator.authenticate(
             judged, frozenset({CredentialKind.BEARER})
         )
-        return principal if isinstance(principal, Reason) else operator_of(principal)
+        return principal if isinstance(principal, Reason) else self._judged(principal, call)
+
+    def _judged(self, principal: Principal, call: Call, csrf_token: str = "") -> Operator:
+        """With what the policy gives, and what it would give after a stronger sign-in."""
+        policy = self._deps.policy()
+        permissions, step_ups = frozenset[ConsolePermission](), dict[ConsolePermission, StepUp]()
+        if policy is None:
+            permissions = ALL_PERMISSIONS if ADMIN_ROLE in principal.role_set else permissions
+        else:
+            for permission in ConsolePermission:
+                verdict = action_verdict(policy, permission, call, principal, self._deps.clock.now)
+                if isinstance(verdict, Reason):
+                    continue
+                if verdict.allowed:
+                    permissions |= {permission}
+                elif verdict.step_up is not None:
+                    step_ups[permission] = verdict.step_up
+        return Operator(
+            actor=principal.subject,
+            name=principal.email or principal.subject,
+            permissions=permissions,
+            csrf_token=csrf_token,
+            # A token that does not say when its owner signed in proves nothing about it.
+            auth_time=principal.auth_time or 0,
+            step_ups=step_ups,
+        )
 
 
-def operator_of(principal: Principal, csrf_token: str = "") -> Operator:
-    """With what the roles of the account give."""
-    permissions = ALL_PERMISSIONS if ADMIN_ROLE in principal.role_set else frozenset()
-    name = principal.email or principal.subject
-    # A token that does not say when its owner signed in proves nothing about it.
-    auth_time = principal.auth_time or 0
-    return Operator(principal.subject, name, permissions, csrf_token, auth_time)
+def judged_at_console(call: Call, cookie: str) -> Call:
+    """The call with the console's cookie as the session cookie that it is judged by."""
+    return replace(
+        call,
+        host=CONSOLE_HOST,
+        credential=Credential(CredentialKind.COOKIE, cookie),
+        presented=None,
+    )
 
 
 def bearer_token(call: Call) -> str | Reason | None:

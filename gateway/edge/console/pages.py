@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from gateway.access.policies import StepUp
 from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.factor_changes import FRESH_S
@@ -37,6 +38,8 @@ class Operator:
     auth_time: int | None = None
     """When they signed in, or proved again who they are; None of the local token, whose cookie
     counts for an hour."""
+    step_ups: Mapping[ConsolePermission, StepUp] = field(default_factory=dict)
+    """What the policy asks of a sign-in for what they may not do with theirs."""
 
     def may(self, permission: ConsolePermission) -> bool:
         return permission in self.permissions

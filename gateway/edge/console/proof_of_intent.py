@@ -10,7 +10,6 @@ import hmac
 from collections.abc import Mapping
 
 from gateway.access.routing.csrf import SAFE_METHODS, is_navigation
-from gateway.edge.console.pages import Operator
 from gateway.edge.replies.navigations import single_field
 from gateway.model import Call, Reason
 
@@ -33,12 +32,17 @@ def foreign(call: Call, own_origins: frozenset[str]) -> bool:
     return call.method not in SAFE_METHODS or not is_navigation(call.headers)
 
 
-def form_refusal(operator: Operator, form: Mapping[str, str]) -> Reason | None:
-    """Why a form does not count, which came from no foreign page."""
-    if not operator.csrf_token:
+def form_refusal(csrf_token: str, form: Mapping[str, str]) -> Reason | None:
+    """Why a form does not count, which came from no foreign page.  `csrf_token` is that of the
+    cookie that came; empty where none did."""
+    if not csrf_token:
         return None  # by a token that no browser adds by itself
     given = form.get(CSRF_FIELD, "")
-    good = hmac.compare_digest(
-        given.encode("utf-8", "surrogateescape"), operator.csrf_token.encode()
-    )
+    good = hmac.compare_digest(given.encode("utf-8", "surrogateescape"), csrf_token.encode())
     return None if good else Reason.CSRF_INVALID
+
+
+def own_origins(call: Call) -> frozenset[str]:
+    """Those of the `Host` that came, which the listener has found to be its own."""
+    host = (single_field(call.headers, b"host") or "").lower()
+    return frozenset((f"http://{host}", f"https://{host}"))

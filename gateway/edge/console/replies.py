@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.edge.console.pages import HOME
 from gateway.edge.replies.problems import OWN_HEADERS
+from gateway.identity.sign_in.return_targets import own_path
 
 
 def redirect(location: str, *cookies: str) -> web.Response:
@@ -13,3 +15,10 @@ def redirect(location: str, *cookies: str) -> web.Response:
     for cookie in cookies:
         response.headers.add("Set-Cookie", cookie)
     return response
+
+
+def console_path(return_to: str) -> str:
+    """The path with its query, where it is one of the console; else its first page."""
+    path = own_path(return_to)
+    is_own = path == HOME or path.startswith((f"{HOME}/", f"{HOME}?"))
+    return path if is_own else HOME

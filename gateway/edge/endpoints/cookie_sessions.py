@@ -51,7 +51,7 @@ class CookieDependencies:
 class HandedOver:
     account_id: str
     cookie: str = field(repr=False)
-    """The value of the `Set-Cookie` line."""
+    life_s: int
 
 
 class CookieSessions:
@@ -117,7 +117,7 @@ class CookieSessions:
         if replaced is not None:
             with suppress(StoreUnavailable):
                 await self._end_other(replaced, session_id)
-        return HandedOver(grant.account.id, set_cookie(cookie, grant.expires_in_s))
+        return HandedOver(grant.account.id, cookie, grant.expires_in_s)
 
     async def refresh(self, cookie: str, host: str, wait_s: SessionWait) -> Reply:
         """Reads the account again, whether or not that was due.  The cookie stays."""

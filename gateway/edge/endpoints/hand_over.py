@@ -4,6 +4,7 @@
     public host    GET /auth/hand-over          knows the session, leads back with a code
     another host   GET /auth/hand-over/accept   takes the code, gives a cookie of its own
 
+The operator's console asks the public host in the same way (`edge/console/account_sign_in.py`).
 All three are navigations: each leads the browser on with 303.
 """
 
@@ -34,6 +35,7 @@ from gateway.edge.replies.sign_in_redirects import SESSION_MISSING, SIGN_IN
 from gateway.identity.sessions.hand_over import (
     ATTEMPTS_MAX,
     BROWSER_COOKIE,
+    CONSOLE_ACCEPT,
     HandOverCode,
     HandOverRequest,
     HandOvers,
@@ -45,6 +47,7 @@ from gateway.identity.sessions.hand_over import (
 )
 from gateway.identity.sign_in.refresh_tokens import SessionWait
 from gateway.identity.sign_in.return_targets import ReturnTargets
+from gateway.identity.sign_in.session_cookies import set_cookie
 from gateway.model import Call, CredentialKind, Principal, Reason
 
 _ISSUE = ("hand-over",)
@@ -105,8 +108,10 @@ class HandOverEndpoints:
         if call.host != self._public_host:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         request = self._deps.hand_overs.read_request(query_parameter(call.query, "request") or "")
-        # The hosts may have changed since it was asked.
-        if request is None or not self._deps.shares_session(url_host(request.origin)):
+        if request is None:
+            return ProblemReply(Reason.INVALID_TOKEN)
+        # The hosts may have changed since it was asked; the console's node knows its own origin.
+        if not request.console and not self._deps.shares_session(url_host(request.origin)):
             return ProblemReply(Reason.INVALID_TOKEN)
         principal = await self._deps.authenticator.authenticate(call, _ACCEPTED)
         if isinstance(principal, Reason):
@@ -115,7 +120,8 @@ class HandOverEndpoints:
         code = self._deps.hand_overs.issue(
             request, principal.session_id, principal.auth_time or 0, principal.amr
         )
-        return leads_to(f"{request.origin}{self._accept_path}?code={code}")
+        accept_path = CONSOLE_ACCEPT if request.console else self._accept_path
+        return leads_to(f"{request.origin}{accept_path}?code={code}")
 
     async def accept(self, request: web.BaseRequest, call: Call) -> Reply:
         """Takes the code and gives this host's own cookie for the same session."""
@@ -155,7 +161,7 @@ class HandOverEndpoints:
                 session=code.session_id,
             )
         )
-        return leads_to(code.request.return_to, handed.cookie)
+        return leads_to(code.request.return_to, set_cookie(handed.cookie, handed.life_s))
 
     async def _holds(self, call: Call, code: HandOverCode) -> bool:
         """Whether the call's own cookie stands for the session, and it is live.  It then knows of
@@ -177,9 +183,12 @@ class HandOverEndpoints:
         deps, host = self._deps, url_host(request.origin)
         if reason not in SESSION_MISSING or not asks_for_page(call):
             return None
-        if not deps.has_sign_in_page(host, request.return_to):
+        if request.console:
+            sealed = deps.return_targets.seal_for_console(request.origin, request.return_to)
+        elif deps.has_sign_in_page(host, request.return_to):
+            sealed = deps.return_targets.seal(host, request.return_to)
+        else:
             return None
-        sealed = deps.return_targets.seal(host, request.return_to)
         page = deps.own_paths.endpoint(*SIGN_IN)
         return leads_to(f"{page}?return_to={sealed}", *expired_cookie(call, reason))
 

@@ -7,6 +7,9 @@ into the code: nobody who only sees a code, has one made of a session of their o
 cookies for the domain can have it taken; nor can a page of that very host, which may set the
 cookie but reads no name that was drawn here.
 
+The operator's console asks in the same way (`console`), and what was made for it is of another
+kind: no host of a route takes its codes, and it takes none of theirs.
+
 What travels is sealed (AES-256-GCM) under a key of the installation, so nothing is stored before
 a code is used; what was used is claimed in Redis (docs/decisions/0012).
 """
@@ -42,6 +45,9 @@ RETURN_TO_MAX = 2_048
 
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _REQUEST, _CODE = b"hand-over request", b"hand-over code"
+_CONSOLE_REQUEST, _CONSOLE_CODE = b"hand-over request, console", b"hand-over code, console"
+CONSOLE_START, CONSOLE_ACCEPT = "/admin/sign-in/start", "/admin/sign-in/accept"
+"""Where the console asks for a session, and where it is given the code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class HandOverRequest:
     expires_at: int
     attempt: int = 1
     """How often this browser has asked for it: of tabs that ask at once some must ask again."""
+    console: bool = False
+    """Whether the operator's console asks, which names itself by `GATEWAY_ADMIN_URL`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +87,30 @@ class HandOvers:
         self._nonces = nonces
         self._clock = clock
 
-    def ask(self, origin: str, return_to: str, browser: str, attempt: int = 1) -> str:
+    def ask(
+        self, origin: str, return_to: str, browser: str, attempt: int = 1, *, console: bool = False
+    ) -> str:
         """The request of the browser that `browser`, the value of its cookie, names."""
         return self._sealed.seal(
-            _REQUEST,
+            _CONSOLE_REQUEST if console else _REQUEST,
             [origin, return_to, _hash(browser), int(self._clock.now()) + REQUEST_TTL_S, attempt],
         )
 
     def read_request(self, sealed: str) -> HandOverRequest | None:
         """None for what was not sealed here, or is over."""
-        match self._sealed.open(_REQUEST, sealed):
-            case [
-                str(origin),
-                str(return_to),
-                str(browser_hash),
-                int(expires_at),
-                int(attempt),
-            ] if expires_at > self._clock.now():
-                return HandOverRequest(origin, return_to, browser_hash, expires_at, attempt)
+        for kind in (_REQUEST, _CONSOLE_REQUEST):
+            match self._sealed.open(kind, sealed):
+                case [
+                    str(origin),
+                    str(return_to),
+                    str(browser_hash),
+                    int(expires_at),
+                    int(attempt),
+                ] if expires_at > self._clock.now():
+                    console = kind is _CONSOLE_REQUEST
+                    return HandOverRequest(
+                        origin, return_to, browser_hash, expires_at, attempt, console
+                    )
         return None
 
     def issue(
@@ -104,7 +118,7 @@ class HandOvers:
     ) -> str:
         """A code for the session, which is live."""
         return self._sealed.seal(
-            _CODE,
+            _CONSOLE_CODE if request.console else _CODE,
             [
                 secrets.token_urlsafe(16),
                 session_id,
@@ -118,9 +132,10 @@ class HandOvers:
             ],
         )
 
-    def read_code(self, sealed: str, origin: str) -> HandOverCode | None:
-        """None for what was not sealed here, is over, or is made out to another origin."""
-        code = self._unsealed_code(sealed)
+    def read_code(self, sealed: str, origin: str, *, console: bool = False) -> HandOverCode | None:
+        """None for what was not sealed here, is over, or is made out to another origin, or to the
+        console where a host of a route asks, or the other way round."""
+        code = self._unsealed_code(sealed, console=console)
         return code if code is not None and code.request.origin == origin else None
 
     async def redeem(self, code: HandOverCode, browsers: Sequence[str]) -> bool:
@@ -132,8 +147,8 @@ class HandOvers:
             f"hand-over:{code.id}", CODE_TTL_S
         )
 
-    def _unsealed_code(self, sealed: str) -> HandOverCode | None:
-        match self._sealed.open(_CODE, sealed):
+    def _unsealed_code(self, sealed: str, *, console: bool) -> HandOverCode | None:
+        match self._sealed.open(_CONSOLE_CODE if console else _CODE, sealed):
             case [
                 str(code_id),
                 str(session_id),
@@ -145,7 +160,9 @@ class HandOvers:
                 int(expires_at),
                 int(attempt),
             ] if expires_at > self._clock.now():
-                request = HandOverRequest(origin, return_to, browser_hash, expires_at, attempt)
+                request = HandOverRequest(
+                    origin, return_to, browser_hash, expires_at, attempt, console
+                )
                 return HandOverCode(code_id, session_id, auth_time, tuple(map(str, amr)), request)
         return None
 

@@ -1,8 +1,8 @@
 """`return_to`: where a browser goes once it is signed in, sealed on its way through the pages.
 
 Law: it leads to a path of the host that it was sealed at, and to no other origin but one that
-shares its sessions with the public host; nobody but the gateway makes one.  Whatever else comes
-is none, and the pages lead to `/`.
+shares its sessions with the public host, or to the operator's console; nobody but the gateway makes
+one.  Whatever else comes is none, and the pages lead to `/`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.access.routing.paths import Target, split_target
 from gateway.identity.sealed_tokens import SealedTokens
-from gateway.identity.sessions.hand_over import path_of_own
+from gateway.identity.sessions.hand_over import CONSOLE_START, path_of_own
 from gateway.model import Clock
 
 RETURN_TTL_S = 3_600
 """Time enough to register, to read the mail and to come back."""
 
-_KIND = b"return to"
+_KIND, _CONSOLE_KIND = b"return to", b"return to the console"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,29 @@ class ReturnTargets:
             [self._own.origin_at(host), own_path(path), max_age_s, list(amr), expires_at],
         )
 
+    def seal_for_console(self, origin: str, path: str, asked: StepUp | None = None) -> str:
+        """`origin` is that of the console, by the settings of its node; `path` one of its own."""
+        max_age_s, amr = (None, ()) if asked is None else (asked.max_age_s, asked.amr)
+        expires_at = int(self._now()) + RETURN_TTL_S
+        return self._sealed.seal(
+            _CONSOLE_KIND, [origin, own_path(path), max_age_s, list(amr), expires_at]
+        )
+
     def open(self, sealed: str, host: str) -> ReturnTarget | None:
         """What it leads to from a page of `host`; None for what was not sealed here, is over, or
         leads to a host that does not share the session."""
-        match self._sealed.open(_KIND, sealed):
+        kind, parts = _KIND, self._sealed.open(_KIND, sealed)
+        if parts is None:
+            kind, parts = _CONSOLE_KIND, self._sealed.open(_CONSOLE_KIND, sealed)
+        match parts:
             case [str(origin), str(path), int() | None as max_age_s, list(amr), int(expires_at)]:
                 pass
             case _:
                 return None
-        location = self._location(origin, path, host)
+        if kind is _CONSOLE_KIND:
+            location: str | None = f"{origin}{CONSOLE_START}?return_to={quote(path, safe='/')}"
+        else:
+            location = self._location(origin, path, host)
         if location is None or expires_at <= self._now():
             return None
         asked = StepUp(max_age_s, tuple(map(str, amr)))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 from multidict import CIMultiDictProxy
 
+from gateway.access.policies import Policy
 from gateway.audit.log import AuditEvent
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.console.console import Console, ConsoleDependencies
-from gateway.edge.console.local_sign_in import LocalSignIn
+from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
 from gateway.edge.console.operators import COOKIE, OperatorDependencies, Operators
 from gateway.edge.console.overview_page import OverviewPage
 from gateway.edge.console.pages import HOME, ConsolePage, NavigationEntry, PageRegistry
@@ -24,8 +27,19 @@ from gateway.edge.console.static_files import StaticFiles
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Listener
 from gateway.identity.sign_in.session_cookies import Csrf
-from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import (
+    OWN_ISSUERS,
+    Call,
+    Change,
+    ChangeKind,
+    Credential,
+    CredentialKind,
+    Principal,
+    Reason,
+)
+from gateway.stores.protocols import Database
 from gateway.telemetry.metrics import Metrics
+from tests.databases import Hands, fresh_database
 from tests.edge.rig import listen
 
 TOKEN = "local-token"
@@ -69,6 +83,8 @@ class Somebody:
         issuers: frozenset[str] = OWN_ISSUERS,
     ) -> Principal | Reason:
         assert isinstance(call.credential, Credential)
+        if call.credential.kind is CredentialKind.COOKIE:
+            return Reason.SESSION_UNKNOWN
         roles = {"token-of-admin": ("admin",), "token-of-user": ("viewer",)}.get(
             call.credential.text
         )
@@ -99,15 +115,21 @@ class Events:
         return normalized_email
 
 
-class Now:
+class Told:
+    """Whom everybody has been told of."""
+
     def __init__(self) -> None:
-        self.at = 1_800_000_000.0
+        self.sessions: set[str] = set()
+        self.is_stale = False
 
-    def now(self) -> float:
-        return self.at
+    async def publish(self, changes: Sequence[Change]) -> bool:
+        self.sessions |= {change.target for change in changes if change.kind is ChangeKind.SESSION}
+        return not self.is_stale
 
-    def steady(self) -> float:
-        return self.at
+    def refusal(self, principal: Principal) -> Reason | None:
+        if self.is_stale:
+            return Reason.REPLICA_STALE
+        return Reason.TOKEN_REVOKED if principal.session_id in self.sessions else None
 
 
 @dataclass
@@ -138,9 +160,12 @@ class ConsoleHouse:
 
     base: str
     session: aiohttp.ClientSession
+    database: Database
+    told: Told = field(default_factory=Told)
+    policy: Policy | None = None
     workers: Workers = field(default_factory=Workers)
     events: Events = field(default_factory=Events)
-    clock: Now = field(default_factory=Now)
+    clock: Hands = field(default_factory=Hands)
     somebody: Somebody = field(default_factory=Somebody)
     cookie: str = ""
 
@@ -170,12 +195,26 @@ class ConsoleHouse:
 
 @asynccontextmanager
 async def console_house(
-    *pages: ConsolePage, hosts: frozenset[str] = frozenset({"admin.internal"})
+    *pages: ConsolePage,
+    hosts: frozenset[str] = frozenset({"admin.internal"}),
+    https_only: bool = False,
+    folder: Path | None = None,
 ) -> AsyncIterator[ConsoleHouse]:
-    async with aiohttp.ClientSession() as session:
-        house = ConsoleHouse("", session)
-        local = LocalSignIn(TOKEN, KEY, house.clock)
-        operators = Operators(OperatorDependencies(local, house.somebody, Csrf(KEY)))
+    async with (
+        aiohttp.ClientSession() as session,
+        fresh_database(Path(tempfile.mkdtemp(dir=folder))) as database,
+    ):
+        house = ConsoleHouse("", session, database)
+        local = LocalSignIn(
+            TOKEN,
+            KEY,
+            LocalSignInDependencies(house.database, house.told, house.told, house.clock),
+        )
+        operators = Operators(
+            OperatorDependencies(
+                local, house.somebody, Csrf(KEY), house.clock, policy=lambda: house.policy
+            )
+        )
         navigation = [NavigationEntry(HOME, "Overview")]
         overview = OverviewPage(house.workers, Mails()).pages()
         static_files = StaticFiles()
@@ -187,10 +226,11 @@ async def console_house(
                 static_files=static_files,
                 operators=operators,
                 sign_in=ConsoleSignIn(
-                    ConsoleSignInDependencies(local, operators, renderer, house.events)
+                    ConsoleSignInDependencies(local, None, operators, renderer, house.events)
                 ),
                 audit=house.events,
                 clock=house.clock,
+                https_only=https_only,
             )
         )
         reader = CallReader()

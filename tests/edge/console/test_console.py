@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.policies import Policy
+from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditEvent, AuditKind
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.edge.console.local_sign_in import LOCAL_TTL_S
 from gateway.edge.console.pages import (
     Acted,
@@ -165,6 +168,71 @@ async def test_signing_out_takes_the_cookie_away(house: ConsoleHouse) -> None:
     answer = await house.post("/admin/sign-out", {"csrf": csrf})
     assert answer.status == 303
     assert answer.headers["Set-Cookie"].startswith("__Host-console=; Max-Age=0")
+
+
+async def test_a_sign_out_ends_the_cookie_for_whoever_has_a_copy(house: ConsoleHouse) -> None:
+    csrf = await house.sign_in()
+    assert (await house.post("/admin/sign-out", {"csrf": csrf})).status == 303
+    assert (await house.ask("/admin")).status == 401
+
+
+async def test_a_store_that_is_away_does_not_keep_the_operator_out(house: ConsoleHouse) -> None:
+    """The local token is for the hour in which nothing else works."""
+    house.told.is_stale = True
+    csrf = await house.sign_in()
+    answer = await house.post("/admin/sign-out", {"csrf": csrf})
+    assert (answer.status, "an hour at most" in answer.text) == (503, True)
+    assert "Max-Age=0" in answer.headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "read", "write"),
+    [
+        ("{id: r, allow: role-permissions}", 200, 403),
+        ("{id: r, allow: ['admin:*']}", 200, 303),
+        ("{id: r, allow: ['admin:*'], when: \"in_cidr(client.ip, '10.0.0.0/8')\"}", 403, 403),
+        ("{id: r, allow: ['admin:*'], when: request.query.x == '1'}", 403, 403),
+        ("{id: r, allow: ['admin:*'], when: user.claims.nothing.there}", 403, 403),
+        ("{id: r, allow: ['admin:read']}", 200, 403),
+    ],
+)
+async def test_a_policy_judges_each_call_in_the_place_of_the_role(
+    house: ConsoleHouse, rules: str, read: int, write: int
+) -> None:
+    house.policy = policy_of(rules)
+    house.somebody.auth_time = int(house.clock.at)
+    bearer = {"Authorization": "Bearer token-of-user"}
+    assert (await house.ask("/admin", **bearer)).status == read
+    assert (await house.post("/admin/bulbs/1", {"do": "switch"}, **bearer)).status == write
+
+
+async def test_a_policy_may_ask_for_a_stronger_sign_in(house: ConsoleHouse) -> None:
+    house.policy = policy_of("{id: r, allow: ['admin:*'], step_up: {amr: [mfa]}}")
+    answer = await house.ask("/admin", Authorization="Bearer token-of-admin")
+    assert answer.status == 401
+    assert "another way to sign in" in answer.text
+
+
+async def test_the_local_token_is_asked_no_policy(house: ConsoleHouse) -> None:
+    house.policy = policy_of("{id: nobody, deny: ['*']}")
+    assert (await house.ask("/admin", Authorization=f"Bearer {TOKEN}")).status == 200
+
+
+async def test_outside_loopback_it_is_served_over_https_alone() -> None:
+    async with console_house(https_only=True) as house:
+        answer = await house.ask("/admin", Authorization=f"Bearer {TOKEN}")
+        assert answer.status == 400
+        assert "https alone" in answer.text
+        assert "abc" not in answer.text
+
+
+def policy_of(rules: str) -> Policy:
+    text = f"version: 1\npolicy: ops\nroles: {{viewer: [admin:read]}}\nrules:\n  - {rules}\n"
+    routes = "version: 1\nconsole: {policy: ops}\nroutes: []\n"
+    snapshot = compile_snapshot(Sources(("routes.yaml", routes), (("policies/ops.yaml", text),)))
+    assert isinstance(snapshot, Snapshot), snapshot
+    assert snapshot.console_policy is not None
+    return snapshot.console_policy
 
 
 # --- what a form must prove ---
