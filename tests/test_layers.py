@@ -18,6 +18,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
         "model",
         "client_networks",
         "loopback",
+        "cores",
         "strict_json",
         "bounded_memo",
         "atomic_file",

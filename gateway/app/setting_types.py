@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from gateway.cores import usable_cores
 from gateway.identity.email_address import normalize_domain
 from gateway.loopback import is_loopback
 
@@ -163,7 +164,7 @@ def ratio(value: Any) -> float | None:
 def workers_wanted(value: Any) -> int:
     text = str(value).strip()
     if text == "auto":
-        return len(os.sched_getaffinity(0))
+        return usable_cores()
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 256):
         raise ValueError("must be a whole number from 1 to 256, or auto (one a core)")
     return int(text)

@@ -14,19 +14,19 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import threading
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bcrypt
 from zxcvbn import zxcvbn
 
+from gateway.cores import usable_cores
 from gateway.identity.accounts.hashing_threads import HashingThreads, Lane
 from gateway.model import Reason
 from gateway.stores.protocols import Database
@@ -59,7 +59,7 @@ class PasswordOptions:
     """Whether the world knows it (`known_passwords`); called in a thread."""
     context_words: tuple[str, ...] = ("authgate",)
     """Words that a guesser of this installation would try first."""
-    threads: int = max(1, len(os.sched_getaffinity(0)) // 2)
+    threads: int = field(default_factory=lambda: max(1, usable_cores() // 2))
     queue: int = 64
     """Jobs of one lane that may wait for a thread; past them HASHING_BUSY."""
     pool: type[HashingThreads] = HashingThreads
