@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots drills soak docs chart chart-golden audit mutants clean
+.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots drills soak image docs chart chart-golden audit mutants clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -56,6 +56,12 @@ soak: setup-dev  ## 99.9 %, measured: mixed traffic, an oracle, whatever breaks 
 drills: setup-dev  ## kills, races, outages, sign-outs, limits, many sessions and diff, half an hour
 	@for bench in kills races outages logout limits revocations issuers sessions differences; do \
 	  $(PY) -m bench.$$bench || exit 1; done
+
+BASE ?=
+BUILD_BASE ?=
+TAG ?=
+image:  ## the container image, by buildah (BASE=IMAGE: on another Python; docs/operations/containers.md)
+	@python3 deploy/image/build.py --base "$(BASE)" --build-base "$(BUILD_BASE)" --tag "$(TAG)"
 
 docs: setup-dev  ## write the generated pages anew and check every link
 	@$(PY) -m docs.build

@@ -1,0 +1,45 @@
+"""A command as process 1, which it is in a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import wait_until
+
+
+def handles_sigterm(pid: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [caught] = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="apt-get install util-linux")
+def test_a_command_that_is_process_1_ends_at_a_sigterm(tmp_path: Path) -> None:
+    """`podman stop` while it works: without a handler it would go on until it is killed."""
+    become = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = [
+        *("unshare", *become, "--pid", "--fork", "--kill-child"),
+        *(sys.executable, "-m", "gateway", "users", "create", "a@example.com", "--password-stdin"),
+    ]
+    reading, writing = os.pipe()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, stdin=reading, cwd=tmp_path, env=environment)
+    os.close(reading)
+    try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_until(lambda: bool(children.read_text()), 20, "the command's start")
+        command_pid = int(children.read_text())
+        wait_until(lambda: handles_sigterm(command_pid), 20, "the command's handler")
+        os.kill(command_pid, signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+        os.close(writing)

@@ -1,0 +1,433 @@
+"""The container image: what is in it, and how a gateway does in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import secrets
+import socketserver
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.contract.echo import Echo
+from tests.contract.running import Running, free_port, wait_until_ready
+from tests.deploy.containers import MISSING, ROOT, Engine, copy_of_the_tree, engine, limits
+from tests.servers import ValkeyServer, shared, wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(MISSING), reason=f"apt-get install {' '.join(MISSING)}"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="to build a base of Debian's packages takes root"),
+    pytest.mark.timeout(600),
+]
+
+BUILT_AT = "1700000000"
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+TAG = "localhost/authgate:test"
+SECRET = base64.b64encode(os.urandom(32)).decode()
+ROUTES = """\
+version: 1
+upstreams:
+  echo:
+    targets: ["http://127.0.0.1:{echo}"]
+  slow:
+    targets: ["http://127.0.0.1:{slow}"]
+routes:
+  - id: me
+    match: {{path: /me}}
+    policy: signed-in
+    upstream: echo
+  - id: slow
+    match: {{path: /slow}}
+    auth: public
+    upstream: slow
+"""
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Engine]:
+    with engine() as images:
+        yield images
+
+
+@pytest.fixture(scope="module")
+def image(machine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its id."""
+    machine.take_base()
+    tree = copy_of_the_tree(tmp_path_factory.mktemp("one"))
+    return machine.build(tree, TAG, SOURCE_DATE_EPOCH=BUILT_AT, REVISION=REVISION)
+
+
+def test_who_builds_the_same_commit_elsewhere_gets_the_same_image(
+    machine: Engine, image: str, tmp_path: Path
+) -> None:
+    tree = copy_of_the_tree(tmp_path / "somewhere" / "else")
+    for path in tree.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1, 1))
+    again = machine.build(
+        tree, "localhost/authgate:again", SOURCE_DATE_EPOCH=BUILT_AT, REVISION=REVISION
+    )
+    assert again == image
+
+
+def test_the_image_says_what_it_is_and_how_it_is_run(machine: Engine, image: str) -> None:
+    configuration = machine.configuration(image)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    run, labels = configuration["config"], configuration["config"]["Labels"]
+    assert run["User"] == "10001:10001"  # a number: Kubernetes can see that it is not root
+    assert run["Entrypoint"] == ["/opt/authgate/bin/gateway"]
+    assert run["Cmd"] == ["serve"]
+    assert run["StopSignal"] == "SIGTERM"
+    assert run["Healthcheck"]["Test"][0] == "CMD"  # without a shell
+    assert list(run["Volumes"]) == ["/var/lib/authgate"]
+    assert sorted(run["ExposedPorts"]) == ["8080/tcp", "9901/tcp"]
+    assert run["WorkingDir"] == "/etc/authgate"
+    oci = {name.rpartition(".")[2]: value for name, value in labels.items()}
+    assert (
+        oci.items()
+        >= {
+            "title": "authgate",
+            "source": "https://github.com/authgate/authgate",
+            "licenses": "MIT",
+            "version": version,
+            "revision": REVISION,
+            "created": "2023-11-14T22:13:20Z",
+        }.items()
+    )
+    assert configuration["created"] == "2023-11-14T22:13:20Z"
+
+
+def test_the_image_is_small(machine: Engine, image: str, tmp_path: Path) -> None:
+    """On the wire and with the base; what of it is ours; docs/operations/containers.md has both."""
+    machine.buildah("push", "--quiet", "--format=v2s2", TAG, f"oci:{tmp_path}/pushed:test")
+    blobs = sorted(path.stat().st_size for path in (tmp_path / "pushed/blobs").rglob("*"))
+    ours = json.loads(machine.buildah("inspect", "--type=image", "--format={{.Manifest}}", image))[
+        "layers"
+    ][-1]["size"]
+    sys.stderr.write(f"wire {sum(blobs) / 1e6:.0f} MB, our layer {ours / 1e6:.0f} MB unpacked\n")
+    assert sum(blobs) < 150e6
+    assert ours < 200e6
+
+
+def test_nothing_in_the_image_compiles_installs_or_fetches(machine: Engine, image: str) -> None:
+    tools = {"cc", "gcc", "c++", "g++", "clang", "as", "ld", "make", "uv", "pip", "pip3"}
+    tools |= {"curl", "wget", "git"}
+    with machine.mounted(image) as root:
+        commands = [
+            path.name
+            for folder in ("usr/bin", "usr/sbin", "usr/local/bin", "bin", "opt/authgate/bin")
+            for path in (root / folder).glob("*")
+        ]
+        assert "python3" in commands
+        assert tools & set(commands) == set()
+        names = {path.name for path in root.rglob("*") if path.name.startswith(("pip", "uv", "en"))}
+        assert names & {"pip", "uv", "ensurepip"} == set()
+        assert list(root.rglob("*.whl")) == []
+        # And nothing of the build: neither where it was, nor what it was given.
+        assert not (root / "src").exists()
+        assert not (root / "tools").exists()
+        ours = list((root / "opt/authgate").rglob("*"))
+        assert len(ours) > 1000
+        assert [
+            path
+            for path in ours
+            if path.lstat().st_uid or (path.lstat().st_mode & 0o022 and not path.is_symlink())
+        ] == []
+        assert (root / "etc/ssl/certs/ca-certificates.crt").is_file()
+
+
+def test_the_bill_of_materials_names_what_is_installed(machine: Engine, image: str) -> None:
+    with machine.mounted(image) as root:
+        label = machine.configuration(image)["config"]["Labels"]["io.github.authgate.sbom"]
+        bill = json.loads((root / label.lstrip("/")).read_text("utf-8"))
+        [packages] = (root / "opt/authgate/lib").glob("python3*/site-packages")
+        installed = {
+            tuple(re.findall(r"^(?:Name|Version): (.+)$", path.read_text("utf-8"), re.M)[:2])
+            for path in packages.glob("*.dist-info/METADATA")
+        }
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = {(one["name"], one["version"]) for one in bill["components"]}
+    own = bill["metadata"]["component"]
+    listed.add((own["name"], own["version"]))
+    told = {(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in installed}
+    assert told - listed == set()
+    # What is listed beside them is for other systems and older Pythons.
+    others = {"colorama", "tzdata", "async-timeout", "exceptiongroup", "win32-setctime"}
+    assert {name for name, _ in listed - told} <= others
+
+
+class _Waiting(socketserver.StreamRequestHandler):
+    """Answers once it is told to."""
+
+    server: Backend
+
+    def handle(self) -> None:
+        while self.rfile.readline() not in (b"\r\n", b""):
+            pass
+        self.server.asked.set()
+        assert self.server.answer.wait(60)
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
+
+
+class Backend(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Waiting)
+        self.asked, self.answer = threading.Event(), threading.Event()
+
+
+@dataclass(kw_only=True)
+class Contained(Running):
+    """A gateway in a container, on the network of this machine."""
+
+    machine: Engine
+    name: str
+
+    def execute(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command in the container."""
+        return subprocess.run(
+            [*self.machine.podman_command, "exec", self.name, *words],
+            env=self.machine.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def python(self, program: str) -> str:
+        done = self.execute("/opt/authgate/bin/python", "-c", program)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@contextmanager
+def contained(
+    machine: Engine, folder: Path, backends: tuple[Echo, Backend], **settings: str
+) -> Iterator[Contained]:
+    """As docs/operations/containers.md runs it: nothing may be written but the data folder, not
+    even a /tmp."""
+    echo, backend = backends
+    port, admin_port, name = free_port(), free_port(), f"gateway-{secrets.token_hex(4)}"
+    configuration = folder / "configuration"
+    (configuration / "policies").mkdir(parents=True)
+    (configuration / "routes.yaml").write_text(
+        ROUTES.format(echo=echo.server_address[1], slow=backend.server_address[1])
+    )
+    environment = {
+        "GATEWAY_LISTEN": f"0.0.0.0:{port}",
+        "GATEWAY_ADMIN_LISTEN": f"0.0.0.0:{admin_port}",
+        "GATEWAY_PUBLIC_URL": "https://gateway.example.com",
+        "GATEWAY_KEY_SECRET": SECRET,
+        "GATEWAY_REGISTRATION": "open",
+        "GATEWAY_EMAIL_VERIFICATION": "off",
+        "GATEWAY_BCRYPT_ROUNDS": "10",
+        "GATEWAY_SIGNING_ALG": "EdDSA",
+        "GATEWAY_DRAIN_S": "1",
+        **settings,
+    }
+    command = [
+        *(*machine.podman_command, "run", f"--name={name}", "--network=host", *limits()),
+        *("--read-only", "--read-only-tmpfs=false", "--cap-drop=all"),
+        *("--security-opt=no-new-privileges", f"--volume={configuration}:/etc/authgate:ro"),
+        *(f"--env={setting}={value}" for setting, value in environment.items()),
+        TAG,
+    ]
+    log = folder / "log"
+    with log.open("wb") as err:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=machine.environment
+        )
+    try:
+        wait_until_ready(process, admin_port, log)
+        yield Contained(
+            port,
+            admin_port,
+            folder,
+            echo,
+            process,
+            environment,
+            log,
+            machine=machine,
+            name=name,
+        )
+    finally:
+        machine.podman("rm", "--force", "--ignore", "--time=5", "--volumes", name)
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def backends() -> Iterator[tuple[Echo, Backend]]:
+    servers = Echo(), Backend()
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield servers
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    machine: Engine,
+    image: str,
+    backends: tuple[Echo, Backend],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Contained]:
+    """On a real PostgreSQL and a real Valkey."""
+    del image
+    folder = tmp_path_factory.mktemp("gateway")
+    url, name = shared().postgres, f"image_{secrets.token_hex(4)}"
+    redis = ValkeyServer(folder / "valkey").start()
+    try:
+        with closing(psycopg.connect(url, autocommit=True)) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        stores = {
+            "GATEWAY_DATABASE_URL": url.rpartition("/")[0] + f"/{name}",
+            "GATEWAY_REDIS_URL": redis.url,
+        }
+        with contained(machine, folder, backends, **stores) as started:
+            yield started
+    finally:
+        redis.kill()
+        with closing(psycopg.connect(url, autocommit=True)) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+def test_a_user_signs_up_and_calls(gateway: Contained) -> None:
+    token = gateway.sign_in("a@example.com")["access_token"]
+    answer = gateway.call("GET", "/me", token=token)
+    assert answer.status == 200
+    assert ["X-Auth-Email", "a@example.com"] in answer.json["fields"]
+    assert gateway.call("GET", "/me").status == 401
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert gateway.admin(path).status == 200, path
+
+
+def test_an_operator_works_in_the_container(gateway: Contained) -> None:
+    gateway.sign_in("b@example.com")
+    listed = gateway.execute("gateway", "users", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "b@example.com" in listed.stdout
+    valid = gateway.execute("gateway", "validate")
+    assert valid.returncode == 0, valid.stderr
+
+
+def test_the_health_check_tells_a_gateway_that_lives_from_one_that_does_not(
+    gateway: Contained,
+) -> None:
+    [command] = [gateway.machine.configuration(TAG)["config"]["Healthcheck"]["Test"][1:]]
+    done = gateway.execute(*command)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    elsewhere = gateway.execute("env", f"GATEWAY_ADMIN_LISTEN=[::]:{free_port()}", *command)
+    assert elsewhere.returncode == 1
+    assert elsewhere.stderr.startswith("/healthz at ::1:")
+
+
+def test_the_gateway_is_process_1_and_has_no_power_over_the_machine(gateway: Contained) -> None:
+    status = dict(
+        line.split(":\t", 1)
+        for line in gateway.python("print(open('/proc/1/status').read())").splitlines()
+    )
+    assert status["Uid"].split() == ["10001"] * 4
+    assert status["Gid"].split() == ["10001"] * 4
+    assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert "gateway" in gateway.python("print(open('/proc/1/cmdline').read())")
+
+
+def test_nothing_can_be_written_but_the_data_folder(gateway: Contained) -> None:
+    program = """
+import os
+for folder in ("/", "/tmp", "/run", "/etc/authgate", "/opt/authgate", "/var/lib/authgate"):
+    try:
+        open(os.path.join(folder, "x"), "w").close()
+    except OSError as error:
+        print(folder, error.strerror)
+    else:
+        print(folder, "written")
+        os.unlink(os.path.join(folder, "x"))
+"""
+    told = dict(line.split(" ", 1) for line in gateway.python(program).splitlines())
+    assert told.pop("/var/lib/authgate") == "written"
+    assert len(told) == 5
+    assert "written" not in told.values()
+
+
+def test_process_1_takes_up_orphans(gateway: Contained) -> None:
+    orphan = int(
+        gateway.python(
+            "import os, time\n"
+            "if os.fork() == 0:\n"
+            "    child = os.fork()\n"
+            "    if child == 0:\n"
+            "        time.sleep(0.5)\n"
+            "    else:\n"
+            "        print(child, flush=True)\n"
+            "    os._exit(0)\n"
+            "os.wait()\n"
+        )
+    )
+    there = f"import os; print(os.path.exists('/proc/{orphan}'))"
+    wait_until(lambda: gateway.python(there) == "False", 20, "the orphan's end")
+
+
+def test_every_module_has_its_bytecode(gateway: Contained) -> None:
+    """Nobody could write it: without, each start and command would compile everything anew."""
+    program = """
+import sys, importlib, pathlib
+import gateway.app.server, gateway.cli.serve, gateway.cli.doctor
+for module in list(sys.modules.values()):
+    file = getattr(module, "__file__", None) or ""
+    if file.startswith("/opt/") and file.endswith(".py"):
+        if not pathlib.Path(module.__cached__).exists():
+            print(file)
+"""
+    assert gateway.python(program) == ""
+
+
+def test_a_sigterm_lets_what_has_begun_end_and_ends_with_0(
+    machine: Engine, image: str, backends: tuple[Echo, Backend], tmp_path: Path
+) -> None:
+    """On the stores that it brings itself: what a first `podman run` has."""
+    del image
+    with contained(machine, tmp_path, backends) as gateway:
+        assert gateway.sign_in("c@example.com")["access_token"]
+        answers: list[Any] = []
+        asking = threading.Thread(target=lambda: answers.append(gateway.call("GET", "/slow")))
+        asking.start()
+        assert backends[1].asked.wait(20)
+        machine.podman("kill", "--signal=TERM", gateway.name)
+        wait_until(lambda: gateway.admin("/readyz").status == 503, 20, "the drain")
+        backends[1].answer.set()
+        asking.join(20)
+        assert (answers[0].status, answers[0].body) == (200, b"late")
+        assert gateway.process.wait(40) == 0
+        assert '"event": "stopped"' in gateway.log.read_text()
+
+
+def test_a_container_without_settings_says_what_is_missing(machine: Engine, image: str) -> None:
+    del image
+    done = subprocess.run(
+        [*machine.podman_command, "run", "--rm", "--network=none", *limits(), TAG],
+        env=machine.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "GATEWAY_PUBLIC_URL: must be the https:// URL that clients use" in done.stderr
+    assert "GATEWAY_KEY_SECRET: is required outside loopback" in done.stderr
