@@ -159,7 +159,7 @@ def run(work: Callable[[CommandContext], Awaitable[T]]) -> T:
     chosen = settings()
 
     async def whole() -> T:
-        _end_in_order()
+        end_in_order()
         async with opened(chosen) as context:
             try:
                 return await work(context)
@@ -179,7 +179,7 @@ def run(work: Callable[[CommandContext], Awaitable[T]]) -> T:
         raise CliError(str(error)) from error
 
 
-def _end_in_order() -> None:
+def end_in_order() -> None:
     """SIGTERM, or a terminal that is gone, ends a command as Ctrl-C does: what it has changed is
     written to the audit log first."""
     work = asyncio.current_task()

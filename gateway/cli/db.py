@@ -1,10 +1,11 @@
-"""`gateway db upgrade|status|backup|restore`: the schema, and the data in one file."""
+"""`gateway db upgrade|status|backup|verify|restore`: the schema, and the data in one file."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -15,6 +16,7 @@ from gateway.app.setting_types import without_secrets
 from gateway.app.settings import Settings
 from gateway.cli.context import existing_database, unreachable
 from gateway.cli.db_restore import refusals, restore
+from gateway.cli.db_verify import verify
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, record, warn
 from gateway.identity.accounts.rekeying import rekey
@@ -33,6 +35,7 @@ def register(app: typer.Typer) -> None:
     db.command("upgrade")(bring_up)
     db.command("status")(show)
     db.command("backup")(keep)
+    db.command("verify")(verify)
     db.command("restore")(restore)
     app.add_typer(db, name="db")
 
@@ -75,7 +78,8 @@ def keep(
     async def work(database: Database) -> int:
         await backup.whole_schema(database)
         secret = chosen.key_secret_bytes() or DataFolder(chosen.data_dir).key_secret(make=False)
-        return await backup.write(database, file, derived_key(secret, KeyPurpose.BACKUP))
+        key = derived_key(secret, KeyPurpose.BACKUP)
+        return await backup.write(database, file, key, version_of("authgate"))
 
     record({"file": str(file), "rows": _with_database(work)}, as_json=as_json)
 

@@ -30,17 +30,19 @@ from gateway.stores.protocols import Transaction
 
 T = TypeVar("T")
 
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret-file",
+        help="Holds the GATEWAY_KEY_SECRET of when the backup was written, where it is another"
+        " now.",
+    ),
+]
+
 
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that `gateway db backup` wrote.")],
-    secret_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--secret-file",
-            help="Holds the GATEWAY_KEY_SECRET of when the backup was written, where it is"
-            " another now.",
-        ),
-    ] = None,
+    secret_file: SecretFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup in the place of all data, of either kind of SQL store.
@@ -49,13 +51,11 @@ def restore(
     replaced, and what was ended since the backup stays ended: a backup brings nothing back that
     was signed out, revoked, disabled, deleted or replaced.
     """
-    given = (
-        None if secret_file is None else secret_of(refusals(lambda: secret_file.read_text("utf-8")))
-    )
+    given = given_secret(secret_file)
 
     async def work(context: CommandContext) -> dict[str, Any]:
-        with _opened(file) as opened_file:
-            return await _restored(context, opened_file, given or context.key_secret)
+        with opened_file(file) as opened:
+            return await _restored(context, opened, given or context.key_secret)
 
     fields = refusals(lambda: run(work))
     record({"file": str(file), **fields, "sessions": "ended"}, as_json=as_json)
@@ -118,15 +118,18 @@ async def _has_event(tx: Transaction, event: tuple[str, int] | None, secret: byt
     return row is not None
 
 
-def _opened(file: Path) -> BinaryIO:
+def given_secret(file: Path | None) -> bytes | None:
+    return None if file is None else secret_of(refusals(lambda: file.read_text("utf-8")))
+
+
+def opened_file(file: Path) -> BinaryIO:
     """Read twice, and so no pipe; a link is not followed, as whoever may write to the folder
     could lead it elsewhere between the two."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    found = os.fdopen(descriptor, "rb")
-    if not stat.S_ISREG(os.fstat(found.fileno()).st_mode):
-        found.close()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise ValueError(f"{file} is no file")
-    return found
+    return os.fdopen(descriptor, "rb")
 
 
 def refusals(work: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,8 @@ from gateway.stores.protocols import Database, Transaction
 PAGE_ROWS = 1000
 RESTORE_TIMEOUT_S = 3600.0
 FORMAT = 2
+MAX_LINE_BYTES = 1 << 26
+"""Of a line of a backup: one row."""
 
 ONLY_GROWS = ("audit_events", "changes", "tombstones", "client_assertions")
 """Tables that a restore adds to and never takes from: what was seen, what was revoked, what ended
@@ -58,13 +61,20 @@ class Contents:
     rows: int
     newest_audit: tuple[str, int] | None
     """Writer and position of the last event of the audit log in it."""
+    tables: Mapping[str, int]
+    """How many rows of each."""
+    newest_migration: str
+    release: str | None
+    """The version of authgate that wrote it; None where it was one that did not say."""
+    dialect: str
+    """Of the store that it came from; it goes into either."""
 
 
-async def write(database: Database, path: Path, key: bytes) -> int:
+async def write(database: Database, path: Path, key: bytes, release: str = "") -> int:
     """Writes what one moment's database holds to an owner-only file; how many rows.
 
-    `key`: `derived_key(secret, KeyPurpose.BACKUP)`.  What stood at `path` is replaced once the
-    new file is whole.
+    `key`: `derived_key(secret, KeyPurpose.BACKUP)`.  `release`: the version that writes it.  What
+    stood at `path` is replaced once the new file is whole.
     """
     schema = await whole_schema(database)
     digest, rows = hmac.new(key, digestmod="sha256"), 0
@@ -81,6 +91,7 @@ async def write(database: Database, path: Path, key: bytes) -> int:
                     "authgate": FORMAT,
                     "schema": schema.applied,
                     "dialect": database.dialect,
+                    "release": release or None,
                     "at_ms": int(await tx.now() * 1000),
                 }
             )
@@ -99,23 +110,45 @@ async def write(database: Database, path: Path, key: bytes) -> int:
 async def check(database: Database, file: BinaryIO, key: bytes) -> Contents:
     """Reads the file through; BackupRefused unless it is whole, of this installation, and fits
     the database."""
-    schema = await whole_schema(database)
+    await whole_schema(database)
+    return read_through(file, key)
+
+
+def read_through(file: BinaryIO, key: bytes) -> Contents:
+    """What the file holds; BackupRefused unless it is whole, of this installation, and of no
+    newer version than this."""
     known = {table.name for table in tables()}
-    at_ms, rows = 0, 0
+    counted = dict.fromkeys(sorted(known), 0)
+    head: dict[str, Any] = {}
     newest: tuple[int, str, int] | None = None
     for number, value in _values(file, key):
         if number == 0:
-            _check_head(value, schema)
-            at_ms = int(value["at_ms"])
+            head = _checked_head(value)
             continue
         table, row = value
         if table not in known:
             raise BackupRefused(f"line {number + 1}: an unknown table")
-        rows += 1
+        counted[table] += 1
         if table == "audit_events":
-            event = (int(row["at_ms"]), str(row["writer"]), int(row["position"]))
+            event = _audit_event(row, number)
             newest = event if newest is None else max(newest, event)
-    return Contents(at_ms, rows, newest and newest[1:])
+    return Contents(
+        at_ms=int(head["at_ms"]),
+        rows=sum(counted.values()),
+        newest_audit=newest and newest[1:],
+        tables={name: rows for name, rows in counted.items() if rows},
+        newest_migration=max(head["schema"], default=""),
+        release=head.get("release"),
+        dialect=str(head.get("dialect")),
+    )
+
+
+def _audit_event(row: Mapping[str, Any], number: int) -> tuple[int, str, int]:
+    """Its time, writer and position.  Whether anybody changed the row is not known yet."""
+    at_ms, writer, position = (row.get(name) for name in ("at_ms", "writer", "position"))
+    if not (isinstance(at_ms, int) and isinstance(writer, str) and isinstance(position, int)):
+        raise BackupRefused(f"line {number + 1}: not a line of a backup")
+    return at_ms, writer, position
 
 
 async def replace(tx: Transaction, file: BinaryIO, key: bytes) -> int:
@@ -186,7 +219,7 @@ def _values(file: BinaryIO, key: bytes) -> Iterator[tuple[int, Any]]:
     file.seek(0)
     digest, rows = hmac.new(key, digestmod="sha256"), 0
     foot: Any = None
-    for number, line in enumerate(file):
+    for number, line in enumerate(_lines(file)):
         value = _parsed(line, number)
         if foot is not None:
             raise BackupRefused("something follows the end of the backup")
@@ -198,18 +231,53 @@ def _values(file: BinaryIO, key: bytes) -> Iterator[tuple[int, Any]]:
         yield number, value
     if foot is None:
         raise BackupRefused("the backup was cut short")
-    expected = str(foot.get("hmac-sha256", ""))
-    if foot.get("rows") != rows or not hmac.compare_digest(expected, digest.hexdigest()):
+    expected = str(foot.get("hmac-sha256", "")).encode("utf-8", "replace")
+    if foot.get("rows") != rows or not hmac.compare_digest(expected, digest.hexdigest().encode()):
         raise BackupRefused(
             "the backup was changed after it was written, or it was written under another"
             " GATEWAY_KEY_SECRET: --secret-file names the one of that time"
         )
 
 
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """What is no backup may have no end of a line for gigabytes."""
+    for number in count(1):
+        line = file.readline(MAX_LINE_BYTES)
+        if not line:
+            return
+        if number == 1 and not line.startswith(b"{"):
+            raise BackupRefused(_foreign(line))
+        if not line.endswith(b"\n"):
+            if len(line) == MAX_LINE_BYTES:
+                raise BackupRefused(f"line {number}: longer than any line of a backup")
+            raise BackupRefused(f"the backup was cut short, within line {number}")
+        yield line
+
+
+_OTHERS = {
+    b"SQLite format 3": "this is the file of an SQLite database",
+    b"PGDMP": "this is a dump of pg_dump",
+    b"\x1f\x8b": "this is compressed (gzip): decompress it first",
+    b"\x28\xb5\x2f\xfd": "this is compressed (zstd): decompress it first",
+    b"\xfd7zXZ": "this is compressed (xz): decompress it first",
+    b"age-encryption.org": "this is encrypted (age): decrypt it first",
+    b"-----BEGIN PGP": "this is encrypted (PGP): decrypt it first",
+}
+
+
+def _foreign(line: bytes) -> str:
+    """What a file is that is no backup, where that can be told."""
+    what = next((told for magic, told in _OTHERS.items() if line.startswith(magic)), None)
+    told = what or "this is no backup of authgate"
+    return told if what and "first" in what else f"{told}: `gateway db backup` writes one"
+
+
 def _parsed(line: bytes, number: int) -> Any:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
+        if number == 0:
+            raise BackupRefused(_foreign(line)) from None
         raise BackupRefused(f"line {number + 1}: not a line of a backup") from None
     is_row = (
         isinstance(value, list)
@@ -223,17 +291,30 @@ def _parsed(line: bytes, number: int) -> Any:
     return value
 
 
-def _check_head(head: Any, schema: SchemaStatus) -> None:
+def _checked_head(head: Any) -> dict[str, Any]:
     if not isinstance(head, dict) or "authgate" not in head:
-        raise BackupRefused("this is no backup of authgate")
-    if head["authgate"] != FORMAT or not isinstance(head.get("at_ms"), int):
+        raise BackupRefused(_foreign(b"{"))
+    written_by = f" (authgate {head['release']})" if isinstance(head.get("release"), str) else ""
+    schema = head.get("schema")
+    whole = (
+        head["authgate"] == FORMAT
+        and isinstance(head.get("at_ms"), int)
+        and isinstance(schema, list)
+        and all(isinstance(name, str) for name in schema)
+    )
+    if not whole:
         raise BackupRefused(
-            "this backup is of another version of authgate: that version restores it, and"
-            " `gateway db upgrade` brings the database on"
+            f"this backup is of another version of authgate{written_by}: that version restores it,"
+            " and `gateway db upgrade` brings the database on"
         )
-    unknown = [name for name in head.get("schema", []) if name not in schema.applied]
+    known = {migration.name for migration in shipped()}
+    unknown = [name for name in head["schema"] if name not in known]
     if unknown:
-        raise BackupRefused(f"the backup is of a newer version: it has {unknown[0]}")
+        raise BackupRefused(
+            f"the backup is of a newer version{written_by}: it has {unknown[0]}, which this version"
+            " does not know"
+        )
+    return head
 
 
 def _primary_key(columns: str) -> tuple[str, ...]:
