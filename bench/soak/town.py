@@ -42,6 +42,10 @@ _OWN_TIME = {
 }
 
 
+_ONCE = "    retries 0\n    retry-on none\n    no option redispatch\n"
+"""Of a backend of the balancer that is to try nothing twice."""
+
+
 class Missing(RuntimeError):
     """A program that the soak needs is not here."""
 
@@ -375,17 +379,12 @@ class Town:
         plain = text[text.index("frontend public") :]
         for name in ("public", "authgate", "degraded"):
             plain = plain.replace(f"frontend {name}", f"frontend plain-{name}")
-            plain = plain.replace(f"backend {name}\n", f"backend plain-{name}\n    retries 0\n")
+            plain = plain.replace(f"backend {name}\n", f"backend plain-{name}\n{_ONCE}")
             plain = plain.replace(f"use_backend {name}", f"use_backend plain-{name}")
             plain = plain.replace(f"default_backend {name}", f"default_backend plain-{name}")
         plain = plain.replace("nbsrv(authgate)", "nbsrv(plain-authgate)")
         plain = plain.replace(f":{self.balanced_port}", f":{self.plain_port}")
-        kept = [line for line in plain.splitlines() if not _tries_twice(line)]
-        return text + "\n" + "\n".join(kept) + "\n"
-
-
-def _tries_twice(line: str) -> bool:
-    return line.strip().startswith(("option redispatch", "retry-on", "http-request disable-l7"))
+        return f"{text}\n{plain}\n"
 
 
 def _faketime() -> str:

@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ import pytest
 
 from tests.certificates import self_signed
 from tests.contract.running import Running, free_port, started
-from tests.e2e.processes import edit, listening, ready, until, versions, workers
+from tests.e2e.processes import children, edit, listening, ready, until, versions, workers
 from tests.servers import ValkeyServer
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
@@ -34,7 +34,7 @@ pytestmark = [
 
 
 @contextmanager
-def balanced(folder: Path, one: Running, two: Running) -> Iterator[int]:
+def balanced(folder: Path, one: Running | Silent, two: Running | Silent) -> Iterator[int]:
     """HAProxy with the shipped configuration on a free port, until the block ends."""
     port = free_port()
     self_signed("localhost", "127.0.0.1").write_pair(folder)
@@ -185,6 +185,94 @@ def test_a_killed_worker_takes_only_its_own_requests_along(
         load.more(200)
     # At most one request of each caller was in its hands or in its accept queue.
     assert len(load.failed) <= load.callers
+
+
+def test_nodes_that_answer_their_checks_late_are_kept(
+    tmp_path: Path, nodes: tuple[Running, Running]
+) -> None:
+    """A machine that is busy for a moment is no machine that is away: its callers wait."""
+    one, two = nodes
+    stopped = [*workers(one), *workers(two)]
+    came: list[int] = []
+    with balanced(tmp_path, one, two) as port:
+        until(lambda: status_of(port, "/public/x") == 200, 10)
+        for worker in stopped:
+            os.kill(worker, signal.SIGSTOP)
+        try:
+            threading.Event().wait(0.8)
+            caller = threading.Thread(target=lambda: came.append(status_of(port, "/public/x")))
+            caller.start()
+            caller.join(0.2)
+        finally:
+            for worker in stopped:
+                os.kill(worker, signal.SIGCONT)
+        caller.join(15)
+    assert came == [200]
+
+
+def test_a_node_that_is_lost_takes_no_call_along_that_may_be_repeated(
+    tmp_path: Path, nodes: tuple[Running, Running]
+) -> None:
+    one, two = nodes
+    with balanced(tmp_path, one, two) as port, Load(port) as load:
+        for pid in (one.process.pid, *children(one.process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        load.more(200)
+    assert load.failed == []
+
+
+@dataclass
+class Silent:
+    """A node whose checks are good, and that hangs up on whoever calls it."""
+
+    port: int = field(default_factory=free_port)
+    admin_port: int = field(default_factory=free_port)
+    heads: list[bytes] = field(default_factory=list)
+    """First lines of what came."""
+
+    def __enter__(self) -> Silent:
+        self._listening = [socket.create_server(("127.0.0.1", p)) for p in self._ports]
+        for place, serve in zip(self._listening, (self._hang_up, self._be_well), strict=True):
+            threading.Thread(target=self._accept, args=(place, serve), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for place in self._listening:
+            place.shutdown(socket.SHUT_RDWR)
+            place.close()
+
+    @property
+    def _ports(self) -> tuple[int, int]:
+        return self.port, self.admin_port
+
+    def _accept(self, listening: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        while True:
+            try:
+                sock, _ = listening.accept()
+            except OSError:
+                return
+            with sock:
+                serve(sock)
+
+    def _hang_up(self, sock: socket.socket) -> None:
+        self.heads.append(sock.recv(65_536).partition(b"\r\n")[0])
+
+    def _be_well(self, sock: socket.socket) -> None:
+        sock.recv(65_536)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(("method", "repeated"), [("GET", True), ("POST", False), ("PUT", False)])
+def test_only_what_changes_nothing_is_sent_to_a_second_node(
+    tmp_path: Path, method: str, repeated: bool
+) -> None:
+    with Silent() as one, Silent() as two, balanced(tmp_path, one, two) as port:
+        with connected(port) as sock:
+            sock.sendall(f"{method} /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode())
+            assert b" 502 " in sock.makefile("rb").readline()
+        met = [node for node in (one, two) if node.heads]
+    assert (len(met) == 2) is repeated
+    assert sum(len(node.heads) for node in met) == 1 or repeated
 
 
 def test_public_routes_go_on_behind_the_balancer_while_redis_is_away(
