@@ -63,9 +63,11 @@ TAG ?=
 image:  ## the container image, by buildah (BASE=IMAGE: on another Python; docs/operations/containers.md)
 	@python3 deploy/image/build.py --base "$(BASE)" --build-base "$(BUILD_BASE)" --tag "$(TAG)"
 
-docs: setup-dev  ## write the generated pages anew and check every link
+docs: setup-dev  ## write the generated pages anew, check every link, and build the site into site/
 	@$(PY) -m docs.build
-	@$(PY) -m pytest -q tests/test_docs.py
+	@$(PY) -m pytest -q tests/test_docs.py tests/test_site.py
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	@echo "site/index.html is the first page; to read it: $(PY) -m http.server --directory site"
 
 HELM = .tools/helm/bin/python
 # A real Helm and the schemas of Kubernetes, in an environment of their own: 100 MB that nothing else needs.
@@ -88,4 +90,4 @@ mutants: setup-dev  ## break the core in every small way; what no test notices m
 	@nice $(PY) -m tests.mutation $(ARGS)
 
 clean:  ## take away what was built (never .gateway/, which holds data)
-	rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -rf .venv .tools site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
