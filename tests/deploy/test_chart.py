@@ -19,6 +19,7 @@ import yaml
 from docs.chart import written
 from gateway.app.settings import load
 from gateway.app.worker_process import IN_FLIGHT_S
+from gateway.cli.doctor_checks import SESSIONS_OF_A_WORKER
 from tests.deploy.helm import (
     CHART,
     FULLNAME,
@@ -363,6 +364,16 @@ def test_pods_that_cannot_decide_hold_no_node(helm: Helm) -> None:
     assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
+def test_pods_that_come_and_go_have_a_budget_too(helm: Helm) -> None:
+    values = changed(MINIMAL, "autoscaling", {"enabled": True, "minReplicas": 1})
+    assert one(helm.rendered(values), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    values = changed(values, "podDisruptionBudget", {"minAvailable": 1})
+    assert "never let one go" in helm.refusal(values)
+    assert "PodDisruptionBudget" not in {
+        m["kind"] for m in helm.rendered(changed(MINIMAL, "replicaCount", 1))
+    }
+
+
 def test_who_scales_the_pods_is_one_alone(helm: Helm) -> None:
     """A number of replicas would set back what the autoscaler has chosen at each upgrade."""
     manifests = helm.rendered(example("autoscaled"))
@@ -370,6 +381,17 @@ def test_who_scales_the_pods_is_one_alone(helm: Helm) -> None:
     scaler = one(manifests, "HorizontalPodAutoscaler")["spec"]
     assert scaler["scaleTargetRef"]["name"] == FULLNAME
     assert [metric["type"] for metric in scaler["metrics"]] == ["Resource", "Pods"]
+
+
+def test_the_notes_say_what_an_operator_is_about_to_run_into(helm: Helm) -> None:
+    sessions = (12 + 1) * 1 * SESSIONS_OF_A_WORKER
+    assert f"up to {sessions} sessions" in helm.notes(example("autoscaled"))
+    balanced = helm.notes(changed(MINIMAL, "service", {"type": "LoadBalancer"}))
+    assert "externalTrafficPolicy Local" in balanced
+    assert "externalTrafficPolicy" not in helm.notes(example("production"))
+    assert "stores of its own" in helm.notes(example("single"))
+    unwatched = changed(example("restricted"), "networkPolicy.adminFrom", [])
+    assert "Prometheus cannot reach" in helm.notes(unwatched)
 
 
 # --- what is watched ---
@@ -393,6 +415,28 @@ def test_prometheus_takes_the_rules_of_the_chart(helm: Helm, tmp_path: Path) -> 
         text=True,
         check=False,
     )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_prometheus_takes_the_question_that_the_page_gives_its_adapter(
+    helm: Helm, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "operations" / "kubernetes.md").read_text("utf-8")
+    blocks = map(yaml.safe_load, re.findall(r"^```yaml\n(rules:.*?)^```$", page, re.M | re.S))
+    (rule,) = next(blocks)["rules"]
+    metric = one(helm.rendered(example("autoscaled")), "HorizontalPodAutoscaler")["spec"][
+        "metrics"
+    ][1]
+    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
+    series = rule["seriesQuery"].partition("{")[0]
+    assert series == "authgate_requests_total"
+    asked = rule["metricsQuery"].replace("<<.Series>>", series)
+    asked = asked.replace("<<.LabelMatchers>>", 'namespace="edge",pod=~"a|b"')
+    asked = asked.replace("<<.GroupBy>>", "pod")
+    group = {"name": "adapter", "rules": [{"record": "calls", "expr": asked}]}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [group]}))
+    command = [tool("promtool"), "check", "rules", str(tmp_path / "rules.yaml")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -489,6 +533,7 @@ def test_no_part_of_the_schema_lets_a_typing_error_pass() -> None:
         ("image.tagg", "1", "tagg"),
         ("publicUrl", "http://gateway.example.com", "publicUrl"),
         ("publicUrl", "https://gateway.example.com/", "publicUrl"),
+        ("publicUrl", "https://Gateway.example.com", "publicUrl"),  # no host of an Ingress
         ("settings.GATEWAY_ACESS_TTL_S", 900, "GATEWAY_ACESS_TTL_S"),
         ("settings.GATEWAY_SIGNING_ALG", "HS256", "GATEWAY_SIGNING_ALG"),
         ("settings.GATEWAY_ACCESS_LOG", False, "GATEWAY_ACCESS_LOG"),  # `off` of YAML 1.1
@@ -557,6 +602,7 @@ def test_more_than_one_pod_needs_stores_that_they_share(helm: Helm, more: Manife
         ("ingress.enabled", True, "GATEWAY_TRUSTED_PROXIES"),
         ("secrets.smtpUrl", {"name": "mail"}, "GATEWAY_MAIL_FROM"),
         ("podDisruptionBudget.minAvailable", 2, "never let one go"),
+        ("podDisruptionBudget.minAvailable", 3, "never let one go"),
         ("podDisruptionBudget", {"minAvailable": 1, "maxUnavailable": 1}, "not both"),
         ("autoscaling", {"enabled": True, "minReplicas": 4, "maxReplicas": 3}, "maxReplicas (3)"),
         ("autoscaling", {"enabled": True, "targetCPUUtilization": None}, "targetRequestsPerSecond"),

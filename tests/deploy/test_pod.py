@@ -38,7 +38,7 @@ from tests.deploy.helm import (
 from tests.deploy.kubelet import Objects, Pod, run_job
 from tests.e2e.processes import until
 from tests.fixtures_stores import schema_of
-from tests.servers import ValkeyServer
+from tests.servers import ValkeyServer, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -242,6 +242,30 @@ def test_the_gateway_writes_to_its_data_folder_alone(installed: Pod) -> None:
         assert data.stat().st_uid == 10001
     written = {path for path in (installed.folder / "config").rglob("*") if not path.is_symlink()}
     assert {path.name for path in written if path.is_file()} == {"routes.yaml", "orders.yaml"}
+
+
+def test_a_pod_that_is_made_while_the_stores_are_away_waits_for_them(cluster: Cluster) -> None:
+    """It lives, and is not ready: no probe has it started again and again.  The Job is tried again."""
+    away = {
+        "database-url": f"postgresql://a:b@127.0.0.1:{free_port()}/x",
+        "redis-url": f"redis://127.0.0.1:{free_port()}",
+    }
+    known = cluster.objects.secrets["authgate"]
+    cluster.objects.secrets["authgate"] = {**known, **away}
+    try:
+        assert [each.returncode for each in cluster.job(cluster.values())] == [0, 3]
+        pod = cluster.pod(cluster.values())
+        pod.start()
+        try:
+            until(lambda: pod.probe("startupProbe"), 60)
+            assert pod.probe("livenessProbe")
+            assert not pod.probe("readinessProbe")
+            public = call(pod, "/nowhere")
+            assert public.status == 404
+        finally:
+            pod.kill()
+    finally:
+        cluster.objects.secrets["authgate"] = known
 
 
 # --- the configuration ---

@@ -18,7 +18,7 @@
 {{- fail "secrets.smtpUrl: settings.GATEWAY_MAIL_FROM must say who sends" -}}
 {{- end -}}
 {{- with .Values.podDisruptionBudget -}}
-{{- if and .enabled (gt $replicas 1) -}}
+{{- if and .enabled (gt (include "authgate.mostReplicas" $ | int) 1) -}}
 {{- if not (or (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable)) -}}
 {{- fail "podDisruptionBudget: give minAvailable or maxUnavailable, not both" -}}
 {{- end -}}

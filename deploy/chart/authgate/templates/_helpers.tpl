@@ -54,6 +54,15 @@ app.kubernetes.io/part-of: authgate
 {{- end -}}
 {{- end -}}
 
+{{/* And how many at most. */}}
+{{- define "authgate.mostReplicas" -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- .Values.autoscaling.maxReplicas | int -}}
+{{- else -}}
+{{- .Values.replicaCount | int -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "authgate.scheme" -}}
 {{- if .Values.tls.secretName -}}https{{- else -}}http{{- end -}}
 {{- end -}}
