@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import secrets
 from pathlib import Path
@@ -515,3 +516,64 @@ def test_without_its_library_grpc_is_refused_with_what_to_install(
     monkeypatch.setattr("gateway.app.setting_types.find_spec", find_spec)
     with pytest.raises(SettingsError, match=r"pip install 'authgate\[grpc\]'"):
         load({"GATEWAY_EXT_AUTHZ_LISTEN": "127.0.0.1:9191"}, env_file=None)
+
+
+def test_a_secret_may_be_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """As Docker, Compose and Kubernetes hand them over: no variable shows them."""
+    for name, text in {
+        "database_url": "postgresql://authgate:p%23w@db/authgate\n",
+        "redis_url": "redis://:pw@redis:6379/0\r\n",
+        "key_secret": SECRET,
+        "password_pepper": "a pepper of two words\n",
+        "smtp_url": "smtps://user:pw@mail.example.com\n",
+    }.items():
+        (tmp_path / name).write_text(text, newline="")
+    files = {f"{path.name}_file": str(path) for path in tmp_path.iterdir()}
+    settings = read(**files, mail_from="a@example.com")
+    assert settings.database_url == "postgresql://authgate:p%23w@db/authgate"
+    assert settings.redis_url == "redis://:pw@redis:6379/0"
+    assert settings.key_secret_bytes() == base64.b64decode(SECRET)
+    assert settings.password_pepper is not None
+    assert settings.password_pepper.get_secret_value() == "a pepper of two words"
+    assert settings.smtp_url == "smtps://user:pw@mail.example.com"
+
+
+def test_a_file_of_settings_may_name_one_too(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    file = tmp_path / "env"
+    file.write_text(f"GATEWAY_KEY_SECRET_FILE='{tmp_path}/secret'\n")
+    assert load({}, env_file=file).key_secret_bytes() == base64.b64decode(SECRET)
+
+
+def test_a_secret_that_cannot_be_read_from_its_file_is_a_problem_of_that_name(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "long").write_text("x" * 9000)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "wrong").write_text("short")
+    told = {
+        name: problems(key_secret_file=str(tmp_path / name))
+        for name in ("missing", "empty", "long", "bytes", "pipe", ".", "wrong")
+    }
+    assert told["missing"] == {
+        "GATEWAY_KEY_SECRET_FILE": f"{tmp_path}/missing: No such file or directory"
+    }
+    assert told["empty"] == {"GATEWAY_KEY_SECRET_FILE": f"{tmp_path}/empty is empty"}
+    assert told["long"] == {"GATEWAY_KEY_SECRET_FILE": f"{tmp_path}/long has more than 8192 bytes"}
+    assert told["bytes"] == {"GATEWAY_KEY_SECRET_FILE": f"{tmp_path}/bytes is not UTF-8"}
+    for name in ("pipe", "."):
+        assert "is not a file" in told[name]["GATEWAY_KEY_SECRET_FILE"]
+    assert "GATEWAY_KEY_SECRET" in told["wrong"]
+
+
+def test_a_secret_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    assert problems(key_secret=SECRET, key_secret_file=str(tmp_path / "secret")) == {
+        "GATEWAY_KEY_SECRET_FILE": "GATEWAY_KEY_SECRET is given too: only one of them can count"
+    }
+
+
+def test_only_a_secret_has_a_file() -> None:
+    assert "GATEWAY_LISTEN_FILE" in problems(listen_file="/run/secrets/listen")
