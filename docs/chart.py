@@ -27,6 +27,7 @@ COPIES = ("alerts.yaml", "grafana.json")
 SET_BY_THE_CHART = {
     "public_url", "listen", "admin_listen", "admin_hosts", "workers", "data_dir", "drain_s",
     "tls_cert", "tls_key", "secrets_dir", "ext_authz_listen",
+    "admin_url",
 }  # fmt: skip
 _BEGIN, _END = "<!-- values: `make docs` writes this table -->\n", "<!-- end of the values -->\n"
 

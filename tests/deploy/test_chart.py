@@ -259,7 +259,7 @@ def test_the_admin_listener_is_never_reached_from_outside(helm: Helm) -> None:
         manifests = helm.rendered(changed(MINIMAL, "service", {"type": kind}))
         assert one(manifests, "Service", FULLNAME)["spec"]["type"] == kind
         assert one(manifests, "Service", f"{FULLNAME}-admin")["spec"]["type"] == "ClusterIP"
-    ingress = one(helm.rendered(example("ingress")), "Ingress")
+    ingress = one(helm.rendered(example("ingress")), "Ingress", FULLNAME)
     backends = [p["backend"] for rule in ingress["spec"]["rules"] for p in rule["http"]["paths"]]
     assert {backend["service"]["name"] for backend in backends} == {FULLNAME}
 
@@ -290,6 +290,22 @@ def test_who_asks_for_decisions_is_sent_to_nobody_who_cannot_decide(helm: Helm) 
     assert settings_of(container)["GATEWAY_EXT_AUTHZ_LISTEN"] == "0.0.0.0:9191"
     plain = pods([one(helm.rendered(MINIMAL), "Deployment")])[0]["containers"][0]
     assert "GATEWAY_EXT_AUTHZ_LISTEN" not in settings_of(plain)
+
+
+def test_the_console_is_reached_by_its_own_host_and_nothing_beside_it(helm: Helm) -> None:
+    manifests = helm.rendered(example("ingress"))
+    spec = one(manifests, "Ingress", f"{FULLNAME}-console")["spec"]
+    (rule,) = spec["rules"]
+    (path,) = rule["http"]["paths"]
+    assert (rule["host"], path["path"]) == ("console.example.com", "/admin")
+    container = pods([one(manifests, "Deployment")])[0]["containers"][0]
+    assert settings_of(container)["GATEWAY_ADMIN_URL"] == "https://console.example.com"
+    values = example("ingress")
+    assert "console.url" in helm.refusal(changed(values, "console.url", ""))
+    assert "another origin" in helm.refusal(changed(values, "console.url", values["publicUrl"]))
+    assert "GATEWAY_TRUSTED_PROXIES" in helm.refusal(
+        changed(MINIMAL, "console.url", "https://console.example.com")
+    )
 
 
 # --- before an upgrade ---

@@ -14,6 +14,15 @@
 {{- if and .Values.ingress.enabled (not (index .Values.settings "GATEWAY_TRUSTED_PROXIES")) -}}
 {{- fail "ingress: settings.GATEWAY_TRUSTED_PROXIES must name the addresses of the ingress controller's pods: else every caller has its address, and shares its limits" -}}
 {{- end -}}
+{{- if and .Values.console.ingress.enabled (not .Values.console.url) -}}
+{{- fail "console.ingress: console.url must say by which https:// origin the console is reached" -}}
+{{- end -}}
+{{- if and .Values.console.url (eq .Values.console.url .Values.publicUrl) -}}
+{{- fail "console.url: must be another origin than publicUrl" -}}
+{{- end -}}
+{{- if and .Values.console.url (not (index .Values.settings "GATEWAY_TRUSTED_PROXIES")) -}}
+{{- fail "console.url: settings.GATEWAY_TRUSTED_PROXIES must name the addresses of the proxy that ends TLS: the console answers over https alone" -}}
+{{- end -}}
 {{- if and .Values.secrets.smtpUrl.name (not (index .Values.settings "GATEWAY_MAIL_FROM")) -}}
 {{- fail "secrets.smtpUrl: settings.GATEWAY_MAIL_FROM must say who sends" -}}
 {{- end -}}

@@ -109,6 +109,10 @@ its own. */}}
   value: {{ printf "%s:8080" .Values.listenHost | quote }}
 - name: GATEWAY_ADMIN_LISTEN
   value: {{ printf "%s:9901" .Values.listenHost | quote }}
+{{- if .Values.console.url }}
+- name: GATEWAY_ADMIN_URL
+  value: {{ .Values.console.url | quote }}
+{{- end }}
 {{- if and .Values.decisions.enabled .Values.decisions.grpc }}
 - name: GATEWAY_EXT_AUTHZ_LISTEN
   value: {{ printf "%s:9191" .Values.listenHost | quote }}
