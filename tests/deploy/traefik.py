@@ -5,7 +5,8 @@ use carries Traefik itself.
   other fields; with `trustForwardHeader: false` the client's own X-Forwarded-* are not passed.
 - A 2xx lets the call pass: the fields named in `authResponseHeaders`, and those that match
   `authResponseHeadersRegex`, are taken from the request and set as the answer has them.
-- Any other answer is the client's, whole.
+- Any other answer is the client's, whole; but its `Location` is read as one of the authentication
+  server's, and names that server to the client, unless `preserveLocationHeader` is set.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import yaml
 
@@ -42,6 +43,7 @@ class ForwardAuthProxy(socketserver.ThreadingTCPServer):
         self.address = urlsplit(middleware["address"])
         self.named = {name.lower() for name in middleware["authResponseHeaders"]}
         self.pattern = re.compile(middleware["authResponseHeadersRegex"])
+        self.preserves_location = middleware.get("preserveLocationHeader", False)
         self.own = re.findall(r"Path\(`([^`]+)`\)", http["routers"]["own"]["rule"])
         self.own_below = re.findall(r"PathPrefix\(`([^`]+)`\)", http["routers"]["own"]["rule"])
         services = http["services"]
@@ -113,6 +115,14 @@ class _Connection(socketserver.StreamRequestHandler):
         address = self.server.address
         status, said, text = self._asked(address, "GET", address.path, question, b"")
         if not 200 <= status < 300:
+            if not self.server.preserves_location:
+                said = [
+                    (
+                        name,
+                        urljoin(address.geturl(), value) if name.lower() == "location" else value,
+                    )
+                    for name, value in said
+                ]
             self._relay((status, said, text))
             return
         fields = [pair for pair in fields if not self.server.handed_on(pair[0])]
