@@ -205,7 +205,7 @@ def running(make: Command, ports: Ports, folder: Path) -> Iterator[None]:
 def _nginx(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
     for path in (DEPLOY / "nginx").iterdir():
         (folder / path.name).write_text(_for_nginx(ports.filled(path.read_text()), folder))
-    return _start_nginx(folder)
+    return start_nginx(folder)
 
 
 def _for_nginx(text: str, folder: Path) -> str:
@@ -216,7 +216,7 @@ def _for_nginx(text: str, folder: Path) -> str:
     return text.replace("http {\n", "http {\n" + temporary)
 
 
-def _start_nginx(folder: Path) -> tuple[list[str], Mapping[str, str]]:
+def start_nginx(folder: Path) -> tuple[list[str], Mapping[str, str]]:
     # As root it would hand its workers to a user who may not read the test's folders.
     user = "user root; " if os.geteuid() == 0 else ""
     nginx = program("nginx") or "nginx"
@@ -235,13 +235,13 @@ def _start_caddy(folder: Path) -> tuple[list[str], Mapping[str, str]]:
 
 def _envoy(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
     (folder / "envoy.yaml").write_text(ports.filled((DEPLOY / "envoy" / "envoy.yaml").read_text()))
-    return _start_envoy(folder)
+    return start_envoy(folder)
 
 
 def _envoy_grpc(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
     shipped = DEPLOY / "envoy" / "ext-authz-grpc.yaml"
     (folder / "envoy.yaml").write_text(ports.filled(shipped.read_text()))
-    return _start_envoy(folder)
+    return start_envoy(folder)
 
 
 def envoy_grpc_changed(change: Callable[[str], str], *, concurrency: int = 1) -> Command:
@@ -250,12 +250,12 @@ def envoy_grpc_changed(change: Callable[[str], str], *, concurrency: int = 1) ->
     def command(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
         shipped = (DEPLOY / "envoy" / "ext-authz-grpc.yaml").read_text()
         (folder / "envoy.yaml").write_text(change(ports.filled(shipped)))
-        return _start_envoy(folder, concurrency)
+        return start_envoy(folder, concurrency)
 
     return command
 
 
-def _start_envoy(folder: Path, concurrency: int = 1) -> tuple[list[str], Mapping[str, str]]:
+def start_envoy(folder: Path, concurrency: int = 1) -> tuple[list[str], Mapping[str, str]]:
     options = ["--concurrency", str(concurrency), "--disable-hot-restart", "--log-level", "error"]
     return [envoy() or "envoy", "-c", "envoy.yaml", *options], {}
 
@@ -286,9 +286,9 @@ def _with_tls(file: str, start: Callable[[Path], tuple[list[str], Mapping[str, s
 
 
 COMMANDS_OF_TLS = {
-    "nginx": _with_tls("nginx.conf", _start_nginx),
+    "nginx": _with_tls("nginx.conf", start_nginx),
     "caddy": _with_tls("Caddyfile", _start_caddy),
-    "envoy": _with_tls("envoy.yaml", _start_envoy),
+    "envoy": _with_tls("envoy.yaml", start_envoy),
     "haproxy": _with_tls(
         "haproxy.cfg", lambda _: ([program("haproxy") or "haproxy", "-db", "-f", "haproxy.cfg"], {})
     ),
