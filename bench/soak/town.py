@@ -379,7 +379,7 @@ class Town:
         plain = text[text.index("frontend public") :]
         for name in ("public", "authgate", "degraded"):
             plain = plain.replace(f"frontend {name}", f"frontend plain-{name}")
-            plain = plain.replace(f"backend {name}\n", f"backend plain-{name}\n{_ONCE}")
+            plain = plain.replace(f"\nbackend {name}\n", f"\nbackend plain-{name}\n{_ONCE}")
             plain = plain.replace(f"use_backend {name}", f"use_backend plain-{name}")
             plain = plain.replace(f"default_backend {name}", f"default_backend plain-{name}")
         plain = plain.replace("nbsrv(authgate)", "nbsrv(plain-authgate)")

@@ -31,6 +31,7 @@ class Counting:
         self.dialect = database.dialect
         self.reads = 0
         self.away = False
+        self.hangs = False
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         if self.away:
@@ -43,6 +44,8 @@ class Counting:
     @asynccontextmanager
     async def read_transaction(self) -> AsyncIterator[Transaction]:
         self.reads += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.away:
             raise StoreUnavailable("sql")
         async with self._database.read_transaction() as tx:
@@ -274,6 +277,53 @@ async def test_a_remembered_key_goes_on_while_the_store_is_away(house: House) ->
     await house.who(key.text)
     house.database.away = True
     assert isinstance(await house.who(key.text), Principal)
+
+
+async def test_a_remembered_key_outlives_its_minute_while_the_store_is_away(house: House) -> None:
+    key = await house.key()
+    await house.who(key.text)
+    house.database.away = True
+    house.clock.move(14 * 60)
+    assert isinstance(await house.who(key.text), Principal)
+    house.clock.move(60)
+    assert await house.who(key.text) is Reason.STORE_UNAVAILABLE
+
+
+async def test_a_store_that_is_away_is_asked_for_a_remembered_key_every_five_seconds(
+    house: House,
+) -> None:
+    key = await house.key()
+    await house.who(key.text)
+    house.database.away = True
+    house.clock.move(60)
+    reads = house.database.reads
+    for _ in range(10):
+        assert isinstance(await house.who(key.text), Principal)
+        house.clock.move(1)
+    assert house.database.reads == reads + 2
+
+
+async def test_a_remembered_key_does_not_wait_for_a_store_that_hangs(house: House) -> None:
+    key = await house.key()
+    await house.who(key.text)
+    house.database.hangs = True
+    house.clock.move(60)
+    async with asyncio.timeout(1):
+        assert isinstance(await house.who(key.text), Principal)
+
+
+async def test_a_key_that_ended_is_no_longer_remembered_while_the_store_is_away(
+    house: House,
+) -> None:
+    key = await house.key()
+    await house.who(key.text)
+    changes = await house.keys.end(key.id)
+    house.database.away = True
+    house.clock.move(60)
+    assert isinstance(await house.who(key.text), Principal)
+    house.apply(changes)
+    assert not isinstance(await house.who(key.text), Principal)
+    assert not isinstance(await house.who(key.text), Principal)
 
 
 async def test_the_last_use_is_written_by_the_minute(house: House) -> None:

@@ -1,7 +1,8 @@
 """Who presents an API key: looked up in SQL, remembered for a minute.
 
 Law: what a worker remembers of a key never decides: the replica is asked on every call, and a
-change of the client, or of the account, since it was read has it read again.  Anybody can make
+change of the client, or of the account, since it was read has it read again.  While SQL is away a
+key that is remembered goes on, as a token would, for as long as one lives.  Anybody can make
 well-formed keys up, and each costs SQL a look: they keep no key that was good waiting, and no more
 of one address wait than its share.
 """
@@ -24,6 +25,12 @@ from gateway.model import Call, Clock, Credential, Principal, Reason
 from gateway.stores.protocols import Database, StoreUnavailable
 
 CACHED_S = 60.0
+WITHOUT_SQL_S = 900.0
+"""From when a key was read: how long it goes on while SQL is away."""
+_KNOWN_WAITS_S = 0.3
+"""So long a call waits for SQL to say something of a key that is remembered."""
+_ASKED_AGAIN_S = 5.0
+"""While it is away, about one key."""
 _CACHE_MAX = 10_000
 _LOOKS_AT_ONCE = 4
 """Of keys that were good here, and as many of all others."""
@@ -40,8 +47,10 @@ _USED_BY_PERSON = "UPDATE personal_keys SET last_used_at = :now WHERE id = :id"
 @dataclass(slots=True)
 class _CachedPrincipal:
     principal: Principal
+    read_at: float
+    """By the steady clock, as `until`."""
     until: float
-    """By the steady clock."""
+    """Then SQL is asked again."""
 
 
 class ApiKeyAuthenticator:
@@ -75,7 +84,7 @@ class ApiKeyAuthenticator:
             return Reason.TOKEN_MALFORMED
         principal: Principal | Reason | None = self._cached(text)
         if principal is None:
-            principal = await self._look_up(text, call.client_ip)
+            principal = await self._look_again(text, call.client_ip)
         if isinstance(principal, Principal):
             self._used.add(principal.token_id)
         return principal
@@ -101,12 +110,39 @@ class ApiKeyAuthenticator:
         if cached is None:
             return None
         # A change of the client or the account since then: SQL has what is true now.
-        refusal = self._revocations.refusal(cached.principal)
-        if cached.until <= self._clock.steady() or refusal not in _SAYS_NOTHING:
+        if self._revocations.refusal(cached.principal) not in _SAYS_NOTHING:
             del self._cache[text]
+            return None
+        if cached.until <= self._clock.steady():
             return None
         self._cache.move_to_end(text)
         return cached.principal
+
+    def _known_without_sql(self, text: str) -> Principal | None:
+        """What was read of the key last, where SQL cannot say whether it is so still."""
+        cached = self._cache.get(text)
+        if cached is None:
+            return None
+        steady = self._clock.steady()
+        unchanged = self._revocations.refusal(cached.principal) in _SAYS_NOTHING
+        if not unchanged or steady >= cached.read_at + WITHOUT_SQL_S:
+            del self._cache[text]
+            return None
+        cached.until = steady + _ASKED_AGAIN_S
+        return cached.principal
+
+    async def _look_again(self, text: str, client_ip: str) -> Principal | Reason:
+        """What SQL says; where it does not say it now, what was read of the key last."""
+        if text not in self._cache:
+            return await self._look_up(text, client_ip)
+        try:
+            async with asyncio.timeout(_KNOWN_WAITS_S):
+                found = await self._look_up(text, client_ip)
+        except TimeoutError:
+            found = Reason.STORE_UNAVAILABLE
+        if found in (Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY):
+            return self._known_without_sql(text) or found
+        return found
 
     async def _look_up(self, text: str, client_ip: str) -> Principal | Reason:
         look = self._looks.get(text)
@@ -152,9 +188,12 @@ class ApiKeyAuthenticator:
                 else:
                     principal = await client_principal(tx, digest)
             if not isinstance(principal, Principal):
+                self._cache.pop(text, None)
                 return principal
             if self._revocations.refusal(principal) in _SAYS_NOTHING:
-                self._cache[text] = _CachedPrincipal(principal, self._clock.steady() + CACHED_S)
+                steady = self._clock.steady()
+                self._cache[text] = _CachedPrincipal(principal, steady, steady + CACHED_S)
+                self._cache.move_to_end(text)
                 while len(self._cache) > _CACHE_MAX:
                     self._cache.popitem(last=False)
                 return principal
