@@ -74,6 +74,8 @@ class Objects:
                 for source in sources
                 for item in source["items"]
             }
+        if "configMap" in volume:
+            return self.config_maps[volume["configMap"]["name"]]
         if "secret" in volume:
             return self.secrets[volume["secret"]["secretName"]]
         return {}

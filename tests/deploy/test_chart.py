@@ -308,6 +308,22 @@ def test_the_console_is_reached_by_its_own_host_and_nothing_beside_it(helm: Helm
     )
 
 
+def test_the_chart_runs_the_image_as_it_is_built(helm: Helm) -> None:
+    image = (ROOT / "deploy" / "image" / "Containerfile").read_text("utf-8")
+    pod = pods([one(helm.rendered(MINIMAL), "Deployment")])[0]
+    container = pod["containers"][0]
+    ids = pod["securityContext"]
+    assert f"USER {ids['runAsUser']}:{ids['runAsGroup']}\n" in image
+    assert f"WORKDIR {container['workingDir']}\n" in image
+    ports = " ".join(str(port["containerPort"]) for port in container["ports"])
+    assert f"EXPOSE {ports}\n" in image
+    entry = re.search(r'^ENTRYPOINT \["(.*)"\]$', image, re.M)
+    assert entry is not None
+    folder, _, command = entry[1].rpartition("/")
+    assert container["command"][0] == command
+    assert f"PATH={folder}:" in image
+
+
 # --- before an upgrade ---
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.certificates import self_signed
 from tests.contract.answers import Answer, read_answer
 from tests.contract.echo import Echo
 from tests.deploy.helm import (
@@ -31,6 +33,7 @@ from tests.deploy.helm import (
     ROOT,
     Helm,
     Manifest,
+    example,
     one,
     pods,
     started_helm,
@@ -457,6 +460,66 @@ def test_one_pod_with_stores_of_its_own_keeps_its_accounts(cluster: Cluster) -> 
         assert call(pod, "/auth/login", body=body).status == 200
     finally:
         pod.kill()
+
+
+@pytest.fixture
+def production(cluster: Cluster, postgres_database_url: str) -> Iterator[Pod]:
+    """The example of that name with all that it names, in a database of its own: TLS up to the pod,
+    an authority of one's own for upstreams, pages, and secrets in variables and files."""
+    values = example("production")
+    values["settings"] |= {"GATEWAY_SIGNING_ALG": "EdDSA", "GATEWAY_BCRYPT_ROUNDS": 10}
+    files = values["config"]["files"]
+    authority = f"{cluster.folder}/production/mount-0/"
+    files["routes.yaml"] = files["routes.yaml"].replace("/etc/authgate-ca/", authority)
+    manifests = cluster.helm.rendered(values)
+    cluster.objects.apply(manifests)
+    certificate = self_signed(HOST)
+    pem, key = certificate.certificate.decode(), certificate.key.decode()
+    cluster.objects.config_maps["internal-ca"] = {"ca.crt": pem}
+    known, stores = cluster.objects.secrets["authgate"], cluster.objects.secrets
+    with schema_of(postgres_database_url) as url, tempfile.TemporaryDirectory() as place:
+        valkey = ValkeyServer(Path(place)).start()
+        stores["authgate"] = {
+            **known,
+            "password-pepper": "pepper of twenty bytes",
+            "smtp-url": "smtp://127.0.0.1:9",
+        }
+        stores["authgate-stores"] = {"postgresql": url, "redis": valkey.url}
+        stores["authgate-upstreams"] = {"orders-token": "one"}
+        stores["billing"] = {"token": "two"}
+        stores["gateway-tls"] = {"tls.crt": pem, "tls.key": key}
+        spec = pods([one(manifests, "Deployment")])[0]
+        pod = Pod(spec, cluster.objects, cluster.folder / "production")
+        try:
+            yield pod
+        finally:
+            pod.kill()
+            valkey.kill()
+            stores["authgate"] = known
+
+
+def test_all_that_the_example_of_production_names_reaches_the_gateway(
+    cluster: Cluster, production: Pod
+) -> None:
+    # The pod's folders are there by now, and with them the authority that routes.yaml names.
+    job = one(cluster.helm.rendered(example("production")), "Job")
+    done = run_job(pods([job])[0], cluster.objects, cluster.folder / "production-job")
+    assert [each.returncode for each in done] == [0, 0], done
+    production.start()
+    become_ready(production)
+    trusting = ssl.create_default_context(
+        cadata=cluster.objects.config_maps["internal-ca"]["ca.crt"]
+    )
+    with (
+        socket.create_connection(("127.0.0.1", production.public), timeout=10) as plain,
+        trusting.wrap_socket(plain, server_hostname=HOST) as sock,
+    ):
+        head = f"GET /auth/ui/sign-in HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+        sock.sendall(head.encode())
+        answer = read_answer(sock.makefile("rb"), "GET")
+    assert answer.status == 200
+    assert b"Example Inc." in answer.body
+    assert len(production.ask("/readyz").json["workers"]) == 2
 
 
 def test_a_pod_fits_into_the_memory_that_it_asks_for(installed: Pod) -> None:
