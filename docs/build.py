@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from bench.soak.report import with_consequences
-from docs import chart, reference
+from docs import chart, reference_pages
 from gateway.cli import build, main
 from gateway.edge.replies.problems import PROBLEMS
 from gateway.review.reason_guide import OF_A_RULE, ReasonGuide, load_guide
@@ -145,7 +145,7 @@ if __name__ == "__main__":
     for name, text in reason_pages().items():
         (REASON_PAGES / name).write_text(text, "utf-8")
     REFERENCE.mkdir(exist_ok=True)
-    (REFERENCE / "endpoints.md").write_text(reference.endpoints(), "utf-8")
-    (REFERENCE / "keys.md").write_text(reference.keys(), "utf-8")
+    (REFERENCE / "endpoints.md").write_text(reference_pages.endpoints(), "utf-8")
+    (REFERENCE / "keys.md").write_text(reference_pages.keys(), "utf-8")
     API.write_bytes(files("gateway").joinpath("schemas", "openapi.yaml").read_bytes())
     chart.build()

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from docs import reference
+from docs import reference_pages
 from gateway import cli
 from gateway.app.quickstart import DemoUser, steps
 from gateway.audit.log import AuditKind
@@ -173,8 +173,8 @@ def test_a_line_that_tells_of_a_store_that_is_away_says_why() -> None:
 
 def test_the_pages_of_endpoints_and_keys_are_current() -> None:
     folder = REPOSITORY / "docs" / "reference"
-    assert (folder / "endpoints.md").read_text("utf-8") == reference.endpoints()
-    assert (folder / "keys.md").read_text("utf-8") == reference.keys()
+    assert (folder / "endpoints.md").read_text("utf-8") == reference_pages.endpoints()
+    assert (folder / "keys.md").read_text("utf-8") == reference_pages.keys()
 
 
 def test_the_page_of_commands_is_current() -> None:
