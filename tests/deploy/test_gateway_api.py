@@ -290,7 +290,7 @@ http {{
       proxy_pass_request_body off;
       proxy_set_header Content-Length "";
       proxy_set_header X-Forwarded-Proto "";
-      proxy_set_header X-Request-ID $req_id;
+      proxy_set_header X-Request-Id $req_id;
       proxy_set_header Host {host};
       proxy_set_header X-Original-URL $scheme://$http_host$request_uri;
       proxy_set_header X-Original-Method $request_method;
@@ -323,7 +323,7 @@ http {{
       proxy_set_header Host $http_host;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;
-      proxy_set_header X-Request-ID $req_id;
+      proxy_set_header X-Request-Id $req_id;
       proxy_set_header X-Real-IP $remote_addr;
       proxy_set_header X-Forwarded-For $remote_addr;
       proxy_set_header X-Forwarded-Host $http_host;
