@@ -45,7 +45,8 @@ lint: setup-dev  ## ruff and mypy --strict
 
 screenshots: setup-dev  ## the pictures of docs/, taken by the tests of the pages and the console
 	@SCREENSHOTS=docs/pages SCREENSHOTS_CONSOLE=docs/operations/console \
-	  $(PY) -m pytest -q tests/browser/test_pages.py tests/browser/test_console.py $(ARGS)
+	  $(PY) -m pytest -q tests/browser/test_pages.py tests/browser/test_console.py \
+	    tests/browser/test_console_lists.py $(ARGS)
 
 bench: setup-dev  ## the gateway beside its peers, with ratios
 	@$(PY) -m bench $(ARGS)

@@ -1,5 +1,5 @@
 -- Made of gateway/stores/schema by `python -m gateway.stores.schema_dump`: do not edit.
--- SQLite's spelling; PostgreSQL's differs in none of it.
+-- SQLite's spelling; PostgreSQL's differs in the indexes of 0017_console.sql alone.
 
 CREATE TABLE accounts (
     id TEXT PRIMARY KEY,
@@ -360,3 +360,22 @@ CREATE TABLE known_password_notices (
     password_epoch BIGINT NOT NULL,
     told_at BIGINT NOT NULL
 );
+
+CREATE INDEX accounts_disabled ON accounts (email_key) WHERE disabled = 1;
+
+CREATE INDEX account_roles_by_role ON account_roles (role);
+
+CREATE INDEX linked_roles_by_role ON linked_roles (role);
+
+CREATE INDEX families_live ON families (created_at, id) WHERE ended_at IS NULL;
+
+CREATE INDEX outbox_by_state ON outbox (state, created_at, id);
+
+CREATE INDEX audit_events_by_kind ON audit_events
+    ((CASE WHEN json_valid(line) THEN json_extract(line, '$.event') END), at_ms, writer, position);
+
+CREATE INDEX audit_events_by_subject ON audit_events
+    ((CASE WHEN json_valid(line) THEN json_extract(line, '$.subject') END), at_ms, writer, position);
+
+CREATE INDEX audit_events_by_actor ON audit_events
+    ((CASE WHEN json_valid(line) THEN json_extract(line, '$.actor') END), at_ms, writer, position);

@@ -77,7 +77,9 @@ async def _upgraded() -> Upgraded:
                 " needs)"
                 " FROM schema_migrations"
             ).fetchall()
-        statements = [text for migration in shipped() for text in migration.statements()]
+        statements = [
+            text for migration in shipped() for text in migration.statements("postgresql")
+        ]
         written = f"INSERT INTO schema_migrations VALUES {', '.join(row for (row,) in rows)}"
         return Upgraded(path.read_bytes(), ";\n".join([*statements, ledger, written]))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.app.components import Components
+from gateway.app.console_lists import LISTS, list_pages
 from gateway.app.status import WorkerStatus
 from gateway.edge.console.account_sign_in import AccountSignIn, AccountSignInDependencies
 from gateway.edge.console.console import Console, ConsoleDependencies
@@ -22,7 +23,7 @@ from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.sessions.hand_over import HandOvers
 from gateway.stores.nonces import RedisNonceStore
 
-NAVIGATION = (NavigationEntry(HOME, "Overview"),)
+NAVIGATION = (NavigationEntry(HOME, "Overview"), *LISTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,18 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
         operators=operators,
         sign_in=sign_in,
         audit=components.audit,
+        publisher=components.replica,
         clock=components.clock,
         https_only=not loopback,
     )
     return ConsoleParts(Console(dependencies), operators)
 
 
-def _pages(_components: Components, status: WorkerStatus) -> Sequence[ConsolePage]:
+def _pages(components: Components, status: WorkerStatus) -> Sequence[ConsolePage]:
     """Each file of pages is a line here."""
     return [
         *OverviewPage(status.socket, status).pages(),
+        *list_pages(components),
     ]
 
 

@@ -18,7 +18,7 @@ import pwd
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -29,6 +29,7 @@ from gateway.app.setting_types import without_secrets
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import longest_staleness_s
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
+from gateway.audit.operator_events import operator_event
 from gateway.cli.environment import service_not_read, settings
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -110,15 +111,11 @@ class CommandContext:
 
     def tell(self, kind: AuditKind, subject: str | None, change: str, **detail: str) -> None:
         """Records what this command did; it is written when the command ends."""
+        self.record(operator_event(kind, subject, change, **detail))
+
+    def record(self, event: AuditEvent) -> None:
         self.changed = True
-        self.audit.record(
-            AuditEvent(
-                kind,
-                subject=subject,
-                actor=f"cli:{user_name()}",
-                detail={"change": change, **detail},
-            )
-        )
+        self.audit.record(replace(event, actor=f"cli:{user_name()}"))
 
     @property
     def running(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.access.snapshot import Snapshot
-from gateway.audit.log import AuditKind
+from gateway.audit.operator_events import invitation_event
 from gateway.cli.configurations import read
 from gateway.cli.context import (
     CONFIG,
@@ -21,6 +21,7 @@ from gateway.cli.context import (
 )
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, record, table, when
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms, NewInvitation
+from gateway.identity.accounts.registration_rules import invitation_problem
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.invitations import Invitation
@@ -125,27 +126,15 @@ def revoke_invitation(email: InvitedEmail) -> None:
 
 def _check_rules(context: CommandContext, email: str) -> None:
     """Stop(2) where the gateway of these settings would take no registration of the address."""
-    registration_rules = context.settings.registration_rules
-    if registration_rules.mode == "closed":
-        raise CliError(
-            "GATEWAY_REGISTRATION is closed, so nobody can use an invitation; `gateway users"
-            " create` makes an account",
-            ExitCode.USAGE,
-        )
-    if not registration_rules.takes_domain(normalize_email(email) or ""):
-        raise CliError(
-            "GATEWAY_REGISTRATION_DOMAINS does not list the domain of this address; `gateway users"
-            " create` makes an account all the same",
-            ExitCode.USAGE,
-        )
+    rules = context.settings.registration_rules
+    problem = invitation_problem(rules, normalize_email(email) or "")
+    if problem:
+        raise CliError(problem, ExitCode.USAGE)
 
 
 def _tell(context: CommandContext, email: str, change: str, invitation: Invitation | None) -> None:
-    """By a pseudonym: there is no account that the address could stand for."""
-    detail = {"asked_for": context.audit.pseudonym(normalize_email(email) or "")}
-    if invitation is not None:
-        detail |= {"invitation": invitation.id, "roles": ",".join(invitation.roles)}
-    context.tell(AuditKind.ACCOUNT_CHANGED, None, change, **detail)
+    pseudonym = context.audit.pseudonym(normalize_email(email) or "")
+    context.record(invitation_event(pseudonym, change, invitation))
 
 
 def _new_fields(

@@ -33,6 +33,7 @@ _LEDGER = """CREATE TABLE IF NOT EXISTS schema_migrations (
     needs BIGINT
 )"""
 _NEEDS = re.compile(r"^-- needs: (\d{4})$", re.M)
+_ONLY = re.compile(r"^-- only: (sqlite|postgresql)$", re.M)
 
 
 class SchemaProblem(Exception):
@@ -56,10 +57,14 @@ class Migration:
         match = _NEEDS.search(self.text)
         return int(match[1]) if match else 0
 
-    def statements(self) -> list[str]:
-        """Its statements; each ends with a semicolon at the end of a line."""
+    def statements(self, dialect: str = "sqlite") -> list[str]:
+        """Its statements; each ends with a semicolon at the end of a line.
+
+        A line `-- only: postgresql` (or sqlite) before one leaves it out elsewhere: for an index
+        whose expression no text says in both.  Tables and columns are the same everywhere.
+        """
         parts = (part.strip() for part in _STATEMENT_END.split(self.text + "\n"))
-        return [part for part in parts if _says_something(part)]
+        return [part for part in parts if _says_something(part) and _is_of(part, dialect)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ async def upgrade(
                     f"the database has {ahead[0]} of a newer version and lacks {migration.name}"
                     " of this one: no release leads from one to the other"
                 )
-            for statement in migration.statements():
+            for statement in migration.statements(database.dialect):
                 await tx.run(statement)
             await tx.run(
                 "INSERT INTO schema_migrations (number, name, checksum, applied_at, needs)"
@@ -172,3 +177,8 @@ async def _has_ledger(tx: Transaction, dialect: str) -> bool:
 def _says_something(statement: str) -> bool:
     lines = (line.strip() for line in statement.splitlines())
     return any(line and not line.startswith("--") for line in lines)
+
+
+def _is_of(statement: str, dialect: str) -> bool:
+    only = _ONLY.search(statement)
+    return only is None or only[1] == dialect

@@ -12,7 +12,7 @@ from gateway.stores.migrations import shipped
 
 _HEAD = """\
 -- Made of gateway/stores/schema by `python -m gateway.stores.schema_dump`: do not edit.
--- SQLite's spelling; PostgreSQL's differs in none of it.
+-- SQLite's spelling; PostgreSQL's differs in the indexes of 0017_console.sql alone.
 """
 
 

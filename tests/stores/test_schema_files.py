@@ -34,7 +34,8 @@ def newest_of_the_previous_release() -> int:
 
 def contractions(migration: Migration) -> Iterator[str]:
     """Each statement that takes something from a release that does not know this file."""
-    statements = [_plain(statement) for statement in migration.statements()]
+    written = dict.fromkeys(migration.statements() + migration.statements("postgresql"))
+    statements = [_plain(statement) for statement in written]
     new_tables = {match[1] for text in statements if (match := _CREATED.match(text))}
     new_columns: set[tuple[str, str]] = set()
     for text in statements:

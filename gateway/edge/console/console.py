@@ -4,7 +4,8 @@
     sign-in, sign-out   `sign_in_page.py`
     a page              a known operator, the permission of the page, then `show`
     an action           the same, the proofs of intent, the permission of the action, then `act`,
-                        then its audit events with the operator's name, then a redirect
+                        then its audit events with the operator's name, then the changes that
+                        every worker has to confirm, then a redirect
 
 Law: what a person who is not known may see is the sign-in page and the static files; no refusal
 tells them which pages there are.
@@ -22,6 +23,8 @@ from gateway.audit.log import AuditEvent
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.pages import (
     HOME,
+    PENDING,
+    UNCONFIRMED,
     ConsoleAction,
     ConsolePage,
     ConsolePermission,
@@ -42,7 +45,7 @@ from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.model import Call, Clock, Reason
-from gateway.stores.protocols import StoreUnavailable
+from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
 ENDPOINT = web.ResponseKey("console_endpoint", str)
 """The address of the page as it was registered, for who counts answers."""
@@ -66,6 +69,7 @@ class ConsoleDependencies:
     operators: Operators
     sign_in: ConsoleSignIn
     audit: AuditSink
+    publisher: RevocationPublisher
     clock: Clock
     https_only: bool = False
     """Where the listener is reached from elsewhere, by a proxy that ends TLS."""
@@ -153,10 +157,16 @@ class Console:
         if isinstance(outcome, NotDone):
             return await self._shown(page, asked, outcome)
         assert outcome.events, "an action of the console that nobody could find again"
+        confirmed = outcome.confirmed
+        if outcome.changes:
+            confirmed = await self._deps.publisher.publish(outcome.changes) and confirmed
         if outcome.view is not None:
-            return renderer.page(page, asked, outcome.view)
+            told = {} if confirmed else {"notice": PENDING}
+            view = replace(outcome.view, values={**outcome.view.values, **told})
+            return renderer.page(page, asked, view)
         location = outcome.location or asked.call.path
-        return redirect(f"{location}?done={outcome.notice}" if outcome.notice else location)
+        notice = outcome.notice if confirmed else UNCONFIRMED
+        return redirect(f"{location}?done={notice}" if notice else location)
 
     def _record(self, asked: ConsoleRequest, events: Sequence[AuditEvent]) -> None:
         for event in events:

@@ -12,9 +12,15 @@ from gateway.access.policies import StepUp
 from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.factor_changes import FRESH_S
-from gateway.model import Call
+from gateway.model import Call, Change
 
 HOME = "/admin"
+PENDING = (
+    "It is done and kept, but not yet confirmed by every worker.  It goes on by itself; until then"
+    " a worker that is not reached refuses every call with a credential, or still has what was."
+)
+UNCONFIRMED = "unconfirmed"
+"""The notice of PENDING, which every page has."""
 
 
 class ConsolePermission(StrEnum):
@@ -84,6 +90,11 @@ class Acted:
 
     events: Sequence[AuditEvent]
     """At least one; `actor`, `address` and `request_id` are filled in by who asked."""
+    changes: Sequence[Change] = ()
+    """What every live worker has to know: the browser is answered once they have it, or a page
+    says that it is not confirmed yet."""
+    confirmed: bool = True
+    """False where what was done has told the workers itself, and not all have confirmed it."""
     notice: str = ""
     """A key of the `notices` of the page that is led to."""
     location: str = ""

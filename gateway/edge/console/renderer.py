@@ -15,6 +15,8 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.edge.console.pages import (
+    PENDING,
+    UNCONFIRMED,
     ConsolePage,
     ConsolePermission,
     ConsoleRequest,
@@ -72,7 +74,8 @@ class ConsoleRenderer:
         self, page: ConsolePage, request: ConsoleRequest, view: View, problem: Any = None
     ) -> web.Response:
         """A page of the console; `problem` is the `NotDone` of the form that was sent."""
-        notice = page.notices.get(request.query("done"))
+        done = request.query("done")
+        notice = PENDING if done == UNCONFIRMED else page.notices.get(done)
         values = {"page": page, "request": request, "notice": notice, "problem": problem}
         status = view.status if problem is None else problem.status
         return self._response(

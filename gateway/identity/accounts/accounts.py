@@ -124,6 +124,14 @@ class Accounts:
             rows = await tx.all(f"{counted} GROUP BY role ORDER BY role")
         return [(str(row["role"]), int(row["accounts"])) for row in rows]
 
+    async def granted_roles(self, account_id: str) -> Sequence[str]:
+        """Those that operators gave; what providers gave is not among them."""
+        async with self._database.read_transaction() as tx:
+            rows = await tx.all(
+                "SELECT role FROM account_roles WHERE account_id = :id ORDER BY role", id=account_id
+            )
+        return [str(row["role"]) for row in rows]
+
     async def grant(self, account_id: str, role: str) -> Sequence[Change]:
         """Empty where the account has the role already (or is gone).  Raises ValueError for
         what `check_roles` refuses."""

@@ -30,3 +30,19 @@ class RegistrationRules:
     def takes_domain(self, normalized_email: str) -> bool:
         """Whether the address is of one of the domains: a host below one of them is another."""
         return not self.domains or normalized_email.rpartition("@")[2] in self.domains
+
+
+def invitation_problem(rules: RegistrationRules, normalized_email: str) -> str | None:
+    """Why nobody could use an invitation of this address, for the operator; None where somebody
+    could."""
+    if rules.mode == "closed":
+        return (
+            "GATEWAY_REGISTRATION is closed, so nobody can use an invitation; `gateway users"
+            " create` makes an account"
+        )
+    if not rules.takes_domain(normalized_email):
+        return (
+            "GATEWAY_REGISTRATION_DOMAINS does not list the domain of this address; `gateway users"
+            " create` makes an account all the same"
+        )
+    return None

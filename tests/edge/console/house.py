@@ -120,11 +120,14 @@ class Told:
 
     def __init__(self) -> None:
         self.sessions: set[str] = set()
+        self.changes: list[Change] = []
         self.is_stale = False
+        self.confirms = True
 
     async def publish(self, changes: Sequence[Change]) -> bool:
         self.sessions |= {change.target for change in changes if change.kind is ChangeKind.SESSION}
-        return not self.is_stale
+        self.changes += changes
+        return self.confirms and not self.is_stale
 
     def refusal(self, principal: Principal) -> Reason | None:
         if self.is_stale:
@@ -229,6 +232,7 @@ async def console_house(
                     ConsoleSignInDependencies(local, None, operators, renderer, house.events)
                 ),
                 audit=house.events,
+                publisher=house.told,
                 clock=house.clock,
                 https_only=https_only,
             )

@@ -1,0 +1,55 @@
+"""The pages of the console that list what there is and act on it, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.app.components import Components
+from gateway.edge.console.pages import ConsolePage, NavigationEntry
+from gateway.edge.console.person_page import PersonDependencies, PersonPage
+from gateway.edge.console.users_page import USERS, UserListDependencies, UsersPage
+from gateway.identity.accounts.account_search import AccountSearch
+from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.invitations import Invitations
+from gateway.identity.clients.personal_keys import PersonalKeys
+from gateway.identity.factors.own_factors import OwnFactors
+from gateway.identity.factors.totp import TotpFactor
+from gateway.identity.keys.encryption import Sealer
+from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.providers.linked_identities import LinkedIdentities
+from gateway.identity.sessions.sessions import Sessions
+from gateway.stores.attempts import RedisAttempts
+
+LISTS = (NavigationEntry(USERS, "Users"),)
+
+
+def list_pages(components: Components) -> Sequence[ConsolePage]:
+    return [*_account_pages(components)]
+
+
+def _account_pages(components: Components) -> Sequence[ConsolePage]:
+    database, settings = components.database, components.plan.settings
+    notifications = SecurityNotifications(database, components.mailer)
+    totp = TotpFactor(database, Sealer(components.plan.key_secret()))
+    users = UsersPage(
+        UserListDependencies(
+            search=AccountSearch(database),
+            invitations=Invitations(database),
+            mailer=components.mailer,
+            rules=settings.registration_rules,
+            pseudonym=components.audit.pseudonym,
+            sends_mail=settings.smtp_url is not None,
+        )
+    )
+    person = PersonPage(
+        PersonDependencies(
+            database=database,
+            accounts=Accounts(database),
+            sessions=Sessions(database, idle_s=settings.refresh_idle_s),
+            keys=PersonalKeys(database),
+            factors=OwnFactors(database, totp, notifications),
+            links=LinkedIdentities(database, notifications),
+            attempts=RedisAttempts(components.redis),
+        )
+    )
+    return [*users.pages(), *person.pages()]
