@@ -10,6 +10,7 @@ from gateway.app.console_lists import LISTS, list_pages
 from gateway.app.status import WorkerStatus
 from gateway.edge.console.account_sign_in import AccountSignIn, AccountSignInDependencies
 from gateway.edge.console.console import Console, ConsoleDependencies
+from gateway.edge.console.live_page import LIVE, LiveDependencies, LivePage
 from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
 from gateway.edge.console.operators import OperatorDependencies, Operators
 from gateway.edge.console.overview_page import OverviewPage
@@ -23,7 +24,11 @@ from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.sessions.hand_over import HandOvers
 from gateway.stores.nonces import RedisNonceStore
 
-NAVIGATION = (NavigationEntry(HOME, "Overview"), *LISTS)
+NAVIGATION = (
+    NavigationEntry(HOME, "Overview"),
+    NavigationEntry(LIVE, "Live calls"),
+    *LISTS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
         )
     )
     dependencies = ConsoleDependencies(
-        pages=PageRegistry(_pages(components, status), NAVIGATION),
+        pages=PageRegistry(_pages(components, status, renderer), NAVIGATION),
         renderer=renderer,
         static_files=static_files,
         operators=operators,
@@ -74,15 +79,26 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
         audit=components.audit,
         publisher=components.replica,
         clock=components.clock,
+        draining=lambda: status.draining,
         https_only=not loopback,
     )
     return ConsoleParts(Console(dependencies), operators)
 
 
-def _pages(components: Components, status: WorkerStatus) -> Sequence[ConsolePage]:
+def _pages(
+    components: Components, status: WorkerStatus, renderer: ConsoleRenderer
+) -> Sequence[ConsolePage]:
     """Each file of pages is a line here."""
+    plan = components.plan
+    live = LiveDependencies(
+        plan.folder.workers,
+        lambda: plan.configuration.snapshot,
+        renderer,
+        plan.settings.reasons_url,
+    )
     return [
         *OverviewPage(status.socket, status).pages(),
+        *LivePage(live).pages(),
         *list_pages(components),
     ]
 

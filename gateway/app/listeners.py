@@ -54,6 +54,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         problem_types=problem_types,
         forwarder=classes.forwarder,
     )
+    components.observer.on_change.append(handler.observers_changed)
     return Listener(
         classes.handler(handler),
         components.reader,

@@ -86,6 +86,11 @@ class WorkerStatus:
             return "unknown"
         return "known" if self._components.ring.can_sign() else "known, and none signs"
 
+    @property
+    def draining(self) -> bool:
+        """Whether the worker ends."""
+        return self._draining()
+
     async def mails(self) -> Sequence[Mapping[str, Any]]:
         """Meets `edge.admin.listener.Outbox`: what nobody sends, as there is no mail server."""
         if self._components.plan.settings.smtp_url is not None:

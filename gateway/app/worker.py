@@ -37,6 +37,7 @@ from gateway.identity.accounts.known_passwords import KnownPasswords
 from gateway.model import ConfigProblem, Reason
 from gateway.stores.migrations import SchemaProblem
 from gateway.stores.protocols import StoreUnavailable
+from gateway.telemetry.live_answers import LiveAnswers
 from gateway.telemetry.refusal_socket import RefusalSocket
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,13 @@ class App:
             self.components, ready=lambda: self.ready, draining=lambda: self.draining
         )
         self._refusals = RefusalSocket(plan.folder.workers, self.components.access_log.find)
+        self._live = LiveAnswers(
+            plan.folder.workers,
+            self.components.access_log,
+            self.components.clock,
+            lambda: plan.configuration.snapshot.version,
+            self._watch_allowed,
+        )
         self._public: Listener | None = None
         self._applied = ""
         plan.configuration.on_change.append(self._apply)
@@ -138,6 +146,7 @@ class App:
         with suppress(OSError):
             await self.status.socket.start()
             await self._refusals.start()
+            await self._live.start()
 
     async def wait_until_ready(self, within_s: float) -> bool:
         """Whether this worker can decide, and sign people in, within that time."""
@@ -181,6 +190,7 @@ class App:
         await parts.replica.stop()
         await self.status.socket.stop()
         await self._refusals.stop()
+        await self._live.stop()
         parts.long_lived.abort()
         parts.clusters.close()
         await parts.audit.close()
@@ -201,6 +211,13 @@ class App:
         parts.ring.publish(parts.assertions.verifying_keys())
         await _until_done("signing-keys", parts.ring.refresh)
         await _until_done("accounts", self._open_auth_api)
+
+    def _watch_allowed(self, wanted: bool) -> None:
+        observer = self.components.observer
+        if wanted:
+            observer.attach(self._live)
+        else:
+            observer.detach(self._live)
 
     def _once_open(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Before the installation is open its tables may not be there."""

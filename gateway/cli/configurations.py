@@ -16,8 +16,18 @@ from gateway.config.secrets import SecretSource, UnreadSecrets
 from gateway.config.upstream_tls import TlsContexts, tls_of_snapshot
 from gateway.config.warnings import open_to_anybody
 from gateway.config.watcher import DEFAULT_POLICIES, read_sources
-from gateway.edge.replies.problems import problem_type
-from gateway.model import ConfigProblem, Reason
+from gateway.model import ConfigProblem
+from gateway.review.told_answers import status_for
+
+__all__ = [
+    "FailOn",
+    "compiled",
+    "compiled_for_here",
+    "compiled_from",
+    "read",
+    "read_for_here",
+    "status_for",
+]
 
 
 class FailOn(StrEnum):
@@ -138,8 +148,3 @@ def _git(*words: str, otherwise: str = "") -> str:
         # git is silent only of a name that it does not know.
         raise CliError(f"git: {said}" if said else otherwise, ExitCode.USAGE)
     return done.stdout.decode("utf-8", "replace")
-
-
-def status_for(reason: str, refusal: Reason | None) -> int:
-    """The status that the table of answers has for a refusal."""
-    return problem_type(reason, refusal).status

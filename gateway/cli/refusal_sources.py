@@ -9,29 +9,17 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from gateway.app.data_dir import DataFolder
 from gateway.app.settings import Settings
 from gateway.cli.output import CliError, ExitCode
+from gateway.review.told_answers import LoggedAnswer
 from gateway.telemetry.access_record import fields_of_line, record_of_fields
 from gateway.telemetry.refusal_socket import ask_workers
-
-
-@dataclass(slots=True)
-class LoggedAnswer:
-    """What was written or remembered of one answer."""
-
-    where: str
-    record: Mapping[str, Any] | None
-    """As the decision log has it; None where nothing was decided, or too little is known."""
-    access: Mapping[str, Any] = field(default_factory=dict)
-    """The fields of the access log, as far as they are known."""
-    whole: bool = True
-    """Whether the record holds all that a policy read."""
 
 
 @dataclass(slots=True)

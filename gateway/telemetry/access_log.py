@@ -43,9 +43,15 @@ MAX_OF_A_REASON = 800
 MAX_WAITING = 20_000
 REMEMBERED = 500
 """Refusals that a worker can be asked for."""
+MAX_WATCHED = 100
+"""Refusals of one WRITE_EVERY_S that are shown to who watches."""
 PATIENCE_S, LAST_PATIENCE_S = 2.0, 0.2
 MAX_BODY_CHARACTERS = 2_000
 """Of the fields of a body that a policy read, in what is remembered of one refusal."""
+
+
+Watcher = Callable[[list[dict[str, Any]], int], None]
+"""Takes refusals, as `AccessLog.find` gives them, and how many more there were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,8 @@ class AccessLog:
         self._remembered: deque[_Refusal] = deque(maxlen=REMEMBERED)
         self._worker = os.getpid()
         self._failed = False
+        self.watcher: Watcher | None = None
+        """Who is told of refusals as they are written: nobody, unless somebody looks at them."""
 
     @property
     def takes_allowed(self) -> bool:
@@ -188,6 +196,10 @@ class AccessLog:
                 return self._shown(refusal.entry, refusal.record)
         return None
 
+    def recent(self, most: int) -> list[dict[str, Any]]:
+        """The last refusals, as `find` gives them, the newest last."""
+        return [self._shown(one.entry, one.record) for one in list(self._remembered)[-most:]]
+
     async def run(self) -> None:
         """Writes what waits, again and again; the rest when it is cancelled."""
         try:
@@ -206,9 +218,23 @@ class AccessLog:
         try:
             # A reader of the log that has stopped must not stop the loop.
             records = await asyncio.to_thread(self._write, entries, PATIENCE_S)
+            if self.watcher is not None:
+                self._tell(self.watcher, entries, records)
             self._remember(entries, records)
         finally:
             self._writing = ()
+
+    def _tell(
+        self,
+        watcher: Watcher,
+        entries: Sequence[_Entry],
+        records: Sequence[dict[str, Any] | None],
+    ) -> None:
+        refusals = [
+            pair for pair in zip(entries, records, strict=True) if pair[0].reason is not None
+        ]
+        shown = refusals[-MAX_WATCHED:]
+        watcher([self._shown(*pair) for pair in shown], len(refusals) - len(shown))
 
     def _has_room(self, reason: str | None) -> bool:
         if reason is None:

@@ -38,6 +38,8 @@ routes:
     upstream: echo
 """
 PICTURES = {
+    ("live", "light", 1280): "live.png",
+    ("one answer", "light", 1280): "answer.png",
     ("overview", "light", 1280): "overview.png",
     ("overview", "dark", 320): "overview-dark-narrow.png",
 }
@@ -114,6 +116,26 @@ def test_htmx_brings_what_has_changed_without_a_reload(look: Look, gateway: Runn
     )
     assert look.browser.run("return document.body.dataset.mark;") == "same page"
     assert look.refused_by_policy() == []
+
+
+def test_refusals_appear_as_they_happen_and_are_explained(look: Look, gateway: Running) -> None:
+    sign_in(look, gateway)
+    look.open("/admin/live")
+    look.browser.wait_for(lambda: "Live:" in look.browser.text("state"), "the stream")
+    for path in ("/ours", "/tools/call", "/nowhere?secret=1"):
+        gateway.call("GET", path)
+    look.browser.wait_for(lambda: "route_unknown" in look.browser.text("answers"), "a refusal")
+    assert "secret" not in look.browser.page()
+    look.browser.driver.find_element(By.LINK_TEXT, "route_unknown").click()
+    look.browser.wait_for(lambda: "What happened" in look.browser.page(), "its explanation")
+    assert "/admin/live" in look.browser.driver.current_url
+    look.judge("live")
+    look.browser.driver.find_element(By.LINK_TEXT, "no_credential").click()
+    look.browser.wait_for(lambda: "Judged again" in look.browser.page(), "another explanation")
+    answer = look.browser.driver.find_element(By.LINK_TEXT, "no_credential").get_attribute("href")
+    assert answer is not None
+    look.browser.open(answer)
+    look.judge("one answer")
 
 
 def test_an_account_is_led_to_sign_in_and_comes_back(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class AdminListener:
             self._defects.n += 1
             answer = problem(Reason.INTERNAL_ERROR, request_id=request_id)
         link_problem(answer, self._problem_types)
-        if self._meter is not None:
+        if self._meter is not None and isinstance(answer, web.Response):  # and no stream
             outcome = answer.get(OUTCOME, "ok")
             endpoint = answer.get(ENDPOINT) or (path if path in self._known else "")
             self._meter(endpoint, outcome, answer.status, time.perf_counter() - began)

@@ -13,8 +13,9 @@ tells them which pages there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -44,6 +45,7 @@ from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
+from gateway.edge.replies.problems import OWN_HEADERS
 from gateway.model import Call, Clock, Reason
 from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
@@ -53,6 +55,16 @@ ENDPOINT = web.ResponseKey("console_endpoint", str)
 _NO_ROLE = (
     "You are signed in, and what you may do here does not cover this page: it needs the permission"
 )
+STREAMS_MAX = 8
+"""Streams of one worker: as many as a worker shows its answers to."""
+STREAM_S = 3_600.0
+ASKED_AGAIN_S = 1.0
+"""How often it is asked, while a stream goes on, whether the operator may still see it."""
+_STREAM_HEADERS = {
+    **OWN_HEADERS,
+    "Content-Type": "text/event-stream",
+    "X-Accel-Buffering": "no",  # nginx would collect what is to be seen now
+}
 _HTTPS_ONLY = (
     "Outside loopback the console is served over https alone: the proxy that ends TLS must say"
     " X-Forwarded-Proto: https, and be one of GATEWAY_TRUSTED_PROXIES."
@@ -71,6 +83,8 @@ class ConsoleDependencies:
     audit: AuditSink
     publisher: RevocationPublisher
     clock: Clock
+    draining: Callable[[], bool] = field(default=lambda: False)
+    """Whether the worker ends: streams do not keep it."""
     https_only: bool = False
     """Where the listener is reached from elsewhere, by a proxy that ends TLS."""
 
@@ -78,8 +92,11 @@ class ConsoleDependencies:
 class Console:
     def __init__(self, dependencies: ConsoleDependencies) -> None:
         self._deps = dependencies
+        self._streams = 0
 
-    async def answer(self, request: web.BaseRequest, call: Call, request_id: str) -> web.Response:
+    async def answer(
+        self, request: web.BaseRequest, call: Call, request_id: str
+    ) -> web.StreamResponse:
         """Of a call whose `Host` is one of the listener's."""
         path = call.path.removesuffix("/") or HOME
         if path.startswith(STATIC):
@@ -109,7 +126,7 @@ class Console:
 
     async def _of_page(
         self, request: web.BaseRequest, page: ConsolePage, asked: ConsoleRequest
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         renderer, method = self._deps.renderer, asked.call.method
         if method not in ("GET", "HEAD") and not (method == "POST" and page.actions):
             refusal = renderer.refusal(
@@ -119,6 +136,8 @@ class Console:
             return refusal
         if not asked.operator.may(page.permission):
             return self._forbidden(asked, page.permission)
+        if page.stream is not None:
+            return await self._streamed(request, page, page.stream(asked), asked)
         if method == "POST":
             return await self._acted(request, page, asked)
         return await self._shown(page, asked)
@@ -130,6 +149,38 @@ class Console:
         if isinstance(view, NotFound):
             return self._missing(asked, view)
         return self._deps.renderer.page(page, asked, view, problem)
+
+    async def _streamed(
+        self,
+        request: web.BaseRequest,
+        page: ConsolePage,
+        messages: AsyncGenerator[str, None],
+        asked: ConsoleRequest,
+    ) -> web.StreamResponse:
+        """Goes on until who looks leaves, may no more, or has looked for long."""
+        if self._streams >= STREAMS_MAX:
+            return self._deps.renderer.refusal(
+                Reason.RATE_LIMITED, asked.request_id, operator=asked.operator
+            )
+        self._streams += 1
+        try:
+            response = web.StreamResponse(headers=_STREAM_HEADERS)
+            await response.prepare(request)
+            began_at = asked_at = self._deps.clock.steady()
+            async with aclosing(messages):
+                async for message in messages:
+                    await response.write(message.encode())
+                    now = self._deps.clock.steady()
+                    if self._deps.draining() or now - began_at > STREAM_S:
+                        break
+                    if now - asked_at >= ASKED_AGAIN_S:
+                        asked_at = now
+                        operator = await self._deps.operators.identify(asked.call)
+                        if isinstance(operator, Reason) or not operator.may(page.permission):
+                            break
+            return response
+        finally:
+            self._streams -= 1
 
     async def _acted(
         self, request: web.BaseRequest, page: ConsolePage, asked: ConsoleRequest
@@ -231,6 +282,6 @@ def _segments(call: Call) -> tuple[str, ...]:
     return call.segments[:-1] if call.segments[-1:] == ("",) else call.segments
 
 
-def _counted(response: web.Response, endpoint: str) -> web.Response:
+def _counted(response: web.StreamResponse, endpoint: str) -> web.StreamResponse:
     response[ENDPOINT] = endpoint
     return response

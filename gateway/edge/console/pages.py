@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -120,6 +120,8 @@ class NotFound:
 
 
 Show = Callable[[ConsoleRequest], Awaitable[View | NotFound]]
+Stream = Callable[[ConsoleRequest], AsyncGenerator[str, None]]
+"""Gives something every few seconds: in between it is asked whether the operator may go on."""
 Act = Callable[[ConsoleRequest], Awaitable[Acted | NotDone | NotFound]]
 
 
@@ -143,6 +145,8 @@ class ConsolePage:
     permission: ConsolePermission = ConsolePermission.READ
     notices: Mapping[str, str] = field(default_factory=dict)
     """What `?done=KEY` says."""
+    stream: Stream | None = None
+    """In the place of `show`: a stream of events that goes on (`text/event-stream`)."""
     form_bytes: int = 65_536
     """Of a form that is sent to it, at most."""
 

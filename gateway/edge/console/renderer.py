@@ -87,6 +87,10 @@ class ConsoleRenderer:
             status=status,
         )
 
+    def fragment(self, template: str, values: Mapping[str, Any]) -> str:
+        """A part of a page, for an event of a stream."""
+        return self._environment.get_template(template).render(**values)
+
     def plain(self, template: str, values: Mapping[str, Any], *, title: str) -> web.Response:
         """A page for who is not known."""
         return self._response(template, values, title=title, section="", operator=None, status=200)

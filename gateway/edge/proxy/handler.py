@@ -85,6 +85,7 @@ class Proxy:
         self._long_lived = LongLivedRequests() if long_lived is None else long_lived
         self._forwarder = forwarder(reader, clusters, self._long_lived, csrf)
         self._metrics = metrics or NoMetrics()
+        self._observer = observer
         self._observes_allowed = observer is not None and observer.takes_allowed
         self._draining = draining
         self._replies = LocalReplies(
@@ -302,6 +303,11 @@ class Proxy:
             took_s = relay.answered_at - exchange.began_at
             self._replies.log_decision(exchange, relay.status, took_s)
         return relay.keep_alive
+
+    def observers_changed(self) -> None:
+        """Whether anybody takes what was allowed is asked once, and not on each call."""
+        observer = self._observer
+        self._observes_allowed = observer is not None and observer.takes_allowed
 
     def _record_aborted(self, relay: ResponseRelay, reason: str) -> None:
         """Count a response that was begun and aborted, by the reason for that."""

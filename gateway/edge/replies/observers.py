@@ -5,6 +5,7 @@ Nothing here may wait or fail: it stands on the path of every request.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.access.authorizer import Decision
@@ -61,6 +62,19 @@ class DecisionObservers:
 
     def __init__(self, *observers: DecisionObserver) -> None:
         self._observers = observers
+        self.on_change: list[Callable[[], None]] = []
+
+    def attach(self, observer: DecisionObserver) -> None:
+        """One more from now on: who looks for a while costs the calls of that while alone."""
+        self._set((*self._observers, observer))
+
+    def detach(self, observer: DecisionObserver) -> None:
+        self._set(tuple(one for one in self._observers if one is not observer))
+
+    def _set(self, observers: tuple[DecisionObserver, ...]) -> None:
+        self._observers = observers
+        for changed in self.on_change:
+            changed()
 
     @property
     def takes_allowed(self) -> bool:

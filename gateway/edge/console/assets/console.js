@@ -11,3 +11,9 @@
 })();
 // An answer that is a refusal is shown whole: the session may be over.
 document.addEventListener("htmx:responseError", () => location.reload());
+// A table that grows at its top forgets its oldest rows.
+document.addEventListener("htmx:sseMessage", () => {
+  for (const body of document.querySelectorAll("[data-rows-max]")) {
+    while (body.rows.length > Number(body.dataset.rowsMax)) body.deleteRow(-1);
+  }
+});
