@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots drills soak image docs chart chart-golden audit mutants clean
+.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots drills soak image release docs chart chart-golden audit mutants clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -63,6 +63,9 @@ BUILD_BASE ?=
 TAG ?=
 image:  ## the container image, by buildah (BASE=IMAGE: on another Python; docs/operations/containers.md)
 	@python3 deploy/image/build.py --base "$(BASE)" --build-base "$(BUILD_BASE)" --tag "$(TAG)"
+
+release:  ## what a release of this commit would be (VERSION=0.2.0; ARGS=--build or --tag makes it)
+	@python3 deploy/release/release.py "$(or $(VERSION),$(error VERSION= is missing: make release VERSION=0.2.0))" $(ARGS)
 
 docs: setup-dev  ## write the generated pages anew, check every link, and build the site into site/
 	@$(PY) -m docs.build
