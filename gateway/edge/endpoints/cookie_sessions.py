@@ -2,7 +2,7 @@
 
 Law: the cookie stands for a session like any other, and holds no token.  Redis is asked whether the
 session is there on every call, the revocation replica on every call after it, and SQL when
-what Redis has of the account is over (15 minutes) or outdated.
+what Redis has of the account is outdated, or nearly over (15 minutes).
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
 REMEMBERED_MAX = 10_000
 """Sessions that go on while Redis is away; those that were used last."""
+
+_REREAD_FROM = 0.8
+"""Of the time for which an account is not read again: a session in use is read from then on, beside
+its calls, so that it goes on where SQL is away when that time is over."""
 
 # Not "cookies": that would take those of every host of the domain, and `__Host-device`, which
 # keeps strangers from locking this browser's owner out.
@@ -77,6 +81,8 @@ class CookieSessions:
             return Reason.SESSION_UNKNOWN
         if self._must_reread(principal):
             return await self._shared_renewal(cookie, principal, session)
+        if self._deps.clock.now() >= principal.issued_at + self._deps.ttl_s * _REREAD_FROM:
+            self._renewal(cookie, principal, session)
         return self._remember(cookie, principal)
 
     async def admit(self, grant: SessionGrant, cookie: str, replaced: str | None) -> Reply:
@@ -232,12 +238,17 @@ class CookieSessions:
         self, cookie: str, principal: Principal, session: Session | None = None
     ) -> Principal | Reason:
         """One look at SQL for all calls that wait for it, and it survives the first of them."""
+        return await asyncio.shield(self._renewal(cookie, principal, session))
+
+    def _renewal(
+        self, cookie: str, principal: Principal, session: Session | None
+    ) -> asyncio.Task[Principal | Reason]:
         task = self._renewals.get(cookie)
         if task is None:
             task = asyncio.create_task(self._renew(cookie, principal, session))
             self._renewals[cookie] = task
             task.add_done_callback(lambda _: self._renewals.pop(cookie, None))
-        return await asyncio.shield(task)
+        return task
 
     async def _renew(
         self, cookie: str, principal: Principal, session: Session | None

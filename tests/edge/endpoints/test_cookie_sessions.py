@@ -182,6 +182,28 @@ async def test_within_the_15_minutes_sql_is_not_asked(house: House) -> None:
     assert (await ask(house, "GET", "/auth/me", cookie)).status == 200
 
 
+async def test_a_session_in_use_is_read_again_before_its_15_minutes_are_over(house: House) -> None:
+    """So it goes on when SQL is away just then."""
+    cookie, _ = await signed_in(house)
+    house.clock.move(720)
+    async with asyncio.timeout(5):
+        while told(await ask(house, "GET", "/auth/me", cookie))["expires_at"] < (
+            house.clock.now() + 899
+        ):
+            await asyncio.sleep(0.01)
+    house.database.away = True
+    house.clock.move(700)
+    assert (await ask(house, "GET", "/auth/me", cookie)).status == 200
+
+
+async def test_a_session_waits_for_nobody_before_its_15_minutes_are_over(house: House) -> None:
+    cookie, _ = await signed_in(house)
+    house.database.away = True
+    house.clock.move(899)
+    for _ in range(3):
+        assert (await ask(house, "GET", "/auth/me", cookie)).status == 200
+
+
 async def test_many_calls_at_once_read_the_account_once(house: House) -> None:
     cookie, _ = await signed_in(house)
     house.clock.move(900)
