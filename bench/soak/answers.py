@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-CUT, LATE, BALANCER = "cut", "late", "balancer"
-"""Causes that no reason of the gateway names: the connection ended, nothing came in time, or the
-answer is one of the balancer's own."""
+CUT, LATE, BALANCER, PAGE = "cut", "late", "balancer", "page"
+"""Causes that no reason names: the connection ended, nothing came in time, the answer is one of the
+balancer's own, or a page of the gateway, which tells people why and no program."""
 AVAILABILITY = frozenset((502, 503, 504))
 MUST_SAY_WHEN = frozenset((429, 503))
 
@@ -41,5 +41,5 @@ class Answer:
     def unavailable(self) -> str:
         """Why nobody decided about the call; empty where somebody did."""
         if self.status == 0 or self.status in AVAILABILITY:
-            return self.reason or BALANCER
+            return self.reason or (PAGE if "proxy-status" in self.fields else BALANCER)
         return ""

@@ -3,7 +3,7 @@ whatever is not answered while nothing happens, is unexpected.
 
 Causes are reasons of the gateway, and where it said nothing `cut` (the connection ended), `late`
 (no answer in 10 s, of a probe in 2 s), `balancer` (HAProxy's own 502, 503 or 504) and `ended` (a
-socket or stream that was open).
+socket or stream that was open), or `page` where people are told and no program.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from bench.soak.oracle import Subject, Unavailable
 
-LINGERS_S = 6.0
+LINGERS_S = 8.0
 """What an event did to leases and connections is over so long after it has healed."""
 BEFORE_S = 0.2
 
@@ -66,7 +66,7 @@ def _costs(*parts: tuple[Iterable[Subject], str]) -> dict[Subject, frozenset[str
 
 _PROCESS_GONE = (
     (_EVERY, "cut balancer upstream_unreachable"),
-    (_BEARERS, "replica_stale late"),
+    (_BEARERS, "replica_stale page late"),
     ((Subject.ACCOUNT, Subject.SIGN_OUT), "store_unavailable replica_stale late"),
     ((Subject.SIGN_OUT,), "revocation_pending"),
     ((Subject.LASTING,), "ended"),
@@ -76,13 +76,13 @@ _REDIS = (
     _SIGN_OUTS_WAIT,
     ((Subject.ACCOUNT,), "store_unavailable store_busy"),
     # Only cookies are looked up there.
-    ((Subject.CREDENTIAL, Subject.PROBE, Subject.REFUSAL), "store_unavailable"),
+    ((Subject.CREDENTIAL, Subject.PROBE, Subject.REFUSAL), "store_unavailable page"),
 )
 _SQL = (
     ((Subject.ACCOUNT, Subject.SIGN_OUT), "store_unavailable store_busy hashing_busy"),
     _SIGN_OUTS_WAIT,
     # Only API keys and cookies that a worker has not met, or not for a minute, are looked up there.
-    ((Subject.CREDENTIAL, Subject.PROBE, Subject.REFUSAL), "store_unavailable store_busy"),
+    ((Subject.CREDENTIAL, Subject.PROBE, Subject.REFUSAL), "store_unavailable store_busy page"),
 )
 _NOTHING: dict[Subject, frozenset[str]] = {}
 
@@ -167,7 +167,7 @@ TABLE: Mapping[Kind, Consequence] = {
     Kind.SQL_KILLED: Consequence(
         "kill -9 of PostgreSQL; it is started again", _costs(*_SQL), "as frozen"
     ),
-    Kind.SQL_AWAY: Consequence("nobody reaches PostgreSQL for 8 s", _costs(*_SQL), "as frozen"),
+    Kind.SQL_AWAY: Consequence("nobody reaches PostgreSQL for 6 s", _costs(*_SQL), "as frozen"),
     Kind.ISSUER_AWAY: Consequence(
         "nobody listens at the issuer's key set for 6 s",
         _NOTHING,
@@ -209,6 +209,8 @@ class Happened:
     what: str
     began_at: float
     healed_at: float
+    ends_first_node: bool = False
+    """Whether processes of the first node end with it."""
 
     def explains(self, one: Unavailable) -> bool:
         began, until = self.began_at - BEFORE_S, self.healed_at + LINGERS_S

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from bench.soak.answers import Answer
 from bench.soak.client import Client, pause
 from bench.soak.oracle import Expected, Oracle, Subject, Verdict, allowed, refused
 from bench.soak.people import FRESH_S, Glimpse, Person, Session, State, may
@@ -235,11 +236,11 @@ class Caller:
         kind: str,
         method: str = "GET",
         headers: dict[str, str] | None = None,
-    ) -> Verdict:
+    ) -> Answer:
         """With the session's credential; `good` is what comes while it lives."""
         sent: Glimpse = session.glimpse()
         is_allowed = hasattr(good, "identity") and sent.state is State.LIVE
-        verdict, _ = await self.client.ask(
+        _, answer = await self.client.ask(
             method,
             path,
             lambda: may(session, sent, good),
@@ -247,4 +248,12 @@ class Caller:
             kind=kind,
             headers=session.credential | (headers or {}),
         )
-        return verdict
+        return answer
+
+    async def write_note(self, session: Session, kind: str) -> None:
+        """What was answered 200 has to stand in the journal of the backends."""
+        note = self.crowd.note_id()
+        good = allowed(session.identity)
+        answer = await self.call(session, f"/notes/{note}", good, kind=kind, method="POST")
+        if answer.status == 200:
+            self.crowd.notes.add(note)

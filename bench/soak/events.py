@@ -15,6 +15,7 @@ from bench.soak.consequences import Happened, Kind
 from bench.soak.crowd import Crowd
 from bench.soak.oracle import Oracle
 from bench.soak.people import Person
+from bench.soak.schedule import BESIDE, ENDS_PROCESSES
 from bench.soak.town import Node, Town
 from tests.faults import Fault
 
@@ -34,7 +35,7 @@ class Stage:
     """Whose roles change."""
     random: random.Random
     happened: list[Happened] = field(default_factory=list)
-    now: str = ""
+    now: set[str] = field(default_factory=set)
     """What is happening, for whoever watches."""
 
     @property
@@ -49,13 +50,17 @@ class Stage:
         """Until it has healed; what it had to do and did not is told to the oracle."""
         target = self.town.nodes[node]
         named = f"{kind.value} ({target.name})" if kind in _OF_A_NODE else kind.value
-        self.now = named
+        self.now.add(named)
         event = Happened(kind, named, time.monotonic(), float("inf"))
+        event.ends_first_node = kind is Kind.ROLLING_RESTART or (
+            kind in ENDS_PROCESSES and node == 0
+        )
         self.happened.append(event)
         await _DONE[kind](self, target)
-        await self.healed(named)
+        if kind not in BESIDE:
+            await self.healed(named)
         event.healed_at = time.monotonic()
-        self.now = ""
+        self.now.discard(named)
 
     async def healed(self, named: str) -> None:
         deadline = time.monotonic() + HEALS_WITHIN_S
@@ -194,7 +199,7 @@ async def _change_roles(stage: Stage, node: Node) -> None:
         if done:
             person.roles = roles
         person.changes += 1
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.5)
 
 
 async def _command(stage: Stage, node: Node, *words: str) -> bool:
@@ -314,7 +319,7 @@ _DONE: Mapping[Kind, Callable[[Stage, Node], Awaitable[None]]] = {
     Kind.SQL_CUT: _ways("sql", "reset-idle", 0),
     Kind.SQL_FROZEN: _server("sql", "freeze"),
     Kind.SQL_KILLED: _server("sql", "kill"),
-    Kind.SQL_AWAY: _ways("sql", Fault.REFUSE.value, 8),
+    Kind.SQL_AWAY: _ways("sql", Fault.REFUSE.value, 6),
     Kind.ISSUER_AWAY: _issuer_away,
     Kind.ISSUER_KEYS: _rotate_issuer,
     Kind.CLOCK_STEPS: _step_clock,

@@ -13,6 +13,7 @@ from bench.soak.oracle import Oracle, Subject, Verdict
 from bench.soak.probes import AGAIN, PLAIN, SHIPPED, Probes
 from bench.soak.samples import Growth, Samples
 from bench.soak.schedule import SHORT_S, opening_s
+from bench.soak.stalls import Stalls
 
 AVAILABLE = 0.999
 GROWTH = 0.02
@@ -38,6 +39,7 @@ class Figures:
     probes: Probes
     samples: Samples
     events: list[Happened]
+    stalls: Stalls
     settings: dict[str, Any]
     lost: list[str] = field(default_factory=list)
     """Writes that were acknowledged and were not there when the run was over."""
@@ -48,11 +50,28 @@ class Figures:
         return self.seconds < SHORT_S
 
     def growth(self) -> list[Growth]:
-        return self.samples.growth(opening_s(self.seconds), self.seconds)
+        return self.samples.growth(self.measured_from_s, self.seconds)
+
+    @property
+    def measured_from_s(self) -> float:
+        """The end of the opening: as planned, or when the first node had been ended last."""
+        ended = [one for one in self.events if one.ends_first_node]
+        began = self.oracle.began_at
+        return max([opening_s(self.seconds), *(one.healed_at - began for one in ended)])
 
     def unexpected(self) -> Counter[str]:
+        """Neither an event explains it, nor that the machine stood still."""
         found = unexpected(self.oracle.unavailable, self.events)
-        return Counter(f"{one.subject.value}: {one.cause} ({one.kind})" for one in found)
+        return Counter(
+            f"{one.subject.value}: {one.cause} ({one.kind})"
+            for one in found
+            if not self.stalls.explains(one)
+        )
+
+    def stalled(self) -> int:
+        """What only explains itself by the machine that stood still."""
+        found = unexpected(self.oracle.unavailable, self.events)
+        return sum(map(self.stalls.explains, found))
 
     def goals(self) -> list[Goal]:
         oracle = self.oracle
@@ -88,7 +107,7 @@ class Figures:
 
     def _memory_goals(self) -> list[Goal]:
         grown = self.growth()
-        since = f"from minute {opening_s(self.seconds) / 60:.0f} to {self.seconds / 60:.0f}"
+        since = f"from minute {self.measured_from_s / 60:.0f} to {self.seconds / 60:.0f}"
         if not grown:
             return [Goal("growth of memory", "no worker lived so long", "2 workers", False)]
         rss, pss = max(one.rss for one in grown), max(one.pss for one in grown)
@@ -167,6 +186,11 @@ class Figures:
                 for one in self.events
             ],
             "unexpected": dict(self.unexpected()),
+            "stalls": {
+                "times": len(self.stalls.found),
+                "seconds": round(self.stalls.seconds(), 1),
+                "not_answered": self.stalled(),
+            },
             "unavailable": [
                 [round(one.at - began, 2), one.subject.value, one.kind, one.cause]
                 for one in oracle.unavailable

@@ -44,6 +44,7 @@ class Subject(StrEnum):
     ACCOUNT = "account"
     """Sign-in, refresh, registration, password, keys: what SQL is asked for."""
     SIGN_OUT = "sign-out"
+    """What ends sessions, a new password among it: every worker has to hear of it."""
     PUBLIC = "public"
     ISSUER = "issuer"
     """A token of another issuer."""

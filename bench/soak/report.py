@@ -41,6 +41,8 @@ def show(figures: Figures, console: Console) -> None:
     for kind, times, healed_s, missed, told in figures.by_kind():
         table.add_row(kind.value, str(times), f"{healed_s:.1f}", str(missed), told)
     console.print(table)
+    if figures.stalls.found:
+        console.print(_stalls(figures), style="yellow")
     for title, lines in (
         ("wrong", figures.oracle.told),
         ("lost", figures.lost),
@@ -49,6 +51,14 @@ def show(figures: Figures, console: Console) -> None:
     ):
         for line in lines[:40]:
             console.print(f"{title}: {line}", style="red", markup=False)
+
+
+def _stalls(figures: Figures) -> str:
+    stalls = figures.stalls
+    return (
+        f"The machine stood still {len(stalls.found):,} times, {stalls.seconds():.0f} s together;"
+        f" {figures.stalled():,} calls were not answered then that no event explains."
+    )
 
 
 def _availability(figures: Figures) -> list[list[str]]:
@@ -108,6 +118,7 @@ def _written(figures: Figures, document: dict[str, Any]) -> str:
         "|---|" + "--:|" * (1 + len(figures.credentials())),
         *("| " + " | ".join(row) + " |" for row in _availability(figures)),
         "",
+        *([_stalls(figures), ""] if figures.stalls.found else []),
         "![Availability, latency and memory over time](reliability.svg)",
         "",
         "| event | times | healed after at most, s | failed probes | not answered meanwhile |",

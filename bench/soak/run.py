@@ -6,19 +6,21 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.soak.answers import Answer
 from bench.soak.crowd import PASSWORD, Caller, Crowd
 from bench.soak.events import Stage
 from bench.soak.figures import Figures
 from bench.soak.oracle import Expected, Identity, Oracle, Subject, Verdict, allowed, refused
-from bench.soak.people import OVER, Person, State
+from bench.soak.people import OVER, Person, Session, State
 from bench.soak.probes import Prober, Probes
 from bench.soak.samples import Samples
-from bench.soak.schedule import schedule
+from bench.soak.schedule import BESIDE, Planned, schedule
+from bench.soak.stalls import Stalls
 from bench.soak.town import Town
 from bench.soak.traffic.browsers import Browser
 from bench.soak.traffic.careful import Careful, Hurried
@@ -72,8 +74,11 @@ async def cast(crowd: Crowd, probes: Probes) -> Cast:
                 made.promoted = who
         for number in range(4):
             made.callers.append(Browser(crowd, number, await person(f"browser{number}")))
-        for number in range(2):
-            account = await asyncio.to_thread(Account, crowd.town, f"machine{number}")
+        names = ("machine0", "machine1", "probe")
+        accounts = await asyncio.gather(
+            *(asyncio.to_thread(Account, crowd.town, name) for name in names)
+        )
+        for number, account in enumerate(accounts[:2]):
             made.callers.append(Machine(crowd, number, account))
         for number in range(3):
             made.callers.append(Socket(crowd, number, await person(f"socket{number}")))
@@ -85,7 +90,7 @@ async def cast(crowd: Crowd, probes: Probes) -> Cast:
         made.callers.append(Hurried(crowd, 0, await person("hurried")))
         for kind in ("token", "cookie"):
             made.callers.append(Prober(crowd, probes, kind, person=await person(f"probe-{kind}")))
-        account = await asyncio.to_thread(Account, crowd.town, "probe")
+        account = accounts[2]
         named = Person("", [], account.client_id, frozenset(("staff",)))
         made.callers.append(Prober(crowd, probes, "API key", person=named, key=account.api_key))
     finally:
@@ -109,11 +114,12 @@ async def _played(made: Cast, probes: Probes, plan: Plan, watching: Watching) ->
     oracle.began_at = time.monotonic()
     assert made.promoted is not None
     stage = Stage(crowd, made.promoted, random.Random(f"{crowd.seed}/events"))
-    samples = Samples(town, oracle.began_at)
+    samples, stalls = Samples(town, oracle.began_at), Stalls()
     async with asyncio.TaskGroup() as group:
         for caller in made.callers:
             group.create_task(caller.run())
         group.create_task(samples.run(crowd.over))
+        group.create_task(stalls.run(crowd.over))
         watcher = group.create_task(_watch(stage, watching))
         await _direct(stage, plan)
         samples.take()
@@ -125,6 +131,7 @@ async def _played(made: Cast, probes: Probes, plan: Plan, watching: Watching) ->
         probes,
         samples,
         stage.happened,
+        stalls,
         {"nodes": len(town.nodes), "workers": town.workers, "seed": crowd.seed},
     )
     await _look_for(crowd, figures)
@@ -132,23 +139,31 @@ async def _played(made: Cast, probes: Probes, plan: Plan, watching: Watching) ->
 
 
 async def _direct(stage: Stage, plan: Plan) -> None:
-    """The events, each at its time or when the one before has healed."""
+    """The events, each at its time or when the one before has healed; what happens to no node and
+    no store goes on beside them."""
+    chosen = [one for one in schedule(plan.seconds, plan.seed) if plan.only in one.kind.value]
+    await asyncio.gather(
+        _follow(stage, plan, [one for one in chosen if one.kind not in BESIDE]),
+        _follow(stage, plan, [one for one in chosen if one.kind in BESIDE]),
+    )
+    await asyncio.sleep(max(stage.oracle.began_at + plan.seconds - time.monotonic(), 0))
+
+
+async def _follow(stage: Stage, plan: Plan, chosen: Sequence[Planned]) -> None:
     began_at, seconds = stage.oracle.began_at, plan.seconds
-    for planned in schedule(seconds, plan.seed):
-        if plan.only not in planned.kind.value:
-            continue
+    for planned in chosen:
         late_s = time.monotonic() - began_at - seconds
         if late_s > MOST_EXTRA_S:
             stage.oracle.broken.append(f"{planned.kind.value} never happened: there was no time")
             continue
         await asyncio.sleep(max(began_at + planned.at_s - time.monotonic(), 0))
         await stage.do(planned.kind, planned.node)
-    await asyncio.sleep(max(began_at + seconds - time.monotonic(), 0))
 
 
 async def _watch(stage: Stage, watching: Watching) -> None:
     while True:
-        watching(time.monotonic() - stage.oracle.began_at, stage.now, stage.oracle)
+        now = ", ".join(sorted(stage.now))
+        watching(time.monotonic() - stage.oracle.began_at, now, stage.oracle)
         await asyncio.sleep(1)
 
 
@@ -191,12 +206,7 @@ async def _look_for_people(caller: Caller, lost: list[str]) -> int:
         expected: list[Expected] = [allowed(), refused(401, "insufficient_user_authentication")]
         statuses = []
         for password in person.passwords:
-            answer = await caller.client.send(
-                "POST",
-                "/auth/login",
-                {"Sec-Fetch-Site": "same-origin"},
-                json={"email": person.email, "password": password},
-            )
+            answer = await _signed_in(caller, person.email, password)
             statuses.append(f"{answer.status} {answer.reason}")
             if not all(one.problem(answer, "") for one in expected):
                 break
@@ -205,11 +215,33 @@ async def _look_for_people(caller: Caller, lost: list[str]) -> int:
     return len(people)
 
 
+async def _refreshed(caller: Caller, session: Session) -> bool:
+    for _ in range(5):
+        if await caller.refresh(session) or session.state is not State.LIVE:
+            break
+    return session.state is State.LIVE and session.asked_since is None
+
+
+async def _signed_in(caller: Caller, email: str, password: str) -> Answer:
+    """The answer to a sign-in, asked for again where it says that it is to be."""
+    for _ in range(10):
+        answer = await caller.client.send(
+            "POST",
+            "/auth/login",
+            {"Sec-Fetch-Site": "same-origin"},
+            json={"email": email, "password": password},
+        )
+        if not answer.unavailable and answer.status != 429:
+            break
+        await asyncio.sleep(answer.retry_after_s)
+    return answer
+
+
 async def _look_for_sessions(caller: Caller, lost: list[str]) -> int:
     """What nobody ended goes on; what was ended does not."""
     live = [one for one in caller.crowd.live if one.state is State.LIVE]
     for session in live:
-        if not session.cookie and not await caller.refresh(session):
+        if not session.cookie and not await _refreshed(caller, session):
             lost.append(f"a session of {session.person.email} does not go on")
             continue
         await caller.call(session, "/api/last", allowed(session.identity), kind="at the end")

@@ -61,6 +61,10 @@ class Node:
     logs: Path = field(default_factory=Path)
 
     def start(self) -> None:
+        self.spawn()
+        self.await_listening()
+
+    def spawn(self) -> None:
         # A killed process may hold its sockets for a moment longer than it.
         deadline = time.monotonic() + 10
         while listened_on(self.port) or listened_on(self.admin_port):
@@ -70,6 +74,9 @@ class Node:
         self.process = Started(
             [program(), "serve"], cpu=None, log=self.logs, cwd=self.folder, env=self.environment
         )
+
+    def await_listening(self) -> None:
+        assert self.process is not None
         await_port(self.port, self.process, 60)
 
     def stop(self) -> None:
@@ -239,8 +246,9 @@ class Town:
             self.nodes.append(self._node(number))
         for node in self.nodes:
             self.stack.callback(node.stop)
-            node.start()
+            node.spawn()
         for node in self.nodes:
+            node.await_listening()
             await_ready(node.admin_port)
         self._start_balancer()
 

@@ -22,6 +22,7 @@ from bench.soak.oracle import (
     refused,
 )
 from bench.soak.people import Person, Session, State, may
+from bench.soak.stalls import Stalls
 
 ADA = Identity("u-1", "ada@example.com", frozenset(("user", "staff")), "s-1")
 TOLD = [
@@ -179,3 +180,15 @@ def test_what_is_wrong_is_told_with_its_moment_and_its_kind() -> None:
     oracle.judge(echoed(), [refused(403)], subject=Subject.REFUSAL, kind="another's order")
     assert oracle.total(Verdict.WRONG) == 1
     assert "another's order: 200" in oracle.told[0]
+
+
+def test_a_page_of_the_gateway_is_no_answer_of_the_balancer() -> None:
+    page = Answer(503, "", {"proxy-status": "authgate", "retry-after": "1"}, b"<html>")
+    assert judge(page, [allowed()]).why == "page"
+
+
+def test_only_what_came_while_the_machine_stood_still_is_explained_by_that() -> None:
+    stalls = Stalls([(100.0, 101.0)])
+    assert stalls.explains(Unavailable(100.5, 100.6, Subject.PROBE, "probe", "late"))
+    assert not stalls.explains(Unavailable(98.0, 99.0, Subject.PROBE, "probe", "late"))
+    assert not stalls.explains(Unavailable(120.0, 121.0, Subject.PROBE, "probe", "late"))

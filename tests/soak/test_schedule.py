@@ -45,7 +45,7 @@ def test_while_memory_is_measured_nothing_ends_the_first_node(seconds: float, se
 @pytest.mark.parametrize("seed", range(20))
 def test_a_run_of_minutes_has_each_kind_once(seed: int) -> None:
     planned = schedule(90, seed)
-    assert Counter(one.kind for one in planned) == Counter(Kind)
+    assert Counter(one.kind for one in planned) == Counter(set(Kind) - {Kind.NODE_RESTARTED})
     assert max(one.at_s for one in planned) < 90
 
 

@@ -55,7 +55,7 @@ class Newcomer(Caller):
                 "POST",
                 "/auth/password/change",
                 expected,
-                subject=Subject.ACCOUNT,
+                subject=Subject.SIGN_OUT,
                 kind="password change",
                 headers=session.credential,
                 json={"password": person.passwords[0], "new_password": fresh},
@@ -87,7 +87,7 @@ class Newcomer(Caller):
                 "POST",
                 "/auth/password/reset",
                 expected,
-                subject=Subject.ACCOUNT,
+                subject=Subject.SIGN_OUT,
                 kind="password reset",
                 json={"token": token, "password": fresh},
             )

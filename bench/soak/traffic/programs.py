@@ -89,11 +89,7 @@ class Program(Caller):
         await self.call(session, "/strong/1", good, kind="without a factor")
 
     async def post_note(self, session: Session) -> None:
-        note = self.crowd.note_id()
-        good = allowed(session.identity)
-        verdict = await self.call(session, f"/notes/{note}", good, kind="note", method="POST")
-        if verdict == "right":
-            self.crowd.notes.add(note)
+        await self.write_note(session, "note")
 
     async def _lose_refresh_token(self, session: Session) -> None:
         """A thief uses a refresh token that its owner has used, and its successor after it."""
