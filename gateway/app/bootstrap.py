@@ -16,6 +16,7 @@ import structlog
 from gateway.app.data_dir import DataFolder
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import SettingsDiffer, agree, shared
+from gateway.app.tracing import check_traces
 from gateway.config.watcher import ConfigWatcher
 from gateway.edge.pages.overrides import PageOverrides, load_overrides
 from gateway.identity.accounts.passwords import calibrated_rounds
@@ -73,6 +74,7 @@ def initialize(plan: BootstrapContext) -> None:
     """
     settings = plan.settings
     site = settings.public_url.partition("://")[2]
+    check_traces(settings)
     plan.page_overrides = load_overrides(PAGES)
     plan.templates = MailTemplates.load([TEMPLATES], site=site, public_url=settings.public_url)
 

@@ -86,7 +86,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         status.socket,
         reader,
         status,
-        classes.handler(decisions),
+        classes.handler(decisions, trusted=True),
         console=parts.console if parts is not None else None,
         operators=parts.operators if parts is not None and loopback else None,
         meter=components.metrics.record_endpoint,
@@ -114,7 +114,7 @@ def decision_point(components: Components, reader: CallReader) -> DecisionPoint:
     observers: list[DecisionObserver] = [DenialObserver(components.audit), components.access_log]
     if classes.tracing is not None:
         observers.append(classes.tracing.tracer)
-    return DecisionPoint(
+    return classes.decision_point(
         components.gate,
         lambda: components.plan.configuration.snapshot,
         reader,

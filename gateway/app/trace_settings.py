@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from gateway.app.env_file import SettingProblem
 
@@ -33,12 +34,36 @@ def trace_problems(environ: Mapping[str, str] | None = None) -> list[SettingProb
         for name in _PROTOCOLS
         if given.get(name) not in (None, "", "http/protobuf")
     ]
+    problems += [
+        SettingProblem(name, "must be the http:// or https:// URL of a collector")
+        for name in _given(given, "ENDPOINT")
+        if not _is_url(given[name])
+    ]
+    for of in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
+        problems += [
+            SettingProblem(name, "is not a file that can be read")
+            for name in _given(given, of)
+            if not os.access(given[name], os.R_OK)
+        ]
     for name in _NUMBERS:
         try:
             number_of(name, given)
         except ValueError as error:
             problems.append(SettingProblem(name, str(error)))
     return problems
+
+
+def _given(environ: Mapping[str, str], of: str) -> list[str]:
+    names = (f"OTEL_EXPORTER_OTLP_{of}", f"OTEL_EXPORTER_OTLP_TRACES_{of}")
+    return [name for name in names if environ.get(name)]
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 def number_of(name: str, environ: Mapping[str, str] | None = None) -> int:

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from gateway.app.settings import Settings
 from gateway.app.trace_settings import BATCH, DELAY_MS, QUEUE, is_disabled, number_of
+from gateway.edge.admin.decision_point import DecisionPoint
+from gateway.edge.admin.traced_decision_point import TracedDecisionPoint
 from gateway.edge.proxy.forwarder import Forwarder
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.proxy.traced_handler import (
@@ -33,9 +36,12 @@ from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
 from gateway.stores.traced import TracedDatabase, TracedRedis
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.trace_thread import SpanSender, TraceThread
+from gateway.telemetry.trace_thread import TraceThread
 from gateway.telemetry.traced_metrics import TracedMetrics
 from gateway.telemetry.tracer import TraceOptions, Tracer
+
+if TYPE_CHECKING:
+    from gateway.telemetry.otlp import OtlpSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +67,16 @@ class WorkerClasses:
 
     def __init__(self, metrics: Metrics) -> None:
         self.forwarder: Callable[..., Forwarder] = Forwarder
+        self.decision_point: Callable[..., DecisionPoint] = DecisionPoint
         self.request_metrics: RequestMetrics = metrics
         self.record_endpoint: Callable[[str, str, int, float], None] = metrics.record_endpoint
 
     def database(self, database: Database) -> Database:
         return database
 
-    def handler(self, handler: Handler) -> Handler:
+    def handler(self, handler: Handler, *, trusted: bool = False) -> Handler:
+        """As it is to be asked by a listener; `trusted` as of `TracedHandler`."""
+        del trusted
         return handler
 
 
@@ -83,15 +92,16 @@ class TracedWorkerClasses(WorkerClasses):
     def __init__(self, metrics: Metrics, tracing: Tracing) -> None:
         self.tracing = tracing
         self.forwarder = partial(TracedForwarder, tracer=tracing.tracer)
+        self.decision_point = partial(TracedDecisionPoint, tracer=tracing.tracer)
         self.request_metrics = tracing.metrics
         self.record_endpoint = tracing.metrics.record_endpoint
 
     def database(self, database: Database) -> Database:
         return TracedDatabase(database)
 
-    def handler(self, handler: Handler) -> Handler:
+    def handler(self, handler: Handler, *, trusted: bool = False) -> Handler:
         assert self.tracing is not None
-        return TracedHandler(handler, self.tracing.tracer)
+        return TracedHandler(handler, self.tracing.tracer, trusted=trusted)
 
 
 def classes_of(settings: Settings, metrics: Metrics, clock: Clock) -> WorkerClasses:
@@ -121,8 +131,19 @@ def classes_of(settings: Settings, metrics: Metrics, clock: Clock) -> WorkerClas
     return TracedWorkerClasses(metrics, Tracing(tracer, thread, TracedMetrics(metrics)))
 
 
-def _sender(batch: int) -> SpanSender:
-    # Half a second and 20 MB that nobody pays for who wants no traces.
+def check_traces(settings: Settings) -> None:
+    """Raises ValueError where nothing can be sent by the variables that there are.  In the master,
+    so that its workers share what is loaded for it."""
+    if settings.traces == "off" or is_disabled():
+        return
+    sender = _sender(1)
+    sender.close()
+    if sender.remark:
+        raise ValueError(f"GATEWAY_TRACES: {sender.remark}")
+
+
+def _sender(batch: int) -> OtlpSender:
+    # Half a second and some MB that nobody pays for who wants no traces.
     from gateway.telemetry.otlp import OtlpSender
 
     return OtlpSender(version("authgate"), batch)

@@ -53,6 +53,13 @@ class AnsweredRequest:
     """From the decision being asked for to the answer; 0.0 where there was none."""
 
 
+def told_target(target: str) -> str:
+    """What is told of a target that is no call's: no query, and in absolute form no userinfo,
+    which is a credential (RFC 9110 section 4.2.4)."""
+    path = target.partition("?")[0]
+    return path if path[:1] == "/" else path.rpartition("@")[2]
+
+
 def fields_of_request(
     request: AnsweredRequest, reason: str | None, *, route_id: str, at: float, worker: int
 ) -> dict[str, Any]:

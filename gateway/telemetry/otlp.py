@@ -75,6 +75,14 @@ class OtlpSender:
         provider.add_span_processor(self._ended)
         self._tracer = provider.get_tracer("authgate", version)
 
+    @property
+    def remark(self) -> str:
+        """What the exporter found wrong with its variables; it goes on by a default."""
+        remark = self._remarks.first
+        # It would show the header, and with that a key.
+        is_of_headers = remark.startswith("Header")
+        return "OTEL_EXPORTER_OTLP_HEADERS cannot be read" if is_of_headers else remark
+
     def send(self, calls: Sequence[FinishedCall]) -> SendResult:
         for finished in calls:
             self._add(finished)
@@ -82,12 +90,12 @@ class OtlpSender:
         taken, lost, why = 0, 0, ""
         for at in range(0, len(spans), self._batch):
             message = spans[at : at + self._batch]
-            self._remarks.last = ""
+            self._remarks.first = ""
             if self._exporter.export(message) is SpanExportResult.SUCCESS:
                 taken += len(message)
             else:
                 lost += len(message)
-                why = self._remarks.last or "the collector did not take them"
+                why = self._remarks.first or "the collector did not take them"
         return SendResult(taken, lost, why)
 
     def close(self) -> None:
@@ -282,10 +290,11 @@ class _Remarks(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.last = ""
+        self.first = ""
         library = logging.getLogger("opentelemetry")
         library.addHandler(self)
         library.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()[:_WHY_CHARACTERS]
+        # What follows says that it was tried until its time was over.
+        self.first = self.first or record.getMessage()[:_WHY_CHARACTERS]

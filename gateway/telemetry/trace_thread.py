@@ -61,6 +61,8 @@ class TraceThread:
         self._sender: SpanSender | None = None
         self._stopping = threading.Event()
         self._failed = False
+        self._broken = False
+        """A defect was told of."""
         # A collector that never answers must not keep the worker from ending.
         self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
 
@@ -76,22 +78,27 @@ class TraceThread:
             await asyncio.to_thread(self._sender.close)
 
     def _run(self) -> None:
-        try:
-            self._sender = sender = self._make_sender()
-            while not self._stopping.is_set():
-                self._tracer.wanted.wait(self._options.delay_s)
-                self._tracer.wanted.clear()
-                self._send_all(sender)
+        self._sender = sender = self._make_sender()
+        while not self._stopping.is_set():
+            self._tracer.wanted.wait(self._options.delay_s)
+            self._tracer.wanted.clear()
             self._send_all(sender)
-            sender.close()
-        except Exception:
-            log.exception("traces-failed")
+        self._send_all(sender)
+        sender.close()
 
     def _send_all(self, sender: SpanSender) -> None:
         waiting = self._tracer.waiting
         while waiting:
             calls = [waiting.popleft() for _ in range(min(len(waiting), self._options.batch))]
-            result = sender.send(calls)
+            try:
+                result = sender.send(calls)
+            except Exception:
+                # One call that cannot be told must not end the traces of all others.
+                if not self._broken:
+                    log.exception("traces-failed")
+                self._broken = True
+                self._lost.n += len(calls)
+                continue
             self._taken.n += result.taken
             self._lost.n += result.lost
             if result.lost and not self._failed:

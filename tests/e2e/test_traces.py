@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.collector import Collector, ReceivedSpan, collecting
-from tests.contract.running import Running, started
+from tests.contract.running import ROUTES, Running, started
 from tests.e2e.processes import until
 
 pytestmark = pytest.mark.slow
@@ -21,12 +21,15 @@ PARENT = "00f067aa0ba902b7"
 
 
 @contextmanager
-def traced(folder: Path, *words: str, **settings: str) -> Iterator[tuple[Running, Collector]]:
+def traced(
+    folder: Path, *words: str, routes: str = ROUTES, **settings: str
+) -> Iterator[tuple[Running, Collector]]:
     with (
         collecting() as collector,
         started(
             folder,
             *words,
+            routes=routes,
             **{
                 "GATEWAY_TRACES": "otlp",
                 "GATEWAY_TRACES_SAMPLE": "1",

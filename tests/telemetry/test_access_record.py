@@ -20,6 +20,7 @@ from gateway.telemetry.access_record import (
     fields_of_line,
     fields_of_request,
     record_of_fields,
+    told_target,
 )
 from tests.access.worlds import NOW, rule_world, who
 
@@ -115,3 +116,32 @@ def test_nothing_that_a_client_sends_ends_a_line_or_a_field(
 @pytest.mark.parametrize("line", ["", "{}", '{"@timestamp": 1', "GET / 403", '{"@timestamp": 1}'])
 def test_another_line_is_none_of_ours(line: str) -> None:
     assert fields_of_line(line) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("/a/b?c=secret", "/a/b"),
+        ("/a@b", "/a@b"),
+        ("http://user:secret@example.com/a?b", "example.com/a"),
+        ("http:/user:sec@ret@example.com", "example.com"),
+        ("user:secret@example.com:443", "example.com:443"),
+        ("*", "*"),
+    ],
+)
+def test_a_target_is_told_without_a_query_and_without_a_password(target: str, told: str) -> None:
+    assert told_target(target) == told
+
+
+def traced_line(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    request = AnsweredRequest("r1", 401, headers=headers)
+    return fields_of_request(request, "no_credential", route_id="", at=NOW, worker=1)
+
+
+def test_a_line_names_the_trace_that_the_client_names() -> None:
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+    assert traced_line((b"Traceparent", parent))["trace.id"] == parent[3:35].decode()
+    assert "trace.id" not in traced_line()
+    assert "trace.id" not in traced_line((b"traceparent", parent[:-1]))
+    twice = traced_line((b"traceparent", parent), (b"traceparent", parent))
+    assert "trace.id" not in twice, "two of them are none"

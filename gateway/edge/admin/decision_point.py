@@ -31,7 +31,7 @@ from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.problems import problem_parts
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.model import Call, Principal, Reason
-from gateway.telemetry.access_record import AnsweredRequest
+from gateway.telemetry.access_record import AnsweredRequest, told_target
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
@@ -256,7 +256,7 @@ class DecisionPoint:
                     problem.status,
                     question.peer_ip,
                     head.method,
-                    path=head.target.partition("?")[0],
+                    path=told_target(head.target),
                     headers=head,
                 ),
             )

@@ -34,7 +34,7 @@ from gateway.edge.server.endpoint_calls import REQUEST_ID
 from gateway.edge.server.listener import ServeResult
 from gateway.model import Call, Reason
 from gateway.strict_json import MOST_BYTES
-from gateway.telemetry.access_record import AnsweredRequest
+from gateway.telemetry.access_record import AnsweredRequest, told_target
 
 if TYPE_CHECKING:
     from gateway.access.authorizer import Decision
@@ -339,7 +339,7 @@ def answered_request(exchange: Exchange, status: int) -> AnsweredRequest:
     head, peer = exchange.head, exchange.client.peer
     call: Call | None = getattr(exchange, "call", None)
     if call is None:
-        path = head.target.partition("?")[0]
+        path = told_target(head.target)
         return AnsweredRequest(
             exchange.request_id, status, peer.ip, head.method, "", path, headers=head
         )

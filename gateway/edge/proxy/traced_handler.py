@@ -25,7 +25,7 @@ from gateway.edge.server.request_body import RequestBody
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Clusters, TargetPool
 from gateway.model import Reason
-from gateway.telemetry.access_record import AnsweredRequest
+from gateway.telemetry.access_record import AnsweredRequest, told_target
 from gateway.telemetry.tracer import Tracer
 
 _TRACEPARENT = b"\r\ntraceparent: "
@@ -36,13 +36,16 @@ _CONNECT_FAILED = "connect"
 class TracedHandler:
     """`server.handler.Handler`: another one, with a trace around each request."""
 
-    def __init__(self, handler: Handler, tracer: Tracer) -> None:
+    def __init__(self, handler: Handler, tracer: Tracer, *, trusted: bool = False) -> None:
+        """`trusted`: whoever asks is a proxy of ours, or is refused."""
         self._handler = handler
         self._tracer = tracer
+        self._trusted = trusted
 
     def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
         peer = client.peer
-        trace = self._tracer.begin(head.traceparent, peer.scheme, trusted=peer.trusted)
+        trusted = self._trusted or peer.trusted
+        trace = self._tracer.begin(head.traceparent, peer.scheme, trusted=trusted)
         head.trace = trace
         if trace.is_new:
             # W3C Trace Context section 3.3: without the one there is nothing the other speaks of.
@@ -208,7 +211,7 @@ def failed(tracer: Tracer, head: RequestHead, ip: str, error: BaseException) -> 
 
 
 def _request_of(head: RequestHead, ip: str, status: int, request_id: str = "") -> AnsweredRequest:
-    path, host = head.target.partition("?")[0], (head.host or b"").decode("latin-1")
+    path, host = told_target(head.target), (head.host or b"").decode("latin-1")
     return AnsweredRequest(request_id, status, ip, head.method, host, path, headers=head)
 
 
