@@ -30,6 +30,10 @@ _OF_POSTGRES: tuple[tuple[type[Exception], str], ...] = (
     (psycopg.errors.UndefinedTable, "a table is missing: run `gateway db upgrade`"),
     (psycopg.errors.InsufficientPrivilege, "its user may not use the tables: grant it to"),
     (psycopg.errors.AdminShutdown, "the server was shut down"),
+    (
+        psycopg.errors.LockNotAvailable,
+        "another transaction uses a table (a dump, a backup?): wait for its end, or end it",
+    ),
 )
 _OF_SQLITE = {
     sqlite3.SQLITE_FULL: "the disk is full: make room",

@@ -13,15 +13,23 @@ file needs more than it has, and refuses it by name where one does.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from time import monotonic
 
-from gateway.stores.protocols import Database, Transaction
+from gateway.stores.protocols import Database, LockBusy, Transaction
 
 WAIT_S = 60.0
+LOCK_TIMEOUT_MS = 300
+"""For a table: an ALTER TABLE waits for who reads it, a dump among them, and everybody else waits
+behind it.  A call's own statements may take 1.2 s."""
+AGAIN_AFTER_S = 0.5
+INDEX_S = 900.0
+"""To build an index of a large table."""
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _STATEMENT_END = re.compile(r";[ \t]*\n")
@@ -33,6 +41,7 @@ _LEDGER = """CREATE TABLE IF NOT EXISTS schema_migrations (
     needs BIGINT
 )"""
 _NEEDS = re.compile(r"^-- needs: (\d{4})$", re.M)
+_INDEX = re.compile(r"^CREATE INDEX (?=\w+ ON )", re.M)
 _ONLY = re.compile(r"^-- only: (sqlite|postgresql)$", re.M)
 
 
@@ -94,29 +103,65 @@ async def upgrade(
         return ()
     done = []
     for migration in known:
-        async with database.migration_transaction(WAIT_S) as tx:
-            await _make_ledger(tx, database.dialect)
-            applied, ahead = await _applied(tx, known)
-            if migration.name in applied:
-                continue
-            if ahead:
-                raise SchemaProblem(
-                    f"the database has {ahead[0]} of a newer version and lacks {migration.name}"
-                    " of this one: no release leads from one to the other"
-                )
-            for statement in migration.statements(database.dialect):
-                await tx.run(statement)
-            await tx.run(
-                "INSERT INTO schema_migrations (number, name, checksum, applied_at, needs)"
-                " VALUES (:number, :name, :checksum, :applied_at, :needs)",
-                number=migration.number,
-                name=migration.name,
-                checksum=migration.checksum,
-                applied_at=int(await tx.now()),
-                needs=migration.needs,
-            )
-            done.append(migration.name)
+        until = monotonic() + WAIT_S
+        while True:
+            try:
+                ran = await _run(database, migration, known)
+                break
+            except LockBusy:
+                if monotonic() >= until:
+                    raise
+            # Everybody who stood behind it in the queue for the table goes first.
+            await asyncio.sleep(AGAIN_AFTER_S)
+        done += [migration.name] if ran else []
     return tuple(done)
+
+
+async def _run(database: Database, migration: Migration, known: Sequence[Migration]) -> bool:
+    """Whether it had not run yet.  Raises LockBusy where somebody uses a table of it."""
+    statements = migration.statements(database.dialect)
+    if all(_INDEX.search(statement) for statement in statements):
+        if migration.name in (await status(database, known)).applied:
+            return False
+        for statement in statements:
+            await _build(database, _INDEX.sub("CREATE INDEX IF NOT EXISTS ", statement, count=1))
+        statements = []
+    async with database.migration_transaction(WAIT_S) as tx:
+        await _bound_waits(tx, database.dialect)
+        await _make_ledger(tx, database.dialect)
+        applied, ahead = await _applied(tx, known)
+        if migration.name in applied:
+            return False
+        if ahead:
+            raise SchemaProblem(
+                f"the database has {ahead[0]} of a newer version and lacks {migration.name}"
+                " of this one: no release leads from one to the other"
+            )
+        for statement in statements:
+            await tx.run(statement)
+        await tx.run(
+            "INSERT INTO schema_migrations (number, name, checksum, applied_at, needs)"
+            " VALUES (:number, :name, :checksum, :applied_at, :needs)",
+            number=migration.number,
+            name=migration.name,
+            checksum=migration.checksum,
+            applied_at=int(await tx.now()),
+            needs=migration.needs,
+        )
+    return True
+
+
+async def _build(database: Database, index: str) -> None:
+    """Nobody writes to its table meanwhile, and to no other: each is a transaction of its own,
+    and where one of them has to wait the others are there already."""
+    async with database.migration_transaction(INDEX_S) as tx:
+        await _bound_waits(tx, database.dialect)
+        await tx.run(index)
+
+
+async def _bound_waits(tx: Transaction, dialect: str) -> None:
+    if dialect == "postgresql":
+        await tx.run(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
 
 
 async def status(database: Database, migrations: Sequence[Migration] | None = None) -> SchemaStatus:

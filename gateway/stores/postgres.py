@@ -23,7 +23,7 @@ import psycopg.errors
 from gateway.stores import causes
 from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.postgres_sessions import PostgresSession, open_session
-from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
+from gateway.stores.protocols import Conflict, LockBusy, Row, StoreUnavailable, Transaction
 
 TIMEOUT_S = 1.5
 SLOT_TIMEOUT_S = 1.0
@@ -219,6 +219,8 @@ async def _execute(cursor: Cursor, sql: str, timeout_s: float) -> _Result:
         return await _result(cursor, _verb(sql))
     except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation) as error:
         raise Conflict(error.diag.constraint_name or "") from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise LockBusy("sql", causes.of_postgres(error)) from error
     except psycopg.Error as error:
         if _is_defect(error):
             raise

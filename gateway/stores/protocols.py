@@ -29,6 +29,10 @@ class StoreUnavailable(Exception):
         self.detail = detail
 
 
+class LockBusy(StoreUnavailable):
+    """Another transaction held on to what a statement wanted to lock; nothing was done."""
+
+
 class StoreBusy(StoreUnavailable):
     """There was no place in our own queue: nothing was asked, and the store may be well."""
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 _WORDS = re.compile(r"\s+")
 _CREATED = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)")
 _ADDED = re.compile(r"ALTER TABLE (\w+) ADD (?:COLUMN )?(?:IF NOT EXISTS )?(\w+) (.*)")
+_PLAIN_INDEX = re.compile(r"CREATE INDEX (?:IF NOT EXISTS )?\w+ ON (\w+)")
 _UNIQUE = re.compile(r"CREATE UNIQUE INDEX (?:IF NOT EXISTS )?\w+ ON (\w+) \((.*?)\)")
 
 
@@ -79,6 +80,31 @@ def test_a_file_that_the_previous_release_lacks_takes_nothing_from_it(
     migration: Migration,
 ) -> None:
     assert refused(migration, newest_of_the_previous_release()) == []
+
+
+def indexes_beside_others(migration: Migration) -> list[str]:
+    """Indexes of tables that are there, in a file that does something else too: one transaction
+    holds the tables of both."""
+    written = dict.fromkeys(migration.statements() + migration.statements("postgresql"))
+    statements = [_plain(statement) for statement in written]
+    new = {match[1] for text in statements if (match := _CREATED.match(text))}
+    new |= {match[1] for text in statements if (match := _ADDED.fullmatch(text))}
+    indexes = [
+        text for text in statements if (match := _PLAIN_INDEX.match(text)) and match[1] not in new
+    ]
+    return indexes if len(indexes) < len(statements) else []
+
+
+@pytest.mark.parametrize("migration", shipped(), ids=lambda migration: str(migration.name))
+def test_indexes_of_tables_that_are_there_have_a_file_of_their_own(migration: Migration) -> None:
+    if migration.number > newest_of_the_previous_release():
+        assert indexes_beside_others(migration) == []
+
+
+def test_an_index_beside_a_table_is_told() -> None:
+    text = "CREATE TABLE new (id TEXT);\nCREATE INDEX n ON new (id);\nCREATE INDEX o ON old (id);\n"
+    found = indexes_beside_others(Migration(9000, "9000_x.sql", text))
+    assert found == ["CREATE INDEX o ON old (id)"]
 
 
 @pytest.mark.parametrize("migration", shipped(), ids=lambda migration: str(migration.name))
