@@ -279,6 +279,17 @@ def test_the_listener_shows_the_certificate_of_the_public_one(tmp_path: Path) ->
             assert front.call("GET", "/catalogue/a").status == 503
 
 
+def test_the_client_of_an_allowed_call_is_told_of_its_limits(envoy: Running) -> None:
+    token = str(envoy.sign_in("limited@example.com")["access_token"])
+    answer = envoy.call("GET", "/export", ("X-Request-Id", "not an id"), token=token)
+    fields = received(answer)
+    assert answer.get("ratelimit-policy")
+    assert answer.get("ratelimit")
+    assert "ratelimit" not in fields
+    assert fields["x-auth-email"] == ["limited@example.com"]
+    assert len(fields["x-request-id"]) == 1
+
+
 def test_a_refusal_is_in_the_gateways_own_log(house: Site, envoy: Running) -> None:
     answer = envoy.call(
         "GET", "/users/somebody/orders", token=str(envoy.sign_in(EMAIL)["access_token"])

@@ -88,15 +88,13 @@ def read_check(message: bytes, reader: RequestHeadReader) -> CheckedCall | Unrea
     http = attributes.request.http
     if not http.method:
         return Unreadable("attributes.request.http must describe a request of HTTP.")
-    raw = http.header_map.headers
-    fields: list[tuple[bytes, bytes]] = [
-        *((field.key, field.raw_value or field.value) for field in raw),
-        *((field.key, field.value) for field in http.headers),
-    ]
     body = None
-    lines = [b"%b %b HTTP/1.1" % (http.method, http.path), b"Host: " + http.host]
+    start = b"%b %b HTTP/1.1" % (http.method, http.path)
+    lines = [start, b"Host: " + http.host]
+    fields = [(field.key, field.raw_value or field.value) for field in http.header_map.headers]
+    fields += [(field.key, field.value) for field in http.headers]
     for name, value in fields:
-        if name[:1] == b":":
+        if name.startswith(b":"):
             part = _PSEUDO.get(name)
             if part is not None and getattr(http, part) != value:
                 # Text that is not UTF-8 stands there as something else than Envoy sends on.
@@ -105,12 +103,12 @@ def read_check(message: bytes, reader: RequestHeadReader) -> CheckedCall | Unrea
             # `body` is not looked at: what is not UTF-8 in it is not what the backend is sent.
             body = http.raw_body if value == b"false" and http.raw_body else None
         else:
-            lines.append(b"%b: %b" % (name, value))
+            lines.append(name + b": " + value)
     block = b"\r\n".join(lines)
     if block.count(b"\r\n") != len(lines) - 1:
         return Unreadable("A header holds a control character.")
     limits = reader.limits
-    if len(lines[0]) > limits.line_bytes:
+    if len(start) > limits.line_bytes:
         return Reason.TARGET_TOO_LONG
     if len(block) > limits.head_bytes:
         return Reason.HEADER_TOO_LARGE

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from gateway.access.field_names import folded
+from gateway.bounded_memo import BoundedMemo
 from gateway.edge.admin.decision_point import REMOVABLE, Denial, Permission
 from gateway.edge.ext_authz.check_request import CheckedCall
 from gateway.edge.ext_authz.messages import CheckResponse
-from gateway.edge.http1.request_head import DROP, FORWARDED, TAKEN, classify
+from gateway.edge.http1.request_head import DROP, FORWARDED, PASS, TAKEN, RequestHead, classify
 from gateway.model import Principal
 
 PERMISSION_DENIED, UNAUTHENTICATED = 7, 16
@@ -22,6 +23,10 @@ PERMISSION_DENIED, UNAUTHENTICATED = 7, 16
 
 _OVERWRITE = 2
 """`OVERWRITE_IF_EXISTS_OR_ADD`."""
+
+_REMOVABLE = frozenset(REMOVABLE)
+_NAMES_MAX, _WRITTEN_MAX = 1_024, 1_024
+_LINES_BYTES_MAX, _FORGED_MAX = 2_048, 16
 
 _OF_THE_HOP = frozenset(
     (b"keep-alive", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate", b"te",
@@ -35,30 +40,96 @@ _OF_PROXIES = frozenset(
 """Believed of a trusted peer alone, and written by no Envoy."""
 
 
-def allowed(permission: Permission, checked: CheckedCall, request_id: str) -> bytes:
+class ResponseWriter:
+    """Writes the answers of one listener, and remembers what it wrote for a caller: to fill a
+    message takes longer than to decide.  All of it is bounded in number and in length."""
+
+    def __init__(self) -> None:
+        self._kinds: BoundedMemo[bytes, tuple[bytes, bytes, int]] = BoundedMemo(_NAMES_MAX)
+        """By a name as it came: in lower case, folded, and what it is to the gateway."""
+        self._written: BoundedMemo[_Said, bytes] = BoundedMemo(_WRITTEN_MAX)
+
+    def allowed(self, permission: Permission, checked: CheckedCall, request_id: str) -> bytes:
+        """Messages one after another are one message that holds what each says."""
+        lines, route, head = b"\r\n".join(permission.lines), permission.route, checked.head
+        forged = tuple(dict.fromkeys(self._forged(permission, checked)))
+        said = lines, route.claimed_headers, forged, _goes_on(head, permission.lines)
+        written = self._written.get(said)
+        if written is None:
+            written = _write_ok(permission, said)
+            if len(lines) <= _LINES_BYTES_MAX and len(forged) <= _FORGED_MAX:
+                self._written.keep(said, written)
+        response = CheckResponse()
+        if head.request_id != request_id.encode("ascii"):
+            _set(response.ok_response.headers, b"X-Request-Id", request_id.encode("ascii"))
+        for line in permission.limit_lines:
+            name, _, value = line.partition(b": ")
+            _set(response.ok_response.response_headers_to_add, name, value)
+        decision = permission.decision
+        _tell(response, decision.reason, request_id, route.id, decision.principal)
+        return written + bytes(response.SerializeToString())
+
+    def _forged(self, permission: Permission, checked: CheckedCall) -> Iterable[bytes]:
+        """The names of fields, of those that came, that only the gateway may say or nobody; ours
+        among them."""
+        route, head = permission.route, checked.head
+        claimed = route.claimed_headers
+        for field in head.fields:
+            came = field[: field.find(b":")]
+            name, known, kind = self._kinds.get(came) or self._kind(came)
+            if known in claimed or known in _REMOVABLE:
+                forged = True
+            elif kind == PASS:
+                forged = known.startswith((b"x-original-", b"x-rewrite-"))
+            elif kind == DROP:
+                forged = name not in _OF_THE_HOP
+            elif kind == TAKEN:
+                forged = name not in route.kept_headers
+            elif kind == FORWARDED and not checked.source_trusted:
+                # One that says what Envoy was asked for was written by Envoy, or does no harm.
+                another = name == b"x-forwarded-host" and field[len(name) + 2 :] != head.host
+                forged = another or name in _OF_PROXIES
+            else:
+                forged = False
+            if forged:
+                yield name
+
+    def _kind(self, came: bytes) -> tuple[bytes, bytes, int]:
+        found = came.lower(), folded(came), classify(came)
+        self._kinds.keep(came, found)
+        return found
+
+
+_Said = tuple[bytes, frozenset[bytes], tuple[bytes, ...], bool]
+"""The lines for the backend; what the route claims; the names of what came and is not to pass;
+and whether the client's own cookies are those lines' already."""
+
+
+def _goes_on(head: RequestHead, lines: list[bytes]) -> bool:
+    """Whether `Cookie` may stay as it came."""
+    return (
+        head.cookie is not None and len(head.cookie) == 1 and b"Cookie: " + head.cookie[0] in lines
+    )
+
+
+def _write_ok(permission: Permission, said: _Said) -> bytes:
+    _, _, forged, cookie_goes_on = said
     response = CheckResponse()
     response.status.code = 0
-    ok, head = response.ok_response, checked.head
-    # Of `absent`: what is only left as it is counts as given.
-    absent = permission.absent()
+    ok, removed = response.ok_response, permission.absent()
     given = set[bytes]()
     for name, value in _fields(permission.lines):
         lower = name.lower()
         given.add(lower)
-        if (lower == b"cookie" and head.cookie == [value]) or lower == b"authorization":
+        if lower == b"authorization" or (lower == b"cookie" and cookie_goes_on):
             continue  # it goes on as it came
         if _is_text(value):
             _set(ok.headers, name, value)
         else:
             # No message carries it: the backend sees none, and never the client's own.
-            absent.append(lower)
-    if head.request_id != request_id.encode("ascii"):
-        _set(ok.headers, b"X-Request-Id", request_id.encode("ascii"))
-    for name, value in _fields(permission.limit_lines):
-        _set(ok.response_headers_to_add, name, value)
-    ok.headers_to_remove.extend(dict.fromkeys((*absent, *_forged(permission, checked, given))))
-    decision = permission.decision
-    _tell(response, decision.reason, request_id, permission.route.id, decision.principal)
+            removed.append(lower)
+    removed += [name for name in forged if name not in given]
+    ok.headers_to_remove.extend(dict.fromkeys(removed))
     return bytes(response.SerializeToString())
 
 
@@ -98,30 +169,6 @@ def _is_text(value: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _forged(permission: Permission, checked: CheckedCall, given: set[bytes]) -> Iterable[bytes]:
-    """The names of fields, of those that came, that only the gateway may say or nobody."""
-    route, head = permission.route, checked.head
-    claimed = route.claimed_headers.union(REMOVABLE)
-    for field in head.fields:
-        name = field[: field.find(b":")].lower()
-        known = folded(name)
-        kind = classify(name)
-        if known in claimed:
-            forged = name not in given
-        elif kind == DROP:
-            forged = name not in _OF_THE_HOP
-        elif kind == TAKEN:
-            forged = name not in route.kept_headers
-        elif kind == FORWARDED and not checked.source_trusted:
-            # One that says what Envoy was asked for was written by Envoy, or does no harm.
-            another = name == b"x-forwarded-host" and field[len(name) + 2 :] != head.host
-            forged = another or name in _OF_PROXIES
-        else:
-            forged = known.startswith((b"x-original-", b"x-rewrite-"))
-        if forged:
-            yield name
 
 
 def _tell(

@@ -19,7 +19,7 @@ from gateway.bounded_memo import BoundedMemo
 from gateway.edge.admin.decision_point import DecisionPoint, Permission, Question
 from gateway.edge.admin.dialects import Unreadable
 from gateway.edge.ext_authz.check_request import CheckedCall, read_check, unread_head
-from gateway.edge.ext_authz.check_response import allowed, denied
+from gateway.edge.ext_authz.check_response import ResponseWriter, denied
 from gateway.edge.http1.request_head import HeadLimits, RequestHeadReader
 from gateway.edge.proxy.request import plain_ip
 from gateway.edge.server.listener_tls import Certificates
@@ -67,6 +67,7 @@ class ExtAuthzServer:
         self._ready = ready
         self._defects = defects
         self._heads = RequestHeadReader(limits)
+        self._responses = ResponseWriter()
         self._peers: BoundedMemo[str, str] = BoundedMemo(1_024)
         self._server = grpc.aio.server(
             options=(
@@ -128,7 +129,7 @@ class ExtAuthzServer:
             question.read = checked.original
             answer = await self._point.answer(question)
             if isinstance(answer, Permission):
-                return allowed(answer, checked, question.request_id)
+                return self._responses.allowed(answer, checked, question.request_id)
         elif isinstance(checked, Unreadable):
             answer = self._point.refused(question, Reason.REQUEST_MALFORMED, checked.detail)
         else:

@@ -61,8 +61,9 @@ def all_of(message: bytes, number: int) -> list[bytes]:
 
 
 def one_of(message: bytes, number: int) -> bytes:
-    """Empty where it did not come."""
-    return (all_of(message, number) or [b""])[-1]
+    """Empty where it did not come.  A message that comes twice is both, one after the other
+    (https://protobuf.dev/programming-guides/encoding/#last-one-wins)."""
+    return b"".join(all_of(message, number))
 
 
 def number_of(message: bytes, number: int) -> int:
