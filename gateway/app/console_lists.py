@@ -5,26 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.app.components import Components
+from gateway.edge.console.clients_page import CLIENTS, ClientPageDependencies, ClientsPage
+from gateway.edge.console.keys_page import KEYS, KeysPage
 from gateway.edge.console.pages import ConsolePage, NavigationEntry
 from gateway.edge.console.person_page import PersonDependencies, PersonPage
+from gateway.edge.console.sessions_page import SESSIONS, SessionListDependencies, SessionsPage
 from gateway.edge.console.users_page import USERS, UserListDependencies, UsersPage
 from gateway.identity.accounts.account_search import AccountSearch
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.invitations import Invitations
+from gateway.identity.clients.api_keys import ApiKeys
+from gateway.identity.clients.client_search import ClientSearch
+from gateway.identity.clients.clients import Clients
 from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.factors.own_factors import OwnFactors
 from gateway.identity.factors.totp import TotpFactor
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.linked_identities import LinkedIdentities
+from gateway.identity.sessions.session_search import SessionSearch
 from gateway.identity.sessions.sessions import Sessions
 from gateway.stores.attempts import RedisAttempts
 
-LISTS = (NavigationEntry(USERS, "Users"),)
+LISTS = (
+    NavigationEntry(USERS, "Users"),
+    NavigationEntry(SESSIONS, "Sessions"),
+    NavigationEntry(CLIENTS, "Clients"),
+    NavigationEntry(KEYS, "Signing keys"),
+)
 
 
 def list_pages(components: Components) -> Sequence[ConsolePage]:
-    return [*_account_pages(components)]
+    return [
+        *_account_pages(components),
+        *_credential_pages(components),
+    ]
 
 
 def _account_pages(components: Components) -> Sequence[ConsolePage]:
@@ -53,3 +68,18 @@ def _account_pages(components: Components) -> Sequence[ConsolePage]:
         )
     )
     return [*users.pages(), *person.pages()]
+
+
+def _credential_pages(components: Components) -> Sequence[ConsolePage]:
+    database, idle_s = components.database, components.plan.settings.refresh_idle_s
+    sessions = SessionsPage(
+        SessionListDependencies(
+            SessionSearch(database, idle_s=idle_s),
+            Sessions(database, idle_s=idle_s),
+            Accounts(database),
+        )
+    )
+    clients = ClientsPage(
+        ClientPageDependencies(ClientSearch(database), Clients(database), ApiKeys(database))
+    )
+    return [*sessions.pages(), *clients.pages(), *KeysPage(components.key_rotation).pages()]

@@ -21,6 +21,8 @@ pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 PICTURES = {
     ("users", "light", 1280): "users.png",
     ("person", "light", 1280): "person.png",
+    ("client", "light", 1280): "client.png",
+    ("keys", "light", 1280): "keys.png",
 }
 
 
@@ -70,3 +72,25 @@ def test_a_user_is_found_given_a_role_and_signed_out(look: Look, gateway: Runnin
     shown = json.loads(gateway.confirmed("users", "show", email, "--json").stdout)
     assert shown["disabled"] is True
     assert shown["roles"] == ["auditor", "viewer"]
+
+
+def test_a_client_is_made_and_keys_are_rotated(look: Look, gateway: Running) -> None:
+    gateway.confirmed("users", "create", "eve@example.com", "--verified")
+    look.follow("Clients")
+    look.judge("clients")
+    look.fill(name="billing", roles="reader")
+    look.press("Make it and show its secret, once")
+    assert look.browser.text("client_secret")
+    look.fill(days="7")
+    look.press("Make it and show it, once")
+    assert look.browser.text("api_key").startswith("ag_")
+    look.follow("Clients")
+    look.follow("billing")
+    assert look.browser.text("keys").count("key-") == 1
+    look.judge("client")
+    look.follow("Signing keys")
+    look.judge("keys")
+    look.press("Rotate")
+    assert "next key signs" in look.browser.text("notice")
+    look.follow("Sessions")
+    look.judge("sessions")
