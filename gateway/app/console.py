@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.access.simulation import person
+from gateway.access.snapshot import Snapshot
 from gateway.app.components import Components
 from gateway.app.console_lists import LISTS, list_pages
+from gateway.app.settings import Settings
 from gateway.app.status import WorkerStatus
 from gateway.edge.console.account_sign_in import AccountSignIn, AccountSignInDependencies
 from gateway.edge.console.console import Console, ConsoleDependencies
+from gateway.edge.console.explain_page import EXPLAIN, ExplainDependencies, ExplainPage
 from gateway.edge.console.live_page import LIVE, LiveDependencies, LivePage
 from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
 from gateway.edge.console.operators import OperatorDependencies, Operators
 from gateway.edge.console.overview_page import OverviewPage
 from gateway.edge.console.pages import HOME, ConsolePage, NavigationEntry, PageRegistry
+from gateway.edge.console.playground_page import PLAYGROUND, PlaygroundPage
+from gateway.edge.console.reach_page import REACH, FindCaller, ReachPage
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.sign_in_page import ConsoleSignIn, ConsoleSignInDependencies
 from gateway.edge.console.static_files import StaticFiles
+from gateway.edge.console.trials import Trials
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.rate_limits import EndpointLimits
+from gateway.identity.accounts.account_claims import AccountClaims
+from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.sessions.hand_over import HandOvers
+from gateway.model import Principal
 from gateway.stores.nonces import RedisNonceStore
 
 NAVIGATION = (
     NavigationEntry(HOME, "Overview"),
     NavigationEntry(LIVE, "Live calls"),
+    NavigationEntry(REACH, "Who can reach what"),
+    NavigationEntry(EXPLAIN, "Explain a call"),
+    NavigationEntry(PLAYGROUND, "Policy playground"),
     *LISTS,
 )
 
@@ -89,18 +103,64 @@ def _pages(
     components: Components, status: WorkerStatus, renderer: ConsoleRenderer
 ) -> Sequence[ConsolePage]:
     """Each file of pages is a line here."""
-    plan = components.plan
+    plan, clock = components.plan, components.clock
+    explained_at_once = asyncio.Semaphore(1)
+    find_caller = _find_caller(components)
+
+    def snapshot() -> Snapshot:
+        return plan.configuration.snapshot
+
     live = LiveDependencies(
-        plan.folder.workers,
-        lambda: plan.configuration.snapshot,
-        renderer,
-        plan.settings.reasons_url,
+        plan.folder.workers, snapshot, renderer, explained_at_once, plan.settings.reasons_url
     )
+    trials = Trials(
+        plan.configuration.files.routes,
+        plan.configuration.files.policies,
+        plan.folder.path,
+        _settings_of_trials(plan.settings),
+    )
+    explained = ExplainDependencies(snapshot, find_caller, clock, explained_at_once)
     return [
-        *OverviewPage(status.socket, status).pages(),
+        *OverviewPage(status.brief, status, status.routes).pages(),
         *LivePage(live).pages(),
+        *ReachPage(snapshot, find_caller, clock).pages(),
+        *ExplainPage(explained).pages(),
+        *PlaygroundPage(trials).pages(),
         *list_pages(components),
     ]
+
+
+def _settings_of_trials(settings: Settings) -> dict[str, str]:
+    """By which a configuration is judged.  No secret is among them."""
+    return {
+        "PUBLIC_URL": settings.public_url,
+        "AUTH_PREFIX": settings.auth_prefix,
+        "ISSUER": settings.token_issuer,
+        "AUDIENCE": settings.token_audience,
+        "REGISTRATION": settings.registration,
+    }
+
+
+def _find_caller(components: Components) -> FindCaller:
+    def snapshot() -> Snapshot:
+        return components.plan.configuration.snapshot
+
+    claims = AccountClaims(lambda: snapshot().attributes, lambda: snapshot().tenants)
+
+    async def find(email: str) -> Principal | None:
+        account = await Accounts(components.database).by_email(email)
+        if account is None:
+            return None
+        return person(
+            account.id,
+            account.roles,
+            now=components.clock.now(),
+            email=account.email,
+            email_verified=account.email_verified,
+            claims=claims.of(account.attributes, account.tenants, None),
+        )
+
+    return find
 
 
 def _local_sign_in(components: Components) -> LocalSignIn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from gateway.access.routing.routes import Auth, Route
@@ -22,8 +23,24 @@ class WorkerStatus:
         self._ready = ready
         self._draining = draining
         self.socket = WorkerStatusSocket(components.plan.folder.workers, self.tell)
+        self.brief = WorkerStatusSocket(components.plan.folder.workers, self.tell_brief, ".brief")
 
     def tell(self) -> Status:
+        """Whatever a worker knows of itself: with many routes it is long."""
+        routes = self._components.plan.configuration.snapshot.routes
+        return {
+            **self.tell_brief(),
+            "routes": [_shown(route) for route in routes],
+            "metrics": self._components.metrics.state(),
+        }
+
+    def routes(self, most: int) -> tuple[list[Mapping[str, Any]], int]:
+        """The first of the routes that run here, and how many there are."""
+        routes = self._components.plan.configuration.snapshot.routes
+        return [_shown(route) for route in islice(routes, most)], len(routes)
+
+    def tell_brief(self) -> Status:
+        """How the worker is: as long as its issuers are many."""
         configuration = self._components.plan.configuration
         snapshot = configuration.snapshot
         return {
@@ -38,8 +55,6 @@ class WorkerStatus:
                 for name, provider in snapshot.providers.items()
             },
             "problems": [str(problem) for problem in configuration.problems],
-            "routes": [_shown(route) for route in snapshot.routes],
-            "metrics": self._components.metrics.state(),
         }
 
     def _dependencies(self) -> Mapping[str, str]:

@@ -145,6 +145,7 @@ class App:
             tracing.thread.start()
         with suppress(OSError):
             await self.status.socket.start()
+            await self.status.brief.start()
             await self._refusals.start()
             await self._live.start()
 
@@ -189,6 +190,7 @@ class App:
         await parts.provider_keys.close()
         await parts.replica.stop()
         await self.status.socket.stop()
+        await self.status.brief.stop()
         await self._refusals.stop()
         await self._live.stop()
         parts.long_lived.abort()

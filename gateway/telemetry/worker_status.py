@@ -30,10 +30,12 @@ Status = Mapping[str, Any]
 class WorkerStatusSocket:
     """This worker's socket, and the way to those of the others."""
 
-    def __init__(self, folder: Path, status: Callable[[], Status]) -> None:
+    def __init__(self, folder: Path, status: Callable[[], Status], suffix: str = ".sock") -> None:
+        """`suffix` tells the sockets of one kind of status from those of another."""
         self._folder = SocketFolder(folder)
         self._status = status
-        self._own = f"{os.getpid()}.sock"
+        self._suffix = suffix
+        self._own = f"{os.getpid()}{suffix}"
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
@@ -51,7 +53,7 @@ class WorkerStatusSocket:
     async def gather(self) -> list[Status]:
         """The status of every live worker, this one first.  A worker that does not answer within
         a second is left out; the socket of a dead one is removed."""
-        others = [name for name in self._folder.names(".sock") if name != self._own]
+        others = [name for name in self._folder.names(self._suffix) if name != self._own]
         statuses = await asyncio.gather(*(self._ask(name) for name in others))
         return [self._status(), *(status for status in statuses if status is not None)]
 
@@ -68,7 +70,7 @@ class WorkerStatusSocket:
                 self._folder.remove(name)
             return None
         except (OSError, ValueError, TimeoutError) as error:
-            peer = int(name.removesuffix(".sock")) if name[:1].isdigit() else name
+            peer = int(name.removesuffix(self._suffix)) if name[:1].isdigit() else name
             log.warning("worker-unresponsive", peer=peer, error=type(error).__name__)
             return None
         return answer if isinstance(answer, dict) else None

@@ -38,6 +38,9 @@ routes:
     upstream: echo
 """
 PICTURES = {
+    ("explain", "light", 1280): "explain.png",
+    ("reach", "light", 1280): "reach.png",
+    ("playground, tried", "light", 1280): "playground.png",
     ("live", "light", 1280): "live.png",
     ("one answer", "light", 1280): "answer.png",
     ("overview", "light", 1280): "overview.png",
@@ -136,6 +139,42 @@ def test_refusals_appear_as_they_happen_and_are_explained(look: Look, gateway: R
     assert answer is not None
     look.browser.open(answer)
     look.judge("one answer")
+
+
+def test_a_call_is_explained_in_a_form(look: Look, gateway: Running) -> None:
+    sign_in(look, gateway)
+    look.follow("Explain a call")
+    look.fill(url="/ours", roles="viewer")
+    look.press("Explain")
+    assert "Allowed" in look.browser.text("told")
+    look.judge("explain")
+
+
+def test_roles_and_routes_stand_beside_each_other(look: Look, gateway: Running) -> None:
+    sign_in(look, gateway)
+    look.follow("Who can reach what")
+    look.fill(roles="viewer, manager")
+    look.press("Show")
+    rows = dict(line.split(" ", 1) for line in look.browser.text("results").splitlines())
+    assert rows["open"].endswith("yes yes yes")
+    assert rows["ours"].split()[-3:] == ["no", "yes", "yes"]
+    assert "tokens of others" in rows["tools"]
+    look.judge("reach")
+
+
+def test_an_edit_is_tried_before_it_is_saved_anywhere(look: Look, gateway: Running) -> None:
+    before = (gateway.folder / "routes.yaml").read_text()
+    sign_in(look, gateway)
+    look.follow("Policy playground")
+    look.judge("playground")
+    edited = before.replace("path: /ours}, policy: signed-in", "path: /ours}, auth: public")
+    assert edited != before
+    look.browser.run("document.getElementById('text').value = args[0]; return null;", edited)
+    look.press("Try it")
+    assert "Somebody gains access." in look.browser.text("trial")
+    assert "/ours" in look.browser.text("changes")
+    assert (gateway.folder / "routes.yaml").read_text() == before
+    look.judge("playground, tried")
 
 
 def test_an_account_is_led_to_sign_in_and_comes_back(tmp_path: Path) -> None:

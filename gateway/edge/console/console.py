@@ -37,7 +37,7 @@ from gateway.edge.console.pages import (
 )
 from gateway.edge.console.proof_of_intent import foreign, form_refusal, own_origins
 from gateway.edge.console.renderer import ConsoleRenderer
-from gateway.edge.console.replies import redirect
+from gateway.edge.console.replies import attached, redirect
 from gateway.edge.console.sign_in_page import ConsoleSignIn
 from gateway.edge.console.static_files import PREFIX as STATIC
 from gateway.edge.console.static_files import StaticFiles
@@ -207,7 +207,9 @@ class Console:
         self._record(asked, outcome.events)
         if isinstance(outcome, NotDone):
             return await self._shown(page, asked, outcome)
-        assert outcome.events, "an action of the console that nobody could find again"
+        assert outcome.events or action.permission is ConsolePermission.READ, "nobody could find it"
+        if outcome.attachment is not None:
+            return attached(outcome.attachment)
         confirmed = outcome.confirmed
         if outcome.changes:
             confirmed = await self._deps.publisher.publish(outcome.changes) and confirmed

@@ -28,8 +28,6 @@ from gateway.telemetry.refusal_socket import ask_workers
 
 LIVE, ANSWER = f"{HOME}/live", f"{HOME}/answer"
 STREAM = f"{LIVE}/stream"
-EXPLAINED_AT_ONCE = 1
-"""Explanations that one worker makes at a time, each in a thread: a call goes before them."""
 _ID = re.compile(r"[!-~]{1,256}")
 _FILTERS = ("route", "reason", "subject")
 
@@ -40,13 +38,14 @@ class LiveDependencies:
     """The folder of their sockets."""
     snapshot: Callable[[], Snapshot]
     renderer: ConsoleRenderer
+    at_once: asyncio.Semaphore
+    """Explanations that one worker makes at a time, each in a thread: a call goes before them."""
     reasons_url: str | None = None
 
 
 class LivePage:
     def __init__(self, dependencies: LiveDependencies) -> None:
         self._deps = dependencies
-        self._explaining = asyncio.Semaphore(EXPLAINED_AT_ONCE)
 
     def pages(self) -> Sequence[ConsolePage]:
         return [
@@ -89,7 +88,7 @@ class LivePage:
             return View("answer.html", {"request_id": "", "told": None})
         if not _ID.fullmatch(request_id):
             return NotFound("That is no id of a request.")
-        async with self._explaining:
+        async with self._deps.at_once:
             told = await asyncio.to_thread(self._told, request_id)
         return View(
             "answer.html",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.edge.console.pages import HOME, ConsolePage, ConsoleRequest, View
 from gateway.telemetry.worker_status import Status
 
 MAILS_MAX = 50
+ROUTES_MAX = 100
+"""That are shown: more are found on the page of who can reach what."""
+PROBLEMS_MAX = 200
 
 
 class WorkerStatuses(Protocol):
@@ -22,7 +25,14 @@ class Outbox(Protocol):
 
 
 class OverviewPage:
-    def __init__(self, workers: WorkerStatuses, outbox: Outbox | None) -> None:
+    def __init__(
+        self,
+        workers: WorkerStatuses,
+        outbox: Outbox | None,
+        routes: Callable[[int], tuple[Sequence[Mapping[str, Any]], int]],
+    ) -> None:
+        """`routes` gives the first of them, and how many there are."""
+        self._routes = routes
         self._workers = workers
         self._outbox = outbox
 
@@ -31,6 +41,7 @@ class OverviewPage:
 
     async def show(self, request: ConsoleRequest) -> View:
         workers = await self._workers.gather()
+        routes, count = self._routes(ROUTES_MAX)
         mails = [] if self._outbox is None else list(await self._outbox.mails())
         return View(
             "overview.html",
@@ -38,8 +49,11 @@ class OverviewPage:
                 "workers": workers,
                 "ready": all(worker["ready"] for worker in workers),
                 "issuers": list(_issuers(workers)),
-                "problems": list(dict.fromkeys(p for w in workers for p in w["problems"])),
-                "routes": workers[0]["routes"],
+                "problems": list(dict.fromkeys(p for w in workers for p in w["problems"]))[
+                    :PROBLEMS_MAX
+                ],
+                "routes": routes,
+                "route_count": count,
                 "mails": mails[:MAILS_MAX],
             },
         )

@@ -84,12 +84,22 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that the browser keeps."""
+
+    name: str
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acted:
     """An action was done.  The browser is led to `location` (the page itself where it is empty),
-    which says `notice`; or sees `view` at once, for what is shown once."""
+    which says `notice`; or sees `view` at once, for what is shown once; or keeps a file."""
 
     events: Sequence[AuditEvent]
-    """At least one; `actor`, `address` and `request_id` are filled in by who asked."""
+    """At least one, but of an action that only reads; `actor`, `address` and `request_id` are
+    filled in by who asked."""
     changes: Sequence[Change] = ()
     """What every live worker has to know: the browser is answered once they have it, or a page
     says that it is not confirmed yet."""
@@ -99,6 +109,7 @@ class Acted:
     """A key of the `notices` of the page that is led to."""
     location: str = ""
     view: View | None = None
+    attachment: Attachment | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.edge.console.pages import HOME
+from gateway.edge.console.pages import HOME, Attachment
 from gateway.edge.replies.problems import OWN_HEADERS
 from gateway.identity.sign_in.return_targets import own_path
 
@@ -15,6 +15,16 @@ def redirect(location: str, *cookies: str) -> web.Response:
     for cookie in cookies:
         response.headers.add("Set-Cookie", cookie)
     return response
+
+
+def attached(attachment: Attachment) -> web.Response:
+    """A file for the browser to keep; its name is ours."""
+    headers = {
+        **OWN_HEADERS,
+        "Content-Type": attachment.media_type,
+        "Content-Disposition": f'attachment; filename="{attachment.name}"',
+    }
+    return web.Response(body=attachment.content, headers=headers)
 
 
 def console_path(return_to: str) -> str:

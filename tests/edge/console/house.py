@@ -219,7 +219,11 @@ async def console_house(
             )
         )
         navigation = [NavigationEntry(HOME, "Overview")]
-        overview = OverviewPage(house.workers, Mails()).pages()
+        overview = OverviewPage(
+            house.workers,
+            Mails(),
+            lambda most: (house.workers.routes[:most], len(house.workers.routes)),
+        ).pages()
         static_files = StaticFiles()
         renderer = ConsoleRenderer(static_files, navigation, site="test.example")
         console = Console(
