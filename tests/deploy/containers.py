@@ -26,8 +26,16 @@ DEPLOY = ROOT / "deploy"
 BASE = "localhost/python:slim"
 BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
 """What a slim image of Python has, and what its build stage needs: venv with pip."""
-NEEDED = {"buildah": "buildah", "podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap"}
+NEEDED = {name: name for name in ("buildah", "podman", "runc", "mmdebstrap", "valkey-server")}
+NEEDED |= {"nft": "nftables", "prometheus": "prometheus"}
+HELPERS = {"netavark": "netavark", "aardvark-dns": "aardvark-dns"}
+"""Which podman starts; they lie in no PATH."""
 MISSING = [package for program, package in NEEDED.items() if not shutil.which(program)]
+MISSING += [
+    package
+    for program, package in HELPERS.items()
+    if not shutil.which(program, path="/usr/lib/podman:/usr/libexec/podman")
+]
 CONTEXT = ("gateway", "deploy/image", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
 """As .dockerignore lets through."""
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -39,6 +47,24 @@ class Engine:
 
     folder: Path
     driver: str
+
+    def __post_init__(self) -> None:
+        """podman and buildah would raise limits, which not everybody may; and what follows needs
+        neither systemd nor the newer kind of cgroups."""
+        ulimits = [
+            f'"{name}={hard}:{hard}"'
+            for name, limit in (
+                ("nofile", resource.RLIMIT_NOFILE),
+                ("nproc", resource.RLIMIT_NPROC),
+            )
+            if (hard := resource.getrlimit(limit)[1]) != resource.RLIM_INFINITY
+        ]
+        (self.folder / "aside").mkdir(exist_ok=True)
+        (self.folder / "containers.conf").write_text(
+            f"[containers]\ndefault_ulimits = [{', '.join(ulimits)}]\n"
+            f'[network]\nnetwork_config_dir = "{self.folder}/networks"\n'
+            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        )
 
     @property
     def _place(self) -> list[str]:
@@ -53,16 +79,15 @@ class Engine:
 
     @property
     def podman_command(self) -> list[str]:
-        return [
-            *("podman", *self._place, "--tmpdir", f"{self.folder}/tmp"),
-            *("--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", "runc"),
-        ]
+        return ["podman", *self._place, "--tmpdir", f"{self.folder}/tmp"]
 
     @property
     def environment(self) -> dict[str, str]:
         return os.environ | {
             "BUILDAH": " ".join(self.buildah_command),
+            "CONTAINERS_CONF_OVERRIDE": f"{self.folder}/containers.conf",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+            "TMPDIR": f"{self.folder}/aside",
         }
 
     def buildah(self, *words: str) -> str:
@@ -112,19 +137,16 @@ class Engine:
             self.buildah("rm", container)
 
 
-def limits() -> list[str]:
-    """podman would raise them, which not everybody may."""
-    words = []
-    for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        hard = resource.getrlimit(limit)[1]
-        if hard != resource.RLIM_INFINITY:
-            words.append(f"--ulimit={name}={hard}:{hard}")
-    return words
-
-
 @contextmanager
 def engine() -> Iterator[Engine]:
+    """In memory where that can be had: images are tens of thousands of files, written once and
+    thrown away."""
     with tempfile.TemporaryDirectory(prefix="authgate-images-", ignore_cleanup_errors=True) as at:
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "mode=0700,size=6g", "images", at],
+            capture_output=True,
+            check=False,
+        )
         chosen = Engine(Path(at), "overlay")
         try:
             chosen.buildah("rm", chosen.buildah("from", "scratch"))
@@ -134,11 +156,8 @@ def engine() -> Iterator[Engine]:
             yield chosen
         finally:
             chosen.podman("rm", "--all", "--force", "--time=5")
-            subprocess.run(
-                ["umount", "--quiet", "--lazy", f"{at}/images/overlay"],
-                check=False,
-                capture_output=True,
-            )
+            for mounted in (f"{at}/images/overlay", at):
+                subprocess.run(["umount", "--lazy", mounted], capture_output=True, check=False)
 
 
 def base_archive() -> Path:

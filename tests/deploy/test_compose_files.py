@@ -1,4 +1,4 @@
-"""deploy/compose, read alone; tests/deploy/test_compose.py runs it."""
+"""deploy/compose, read alone; tests/deploy/test_image.py runs it."""
 
 from __future__ import annotations
 

