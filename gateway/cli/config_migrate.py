@@ -96,6 +96,8 @@ def migrate(
     if changed and not only_shown:
         _ask(len(changed), yes=yes)
         for one in changed:
+            _check_folder(one.path.resolve().parent)
+        for one in changed:
             _write(one)
     _finish(changed, problems, as_json=as_json, written=bool(changed) and not only_shown)
     if only_shown and (changed or problems):
@@ -122,6 +124,8 @@ def _read(config: Path, policies: Path) -> list[MigratedFile]:
     unread = unread_service_file()
     if unread is not None:
         warn(f"{unread} cannot be read by you: run this as root too")
+    if policies != POLICIES and not policies.is_dir():
+        raise CliError(f"{policies}: there is no such folder", ExitCode.USAGE)
     if config == CONFIG and not config.exists():
         warn(f"note: there is no {config} here")
     found = _configuration(config, policies)
@@ -137,7 +141,9 @@ def _configuration(config: Path, policies: Path) -> list[MigratedFile]:
         for path in Files(config, policies).listed()
         if path.relative_to(policies).parts[0] != "data"
     ]
-    return [_migrated(path, document) for path, document in named]
+    # A link leads to a file that is listed itself, or is alone.
+    files = {path.resolve(): (path, document) for path, document in reversed(named)}
+    return [_migrated(*files[key]) for key in reversed(files)]
 
 
 def _migrated(path: Path, document: Document) -> MigratedFile:
@@ -181,6 +187,12 @@ def _ask(count: int, *, yes: bool) -> None:
         raise CliError("no terminal to ask at: --yes writes without asking", ExitCode.USAGE)
     if not typer.confirm(f"Write {count} file{'s' if count != 1 else ''}?", err=True):
         raise CliError("nothing was written")
+
+
+def _check_folder(folder: Path) -> None:
+    """Before the first file is written: it is all or nothing."""
+    if not os.access(folder, os.W_OK, effective_ids=True):
+        raise CliError(f"{folder}: you may not write there; nothing was written", ExitCode.USAGE)
 
 
 def _write(one: MigratedFile) -> None:

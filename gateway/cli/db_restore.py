@@ -125,7 +125,8 @@ def given_secret(file: Path | None) -> bytes | None:
 def opened_file(file: Path) -> BinaryIO:
     """Read twice, and so no pipe; a link is not followed, as whoever may write to the folder
     could lead it elsewhere between the two."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # To open a pipe would wait for its writer.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError(f"{file} is no file")

@@ -121,6 +121,58 @@ def test_at_a_terminal_it_asks(folder: Path, answer: str, code: int, text: str) 
     assert (folder / "routes.yaml").read_text() == text
 
 
+def test_a_file_that_is_edited_while_it_asks_is_left_as_it_is(folder: Path) -> None:
+    (folder / ".env").unlink()
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [str(GATEWAY), "config", "migrate"], cwd=folder, stdin=theirs, stderr=subprocess.PIPE
+        ) as asking:
+            assert asking.stderr is not None
+            asked = b""
+            while b"Write 1 file?" not in asked:
+                asked += os.read(asking.stderr.fileno(), 1_000)
+            (folder / "routes.yaml").write_text(ROUTES + "# mine\n")
+            os.write(ours, b"y\n")
+            _, err = asking.communicate(timeout=60)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert asking.returncode == NO
+    assert b"was edited meanwhile" in err
+    assert (folder / "routes.yaml").read_text() == ROUTES + "# mine\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["routes.yaml"]
+
+
+def test_where_one_file_cannot_be_written_none_is(folder: Path) -> None:
+    (folder / "there").mkdir()
+    (folder / "there" / "env").write_text(SETTINGS)
+    (folder / "there").chmod(0o555)
+    folder.chmod(0o777)
+    # Root may write everywhere.
+    nobody = 65_534 if os.geteuid() == 0 else None
+    migrating = subprocess.run(
+        [str(GATEWAY), "config", "migrate", "--yes", "--env-file", "there/env"],
+        cwd=folder,
+        user=nobody,
+        group=nobody,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert migrating.returncode == USAGE, migrating.stderr
+    assert "you may not write there" in migrating.stderr
+    assert (folder / "routes.yaml").read_text() == ROUTES
+
+
+def test_a_file_under_two_names_is_written_once(folder: Path) -> None:
+    (folder / "policies").mkdir()
+    (folder / "policies" / "again.yaml").symlink_to(folder / "routes.yaml")
+    assert main(["config", "migrate", "--yes"]) == GOOD
+    assert (folder / "routes.yaml").read_text() == MIGRATED
+
+
 def test_what_is_to_be_done_by_hand_keeps_everything_from_being_written(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +213,7 @@ def test_mode_owner_and_link_of_a_file_stay(folder: Path) -> None:
     [
         (["--config", "nowhere.yaml"], USAGE, "nowhere.yaml: No such file"),
         (["--env-file", "nowhere"], USAGE, "--env-file"),
+        (["--policies", "nowhere"], USAGE, "nowhere: there is no such folder"),
         (["--config", "."], USAGE, "is no file"),
         (["--config", "latin.yaml"], NO, "latin.yaml:2:1: is not UTF-8"),
         (["--config", "broken.yaml", "--yes"], NO, "broken.yaml:2:1: not YAML"),

@@ -179,8 +179,11 @@ def test_what_cannot_be_relied_upon_is_told_in_a_sentence_by_verify_and_by_resto
     assert "a@example.com" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["missing"], ["."], ["kept", "--secret-file", "missing"]])
-def test_a_wrong_name_is_wrong_usage(gateway: Gateway, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["missing"], ["."], ["pipe"], ["kept", "--secret-file", "missing"]]
+)
+def test_a_wrong_name_is_wrong_usage(gateway: Gateway, tmp_path: Path, words: list[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
     code, _, err = gateway("db", "verify", *words)
     assert code == USAGE
     assert words[-1] in err

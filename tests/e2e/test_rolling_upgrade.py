@@ -232,6 +232,21 @@ def each_holds_what_the_other_gave(one: Running, two: Running, email: str) -> No
         assert answer.status == 200, answer
 
 
+def a_browser_goes_from_one_to_the_other(one: Running, two: Running, email: str) -> None:
+    """What Redis holds of a session cookie is read by both releases."""
+    same_origin = ("Sec-Fetch-Site", "same-origin")
+    for here, there in ((one, two), (two, one)):
+        body = {"email": email, "password": PASSWORD, "transport": "cookie"}
+        answer = here.call("POST", "/auth/login", same_origin, json_body=body)
+        assert answer.status == 200, answer
+        cookies = [value.partition(";")[0] for value in answer.all("set-cookie")]
+        cookie = next(text for text in cookies if text.startswith("__Host-session="))
+        fields = (("Cookie", cookie), same_origin)
+        assert there.call("GET", "/me", *fields).status == 200
+        assert there.call("POST", "/auth/logout", *fields).status == 204
+        assert here.call("GET", "/me", *fields).status == 401
+
+
 def a_sign_out_at_either_is_true_at_both(one: Running, two: Running, email: str) -> None:
     for here, there in ((one, two), (two, one)):
         token = signed_in(here, email)["access_token"]
@@ -303,6 +318,7 @@ def test_a_rolling_upgrade_fails_no_call_and_forgets_no_session_and_no_sign_out(
                 assert me(one, old_session["access_token"]) == 200
                 assert me(one, signed_out) == 401
                 each_holds_what_the_other_gave(one, two, "person@example.com")
+                a_browser_goes_from_one_to_the_other(one, two, "person@example.com")
                 a_sign_out_at_either_is_true_at_both(one, two, "person@example.com")
                 a_change_by_a_command_is_true_at_both(one, one, two)
                 assert "which this version does not know: it was upgraded by a newer" in (
