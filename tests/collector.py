@@ -38,9 +38,9 @@ class Collector:
 
     endpoint: str = ""
     status: int = 200
-    messages: list[bytes] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list, repr=False)
     asked: int = 0
-    spans: list[ReceivedSpan] = field(default_factory=list)
+    spans: list[ReceivedSpan] = field(default_factory=list, repr=False)
     go_on: threading.Event = field(default_factory=threading.Event)
     """Cleared, it holds its answers back."""
 

@@ -71,6 +71,8 @@ class TraceThread:
 
     async def stop(self, within_s: float = STOP_WITHIN_S) -> None:
         """Send what waits, as far as that is done in time."""
+        if self._thread.ident is None:
+            return  # the worker did not come so far
         self._stopping.set()
         self._tracer.wanted.set()
         await asyncio.to_thread(self._thread.join, within_s)

@@ -101,7 +101,8 @@ class Tracer:
             if trusted or self._options.believes_anyone:
                 sampled = bool(flags & 1)
             else:
-                sampled = self._is_drawn(trace_id)
+                # Not by its id, which whoever is not believed has chosen.
+                sampled = self._random.random() < self._options.sample
             trace = CallTrace(trace_id, f"{drawn:016x}", parent_id.decode("ascii"), sampled=sampled)
             trace.flags |= flags & _RANDOM_TRACE_ID
         else:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from structlog.testing import capture_logs
 
 from gateway.call_trace import TRACEPARENT, CallTrace, Traced, current_call
@@ -63,13 +64,25 @@ def test_what_is_no_parent_begins_a_trace(given_parent: bytes) -> None:
     assert TRACEPARENT.fullmatch(trace.next_traceparent())
 
 
-def test_the_ratio_draws_so_many_and_the_same_for_whoever_has_it() -> None:
-    one, other = tracer(sample=0.25), tracer(sample=0.25, believes_anyone=False)
+def test_the_ratio_draws_so_many_and_as_the_library_does() -> None:
+    one, library = tracer(sample=0.25), TraceIdRatioBased(0.25)
     traces = [one.begin(None, "http", trusted=False) for _ in range(4_000)]
     assert 800 < sum(trace.sampled for trace in traces) < 1_200
     for trace in traces[:100]:
-        parent = f"00-{trace.trace_id}-{trace.span_id}-00".encode()
-        assert other.begin(parent, "http", trusted=False).sampled is trace.sampled
+        result = library.should_sample(None, int(trace.trace_id, 16), "GET")
+        assert (result.decision is Decision.RECORD_AND_SAMPLE) is trace.sampled
+
+
+def test_who_is_not_believed_cannot_choose_an_id_that_is_drawn() -> None:
+    one = tracer(sample=0.25, believes_anyone=False)
+    drawn = b"00-4bf92f3577b34da60000000000000000-00f067aa0ba902b7-01"
+    sampled = [one.begin(drawn, "http", trusted=False).sampled for _ in range(4_000)]
+    assert 800 < sum(sampled) < 1_200
+
+
+async def test_a_thread_that_was_not_started_can_be_stopped() -> None:
+    options = TraceOptions()
+    await TraceThread(Tracer(options, lambda: 1.0), options, Sender).stop()
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,10 @@ class TracedForwarder(Forwarder):
     def begin(
         self, relay: ResponseRelay, on_end: Callable[[ResponseRelay, Failure | None], None]
     ) -> bool:
-        relay.tried = TriedTargets(relay)
+        relay.tried = tried = TriedTargets(relay)
 
         def ended(relay: ResponseRelay, failure: Failure | None) -> None:
+            tried.detach()
             token = current_call.set(relay.exchange.head.trace)
             try:
                 on_end(relay, failure)
@@ -96,9 +97,11 @@ class TracedForwarder(Forwarder):
         return super().begin(relay, ended)
 
     async def forward(self, relay: ResponseRelay) -> Failure | None:
-        if not isinstance(relay.tried, TriedTargets):
-            relay.tried = TriedTargets(relay)
-        return await super().forward(relay)
+        relay.tried = tried = TriedTargets(relay)
+        try:
+            return await super().forward(relay)
+        finally:
+            tried.detach()
 
     def may_retry(self, relay: ResponseRelay, failure: Failure) -> bool:
         attempts = relay.exchange.head.trace.attempts
@@ -129,13 +132,19 @@ class TriedTargets(list[TargetPool]):
 
     def __init__(self, relay: ResponseRelay) -> None:
         super().__init__(relay.tried)
-        self._relay = relay
+        self._relay: ResponseRelay | None = relay
         exchange = relay.exchange
         trace = exchange.head.trace
         trace.pattern, trace.upstream = exchange.route.pattern, exchange.upstream.name
 
+    def detach(self) -> None:
+        """Nothing more is tried here: a call leaves no circle behind, for which the collector of
+        garbage would have to look."""
+        self._relay = None
+
     def append(self, target: TargetPool) -> None:
         relay = self._relay
+        assert relay is not None
         trace = relay.exchange.head.trace
         if trace.attempts:
             # One that was sent has ended before.
