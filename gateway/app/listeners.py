@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -140,6 +141,8 @@ async def ext_authz_listener(
     components: Components, ready: Callable[[], bool], address: str
 ) -> WorkerListener:
     """Serves from now on.  Its libraries are loaded here, by whoever asks for it."""
+    # gRPC's core would write a line of its own for each handshake that fails, as a stranger's does.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from gateway.edge.ext_authz.server import ExtAuthzServer
 
     server = ExtAuthzServer(

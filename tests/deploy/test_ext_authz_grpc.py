@@ -277,6 +277,8 @@ def test_the_listener_shows_the_certificate_of_the_public_one(tmp_path: Path) ->
             assert received(front.call("GET", "/me", token=token))["x-auth-email"] == [EMAIL]
         with envoy_before(house) as front:  # in the clear
             assert front.call("GET", "/catalogue/a").status == 503
+        # No stranger's handshake writes a line of the library's.
+        assert "ssl_transport_security" not in (folder / "log").read_text()
 
 
 def test_the_client_of_an_allowed_call_is_told_of_its_limits(envoy: Running) -> None:

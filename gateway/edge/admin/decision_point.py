@@ -126,6 +126,10 @@ class DecisionPoint:
         self._fields = FieldReader()
         self._loop = asyncio.get_running_loop()
 
+    def trusts(self, peer_ip: str) -> bool:
+        """Whether a listener need so much as read what that peer asks."""
+        return self._peers.trusts(peer_ip, self._snapshot().trusted_peers)
+
     async def answer(self, question: Question) -> Permission | Denial:
         snapshot = self._snapshot()
         peers = snapshot.trusted_peers
@@ -177,7 +181,7 @@ class DecisionPoint:
 
     def refused(self, question: Question, reason: Reason, detail: str | None = None) -> Denial:
         """What a listener could not so much as read; a stranger is told nothing else than ever."""
-        if not self._peers.trusts(question.peer_ip, self._snapshot().trusted_peers):
+        if not self.trusts(question.peer_ip):
             return self._refused(question, Reason.NO_RULE, detail=_NOT_TRUSTED)
         return self._refused(question, reason, detail=detail)
 

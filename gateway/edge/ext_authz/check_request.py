@@ -88,6 +88,9 @@ def read_check(message: bytes, reader: RequestHeadReader) -> CheckedCall | Unrea
     http = attributes.request.http
     if not http.method:
         return Unreadable("attributes.request.http must describe a request of HTTP.")
+    limits = reader.limits
+    if len(http.header_map.headers) + len(http.headers) > 2 * limits.fields:
+        return Reason.HEADER_TOO_LARGE  # pseudo headers among them; `reader` counts the others
     body = None
     start = b"%b %b HTTP/1.1" % (http.method, http.path)
     lines = [start, b"Host: " + http.host]
@@ -107,7 +110,6 @@ def read_check(message: bytes, reader: RequestHeadReader) -> CheckedCall | Unrea
     block = b"\r\n".join(lines)
     if block.count(b"\r\n") != len(lines) - 1:
         return Unreadable("A header holds a control character.")
-    limits = reader.limits
     if len(start) > limits.line_bytes:
         return Reason.TARGET_TOO_LONG
     if len(block) > limits.head_bytes:

@@ -110,6 +110,8 @@ class ExtAuthzServer:
         """No `deserializer` of gRPC: what it cannot read it answers with a traceback in the log."""
         request_id = self._point.reader.new_request_id()
         question = Question(unread_head(), self._peer_ip(context.peer()), request_id, None)
+        if not self._point.trusts(question.peer_ip):
+            return denied(self._point.refused(question, Reason.NO_RULE), request_id)
         try:
             async with asyncio.timeout(DECIDE_S):
                 return await self._answer(message, question)

@@ -183,6 +183,9 @@ async def test_what_is_too_large_is_told_so(house: House) -> None:
     assert (await answered(house, Asked("/public/" + "a" * 9_000)))[:2] == (414, "target_too_long")
     fields = tuple((f"X-{n}", "a" * 1_000) for n in range(20))
     assert (await answered(house, Asked(fields=fields)))[:2] == (431, "header_too_large")
+    for count in (101, 5_000):
+        fields = tuple((f"X-{n}", "") for n in range(count))
+        assert (await answered(house, Asked(fields=fields)))[:2] == (431, "header_too_large")
     fields = tuple((f"X-{n}", "a") for n in range(101))
     assert (await answered(house, Asked(fields=fields)))[:2] == (431, "header_too_large")
 
@@ -241,7 +244,10 @@ async def test_a_garbled_message_is_refused_without_a_traceback(
     assert house.defects.n == 0
 
 
-async def test_a_stranger_is_refused_whatever_it_sends() -> None:
+async def test_a_stranger_is_refused_whatever_it_sends_and_nothing_of_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "read_check", None)
     world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES, FRESH)
     async with opened(world) as house:
         for message in (Asked(fields=GOOD).message(), Asked("/public/a").message(), b"\xff", b""):
@@ -249,6 +255,7 @@ async def test_a_stranger_is_refused_whatever_it_sends() -> None:
             assert answer.status == 403
             assert b"trusted_peers" in answer.body
         assert not house.someone.calls
+        assert house.defects.n == 0
 
 
 async def failure(address: str, message: bytes, method: str = CHECK) -> grpc.StatusCode:
