@@ -38,6 +38,8 @@ def main() -> int:
         "REVISION": _revision(),
         "CREATED": datetime.fromtimestamp(built_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+    if given["REVISION"] == "unknown":
+        sys.stderr.write("git tells no commit: name REVISION, and SOURCE_DATE_EPOCH\n")
     if wanted.base:
         given["BASE"] = wanted.base
     if wanted.build_base:

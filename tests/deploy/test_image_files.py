@@ -8,14 +8,20 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from gateway.app.settings import names
 from tests.deploy.containers import CONTEXT, DEPLOY, ROOT
 
 IMAGE = DEPLOY / "image"
 HADOLINT = shutil.which("hadolint", path=os.fspath(Path(sys.executable).parent))
+
+QUADLET = Path("/usr/libexec/podman/quadlet")
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 
 
 @pytest.mark.skipif(not HADOLINT, reason="hadolint has no wheel for this machine")
@@ -50,3 +56,32 @@ def test_what_runs_in_the_image_needs_no_package() -> None:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
                 assert (name or "").split(".")[0] in sys.stdlib_module_names, path
+
+
+@pytest.mark.skipif(not QUADLET.exists(), reason="apt-get install podman")
+def test_podman_makes_a_service_of_the_quadlet(tmp_path: Path) -> None:
+    shutil.copy(IMAGE / "authgate.container", tmp_path)
+    done = subprocess.run(
+        [QUADLET, "-dryrun"],
+        env={"QUADLET_UNIT_DIRS": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = re.findall(r"^ExecStart=(.*)$", done.stdout, re.M)
+    words = line.split()
+    assert {"--read-only", "--security-opt=no-new-privileges", "--stop-timeout=45"} <= set(words)
+    pairs = set(pairwise(words))
+    assert ("--cap-drop", "all") in pairs
+    given = {value for _, value in pairs}
+    assert given >= {"8080:8080", "127.0.0.1:9901:9901", "/srv/authgate:/etc/authgate:ro"}
+    assert "authgate-key-secret,uid=10001,mode=0400" in given
+    assert words[-1].endswith(f"authgate:{VERSION}")
+
+
+def test_the_quadlet_gives_settings_that_there_are() -> None:
+    lines = (IMAGE / "authgate.container").read_text("utf-8").splitlines()
+    named = re.findall(r"^#?Environment=(GATEWAY_[A-Z_]+)=", "\n".join(lines), re.M)
+    assert len(named) == 5
+    assert {name.removesuffix("_FILE") for name in named} <= set(names())
