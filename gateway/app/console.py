@@ -126,7 +126,7 @@ def _pages(
         *ReachPage(snapshot, find_caller, clock).pages(),
         *ExplainPage(explained).pages(),
         *PlaygroundPage(trials).pages(),
-        *list_pages(components),
+        *list_pages(components, status),
     ]
 
 

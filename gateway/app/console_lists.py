@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.app.components import Components
+from gateway.app.status import WorkerStatus
+from gateway.audit.background_check import BackgroundCheck
+from gateway.audit.chain import ChainKey
+from gateway.edge.console.audit_page import AUDIT, AuditPage, AuditPageDependencies
 from gateway.edge.console.clients_page import CLIENTS, ClientPageDependencies, ClientsPage
 from gateway.edge.console.keys_page import KEYS, KeysPage
+from gateway.edge.console.load_pages import ISSUERS, LIMITS, UPSTREAMS, WORKERS, LoadPages
+from gateway.edge.console.mail_page import MAIL, MailPage, MailPageDependencies
 from gateway.edge.console.pages import ConsolePage, NavigationEntry
 from gateway.edge.console.person_page import PersonDependencies, PersonPage
 from gateway.edge.console.sessions_page import SESSIONS, SessionListDependencies, SessionsPage
@@ -20,8 +26,11 @@ from gateway.identity.clients.clients import Clients
 from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.factors.own_factors import OwnFactors
 from gateway.identity.factors.totp import TotpFactor
+from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.signing_keys import readable_chain_keys
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.mail.outbox_list import OutboxList
 from gateway.identity.providers.linked_identities import LinkedIdentities
 from gateway.identity.sessions.session_search import SessionSearch
 from gateway.identity.sessions.sessions import Sessions
@@ -32,13 +41,22 @@ LISTS = (
     NavigationEntry(SESSIONS, "Sessions"),
     NavigationEntry(CLIENTS, "Clients"),
     NavigationEntry(KEYS, "Signing keys"),
+    NavigationEntry(ISSUERS, "Issuers"),
+    NavigationEntry(UPSTREAMS, "Upstreams"),
+    NavigationEntry(LIMITS, "Limits"),
+    NavigationEntry(WORKERS, "Workers"),
+    NavigationEntry(MAIL, "Mail"),
+    NavigationEntry(AUDIT, "Audit log"),
 )
 
 
-def list_pages(components: Components) -> Sequence[ConsolePage]:
+def list_pages(components: Components, status: WorkerStatus) -> Sequence[ConsolePage]:
     return [
         *_account_pages(components),
         *_credential_pages(components),
+        *LoadPages(status.brief, status.load).pages(),
+        *_mail_pages(components),
+        *_audit_pages(components),
     ]
 
 
@@ -83,3 +101,24 @@ def _credential_pages(components: Components) -> Sequence[ConsolePage]:
         ClientPageDependencies(ClientSearch(database), Clients(database), ApiKeys(database))
     )
     return [*sessions.pages(), *clients.pages(), *KeysPage(components.key_rotation).pages()]
+
+
+def _mail_pages(components: Components) -> Sequence[ConsolePage]:
+    sends_mail = components.plan.settings.smtp_url is not None
+    outbox = OutboxList(components.database)
+    return MailPage(MailPageDependencies(outbox, components.mailer, sends_mail)).pages()
+
+
+def _audit_pages(components: Components) -> Sequence[ConsolePage]:
+    async def chain_keys() -> Sequence[ChainKey]:
+        """That of now, and those of secrets that were in use before."""
+        secret = components.plan.key_secret()
+        async with components.database.read_transaction() as tx:
+            before = await readable_chain_keys(tx, Sealer(secret))
+        return [ChainKey(key) for key in (derived_key(secret, KeyPurpose.AUDIT_CHAIN), *before)]
+
+    check = BackgroundCheck(components.database, components.clock, chain_keys)
+    components.tasks.start("audit-check", check.run)
+    return AuditPage(
+        AuditPageDependencies(components.database, check, components.audit, components.clock)
+    ).pages()

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.access.routing.routes import Auth, Route
 from gateway.app.components import Components
+from gateway.app.load import WorkerLoad
 from gateway.telemetry.worker_status import Status, WorkerStatusSocket
 
 
@@ -24,6 +25,9 @@ class WorkerStatus:
         self._draining = draining
         self.socket = WorkerStatusSocket(components.plan.folder.workers, self.tell)
         self.brief = WorkerStatusSocket(components.plan.folder.workers, self.tell_brief, ".brief")
+        self.load = WorkerStatusSocket(
+            components.plan.folder.workers, WorkerLoad(components).tell, ".load"
+        )
 
     def tell(self) -> Status:
         """Whatever a worker knows of itself: with many routes it is long."""

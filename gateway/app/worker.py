@@ -146,6 +146,7 @@ class App:
         with suppress(OSError):
             await self.status.socket.start()
             await self.status.brief.start()
+            await self.status.load.start()
             await self._refusals.start()
             await self._live.start()
 
@@ -191,6 +192,7 @@ class App:
         await parts.replica.stop()
         await self.status.socket.stop()
         await self.status.brief.stop()
+        await self.status.load.stop()
         await self._refusals.stop()
         await self._live.stop()
         parts.long_lived.abort()

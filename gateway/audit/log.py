@@ -102,6 +102,11 @@ class AuditKind(StrEnum):
     CONFIGURATION = "configuration"
     CONSOLE_OPENED = "console_opened"
     """Somebody signed in to the operator's console, or tried to."""
+    MAIL_CHANGED = "mail_changed"
+    """By an operator: a mail of the outbox is sent now, or never."""
+    AUDIT_CHECKED = "audit_checked"
+    """By an operator, in the console: the chains are read and checked."""
+    AUDIT_EXPORTED = "audit_exported"
     RESTORED = chain.RESTORED
     """A backup took the place of the data: of when it was, and whether rows were lost."""
     PRUNED = chain.PRUNED

@@ -9,7 +9,9 @@ from gateway.audit.log import AuditEvent, AuditKind
 from gateway.identity.mail.invitations import Invitation
 
 
-def operator_event(kind: AuditKind, subject: str | None, change: str, **detail: str) -> AuditEvent:
+def operator_event(
+    kind: AuditKind, subject: str | None, change: str, /, **detail: str
+) -> AuditEvent:
     return AuditEvent(kind, subject=subject, detail={"change": change, **detail})
 
 

@@ -6,9 +6,11 @@ up to that row, or a restore of an older backup.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from gateway.audit.chain import (
     GENESIS,
@@ -27,6 +29,9 @@ from gateway.audit.chain import (
 )
 from gateway.stores.protocols import Database, Row
 
+_HEAD = re.compile(r"([!-9;-~]{1,128}):([0-9]{1,18}):([0-9a-f]{64})")
+_HEADS_A_LOOK = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:
@@ -42,11 +47,17 @@ class Verification:
 
 
 async def verify(
-    database: Database, keys: Iterable[ChainKey], expected_heads: tuple[str, ...] = ()
+    database: Database,
+    keys: Iterable[ChainKey],
+    expected_heads: tuple[str, ...] = (),
+    *,
+    page_rows: int = 1000,
+    progress: Callable[[int], Awaitable[None]] | None = None,
 ) -> Verification:
     """Reads the whole log and checks every chain, every head that a chain names, and
     `expected_heads` (`writer:position:hash`, as the ordinary log has them).  `keys`: the key of
-    now, and those of secrets that were in use before."""
+    now, and those of secrets that were in use before.  `progress` is told after each page how many
+    events have been read, and what it waits for is waited for."""
     by_id = {key.id: key for key in keys}
     async with database.read_transaction() as tx:
         check = _Check(by_id, await cuts(tx, by_id))
@@ -57,15 +68,40 @@ async def verify(
             rows = await tx.all(
                 "SELECT writer, position, at_ms, line, hash FROM audit_events"
                 " WHERE writer > :writer OR (writer = :writer AND position > :position)"
-                " ORDER BY writer, position LIMIT 1000",
+                " ORDER BY writer, position LIMIT :page_rows",
                 writer=writer,
                 position=position,
+                page_rows=page_rows,
             )
         if not rows:
-            return check.verdict()
+            return check.verdict(await _absent(database, {head for head, _ in check.wanted}))
         for row in rows:
             check.take(row)
+        if progress is not None:
+            await progress(check.events)
         writer, position = str(rows[-1]["writer"]), int(rows[-1]["position"])
+
+
+async def _absent(database: Database, heads: Iterable[str]) -> set[str]:
+    """Those of the heads that no row is.  They are looked up, as there are few of them: to remember
+    every row that was read would take a hundred bytes of each."""
+    absent = set(heads)
+    asked = [match.groups() for head in absent if (match := _HEAD.fullmatch(head))]
+    for start in range(0, len(asked), _HEADS_A_LOOK):
+        part = asked[start : start + _HEADS_A_LOOK]
+        values: dict[str, Any] = {}
+        for number, (writer, position, digest) in enumerate(part):
+            values |= {f"w{number}": writer, f"p{number}": int(position), f"h{number}": digest}
+        either = " OR ".join(
+            f"(writer = :w{n} AND position = :p{n} AND hash = :h{n})" for n in range(len(part))
+        )
+        async with database.read_transaction() as tx:
+            rows = await tx.all(
+                f"SELECT writer, position, hash FROM audit_events WHERE {either}",  # noqa: S608
+                **values,
+            )
+        absent -= {f"{row['writer']}:{row['position']}:{row['hash']}" for row in rows}
+    return absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +134,6 @@ class _Check:
     unkeyed: dict[str, int] = field(default_factory=dict)
     """The newest time of each chain without a key."""
     first_keyed_ms: int | None = None
-    present: set[str] = field(default_factory=set)
     last_ms: dict[str, int] = field(default_factory=dict)
     """When the last row of each chain was written."""
     began_ms: dict[str, int] = field(default_factory=dict)
@@ -136,12 +171,12 @@ class _Check:
         else:
             newest_ms = max(self.unkeyed.get(self.writer, 0), int(row["at_ms"]))
             self.unkeyed[self.writer] = newest_ms
-        self.present.add(f"{self.writer}:{position}:{self.hash}")
         if position == 1:
             self.began_ms[self.writer] = int(row["at_ms"])
             self.wanted += [(head, self.writer) for head in heads_in(row["line"])]
 
-    def verdict(self) -> Verification:
+    def verdict(self, absent: Container[str]) -> Verification:
+        """`absent`: those of the heads that are wanted which no row is."""
         self._end_remainder()
         for gap in self.gaps:
             lost = self._gap_by_restore(gap)
@@ -161,7 +196,7 @@ class _Check:
                 " database could have made them up"
             )
         for head, source in self.wanted:
-            if head in self.present or self._is_pruned(head):
+            if head not in absent or self._is_pruned(head):
                 continue
             place = head.rpartition(":")[0]
             lost = self._lost_by_restore(head, source)
@@ -236,7 +271,10 @@ class _Check:
     def _is_pruned(self, head: str) -> bool:
         """Whether the row went with those that were too old; its hash is known of the last
         alone."""
-        writer, position, digest = head.rsplit(":", 2)
+        named = _HEAD.fullmatch(head)
+        if named is None:
+            return False  # no row is called so
+        writer, position, digest = named.groups()
         cut = self.known.get(writer)
         if cut is None or int(position) > cut.position:
             return False

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit, Scope
 from gateway.model import Call, Clock, LimitState, Principal
 from gateway.rate_limit.keys import LimitKeys
+from gateway.rate_limit.nearness import NearLimit, nearest
 from gateway.rate_limit.recent_keys import RecentKeys
 from gateway.rate_limit.shared_buckets import (
     SYNC_S,
@@ -37,9 +38,10 @@ addresses, those that were not used for the longest time are forgotten."""
 class LocalCounts:
     """The keys of one `local` limit; the value is the moment at which the bucket is full."""
 
-    __slots__ = ("_interval_s", "_keys", "_per_s", "_slack_s")
+    __slots__ = ("_interval_s", "_keys", "_per_s", "_slack_s", "limit")
 
     def __init__(self, limit: Limit, *, capacity: int = CAPACITY) -> None:
+        self.limit = limit
         self._per_s = limit.per_s
         self._interval_s = 1 / limit.per_s
         # A billionth of a second covers the rounding of a clock that counts days.
@@ -64,6 +66,10 @@ class LocalCounts:
         full_at = self._keys.recall(key, now)
         if full_at is not None:
             self._keys.young[key] = full_at - self._interval_s
+
+    def full_at(self) -> Iterator[tuple[str, float]]:
+        """Each key, and when its bucket is full again."""
+        return self._keys.items()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -183,6 +189,10 @@ class RateLimiter:
         self._routes.clear()
         wanted = {_numbers(limit) for limit in limits}
         self._counts = {known: c for known, c in self._counts.items() if known[1:] in wanted}
+
+    def nearest(self) -> list[NearLimit]:
+        """Each limit with the callers that are nearest to it, as far as this worker knows."""
+        return nearest(list(self._counts.values()), self._steady())
 
     async def _take_all(self, route: _RouteLimits, keys: list[str], now: float) -> LimitState:
         taken = [counts.take(key, now) for counts, key in zip(route.counts, keys, strict=True)]

@@ -42,5 +42,9 @@ class RecentKeys(Generic[V]):
         yield from self.young.values()
         yield from self._old.values()
 
+    def items(self) -> Iterator[tuple[str, V]]:
+        yield from self.young.items()
+        yield from self._old.items()
+
     def __len__(self) -> int:
         return len(self.young) + len(self._old)

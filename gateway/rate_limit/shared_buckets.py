@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.access.definitions import Limit, Scope
@@ -176,6 +176,7 @@ class SharedCounts:
     def __init__(
         self, limit: Limit, client: SharedBucketClient, clock: Clock, *, capacity: int
     ) -> None:
+        self.limit = limit
         # Buckets of the same name are one in Redis, but for limits that count each route alone.
         self._prefix = f"{limit.name}/{limit.route_id}:" if limit.route_id else f"{limit.name}:"
         self._interval_s = 1 / limit.per_s
@@ -240,6 +241,10 @@ class SharedCounts:
         tokens = self._tokens(key, now)
         tokens.units += 1
         self._queue(tokens)
+
+    def full_at(self) -> Iterator[tuple[str, float]]:
+        """Each key, and when its bucket is full again, as the shared one last answered."""
+        return ((key, tokens.full_at) for key, tokens in self._keys.items())
 
     def take_share(self, key: str, now: float) -> float:
         """As `take`, while the shared bucket is unavailable."""

@@ -188,6 +188,11 @@ class Metrics:
         """`authgate_<name>_info`: always 1, with labels; shown once for all workers that agree."""
         self._infos[name] = (about, read)
 
+    def number(self, name: str) -> float | None:
+        """What `gauge` or `node` of this name shows now."""
+        known = self._gauges.get(name) or self._node.get(name)
+        return None if known is None else known[1]()
+
     def state(self) -> State:
         return {
             "worker": str(os.getpid()),

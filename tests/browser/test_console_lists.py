@@ -23,6 +23,8 @@ PICTURES = {
     ("person", "light", 1280): "person.png",
     ("client", "light", 1280): "client.png",
     ("keys", "light", 1280): "keys.png",
+    ("workers", "light", 1280): "workers.png",
+    ("audit", "light", 1280): "audit.png",
 }
 
 
@@ -94,3 +96,24 @@ def test_a_client_is_made_and_keys_are_rotated(look: Look, gateway: Running) -> 
     assert "next key signs" in look.browser.text("notice")
     look.follow("Sessions")
     look.judge("sessions")
+
+
+def test_workers_upstreams_limits_and_the_audit_log_are_shown(look: Look, gateway: Running) -> None:
+    gateway.call("GET", "/limited")
+    look.follow("Workers")
+    assert "held" in look.browser.text("workers")
+    look.judge("workers")
+    look.follow("Upstreams")
+    assert "nowhere" in look.browser.text("targets")
+    look.follow("Limits")
+    assert "1 of 3" in look.browser.text("limits")
+    look.judge("limits")
+    look.follow("Issuers")
+    look.follow("Mail")
+    look.judge("mail")
+    look.follow("Audit log")
+    look.press("Check the chains")
+    look.browser.wait_for(
+        lambda: "nothing was changed" in look.browser.text("check"), "the end of the check"
+    )
+    look.judge("audit")

@@ -164,7 +164,10 @@ class Console:
             )
         self._streams += 1
         try:
-            response = web.StreamResponse(headers=_STREAM_HEADERS)
+            headers = {**_STREAM_HEADERS, "Content-Type": page.stream_type}
+            if page.stream_file:
+                headers["Content-Disposition"] = f'attachment; filename="{page.stream_file}"'
+            response = web.StreamResponse(headers=headers)
             await response.prepare(request)
             began_at = asked_at = self._deps.clock.steady()
             async with aclosing(messages):

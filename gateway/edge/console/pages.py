@@ -158,6 +158,9 @@ class ConsolePage:
     """What `?done=KEY` says."""
     stream: Stream | None = None
     """In the place of `show`: a stream of events that goes on (`text/event-stream`)."""
+    stream_type: str = "text/event-stream"
+    stream_file: str = ""
+    """The name under which a browser keeps the stream, where it is a file."""
     form_bytes: int = 65_536
     """Of a form that is sent to it, at most."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 
@@ -124,6 +125,23 @@ class Cluster:
         finally:
             if waiter in self.waiters:
                 self.waiters.remove(waiter)
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedTarget:
+    """What an operator is told of a target."""
+
+    upstream: str
+    target: str
+    is_healthy: bool
+    is_open: bool
+    """The breaker keeps calls away."""
+    is_reachable: bool
+    """Whether the last attempt to connect succeeded."""
+    in_flight: int
+    connections: int
+    has_health: bool
+    has_breaker: bool
 
 
 class Clusters:
@@ -310,6 +328,25 @@ class Clusters:
         except OSError:
             return False
         return await probe(pool.target, health, host_field, context, self._endpoints)
+
+    def described(self) -> list[DescribedTarget]:
+        """Every target of the running configuration, as this worker finds it."""
+        now = self._loop.time()
+        return [
+            DescribedTarget(
+                upstream=name,
+                target=pool.target.url,
+                is_healthy=pool.health is None or pool.health.healthy,
+                is_open=pool.health is not None and pool.health.is_open(now),
+                is_reachable=pool.reachable,
+                in_flight=pool.in_flight,
+                connections=len(pool.connections),
+                has_health=pool.spec.health is not None,
+                has_breaker=pool.spec.breaker is not None,
+            )
+            for name, cluster in self._clusters.items()
+            for pool in cluster.targets
+        ]
 
     def _targets(self) -> list[TargetPool]:
         current = [pool for cluster in self._clusters.values() for pool in cluster.targets]
