@@ -12,6 +12,7 @@ have to be the same byte by byte.
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 import uuid
@@ -185,7 +187,8 @@ def _build(version: str, steps: list[str], folder: Path) -> None:
             chart = ROOT / "dist" / f"authgate-{version}.tgz"
             if not chart.exists():
                 raise Refused(f"`make chart` left no {chart}")
-            shutil.move(chart, made / f"authgate-chart-{version}.tgz")
+            _repack(chart, made / f"authgate-chart-{version}.tgz")
+            chart.unlink()
         if "image" in steps:
             (made / "image.txt").write_text(_make("image"), "utf-8")
         sums = [
@@ -226,6 +229,22 @@ def _packages(folder: Path) -> list[Path]:
     for path in builds[0]:
         path.chmod(0o644)
     return builds[0]
+
+
+def _repack(archive: Path, to: Path) -> None:
+    """Helm writes down when each file was checked out; here it is the time of the commit."""
+    with (
+        tarfile.open(archive) as before,
+        to.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=_built_at()) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as after,
+    ):
+        for member in before.getmembers():
+            member.mtime, member.mode = _built_at(), 0o755 if member.isdir() else 0o644
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            member.pax_headers = {}
+            after.addfile(member, before.extractfile(member))
 
 
 def _write_sbom(path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -176,7 +178,7 @@ def test_a_release_is_the_same_twice_and_its_tag_says_what_it_is_made_of(copy: C
         "Makefile",
         lambda text: re.sub(
             r"^chart: .*?(?=\n\n)",
-            f"chart:\n\t@mkdir -p dist && echo chart >dist/authgate-{VERSION}.tgz",
+            f"chart:\n\t@mkdir -p dist && tar -czf dist/authgate-{VERSION}.tgz deploy/chart",
             text,
             flags=re.M | re.S,
         ),
@@ -192,7 +194,8 @@ def test_a_release_is_the_same_twice_and_its_tag_says_what_it_is_made_of(copy: C
         wheel.name, f"authgate-{VERSION}.tar.gz", "notes.md", "sbom.cdx.json", "requirements.txt",
         f"authgate-chart-{VERSION}.tgz",
     }  # fmt: skip
-    assert (folder / f"authgate-chart-{VERSION}.tgz").read_text() == "chart\n"
+    with tarfile.open(folder / f"authgate-chart-{VERSION}.tgz") as chart:
+        assert "deploy/chart/authgate/Chart.yaml" in chart.getnames()
     for name, digest in named.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert (folder / "notes.md").read_text() == f"# authgate {VERSION}\n\n{NOTES}\n"
@@ -228,6 +231,8 @@ def test_a_release_is_the_same_twice_and_its_tag_says_what_it_is_made_of(copy: C
     copy.git("checkout", "--quiet", "--force", tag)
     copy.git("tag", "--delete", tag)
     shutil.rmtree(copy.folder / "dist")
+    for path in (copy.folder / "deploy" / "chart").rglob("*"):
+        os.utime(path, (1, 1))
     assert copy.release("--build", "--without", "image")[0] == 0
     assert (folder / "SHA256SUMS").read_text() == sums
 
