@@ -6,7 +6,6 @@ the tables of docs/reliability.md.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import tempfile
@@ -94,7 +93,7 @@ def _watched(place: Path, plan: Plan) -> Figures:
                 said[0] = at_s
                 console.print(f"{at_s / 60:5.1f} min  {told}")
 
-        return asyncio.run(soak(place, plan, watching))
+        return soak(place, plan, watching)
 
 
 if __name__ == "__main__":

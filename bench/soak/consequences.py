@@ -52,7 +52,13 @@ class Consequence:
     """What callers see, in words."""
 
 
-_BEARERS = (Subject.CREDENTIAL, Subject.PROBE, Subject.REFUSAL, Subject.ISSUER)
+_BEARERS = (
+    Subject.CREDENTIAL,
+    Subject.PROBE,
+    Subject.REFUSAL,
+    Subject.ISSUER,
+    Subject.LASTING,
+)
 _EVERY = tuple(Subject)
 
 
@@ -149,7 +155,7 @@ TABLE: Mapping[Kind, Consequence] = {
         "as frozen; sign-outs are `revocation_pending` for up to 4.6 s after its return",
     ),
     Kind.REDIS_AWAY: Consequence(
-        "nobody reaches Valkey for 6 s",
+        "nobody reaches Valkey for 5.5 s, a second longer than a lease holds",
         _costs(*_REDIS, (_BEARERS, "replica_stale"), ((Subject.LASTING,), "ended replica_stale")),
         "as frozen for 4.5 s; then every call with a credential is 503 `replica_stale` until it is"
         " back. This counts against availability",
@@ -176,7 +182,8 @@ TABLE: Mapping[Kind, Consequence] = {
     Kind.ISSUER_KEYS: Consequence(
         "the issuer signs with a new key",
         _costs(((Subject.ISSUER, Subject.REFUSAL), "issuer_unavailable")),
-        "the first token under it waits for the key to be fetched",
+        "the first token under it waits for the key to be fetched; a worker that fetched keys in"
+        " the last 10 s asks no sooner, and says `key_unknown` till then",
     ),
     Kind.CLOCK_STEPS: Consequence(
         "the clock of one node steps 3 s ahead, 3 s back, and is set right",
@@ -187,15 +194,19 @@ TABLE: Mapping[Kind, Consequence] = {
         "SIGTERM; when it has drained, the node is started again",
         _costs(
             ((Subject.LASTING,), "ended cut"),
-            # Its workers leave one by one; those who ask it directly find nobody.
-            ((Subject.REFUSAL,), "cut"),
+            # Who asks it directly, past the balancer, finds nobody, or somebody who has just come.
+            ((Subject.REFUSAL,), "cut replica_stale"),
             _SIGN_OUTS_WAIT,
         ),
         "sockets and streams through it end; no call is lost",
     ),
     Kind.ROLLING_RESTART: Consequence(
         "SIGTERM to one node; when it is back, to the other",
-        _costs(((Subject.LASTING,), "ended cut"), ((Subject.REFUSAL,), "cut"), _SIGN_OUTS_WAIT),
+        _costs(
+            ((Subject.LASTING,), "ended cut"),
+            ((Subject.REFUSAL,), "cut replica_stale"),
+            _SIGN_OUTS_WAIT,
+        ),
         "as one node; no call is lost",
     ),
 }

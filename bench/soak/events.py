@@ -35,6 +35,8 @@ class Stage:
     """Whose roles change."""
     random: random.Random
     happened: list[Happened] = field(default_factory=list)
+    left_out: list[Kind] = field(default_factory=list)
+    """What was planned and had no time."""
     now: set[str] = field(default_factory=set)
     """What is happening, for whoever watches."""
 
@@ -315,7 +317,7 @@ _DONE: Mapping[Kind, Callable[[Stage, Node], Awaitable[None]]] = {
     Kind.REDIS_CUT: _ways("redis", "reset-idle", 0),
     Kind.REDIS_FROZEN: _server("redis", "freeze"),
     Kind.REDIS_KILLED: _server("redis", "kill"),
-    Kind.REDIS_AWAY: _ways("redis", Fault.REFUSE.value, 6),
+    Kind.REDIS_AWAY: _ways("redis", Fault.REFUSE.value, 5.5),
     Kind.SQL_CUT: _ways("sql", "reset-idle", 0),
     Kind.SQL_FROZEN: _server("sql", "freeze"),
     Kind.SQL_KILLED: _server("sql", "kill"),

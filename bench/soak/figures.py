@@ -40,6 +40,8 @@ class Figures:
     samples: Samples
     events: list[Happened]
     stalls: Stalls
+    left_out: list[Kind]
+    """Events that were planned, and for which the machine was too slow."""
     settings: dict[str, Any]
     lost: list[str] = field(default_factory=list)
     """Writes that were acknowledged and were not there when the run was over."""
@@ -96,6 +98,13 @@ class Figures:
                 "0",
                 not oracle.broken,
             ),
+            # Of a schedule that is so far behind nothing follows.
+            Goal(
+                "events that had no time",
+                str(len(self.left_out)),
+                f"≤ {self._may_lack}",
+                len(self.left_out) <= self._may_lack,
+            ),
             *(
                 Goal(name, f"{share:.3%}", f"≥ {available:.1%}", share >= available)
                 for name, share in shares
@@ -104,6 +113,10 @@ class Figures:
         if not self.is_short:
             goals += self._memory_goals()
         return goals
+
+    @property
+    def _may_lack(self) -> int:
+        return (len(self.left_out) + len(self.events)) // 3
 
     def _memory_goals(self) -> list[Goal]:
         grown = self.growth()
@@ -198,6 +211,7 @@ class Figures:
             "wrong": oracle.told,
             "lost": self.lost,
             "broken": oracle.broken,
+            "left_out": [kind.value for kind in self.left_out],
             "growth": [asdict(one) for one in self.growth()],
             "failed_probes": [asdict(one) for one in self.probes.found if not one.good],
             "plot": self._plotted(),
@@ -212,6 +226,8 @@ class Figures:
                 minutes.setdefault(int(probe.at // step), []).append(probe.good)
         slow: dict[int, list[float]] = {}
         for at, seconds in self.oracle.took_s:
+            if at > self.seconds:
+                continue  # what was looked for when the traffic was over
             slow.setdefault(int(at // step), []).append(seconds)
         memory: dict[str, list[tuple[float, float]]] = {}
         for one in self.samples.found:

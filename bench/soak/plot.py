@@ -10,10 +10,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-WIDTH, LEFT, RIGHT = 960, 62, 16
+WIDTH, LEFT, RIGHT = 960, 132, 16
 PANEL, GAP, TOP = 150, 44, 56
-EVENTS = 250
-"""Height of the row of events: one line for each kind."""
+ROW = 14
+"""Height of a kind of event."""
 COLOURS = ("#1f6feb", "#cf222e", "#1a7f37", "#8250df", "#bf8700", "#6e7781")
 Points = Sequence[Sequence[float]]
 
@@ -60,13 +60,12 @@ def drawn(document: dict[str, Any]) -> str:
     most_ms = sorted(p99)[int(len(p99) * 0.98)] if len(p99) > 1 else p99[0]
     latency = _Panel(latency_top, "Latency of calls, ms", (0.0, max(most_ms, 10.0)), seconds)
     memory_top = latency_top + PANEL + GAP
-    sizes = [mb for line in plot["memory_mb"].values() for _, mb in line] or [0.0, 1.0]
-    memory = _Panel(
-        memory_top, "Resident memory of each worker, MB", (0.0, max(sizes) * 1.1 or 1.0), seconds
-    )
+    most_mb = max([mb for line in plot["memory_mb"].values() for _, mb in line], default=1.0)
+    bounds = (round(most_mb * 0.8), round(most_mb * 1.05) + 1)
+    memory = _Panel(memory_top, "Resident memory of each worker, MB (not from 0)", bounds, seconds)
     events_top = memory_top + PANEL + GAP
     kinds = list(dict.fromkeys(one["kind"] for one in document["events"]))
-    height = events_top + 14 * len(kinds) + 40
+    height = events_top + ROW * len(kinds) + 40
     minutes = f"{seconds / 60:.0f} minutes"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
@@ -91,7 +90,7 @@ def drawn(document: dict[str, Any]) -> str:
     lines.append(latency.line(plot["p99_ms"], COLOURS[1]))
     lines.append(latency.line(plot["p50_ms"], COLOURS[0]))
     lines.append(_named(latency_top - 10, (("median", COLOURS[0]), ("p99", COLOURS[1]))))
-    lines += memory.frame((0, round(memory.high / 2), round(memory.high)), "")
+    lines += memory.frame((bounds[0], (bounds[0] + bounds[1]) // 2, bounds[1]), "")
     named = []
     for number, (name, points) in enumerate(plot["memory_mb"].items()):
         colour = COLOURS[number % len(COLOURS)]
@@ -103,7 +102,7 @@ def drawn(document: dict[str, Any]) -> str:
         f'<text x="{LEFT}" y="{events_top - 10}" font-weight="600">Events, until they had'
         " healed</text>"
     )
-    lines += _events(document["events"], kinds, events_top, seconds)
+    lines += _events(document["events"], kinds, available, events_top)
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -117,29 +116,28 @@ def _named(y: int, names: Sequence[tuple[str, str]]) -> str:
 
 
 def _events(
-    events: Sequence[dict[str, Any]], kinds: Sequence[str], top: int, seconds: float
+    events: Sequence[dict[str, Any]], kinds: Sequence[str], scale: _Panel, top: int
 ) -> list[str]:
-    scale = (WIDTH - LEFT - RIGHT - 100) / seconds
     lines = []
     for row, kind in enumerate(kinds):
-        y = top + 14 * row + 8
+        y = top + ROW * row + 8
         lines.append(
-            f'<text x="{LEFT + 94}" y="{y}" text-anchor="end" fill="#57606a" font-size="9.5">'
+            f'<text x="{LEFT - 6}" y="{y}" text-anchor="end" fill="#57606a" font-size="9.5">'
             f"{escape(kind)}</text>"
         )
         lines += [
-            f'<rect x="{LEFT + 100 + one["at_s"] * scale:.1f}" y="{y - 8}" height="9"'
-            f' width="{max(one["healed_after_s"] * scale, 1.5):.1f}" fill="{COLOURS[3]}"/>'
+            f'<rect x="{scale.x(one["at_s"]):.1f}" y="{y - 8}" height="9"'
+            f' width="{max(scale.x(one["healed_after_s"]) - LEFT, 1.5):.1f}" fill="{COLOURS[3]}"/>'
             for one in events
             if one["kind"] == kind
         ]
-    y = top + 14 * len(kinds) + 22
+    y = top + ROW * len(kinds) + 22
     for part in range(7):
-        at = seconds * part / 6
-        x = LEFT + 100 + at * scale
+        at = scale.seconds * part / 6
+        minutes = f"{at / 60:.1f}".removesuffix(".0")
         lines.append(
-            f'<text x="{x:.1f}" y="{y}" text-anchor="middle" fill="#57606a">'
-            f"{at / 60:.0f} min</text>"
+            f'<text x="{scale.x(at):.1f}" y="{y}" text-anchor="middle" fill="#57606a">'
+            f"{minutes} min</text>"
         )
     return lines
 

@@ -47,6 +47,7 @@ def show(figures: Figures, console: Console) -> None:
         ("wrong", figures.oracle.told),
         ("lost", figures.lost),
         ("broken", figures.oracle.broken),
+        ("left out", [kind.value for kind in figures.left_out]),
         ("unexpected", [f"{name} × {count}" for name, count in figures.unexpected().items()]),
     ):
         for line in lines[:40]:

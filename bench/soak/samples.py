@@ -71,7 +71,7 @@ class Samples:
             settles_s = min(SETTLES_S, (to_s - from_s) / 4)
             first = [one for one in mine if from_s <= one.at <= from_s + settles_s]
             last = [one for one in mine if to_s - settles_s <= one.at <= to_s]
-            if mine[0].at > from_s or not first or not last:
+            if mine[0].at > from_s + settles_s / 2 or not first or not last:
                 continue
             shares = [
                 median(getattr(one, name) for one in last)

@@ -135,6 +135,8 @@ class IdentityProvider:
     def __init__(self) -> None:
         self.port = free_port()
         self.signers: list[Signer] = [signer("ES256", "k-1")]
+        self.rotated_at = 0.0
+        """On the steady clock: when the key changed that signs."""
         self._server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
@@ -164,6 +166,7 @@ class IdentityProvider:
         fresh = signer("ES256", f"k-{secrets.token_hex(4)}")
         self.stop()
         self.signers = [fresh, *self.signers[:1]]
+        self.rotated_at = time.monotonic()
         self.start()
 
     def token(self, subject: str, roles: list[str], **changed: Any) -> str:
@@ -182,8 +185,8 @@ class IdentityProvider:
 @dataclass
 class Town:
     folder: Path
-    stack: ExitStack
     workers: int
+    stack: ExitStack = field(default_factory=ExitStack)
     secret: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode())
     nodes: list[Node] = field(default_factory=list)
     backends: list[Started] = field(default_factory=list)
@@ -201,20 +204,8 @@ class Town:
     """On the steady clock: till then what a shared limit has let through may have been forgotten,
     as Redis was away."""
 
-    @classmethod
-    def build(cls, folder: Path, workers: int) -> Town:
-        for name in ("haproxy", "faketime"):
-            if not found(name):
-                raise Missing(f"{name} is not here: apt-get install {name}")
-        town = cls(folder, ExitStack(), workers)
-        try:
-            town._start()
-        except BaseException:
-            town.stop()
-            raise
-        return town
-
     def stop(self) -> None:
+        """What was started, however far `start` came.  May be repeated."""
         self.stack.close()
 
     @property
@@ -225,7 +216,11 @@ class Town:
     def journal(self) -> Path:
         return self.folder / "journal"
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Raises Missing where a program is not here."""
+        for name in ("haproxy", "faketime"):
+            if not found(name):
+                raise Missing(f"{name} is not here: apt-get install {name}")
         self.folder.chmod(0o755)
         (self.folder / "log").mkdir()
         self.postgres = PostgresServer(self.folder / "postgres").start()

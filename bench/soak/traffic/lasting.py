@@ -41,8 +41,10 @@ class _Lasting(Caller):
             return
         lasts_s = self.random.uniform(20, 60)
         following = asyncio.create_task(self._follow(session))
-        done, _ = await asyncio.wait({following}, timeout=lasts_s)
-        if not done and not self.crowd.over.is_set():
+        resting = asyncio.create_task(self.rest(lasts_s))
+        await asyncio.wait({following, resting}, return_when=asyncio.FIRST_COMPLETED)
+        resting.cancel()
+        if not following.done() and not self.crowd.over.is_set():
             await self.sign_out(session)
             await asyncio.wait({following}, timeout=ENDS_WITHIN_S)
             if not following.done():

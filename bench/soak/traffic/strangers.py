@@ -12,6 +12,10 @@ from bench.soak.oracle import Expected, Identity, Subject, allowed, refused
 from bench.soak.people import OVER, Session, State
 from bench.soak.traffic.programs import MADE_UP
 
+KEY_UNKNOWN_S = 12.0
+"""After a key of the issuer was rotated: a worker asks for its keys once in 10 s
+(docs/issuers.md)."""
+
 
 class Stranger(Caller):
     """Public routes, and private ones with what is no credential."""
@@ -142,6 +146,8 @@ class Partner(Caller):
             good = [refused(401, "token_expired")]
         else:
             token = provider.token(name, ["viewer"])
+        if time.monotonic() - provider.rotated_at < KEY_UNKNOWN_S:
+            good.append(refused(401, "key_unknown"))
         live = turn > 2
         await self.client.ask(
             "GET",
