@@ -26,6 +26,7 @@ from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.sign_in_page import ConsoleSignIn, ConsoleSignInDependencies
 from gateway.edge.console.static_files import StaticFiles
 from gateway.edge.console.trials import Trials
+from gateway.edge.endpoints.audit_events import AuditSink, BoundedAuditSink
 from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.identity.accounts.account_claims import AccountClaims
@@ -68,6 +69,8 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
             policy=lambda: components.plan.configuration.snapshot.console_policy,
         )
     )
+    # Whoever reaches the listener can be refused there as often as they like.
+    audit = BoundedAuditSink(components.audit, components.clock)
     static_files = StaticFiles()
     renderer = ConsoleRenderer(
         static_files,
@@ -78,10 +81,10 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
     sign_in = ConsoleSignIn(
         ConsoleSignInDependencies(
             local,
-            _account_sign_in(components, operators),
+            _account_sign_in(components, operators, audit),
             operators,
             renderer,
-            components.audit,
+            audit,
         )
     )
     dependencies = ConsoleDependencies(
@@ -90,7 +93,7 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
         static_files=static_files,
         operators=operators,
         sign_in=sign_in,
-        audit=components.audit,
+        audit=audit,
         publisher=components.replica,
         clock=components.clock,
         draining=lambda: status.draining,
@@ -174,7 +177,9 @@ def _local_sign_in(components: Components) -> LocalSignIn:
     )
 
 
-def _account_sign_in(components: Components, operators: Operators) -> AccountSignIn | None:
+def _account_sign_in(
+    components: Components, operators: Operators, audit: AuditSink
+) -> AccountSignIn | None:
     settings = components.plan.settings
     if settings.admin_url is None:
         return None
@@ -192,7 +197,7 @@ def _account_sign_in(components: Components, operators: Operators) -> AccountSig
             operators=operators,
             return_targets=components.return_targets,
             session_wait_s=EndpointLimits(components.auth_limits).session_wait_s,
-            audit=components.audit,
+            audit=audit,
             shielded=ShieldedTasks(),
         )
     )

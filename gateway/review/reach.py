@@ -16,9 +16,8 @@ from gateway.access.routing.routes import Auth, Route
 from gateway.model import OWN_ISSUER, Call, Principal
 
 _OF_ROLES = frozenset(("roles",))
-_OF_ACCOUNT = frozenset(
-    ("roles", "id", "email", "email_verified", "attributes", "tenants", "tenant", "tenant_role")
-)
+_OF_ACCOUNT = frozenset(("roles", "id", "email", "email_verified", "attributes", "tenants"))
+"""Not `tenant`: whoever has several chooses one at a sign-in."""
 _SETTLED_ROOTS = frozenset(("user", "data"))
 _NOWHERE = Call("GET", "", "/", ("",), "", (), "127.0.0.1", "http")
 

@@ -45,7 +45,7 @@ from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
-from gateway.edge.replies.problems import OWN_HEADERS
+from gateway.edge.replies.problems import HSTS, OWN_HEADERS
 from gateway.model import Call, Clock, Reason
 from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
@@ -98,6 +98,14 @@ class Console:
         self, request: web.BaseRequest, call: Call, request_id: str
     ) -> web.StreamResponse:
         """Of a call whose `Host` is one of the listener's."""
+        answer = await self._answer(request, call, request_id)
+        if call.scheme == "https" and not answer.prepared:
+            answer.headers["Strict-Transport-Security"] = HSTS
+        return answer
+
+    async def _answer(
+        self, request: web.BaseRequest, call: Call, request_id: str
+    ) -> web.StreamResponse:
         path = call.path.removesuffix("/") or HOME
         if path.startswith(STATIC):
             found = self._deps.static_files.answer(request, path)
@@ -136,6 +144,8 @@ class Console:
             return refusal
         if not asked.operator.may(page.permission):
             return self._forbidden(asked, page.permission)
+        if page.stream is not None and method == "HEAD":
+            return web.Response(headers=_STREAM_HEADERS)
         if page.stream is not None:
             return await self._streamed(request, page, page.stream(asked), asked)
         if method == "POST":

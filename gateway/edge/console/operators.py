@@ -93,6 +93,9 @@ class Operators:
         principal = await self._deps.authenticator.authenticate(
             judged, frozenset({CredentialKind.BEARER})
         )
+        if isinstance(principal, Principal) and principal.resource_only:
+            # It is good on the routes of its resources (RFC 8707), and here is none.
+            return Reason.TOKEN_CLAIMS_INVALID
         return principal if isinstance(principal, Reason) else self._judged(principal, call)
 
     def _judged(self, principal: Principal, call: Call, csrf_token: str = "") -> Operator:

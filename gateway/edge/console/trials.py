@@ -19,6 +19,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,13 @@ WAITING_MAX = 2
 """Trials that are run or wait for their turn."""
 _NICE = 10
 _NEW_FILE = re.compile(r"policies/(?:[a-z0-9_-]{1,40}/){0,3}[a-z0-9_-]{1,60}\.yaml")
+_PASSED = re.compile(r"PATH|HOME|LANG|LC_\w+|TMPDIR|LD_LIBRARY_PATH|VIRTUAL_ENV|PYTHON\w+")
+"""Of the environment: whatever else may be in it is no affair of a command."""
+_LEFT_S = 600.0
+"""After which a folder is one of a worker that was killed."""
 _TOLD_SETTINGS = ("PUBLIC_URL", "AUTH_PREFIX", "ISSUER", "AUDIENCE", "REGISTRATION")
+COMMAND = (sys.executable, "-P", "-m", "gateway")
+"""`-P`: nothing is imported from the folder that is tried."""
 ROUTES, POLICIES = "routes.yaml", "policies"
 
 
@@ -63,15 +70,24 @@ class Trial:
 
 class Trials:
     def __init__(
-        self, routes: Path, policies: Path, folder: Path, settings: Mapping[str, str]
+        self,
+        routes: Path,
+        policies: Path,
+        folder: Path,
+        settings: Mapping[str, str],
+        *,
+        command: Sequence[str] = COMMAND,
+        time_s: float = TIME_S,
     ) -> None:
         """`folder` is the data folder; `settings` those by which a configuration is judged, by
         the names of _TOLD_SETTINGS."""
+        self._gateway = tuple(command)
+        self._time_s = time_s
         self._routes = routes
         self._policies = policies
         self._folder = folder
         told = {f"GATEWAY_{name}": settings[name] for name in _TOLD_SETTINGS if name in settings}
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+        inherited = {k: v for k, v in os.environ.items() if _PASSED.fullmatch(k)}
         self._environment = {**inherited, **told}
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
@@ -102,6 +118,7 @@ class Trials:
 
     async def _tried(self, before: Mapping[str, str], after: Mapping[str, str]) -> Trial:
         patch = patch_of(before, after)
+        await asyncio.to_thread(_remove_left, self._folder)
         place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="trial-", dir=self._folder))
         try:
             await asyncio.to_thread(_write, place, {"old": before, "new": after})
@@ -139,9 +156,7 @@ class Trials:
     async def _command(self, folder: Path, *words: str) -> dict[str, Any] | str:
         """What it printed as JSON; a sentence where it did not."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway",
+            *self._gateway,
             *words,
             cwd=folder,
             env=self._environment,
@@ -152,10 +167,10 @@ class Trials:
         try:
             _bound(process.pid)
             assert process.stdout is not None
-            async with asyncio.timeout(TIME_S):
+            async with asyncio.timeout(self._time_s):
                 output = await _read_at_most(process.stdout, OUTPUT_BYTES)
         except TimeoutError:
-            return f"gateway {words[0]} took longer than {TIME_S:g} s: try it in the shell"
+            return f"gateway {words[0]} took longer than {self._time_s:g} s: try it in the shell"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
@@ -196,6 +211,14 @@ def patch_of(before: Mapping[str, str], after: Mapping[str, str]) -> str:
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in parts
     ]
     return "".join(lines)
+
+
+def _remove_left(folder: Path) -> None:
+    """What a worker that was killed has left."""
+    for path in folder.glob("trial-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_test(name: str) -> bool:

@@ -24,7 +24,12 @@ class AuditSink(Protocol):
 
 
 _OF_STRANGERS = frozenset(
-    {AuditKind.SIGN_IN_FAILED, AuditKind.PASSWORD_RESET_REQUESTED, AuditKind.REGISTERED}
+    {
+        AuditKind.SIGN_IN_FAILED,
+        AuditKind.PASSWORD_RESET_REQUESTED,
+        AuditKind.REGISTERED,
+        AuditKind.CONSOLE_OPENED,
+    }
 )
 EVENTS_AT_ONCE = 1_000
 EVENTS_A_SECOND = 1.0

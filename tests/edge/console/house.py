@@ -70,6 +70,13 @@ class Workers:
         ]
 
 
+_ROLES = {
+    "token-of-admin": ("admin",),
+    "token-of-user": ("viewer",),
+    "token-of-admin-for-a-resource": ("admin",),
+}
+
+
 class Somebody:
     """Knows two access tokens: one of an admin, one of anybody."""
 
@@ -85,12 +92,12 @@ class Somebody:
         assert isinstance(call.credential, Credential)
         if call.credential.kind is CredentialKind.COOKIE:
             return Reason.SESSION_UNKNOWN
-        roles = {"token-of-admin": ("admin",), "token-of-user": ("viewer",)}.get(
-            call.credential.text
-        )
+        roles = _ROLES.get(call.credential.text)
         if roles is None:
             return Reason.TOKEN_MALFORMED
-        return Principal("u", roles, "s", "t", None, "k", 0, 1, auth_time=self.auth_time)
+        principal = Principal("u", roles, "s", "t", None, "k", 0, 1, auth_time=self.auth_time)
+        principal.resource_only = "resource" in call.credential.text
+        return principal
 
 
 class Mails:

@@ -150,7 +150,14 @@ async def test_what_was_not_sealed_here_is_no_cookie(house: ConsoleHouse) -> Non
 
 @pytest.mark.parametrize(
     ("token", "status"),
-    [(TOKEN, 200), ("token-of-admin", 200), ("token-of-user", 403), ("wrong", 401), ("", 401)],
+    [
+        (TOKEN, 200),
+        ("token-of-admin", 200),
+        ("token-of-user", 403),
+        ("token-of-admin-for-a-resource", 401),
+        ("wrong", 401),
+        ("", 401),
+    ],
 )
 async def test_a_token_counts_as_it_did(house: ConsoleHouse, token: str, status: int) -> None:
     assert (await house.ask("/admin", Authorization=f"Bearer {token}")).status == status
@@ -216,6 +223,10 @@ async def test_a_policy_may_ask_for_a_stronger_sign_in(house: ConsoleHouse) -> N
 async def test_the_local_token_is_asked_no_policy(house: ConsoleHouse) -> None:
     house.policy = policy_of("{id: nobody, deny: ['*']}")
     assert (await house.ask("/admin", Authorization=f"Bearer {TOKEN}")).status == 200
+
+
+async def test_over_https_a_browser_is_told_to_stay_there(house: ConsoleHouse) -> None:
+    assert "Strict-Transport-Security" not in (await house.ask("/admin")).headers
 
 
 async def test_outside_loopback_it_is_served_over_https_alone() -> None:

@@ -1,0 +1,99 @@
+"""A configuration that is tried: by commands that know no secret, end in time, and leave nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.edge.console.trials import (
+    OUTPUT_BYTES,
+    WAITING_MAX,
+    TooManyTrials,
+    Trials,
+    patch_of,
+)
+
+
+def trials(tmp_path: Path, script: str, time_s: float = 20.0) -> Trials:
+    (tmp_path / "routes.yaml").write_text("version: 1\n")
+    (tmp_path / "data").mkdir()
+    return Trials(
+        tmp_path / "routes.yaml",
+        tmp_path / "policies",
+        tmp_path / "data",
+        {"PUBLIC_URL": "https://gateway.example.com", "KEY_SECRET": "hidden"},
+        command=(sys.executable, "-c", script),
+        time_s=time_s,
+    )
+
+
+async def test_a_command_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GATEWAY_KEY_SECRET", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "hidden")
+    script = "import json, os; print(json.dumps({'notices': [dict(os.environ)]}))"
+    told = (await trials(tmp_path, script).run({})).notices[0]
+    assert "hidden" not in json.dumps(dict(told))
+    assert told["GATEWAY_PUBLIC_URL"] == "https://gateway.example.com"
+
+
+async def test_a_command_that_goes_on_is_ended(tmp_path: Path) -> None:
+    script = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    began = time.monotonic()
+    trial = await trials(tmp_path, script, time_s=1.0).run({})
+    assert time.monotonic() - began < 10
+    assert trial.failures == ("gateway validate took longer than 1 s: try it in the shell",)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+async def test_a_command_that_says_too_much_is_ended(tmp_path: Path) -> None:
+    script = f"while True: print('x' * {OUTPUT_BYTES})"
+    assert "more than is shown here" in (await trials(tmp_path, script).run({})).failures[0]
+
+
+async def test_a_command_that_takes_too_much_memory_fails_by_itself(tmp_path: Path) -> None:
+    script = "import time; time.sleep(0.3); x = bytearray(6 << 30); print('{}')"
+    assert "failed (exit" in (await trials(tmp_path, script).run({})).failures[0]
+
+
+async def test_few_wait_for_their_turn(tmp_path: Path) -> None:
+    tried = trials(tmp_path, "import time; time.sleep(600)", time_s=1.0)
+    running = [asyncio.create_task(tried.run({})) for _ in range(WAITING_MAX)]
+    await asyncio.sleep(0.2)
+    with pytest.raises(TooManyTrials):
+        await tried.run({})
+    await asyncio.gather(*running)
+
+
+async def test_who_leaves_ends_what_they_began(tmp_path: Path) -> None:
+    tried = trials(tmp_path, "import time; time.sleep(600)")
+    running = asyncio.create_task(tried.run({}))
+    while not list((tmp_path / "data").iterdir()):
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+async def test_what_a_killed_worker_left_goes(tmp_path: Path) -> None:
+    tried = trials(tmp_path, "print('{}')")
+    left = tmp_path / "data" / "trial-left"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    await tried.run({})
+    assert not left.exists()
+
+
+def test_a_patch_is_what_git_applies() -> None:
+    patch = patch_of({"routes.yaml": "a\nb"}, {"routes.yaml": "a\nc\n", "policies/n.yaml": "x\n"})
+    assert patch == (
+        "--- a/routes.yaml\n+++ b/routes.yaml\n@@ -1,2 +1,2 @@\n a\n-b\n"
+        "\\ No newline at end of file\n+c\n"
+        "--- /dev/null\n+++ b/policies/n.yaml\n@@ -0,0 +1 @@\n+x\n"
+    )
