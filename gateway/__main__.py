@@ -1,7 +1,22 @@
-"""`python -m gateway`: the console command."""
+"""`gateway`, and `python -m gateway`: the console command."""
 
+import os
+import signal
 import sys
 
-from gateway.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Its exit code (docs/commands.md)."""
+    if os.getpid() == 1:
+        # To process 1, as it is in a container, the kernel brings no signal that has no handler
+        # (pid_namespaces(7)): a start or a command that is told to end would go on until it is
+        # killed.  The master of a gateway that serves handles it itself.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # After that: to import them takes the longer part of a second.
+    from gateway import cli
+
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

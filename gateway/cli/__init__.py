@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -71,7 +70,6 @@ def build(command: str | None = None) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; its exit code (docs/commands.md).  Never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _end_when_told()
     forget_env_file()
     command = next((word for word in words if not word.startswith("-")), None)
     try:
@@ -108,14 +106,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return ExitCode.DEFECT
     return result if isinstance(result, int) else ExitCode.GOOD
-
-
-def _end_when_told() -> None:
-    """To process 1, as it is in a container, the kernel brings no signal that has no handler
-    (pid_namespaces(7)): a start or a command that is told to end would go on until it is killed.
-    The master of a gateway that serves handles it itself."""
-    if os.getpid() == 1:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _root() -> None:

@@ -43,3 +43,12 @@ def test_a_command_that_is_process_1_ends_at_a_sigterm(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         os.close(writing)
+
+
+def test_it_does_so_before_it_has_imported_what_it_needs() -> None:
+    """That takes the longer part of a second, and whoever restarts containers sends it then."""
+    program = "import sys, gateway.__main__; print(*{'gateway.cli', 'pydantic'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"
