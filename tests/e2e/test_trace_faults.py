@@ -103,7 +103,8 @@ def test_each_attempt_is_a_span_of_its_own_and_the_upstreams_parent(tmp_path: Pa
 def test_a_target_that_nobody_listens_at_is_an_attempt_that_failed(tmp_path: Path) -> None:
     with (
         backend(GOOD, GOOD) as (port, _),
-        traced(tmp_path / "g", routes=with_route(free_port(), port)) as (running, collector),
+        socket.socket() as taken,  # and not listened at
+        traced(tmp_path / "g", routes=with_route(bound(taken), port)) as (running, collector),
     ):
         attempts = []
         for number in (1, 2):  # one of them has its turn first
@@ -129,6 +130,11 @@ def test_both_workers_send_and_the_last_calls_are_not_lost(tmp_path: Path) -> No
         seen = {span.resource["process.pid"] for span in collector.spans}
         assert seen == pids
         assert len([one for one in collector.spans if one.kind == "SERVER"]) == 40
+
+
+def bound(taken: socket.socket) -> int:
+    taken.bind(("127.0.0.1", 0))
+    return int(taken.getsockname()[1])
 
 
 def ask(running: Running, field: tuple[str, str]) -> socket.socket:
