@@ -19,7 +19,7 @@ from gateway.config.yaml_reader import Node, Reader
 from gateway.model import ConfigProblem, SourceLocation
 
 _MAX_DEPTH = 64
-_MAX_NODES = 5_000_000
+MAX_NODES = 5_000_000
 """Of a file, its aliases unfolded: more is no configuration."""
 _AS_WRITTEN = re.compile(r"(?P<before>(?:[&!]\S*\s+)*)(?P<quote>['\"]?)(?P<word>[\w.-]+)(?P=quote)")
 
@@ -134,7 +134,7 @@ def _means_the_same(root: Node, edited: str, renames: Sequence[Rename]) -> bool:
     if again is None:
         return False
     pairs = zip_longest(_said(root, renames, ()), _said(again, (), ()))
-    return all(ours == theirs and count < _MAX_NODES for count, (ours, theirs) in enumerate(pairs))
+    return all(ours == theirs and count < MAX_NODES for count, (ours, theirs) in enumerate(pairs))
 
 
 def _said(

@@ -23,6 +23,8 @@ from tests.cli.test_db import change
 
 GOOD, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 Gateway = Callable[..., tuple[int, str, str]]
+on_one_store = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""Of what is asked of the file alone."""
 
 
 @pytest.fixture
@@ -85,11 +87,13 @@ def test_a_good_backup_says_who_wrote_it_when_and_what_it_holds(
     assert (code, "unchanged" in out, "accounts 1" in out) == (GOOD, True, True)
 
 
+@on_one_store
 def test_no_database_is_asked(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_DATABASE_URL", "postgresql://u:p@127.0.0.1:1/none")
     assert gateway("db", "verify", "kept")[0] == GOOD
 
 
+@on_one_store
 def test_a_file_of_another_secret_is_verified_with_that_secret(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +183,7 @@ def test_what_cannot_be_relied_upon_is_told_in_a_sentence_by_verify_and_by_resto
     assert "a@example.com" in capsys.readouterr().out
 
 
+@on_one_store
 @pytest.mark.parametrize(
     "words", [["missing"], ["."], ["pipe"], ["kept", "--secret-file", "missing"]]
 )
@@ -189,6 +194,7 @@ def test_a_wrong_name_is_wrong_usage(gateway: Gateway, tmp_path: Path, words: li
     assert words[-1] in err
 
 
+@on_one_store
 def test_a_line_without_an_end_is_read_to_a_bound(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +205,7 @@ def test_a_line_without_an_end_is_read_to_a_bound(
     assert (code, "longer than any line" in err) == (NO, True)
 
 
+@on_one_store
 def test_an_audit_log_that_was_changed_before_the_backup_is_told(
     gateway: Gateway, database_url: str
 ) -> None:
@@ -209,6 +216,7 @@ def test_an_audit_log_that_was_changed_before_the_backup_is_told(
     assert "the audit log in it was changed" in err
 
 
+@on_one_store
 def test_a_backup_of_a_version_that_did_not_say_who_it_was_is_good(
     gateway: Gateway, tmp_path: Path
 ) -> None:

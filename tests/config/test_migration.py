@@ -122,7 +122,8 @@ def test_a_file_without_an_old_word_is_left_as_it_is(text: str) -> None:
     assert (found.text, found.replacements) == (text, ())
 
 
-def test_aliases_that_unfold_without_end_end() -> None:
+def test_aliases_that_unfold_without_end_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.config.migration.MAX_NODES", 50_000)
     bomb = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))
     assert problem(f"l0: &l0 a\n{bomb}routes:\n- on_change: rejudge\n")
 
