@@ -24,10 +24,11 @@ _HOLDERS = (
     "SELECT account_id FROM account_roles WHERE role = :role UNION ALL SELECT i.account_id"
     " FROM linked_roles l JOIN linked_identities i ON i.id = l.identity_id WHERE l.role = :role"
 )
+# Asked of each account in turn: as `EXISTS`, PostgreSQL would first read who all have the role.
 _HAS_ROLE = (
-    "(EXISTS (SELECT 1 FROM account_roles r WHERE r.account_id = accounts.id AND r.role = :role)"
-    " OR EXISTS (SELECT 1 FROM linked_roles l JOIN linked_identities i ON i.id = l.identity_id"
-    " WHERE i.account_id = accounts.id AND l.role = :role))"
+    "COALESCE((SELECT 1 FROM account_roles r WHERE r.account_id = accounts.id AND r.role = :role),"
+    " (SELECT 1 FROM linked_roles l JOIN linked_identities i ON i.id = l.identity_id"
+    " WHERE i.account_id = accounts.id AND l.role = :role LIMIT 1)) = 1"
 )
 
 
