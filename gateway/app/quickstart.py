@@ -125,7 +125,7 @@ def text(
         lines.append("")
     lines += [
         f"Demo user     {demo.email}  {demo.password}  (role: manager, sees every order)",
-        f"Admin page    {admin}/admin#token={admin_token}",
+        f"Console       {admin}/admin/sign-in#token={admin_token}",
         f"Admin token   {admin_token}",
         "Stop          Ctrl-C",
         "",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.browser.driving import NEEDS_CHROMIUM, chromium
 from tests.browser.looks import Look, axe_script
@@ -79,11 +80,24 @@ def sign_in(look: Look, gateway: Running) -> None:
 
 
 def test_the_address_that_dev_prints_signs_in(look: Look, gateway: Running) -> None:
-    look.open(f"/admin#token={token_of(gateway)}")
+    look.open(f"/admin/sign-in#token={token_of(gateway)}")
     look.browser.wait_for(lambda: "Sign out" in look.browser.page(), "the console")
     assert "#" not in look.browser.driver.current_url
     look.browser.driver.back()
     assert token_of(gateway) not in look.browser.driver.current_url
+
+
+def test_it_is_worked_by_the_keyboard_alone(look: Look, gateway: Running) -> None:
+    look.open("/admin")
+    active = look.browser.driver.switch_to
+    active.active_element.send_keys(Keys.TAB)
+    assert active.active_element.text == "To the content"
+    while active.active_element.get_attribute("id") != "token":
+        active.active_element.send_keys(Keys.TAB)
+    active.active_element.send_keys(token_of(gateway), Keys.ENTER)
+    look.browser.wait_for(lambda: "Sign out" in look.browser.page(), "the console")
+    active.active_element.send_keys(Keys.TAB, Keys.ENTER)
+    assert active.active_element.get_attribute("id") == "main"
 
 
 def test_a_wrong_token_is_told_where_it_was_typed(look: Look) -> None:
