@@ -21,6 +21,8 @@ DESCRIPTORS = 40
 """More than at the end of the opening: connections that happen to be open."""
 SHORT_AVAILABLE = 0.90
 """Of a run of minutes, in which each kind of event happens with no rest between them."""
+SHORT_UNEXPECTED = 0.005
+"""Of the answers of such a run: its machine may be shared, and nobody repeats it for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Figures:
         wrong, defects = oracle.total(Verdict.WRONG), oracle.total(Verdict.DEFECT)
         strange = self.unexpected().total()
         available = SHORT_AVAILABLE if self.is_short else AVAILABLE
+        may_be = int(oracle.judged * SHORT_UNEXPECTED) if self.is_short else 0
         shares = (
             ("availability, a probe each second", self.probes.availability(SHIPPED)),
             (
@@ -91,7 +94,7 @@ class Figures:
             Goal("wrong decisions", str(wrong), "0", wrong == 0),
             Goal("answers 500", str(defects), "0", defects == 0),
             Goal(f"lost writes (of {self.looked_for:,})", str(len(self.lost)), "0", not self.lost),
-            Goal("unexpected 5xx or cut", str(strange), "0", strange == 0),
+            Goal("unexpected 5xx or cut", str(strange), f"≤ {may_be}", strange <= may_be),
             Goal(
                 "events that did not heal or hold",
                 str(len(oracle.broken)),

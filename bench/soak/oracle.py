@@ -233,8 +233,8 @@ class Oracle:
         return sum(count.total() for count in self.counts.values())
 
     def availability(self, subject: Subject) -> float:
-        """The share of calls that were decided; 1 where there were none."""
+        """The share of calls that were decided; 0 where there were none, as nothing was shown."""
         count: Mapping[str, int] = self.by_subject.get(subject, Counter())
         answered = count[Verdict.RIGHT] + count[Verdict.WRONG]
         asked = answered + count[Verdict.UNAVAILABLE] + count[Verdict.DEFECT]
-        return answered / asked if asked else 1.0
+        return answered / asked if asked else 0.0

@@ -41,7 +41,7 @@ class Probes:
         asked = [
             one.good for one in self.found if one.way == way and credential in ("", one.credential)
         ]
-        return sum(asked) / len(asked) if asked else 1.0
+        return sum(asked) / len(asked) if asked else 0.0
 
 
 class Prober(Caller):
