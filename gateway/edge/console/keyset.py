@@ -57,5 +57,14 @@ def position(after: str, *types: type) -> list[object] | None:
         return None
     if not isinstance(key, list) or len(key) != len(types):
         return None
-    good = all(type(one) is wanted for one, wanted in zip(key, types, strict=True))
+    good = all(
+        type(one) is wanted and _can_be_stored(one) for one, wanted in zip(key, types, strict=True)
+    )
     return key if good else None
+
+
+def _can_be_stored(value: object) -> bool:
+    """A store takes neither a NUL, nor half a character, nor a number of more than 64 bits."""
+    if isinstance(value, str):
+        return value.isprintable()
+    return not isinstance(value, int) or abs(value) < 2**63

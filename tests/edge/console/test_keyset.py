@@ -19,8 +19,12 @@ def test_the_last_page_leads_no_further() -> None:
     assert listing([], key=lambda row: [row]).next_after == ""
 
 
+STRANGE = (cursor("\x00", 1), cursor("\ud800", 1), cursor("a", 2**63), "A" * 3_000)
+"""What a store could not be asked for, and what is too long."""
+
+
 @pytest.mark.parametrize(
-    "after", ["", "x", "!!!", "W10", cursor("a"), cursor(1, "a"), cursor(True, 1), "A" * 3_000]
+    "after", ["", "x", "!!!", "W10", cursor("a"), cursor(1, "a"), cursor(True, 1), *STRANGE]
 )
 def test_what_is_no_cursor_is_the_first_page(after: str) -> None:
     assert position(after, str, int) is None
