@@ -89,6 +89,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         status,
         classes.handler(decisions, trusted=True),
         console=parts.console if parts is not None else None,
+        readiness=status.brief,
         operators=parts.operators if parts is not None and loopback else None,
         meter=components.metrics.record_endpoint,
         defects=defects,

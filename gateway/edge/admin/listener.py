@@ -65,15 +65,17 @@ class AdminListener:
         *,
         console: Console | None = None,
         operators: Operators | None = None,
+        readiness: WorkerStatuses | None = None,
         meter: Callable[[str, str, int, float], None] | None = None,
         defects: Tally | None = None,
         complete: Callable[[Sequence[State]], Sequence[State]] | None = None,
         on_refusal: Callable[[str, AnsweredRequest], None] | None = None,
         problem_types: ProblemTypes | None = None,
     ) -> None:
-        """`console` and `operators` are None where `/admin` is not served; `meter` is
-        `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that are gone, in
-        a thread; `on_refusal` is told of each answer that has a reason."""
+        """`readiness` gives statuses that need not hold routes and counts, which are long where
+        there are many routes; `console` and `operators` are None where `/admin` is not served;
+        `meter` is `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that
+        are gone, in a thread; `on_refusal` is told of each answer that has a reason."""
         self._options = options
         self._meter = meter
         self._defects = defects or Tally()
@@ -82,6 +84,7 @@ class AdminListener:
         self._problem_types = problem_types or ProblemTypes()
         self._decisions = decisions
         self._workers = workers
+        self._readiness = readiness or workers
         self._reader = reader
         self._outbox = outbox
         self._console = console
@@ -192,7 +195,7 @@ class AdminListener:
 
     async def _readyz(self) -> web.Response:
         """200 when every worker can decide; what each depends on, and what it runs."""
-        statuses = await self._workers.gather()
+        statuses = await self._readiness.gather()
         workers = [{key: status[key] for key in _TOLD if key in status} for status in statuses]
         ready = all(worker["ready"] for worker in workers)
         return _json({"ready": ready, "workers": workers}, status=200 if ready else 503)
