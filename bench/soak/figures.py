@@ -119,7 +119,8 @@ class Figures:
 
     @property
     def _may_lack(self) -> int:
-        return (len(self.left_out) + len(self.events)) // 3
+        """A third of what was planned; of a run of minutes, which is bounded in time, two."""
+        return (len(self.left_out) + len(self.events)) * (2 if self.is_short else 1) // 3
 
     def _memory_goals(self) -> list[Goal]:
         grown = self.growth()
