@@ -29,7 +29,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.processes import run_bench
-from tests.contract.running import free_port, started
+from tests.contract.running import started
+from tests.ports import free_port
 
 console = Console()
 AGENTS = ("direct", "gateway")

@@ -35,7 +35,7 @@ from bench.issuers import Confirmed, call_with
 from bench.processes import run_bench
 from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.model import CredentialKind
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.identity.issuers.provider import (
     Signer,
     document,
@@ -45,6 +45,7 @@ from tests.identity.issuers.provider import (
     signer,
 )
 from tests.identity.keyring import Gate, HandClock, b64, opened
+from tests.ports import free_port
 
 MOST_FETCHES = 7
 CALLS, MINUTE_S = 1_000_000, 60.0

@@ -23,8 +23,9 @@ import typer
 from rich.console import Console
 
 from bench.processes import run_bench
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.edge.rig import OK, Client, Exchange, RawUpstream
+from tests.ports import free_port
 
 console = Console()
 CLIENTS = 16

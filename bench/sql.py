@@ -22,7 +22,8 @@ import uvloop
 from bench.processes import run_bench
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
-from tests.servers import PostgresServer, free_port
+from tests.ports import free_port
+from tests.servers import PostgresServer
 
 AT_ONCE = 10
 ROWS = 1_000

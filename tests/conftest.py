@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import re
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.cli import environment, serve
-from tests import forked, servers
+from tests import forked, ports, servers
 
 pytest_plugins = ["tests.fixtures_stores"]
 
@@ -96,12 +95,9 @@ def free_port() -> Callable[[], int]:
     given: set[int] = set()
 
     def choose() -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = int(probe.getsockname()[1])
-            if port not in given:
-                given.add(port)
-                return port
+        while (port := ports.free_port()) in given:
+            pass
+        given.add(port)
+        return port
 
     return choose

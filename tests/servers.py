@@ -31,6 +31,7 @@ from pathlib import Path
 import psycopg
 
 from gateway.stores.embedded import server_binary
+from tests.ports import free_port
 
 START_WITHIN_S = 60.0
 POSTGRES_USER = "authgate"
@@ -101,12 +102,6 @@ def wait_until(condition: Callable[[], bool], within_s: float, what: str) -> Non
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {within_s} s for {what}")
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def end_with_parent() -> None:

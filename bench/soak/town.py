@@ -27,7 +27,8 @@ from bench.rig import HERE, found
 from bench.soak.client import HOST
 from tests.identity.issuers.provider import Signer, document, signer
 from tests.mailbox import Mailbox, mail_server
-from tests.servers import PostgresServer, ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import PostgresServer, ValkeyServer
 
 SITE = Path(__file__).parent / "site"
 SHIPPED = HERE.parent / "deploy" / "haproxy" / "haproxy.cfg"

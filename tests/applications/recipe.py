@@ -25,7 +25,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import free_port, wait_until_ready
+from tests.contract.running import wait_until_ready
+from tests.ports import free_port
 from tests.servers import end_with_parent, wait_until
 
 ROOT = Path(__file__).parents[2]

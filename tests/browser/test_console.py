@@ -16,7 +16,8 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser.driving import NEEDS_CHROMIUM, chromium
 from tests.browser.looks import Look, axe_script
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
+from tests.ports import free_port
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
 

@@ -17,7 +17,8 @@ import pytest
 
 from tests.browser.driving import NEEDS_CHROMIUM, Browser, Stranger, chromium
 from tests.certificates import Authority
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]
 

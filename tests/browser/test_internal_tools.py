@@ -20,8 +20,8 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from tests.browser.driving import NEEDS_CHROMIUM, WITHIN_S, Browser, chromium
-from tests.contract.running import free_port
 from tests.e2e.dev_process import GATEWAY, REPOSITORY, Dev, Ports, environment_of, running
+from tests.ports import free_port
 from tests.servers import end_with_parent, wait_until
 
 pytestmark = [pytest.mark.slow, NEEDS_CHROMIUM]

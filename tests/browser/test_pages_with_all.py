@@ -18,7 +18,8 @@ from tests.browser.driving import NEEDS_CHROMIUM
 from tests.browser.looks import Look
 from tests.browser.passkeys import virtual_authenticator
 from tests.browser.test_pages import PASSWORD, looking
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
+from tests.ports import free_port
 from tests.providers import oidc_provider
 from tests.providers.oidc_provider import OidcProvider, Setup, application
 from tests.providers.visitor import SECRET

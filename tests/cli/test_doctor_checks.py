@@ -31,7 +31,7 @@ from gateway.stores.health import State
 from gateway.stores.protocols import Database
 from gateway.telemetry.refusal_socket import SUFFIX
 from tests.certificates import self_signed
-from tests.servers import free_port
+from tests.ports import free_port
 
 SECRET = "3q2+7w8fAbcdEfgh0123456789+/ZYXWvutsrqponml="
 DAY_S = 86_400

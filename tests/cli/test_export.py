@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from gateway.cli import main
-from tests.contract.running import ROUTES, Running, free_port, started
+from tests.contract.running import ROUTES, Running, started
 from tests.e2e.processes import until
+from tests.ports import free_port
 
 WITH_TLS = {"authgate_certificate_stale", "authgate_certificate_expiration_timestamp_seconds"}
 """Told by a listener with a certificate: `tests/e2e/test_certificates.py` reads them."""

@@ -20,6 +20,7 @@ from typing import Any
 from tests.contract.answers import Answer, read_answer
 from tests.contract.echo import Echo
 from tests.forked import GATEWAY, Process, run_command, serve
+from tests.ports import free_port
 
 ROUTES = """\
 version: 1
@@ -200,12 +201,6 @@ rules:
     conceal: true
 """,
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -15,7 +15,8 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from tests.contract.answers import Answer, read_answer
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
+from tests.ports import free_port
 
 PASSWORD = "correct horse 7 battery"
 POLICY = """\

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Running, free_port, started, wait_as_told
+from tests.contract.running import Running, started, wait_as_told
 from tests.mailbox import Mailbox, body_of, mail_server
+from tests.ports import free_port
 
 PASSWORD = "correct horse 7 battery"
 OTHER = "seven quiet rivers carry boats"

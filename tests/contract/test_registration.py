@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.contract.test_mail import link_for
 from tests.mailbox import Mailbox, mail_server
+from tests.ports import free_port
 
 WHO = {"email": "ann@example.com", "password": "correct horse 7 battery"}
 

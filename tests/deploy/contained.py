@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.contract.echo import Echo
-from tests.contract.running import Running, free_port, wait_until_ready
+from tests.contract.running import Running, wait_until_ready
 from tests.deploy.containers import Engine
+from tests.ports import free_port
 
 TAG = "localhost/authgate:test"
 SECRET = base64.b64encode(os.urandom(32)).decode()

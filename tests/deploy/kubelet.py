@@ -23,7 +23,7 @@ from typing import Any
 from tests.contract.answers import Answer, read_answer
 from tests.deploy.helm import Manifest, containers
 from tests.forked import GATEWAY
-from tests.servers import free_port
+from tests.ports import free_port
 
 _numbers = count(1)
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.servers import end_with_parent, free_port, wait_until
+from tests.ports import free_port
+from tests.servers import end_with_parent, wait_until
 
 RULES = Path(str(files("gateway").joinpath("dashboards", "alerts.yaml")))
 FOR = "2s"

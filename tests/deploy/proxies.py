@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 from tests.contract.echo import Echo
-from tests.contract.running import Running, free_port, wait_until_ready
+from tests.contract.running import Running, wait_until_ready
 from tests.deploy.traefik import ForwardAuthProxy
 from tests.forked import Process, serve
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

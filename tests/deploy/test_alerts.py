@@ -21,10 +21,11 @@ import yaml
 
 from tests.certificates import Authority
 from tests.contract.echo import Echo
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.deploy.prometheus import RULES, Prometheus, prometheus, rules, tool
 from tests.e2e.processes import edit, metric, until, workers
 from tests.e2e.test_clock import HOUR_S, faked
+from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.slow

@@ -20,10 +20,10 @@ import psycopg
 import pytest
 
 from tests.contract.echo import Echo
-from tests.contract.running import free_port
 from tests.deploy.composed import COMPOSE, Project, composed
 from tests.deploy.contained import SECRET, TAG, Backend, Contained, contained
 from tests.deploy.containers import MISSING, ROOT, Engine, copy_of_the_tree, engine
+from tests.ports import free_port
 from tests.servers import ValkeyServer, shared, wait_until
 
 pytestmark = [

@@ -41,7 +41,8 @@ from tests.deploy.helm import (
 from tests.deploy.kubelet import Objects, Pod, run_job
 from tests.e2e.processes import until
 from tests.fixtures_stores import schema_of
-from tests.servers import ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow
 

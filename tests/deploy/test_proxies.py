@@ -415,7 +415,7 @@ def _await(front: Running, status: int) -> None:
 
 def test_without_a_gateway_nothing_passes(house: Site, request: pytest.FixtureRequest) -> None:
     """Fails closed: see `Site.behind` with nobody on the ports of the gateway."""
-    from tests.contract.running import free_port
+    from tests.ports import free_port
 
     for name in (*PROXIES[:3], "envoy-grpc"):
         require(name)

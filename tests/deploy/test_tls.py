@@ -16,8 +16,8 @@ import pytest
 
 from tests.certificates import self_signed
 from tests.contract.answers import Answer
-from tests.contract.running import free_port
 from tests.deploy.proxies import COMMANDS_OF_TLS, Ports, Site, require, running, site
+from tests.ports import free_port
 from tests.upstreams.clients import curl
 
 EMAIL = "ada@example.com"

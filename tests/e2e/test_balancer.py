@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import self_signed
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import children, edit, listening, ready, until, versions, workers
+from tests.ports import free_port
 from tests.servers import ValkeyServer
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"

@@ -18,7 +18,7 @@ from tests.certificates import Authority
 from tests.contract.running import Running, started
 from tests.e2e.processes import children, metric, ready, until
 from tests.e2e.test_starting import refused
-from tests.servers import free_port
+from tests.ports import free_port
 
 GET = b"GET /public/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -21,7 +21,8 @@ import pytest
 from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
 from tests.forked import GATEWAY
-from tests.servers import ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow
 

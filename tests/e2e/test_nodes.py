@@ -17,7 +17,8 @@ from tests.contract.running import Running, started
 from tests.e2e.processes import until
 from tests.fixtures_stores import schema_of
 from tests.forked import GATEWAY
-from tests.servers import ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import ValkeyServer
 
 pytestmark = pytest.mark.slow
 

@@ -24,10 +24,11 @@ from typing import Any
 import pytest
 
 from tests.contract.answers import Answer, read_answer
-from tests.contract.running import Running, free_port, started, wait_until_ready
+from tests.contract.running import Running, started, wait_until_ready
 from tests.e2e.processes import until, workers
 from tests.e2e.test_balancer import HAPROXY, balanced
 from tests.forked import GATEWAY, Process, serve
+from tests.ports import free_port
 from tests.previous_release import previous_release
 from tests.servers import ValkeyServer
 

@@ -9,8 +9,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.contract.running import free_port, started
+from tests.contract.running import started
 from tests.forked import GATEWAY
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 

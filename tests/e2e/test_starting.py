@@ -17,7 +17,8 @@ from tests.certificates import self_signed
 from tests.contract.running import Running, started
 from tests.e2e.processes import children, public_works, ready, until, workers
 from tests.forked import GATEWAY
-from tests.servers import PostgresServer, ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.slow
 

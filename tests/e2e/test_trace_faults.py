@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import ROUTES, Running, free_port
+from tests.contract.running import ROUTES, Running
 from tests.e2e.processes import metric, ready, until
 from tests.e2e.test_traces import parent, sent_parent, server_span, traced
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from yarl import URL
 
 from examples.verify import aiohttp_middleware, asgi, wsgi
 from examples.verify.verifier import Caller, Verifier
-from tests.contract.running import free_port
 from tests.node_packages import lacking
+from tests.ports import free_port
 from tests.servers import end_with_parent
 
 Fields = Sequence[tuple[str, str]]

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import ECAlgorithm
 
 from gateway.app.data_dir import DataFolder
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import until
+from tests.ports import free_port
 from tests.providers import oidc_provider
 from tests.providers.browser import Browser
 from tests.providers.oidc_provider import OidcProvider, Setup, application

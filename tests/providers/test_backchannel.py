@@ -18,8 +18,9 @@ import websockets
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import ServerConnection, serve
 
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import until, workers
+from tests.ports import free_port
 from tests.providers import oidc_provider
 from tests.providers.oidc_provider import OidcProvider, Setup, application
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
+from tests.ports import free_port
 from tests.providers import github
 from tests.providers.browser import Browser
 from tests.providers.github import SECRET, GitHub

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import ready, until
+from tests.ports import free_port
 from tests.providers import oidc_provider
 from tests.providers.oidc_provider import OidcProvider, Setup, application, machine
 

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import pyotp
 import pytest
 
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
 from tests.e2e.processes import until
+from tests.ports import free_port
 from tests.providers import oidc_provider
 from tests.providers.browser import Browser
 from tests.providers.oidc_provider import OidcProvider, Setup, application

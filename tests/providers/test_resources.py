@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import Running, free_port, started
+from tests.contract.running import Running, started
+from tests.ports import free_port
 from tests.providers import oidc_provider
 from tests.providers.oidc_provider import OidcProvider, Setup, machine
 from tests.providers.visitor import SECRET

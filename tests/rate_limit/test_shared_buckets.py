@@ -16,7 +16,8 @@ from gateway.stores.counters import RedisCounters
 from gateway.stores.protocols import BucketGrant, BucketRequest, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
 from tests.faults import Fault, proxied
-from tests.servers import ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import ValkeyServer
 
 CALL = Call("GET", "api.example.com", "/", ("",), "", (), "192.0.2.1", "https")
 

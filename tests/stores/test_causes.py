@@ -21,7 +21,8 @@ from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
 from gateway.stores.redis import open_redis
 from gateway.stores.sqlite import SqliteDatabase
-from tests.servers import PostgresServer, ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import PostgresServer, ValkeyServer
 
 
 async def why(url: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 from gateway.stores.protocols import StoreUnavailable
 from gateway.stores.redis import open_redis
 from tests.certificates import self_signed
-from tests.servers import ServerEnded, ValkeyServer, free_port
+from tests.ports import free_port
+from tests.servers import ServerEnded, ValkeyServer
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.running import free_port
 from tests.deploy.proxies import program
 from tests.node_packages import lacking
+from tests.ports import free_port
 from tests.servers import end_with_parent, wait_until
 
 HERE = Path(__file__).parent

@@ -18,4 +18,7 @@ app.all('/{*rest}', (req, res) => {
   const fields = Object.keys(req.headers).filter((name) => name.startsWith('x'))
   res.json({ caller: req.caller && req.caller.subject, roles: req.caller?.roles ?? [], fields })
 })
-app.listen(Number(PORT), '127.0.0.1', () => console.log('ready'))
+app.listen(Number(PORT), '127.0.0.1', (error) => {
+  if (error) throw error
+  console.log('ready')
+})

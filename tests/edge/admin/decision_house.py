@@ -34,9 +34,9 @@ from gateway.model import (
 )
 from gateway.telemetry.metrics import Tally
 from tests.access.worlds import snapshot
-from tests.contract.running import free_port
 from tests.edge.ext_authz.asking import Asked, check
 from tests.edge.rig import Answer, Client, listen, principal
+from tests.ports import free_port
 
 PUBLIC_URL = "https://gate.example"
 

@@ -23,9 +23,9 @@ from gateway.edge.server.listener_tls import Certificates
 from gateway.model import Reason
 from tests.access.worlds import snapshot
 from tests.certificates import self_signed
-from tests.contract.running import free_port
 from tests.edge.admin.decision_house import BODIES, FRESH, HIDDEN, ROUTES, WHERE, House, opened
 from tests.edge.ext_authz.asking import CHECK, Asked, Checked, ask, check, put
+from tests.ports import free_port
 
 Call = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 HEALTH = "/grpc.health.v1.Health/Check"
