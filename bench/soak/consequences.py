@@ -182,8 +182,8 @@ TABLE: Mapping[Kind, Consequence] = {
     Kind.ISSUER_KEYS: Consequence(
         "the issuer signs with a new key",
         _costs(((Subject.ISSUER, Subject.REFUSAL), "issuer_unavailable")),
-        "the first token under it waits for the key to be fetched; a worker that fetched keys in"
-        " the last 10 s asks no sooner, and says `key_unknown` till then",
+        "the first token under it waits for the key to be fetched; a worker that asked for an"
+        " unknown key in the last 10 s asks no sooner, and says `key_unknown` till then",
     ),
     Kind.CLOCK_STEPS: Consequence(
         "the clock of one node steps 3 s ahead, 3 s back, and is set right",

@@ -136,7 +136,6 @@ class KeySet:
     def refresh(self) -> asyncio.Task[None]:
         """The fetch that is under way, begun now if there is none."""
         if self._fetching is None:
-            self._asked_at = self._steady()
             self.due_at = math.inf
             self._fetching = asyncio.create_task(self._fetch(), name=f"issuer-{self.issuer.name}")
         return self._fetching
@@ -149,6 +148,8 @@ class KeySet:
         """
         fetching = self._fetching
         if fetching is None and self._steady() - self._asked_at >= ASK_EVERY_S:
+            # A fetch that was due anyway does not count: a key may be new since.
+            self._asked_at = self._steady()
             fetching = self.refresh()
         if fetching is not None:
             if self._waiting >= MOST_WAITING:

@@ -255,6 +255,16 @@ async def test_an_unknown_kid_asks_again_and_waits_for_the_answer(
     assert "b" in keys.keys
 
 
+async def test_a_key_that_is_new_since_a_fetch_that_was_due_is_asked_for_at_once(
+    made: Make,
+) -> None:
+    documents = published(signer(kid="a"))
+    keys = made(documents)
+    await keys.refresh()
+    documents.publish(signer(kid="b"))
+    assert not isinstance(await keys.find("b"), Reason)
+
+
 async def test_an_issuer_is_asked_once_in_ten_seconds(made: Make, clock: HandClock) -> None:
     documents = published(signer())
     keys = made(documents)
@@ -328,7 +338,7 @@ async def test_nobody_who_could_not_look_calls_a_token_bad(made: Make, clock: Ha
 
 async def test_keys_that_are_too_old_call_no_token_bad(made: Make, clock: HandClock) -> None:
     keys = made(published(signer()), max_stale_s=5)
-    await keys.refresh()
+    assert await keys.ask() is Reason.KEY_UNKNOWN
     clock.advance(5)
     assert await keys.ask() is Reason.ISSUER_UNAVAILABLE
 
