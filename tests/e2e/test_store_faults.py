@@ -52,7 +52,15 @@ class Ways:
         asyncio.run_coroutine_threadsafe(way.set(fault), self.loop).result(10)
 
     def reset_idle(self, store: str) -> None:
-        self.loop.call_soon_threadsafe(getattr(self, store).reset_idle)
+        """Done when it returns: whoever asks after it uses no connection that is reset later."""
+        done = threading.Event()
+
+        def reset() -> None:
+            getattr(self, store).reset_idle()
+            done.set()
+
+        self.loop.call_soon_threadsafe(reset)
+        assert done.wait(10)
 
 
 @contextmanager
