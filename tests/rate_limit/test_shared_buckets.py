@@ -296,6 +296,7 @@ class Slow:
     def __init__(self, counters: RedisCounters) -> None:
         self._counters = counters
         self.go = asyncio.Event()
+        self.answered = asyncio.Event()
         self.fails = False
 
     async def spend(
@@ -305,7 +306,9 @@ class Slow:
         await self.go.wait()
         if fails:
             raise StoreUnavailable("redis")
-        return await self._counters.spend(groups, sharers)
+        answers = await self._counters.spend(groups, sharers)
+        self.answered.set()
+        return answers
 
 
 def slowed(redis: RedisStore) -> tuple[RateLimiter, Slow]:
@@ -331,6 +334,8 @@ async def test_what_comes_too_late_for_its_caller_is_kept_for_the_next(redis: Re
     asked = (limit(per_s=0.001, burst=100, scope=Scope.SHARED),)
     assert await passes(worker, asked)
     slow.go.set()
+    async with asyncio.timeout(10):
+        await slow.answered.wait()
     await worker.sync()
     await worker.sync()
     answer = await RedisCounters(redis).spend([[BucketRequest("calls:ada", 1000.0, 100, 0, 0)]], 1)
