@@ -119,8 +119,8 @@ class Figures:
 
     @property
     def _may_lack(self) -> int:
-        """A third of what was planned; of a run of minutes, which is bounded in time, two."""
-        return (len(self.left_out) + len(self.events)) * (2 if self.is_short else 1) // 3
+        """None; of a run of minutes, which is bounded in time, a third of what was planned."""
+        return (len(self.left_out) + len(self.events)) // 3 if self.is_short else 0
 
     def _memory_goals(self) -> list[Goal]:
         grown = self.growth()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -26,7 +27,7 @@ ENDS_WITHIN_S = 5.0
 SAID_EVERY_S = 0.5
 
 
-class _Lasting(Caller):
+class _Lasting(Caller, ABC):
     rest_s = 0.5
     kind = ""
 
@@ -91,8 +92,9 @@ class _Lasting(Caller):
             kind=f"{self.kind}, opening",
         )
 
+    @abstractmethod
     def _said(self, session: Session) -> AsyncIterator[float]:
-        raise NotImplementedError
+        """When the backend said something, for as long as the connection lasts."""
 
 
 class _NotOpened(Exception):
