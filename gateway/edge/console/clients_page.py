@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.audit.log import AuditKind
@@ -16,6 +16,7 @@ from gateway.edge.console.pages import (
     NotDone,
     NotFound,
     View,
+    of_found,
     page_path,
 )
 from gateway.identity.accounts.account_search import ACCOUNT_ID
@@ -28,7 +29,6 @@ _DAY_S = 86_400
 _LONGEST_DAYS = 3_650
 _KEYS_SHOWN = 200
 _NO_CLIENT = NotFound("There is no client with this id; it may have been deleted.")
-ClientAction = Callable[[ConsoleRequest, Client], Awaitable[Acted | NotDone | NotFound]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +63,16 @@ class ClientsPage:
                 "Client",
                 self.show,
                 section=CLIENTS,
-                actions={name: ConsoleAction(self._of(act)) for name, act in actions.items()},
+                actions={
+                    name: ConsoleAction(of_found(self._client, _NO_CLIENT, act))
+                    for name, act in actions.items()
+                },
                 notices={
                     "end-key": "The key has ended.",
                     "revoke": "What the client had been given is refused; its secrets stay good.",
                 },
             ),
         ]
-
-    def _of(self, act: ClientAction) -> Callable[..., Awaitable[Acted | NotDone | NotFound]]:
-        async def acted(request: ConsoleRequest) -> Acted | NotDone | NotFound:
-            client = await self._client(request)
-            return _NO_CLIENT if client is None else await act(request, client)
-
-        return acted
 
     async def _client(self, request: ConsoleRequest) -> Client | None:
         client_id = request.parameters["id"]

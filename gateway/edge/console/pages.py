@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from gateway.access.policies import StepUp
@@ -134,6 +134,21 @@ Show = Callable[[ConsoleRequest], Awaitable[View | NotFound]]
 Stream = Callable[[ConsoleRequest], AsyncGenerator[str, None]]
 """Gives something every few seconds: in between it is asked whether the operator may go on."""
 Act = Callable[[ConsoleRequest], Awaitable[Acted | NotDone | NotFound]]
+T = TypeVar("T")
+
+
+def of_found(
+    find: Callable[[ConsoleRequest], Awaitable[T | None]],
+    missing: NotFound,
+    act: Callable[[ConsoleRequest, T], Awaitable[Acted | NotDone | NotFound]],
+) -> Act:
+    """An action on what the address names; `missing` where it is not there (any more)."""
+
+    async def acted(request: ConsoleRequest) -> Acted | NotDone | NotFound:
+        found = await find(request)
+        return missing if found is None else await act(request, found)
+
+    return acted
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ audit log in the same words.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from gateway.edge.console.pages import (
     NotDone,
     NotFound,
     View,
+    of_found,
 )
 from gateway.edge.console.shown_events import shown_events
 from gateway.edge.console.users_page import USERS
@@ -38,7 +39,6 @@ from gateway.stores.protocols import Attempts, Database
 _WHY = "operator"
 _EVENTS_SHOWN = 20
 _NO_ACCOUNT = NotFound("There is no account with this id; it may have been deleted.")
-PersonAction = Callable[[ConsoleRequest, Account], Awaitable[Acted | NotDone | NotFound]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,10 @@ class PersonPage:
                 "User",
                 self.show,
                 section=USERS,
-                actions={name: ConsoleAction(self._of(act)) for name, act in actions.items()},
+                actions={
+                    name: ConsoleAction(of_found(self._account, _NO_ACCOUNT, act))
+                    for name, act in actions.items()
+                },
                 notices={
                     "grant": "The role was given: tokens of before are outdated.",
                     "revoke": "The role was taken: tokens that carry it are refused.",
@@ -88,13 +91,6 @@ class PersonPage:
                 },
             )
         ]
-
-    def _of(self, act: PersonAction) -> Callable[..., Awaitable[Acted | NotDone | NotFound]]:
-        async def acted(request: ConsoleRequest) -> Acted | NotDone | NotFound:
-            account = await self._account(request)
-            return _NO_ACCOUNT if account is None else await act(request, account)
-
-        return acted
 
     async def _account(self, request: ConsoleRequest) -> Account | None:
         account_id = request.parameters["id"]
