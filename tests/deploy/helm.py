@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from collections.abc import Iterator
@@ -102,6 +103,17 @@ def started_helm() -> Iterator[Helm]:
 def example(name: str) -> Manifest:
     values: Manifest = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text("utf-8"))
     return values
+
+
+def changed(values: Manifest, path: str, value: Any) -> Manifest:
+    """These values with another one at `a.b.c`."""
+    new = copy.deepcopy(values)
+    *folders, last = path.split(".")
+    inner = new
+    for key in folders:
+        inner = inner.setdefault(key, {})
+    inner[last] = value
+    return new
 
 
 def names() -> list[str]:

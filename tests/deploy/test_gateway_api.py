@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.contract.running import Running
-from tests.deploy.helm import Helm, Manifest, example, started_helm
+from tests.deploy.helm import Helm, Manifest, example
 from tests.deploy.proxies import (
     DEPLOY,
     ROOT,
@@ -87,12 +87,6 @@ def test_gateway_api_and_traefik_know_every_field() -> None:
         filters = str(manifest["spec"])
         expected = [ONLY_EXPERIMENTAL] if "'type': 'ExternalAuth'" in filters else []
         assert problems == expected, manifest["metadata"]["name"]
-
-
-@pytest.fixture(scope="module")
-def helm() -> Iterator[Helm]:
-    with started_helm() as found:
-        yield found
 
 
 def test_kubernetes_takes_what_is_its_own(helm: Helm) -> None:
