@@ -152,6 +152,7 @@ class Authorizer:
                 return _ambiguous(match)
             return Decision(False, match.reason, match.reason, allow=match.allow)
         route, params = match.route, match.params
+        caller: Principal | None = None
         principal: Principal | None = None
         if route.auth is not _PUBLIC:
             if call.presented is not None:
@@ -164,9 +165,8 @@ class Authorizer:
                     call, route.accept, route.issuers
                 )
             if isinstance(identified, Principal):
-                principal = identified
-                if route.tenant is not None:
-                    principal = in_tenant(principal, params[route.tenant])
+                caller = identified
+                principal = _acting(identified, match)
                 if route.resource_server is not None or principal.resource_only:
                     refusal = audience_refusal(principal, route, call, self._origins)
                     if refusal is not None:
@@ -181,7 +181,7 @@ class Authorizer:
                 return _limited(match, principal, limit_state)
         decision = self._evaluate(call, match, principal)
         if readings and decision.allowed:
-            decision = self._evaluate_readings(readings, principal) or decision
+            decision = self._evaluate_readings(readings, caller) or decision
         decision.limit = limit_state
         if decision.allowed:
             if route.rewrite is None:
@@ -228,9 +228,7 @@ class Authorizer:
                 refusal = refusal or audience_refusal(principal, route, call, self._origins)
             if refusal is not None:
                 return _refused(refusal, match, principal)
-        if principal is not None and route.tenant is not None:
-            principal = in_tenant(principal, match.params[route.tenant])
-        decision = self._evaluate(call, match, principal)
+        decision = self._evaluate(call, match, principal and _acting(principal, match))
         if readings and decision.allowed:
             return self._evaluate_readings(readings, principal) or decision
         return decision
@@ -238,9 +236,10 @@ class Authorizer:
     def _evaluate_readings(
         self, readings: Readings, principal: Principal | None
     ) -> Decision | None:
-        """The denial of a path that the backend may take for the one that was asked for."""
+        """The denial of a path that the backend may take for the one that was asked for.  Each may
+        name another tenant."""
         for call, match in readings:
-            decision = self._evaluate(call, match, principal)
+            decision = self._evaluate(call, match, principal and _acting(principal, match))
             if not decision.allowed:
                 decision.read_as = call.path
                 return decision
@@ -326,6 +325,13 @@ class Authorizer:
             decision.max_age_s = verdict.step_up.max_age_s
             decision.amr = verdict.step_up.amr
         return decision
+
+
+def _acting(principal: Principal, match: Match) -> Principal:
+    """The caller as whoever acts for the tenant that the path names, where the route says that it
+    names one."""
+    tenant = match.route.tenant
+    return principal if tenant is None else in_tenant(principal, match.params[tenant])
 
 
 def _in_scope(principal: Principal, route: Route) -> bool:

@@ -178,3 +178,48 @@ def test_no_other_issuer_resource_or_sign_in_is_walked_around(
 
 def test_what_a_route_serves_at_its_own_host_is_its_own() -> None:
     assert decide(TAKEN, "GET https://one.example.com/app/a%2Fb", ANN).allowed
+
+
+TENANTS = snapshot(
+    """
+    version: 1
+    tenants: {roles: [owner, member]}
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    routes:
+      - id: docs
+        match: {path: "/api/{version}/{org}/{rest:path}"}
+        tenant: "{org}"
+        allow_encoded_slash: true
+        paths: files
+        policy: members
+        upstream: api
+      - id: export
+        match: {path: "/export/{name}"}
+        allow_encoded_slash: true
+        policy: members
+        upstream: api
+      - {id: exports, match: {path: "/export/{org}/{name}"}, tenant: "{org}", policy: members,
+         upstream: api}
+    """,
+    """
+    policy: members
+    rules: [{id: members, allow: ['*'], when: user.tenant != null}]
+    """,
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1%2Fbens/anns/x",
+        "/api/v1%5Cbens/anns/x",
+        "/api/v1%255Cbens/anns/x",
+        "/export/bens%2Fx",
+    ],
+)
+def test_a_caller_acts_for_no_tenant_of_theirs_in_a_path_that_names_another(path: str) -> None:
+    ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
+    assert decide(TENANTS, "GET /api/v1/anns/x", ann).allowed
+    decision = decide(TENANTS, f"GET {path}", ann)
+    assert (decision.allowed, decision.reason) == (False, Reason.NO_RULE)
+    assert "/bens/" in decision.read_as
