@@ -22,7 +22,7 @@ from gateway.cli.context import (
     existing_database,
     redis_url,
 )
-from gateway.cli.doctor_checks import machine_findings, signing_key, sql_connections
+from gateway.cli.doctor_checks import ext_authz, machine_findings, signing_key, sql_connections
 from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, table
@@ -69,6 +69,7 @@ def examine(
         *_configuration_findings(configuration),
         *_words_findings(configuration, config, policies),
         _registration_finding(chosen.registration_rules, configuration),
+        ext_authz(chosen, configuration if isinstance(configuration, Snapshot) else None),
     ]
     table([asdict(finding) for finding in findings], ["check", "state", "detail"], as_json=as_json)
     match worst(findings):

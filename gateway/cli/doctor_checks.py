@@ -13,11 +13,13 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from gateway.access.snapshot import Snapshot
 from gateway.app.data_dir import DataFolder
 from gateway.app.settings import Settings
 from gateway.cli.environment import SERVICE_FILE
@@ -33,6 +35,8 @@ CERTIFICATE_ENDS_SOON_S = timedelta(days=14).total_seconds()
 KEY_IS_OLD_S = timedelta(days=400).total_seconds()
 LATE_ROTATION_S = timedelta(days=1).total_seconds()
 CONNECT_WITHIN_S = 3.0
+MANY_ADDRESSES = 2**24
+"""In one block: more than anybody has proxies."""
 _SECRET = re.compile(rb"SECRET|PEPPER|://[^/@\s]*:[^/@\s]+@")
 SESSIONS_OF_A_WORKER = 11
 """Of PostgreSQL, at most: those of its pool, and the one that asks whether it is there."""
@@ -155,7 +159,7 @@ def proxies(chosen: Settings) -> Finding:
     """Who is behind TLS that ends elsewhere, and trusts nobody, takes the proxy for the client."""
     if chosen.trusted_proxies:
         named = ", ".join(str(network) for network in chosen.trusted_proxies)
-        wide = [str(one) for one in chosen.trusted_proxies if one.num_addresses > 2**24]
+        wide = [str(one) for one in chosen.trusted_proxies if one.num_addresses > MANY_ADDRESSES]
         if wide:
             detail = (
                 f"{', '.join(wide)} is very many: each of them may say which address a client has;"
@@ -171,6 +175,30 @@ def proxies(chosen: Settings) -> Finding:
         )
         return Finding("proxies", State.WARNING, detail)
     return Finding("proxies", State.GOOD, "none: no X-Forwarded-* is believed")
+
+
+def ext_authz(chosen: Settings, found: Snapshot | None) -> Finding:
+    """Whether those who reach the listener of gRPC are those who are answered there."""
+    listen = chosen.ext_authz_listen
+    if listen is None or listen.loopback or found is None:
+        return Finding("ext-authz", State.GOOD, "nobody asks" if listen is None else str(listen))
+    peers = [ip_network(peer) for peer in found.trusted_peers]
+    if all(peer.is_loopback for peer in peers):
+        named = "names this machine alone" if peers else "names nobody"
+        detail = (
+            f"listens at {listen}, and decision_api.trusted_peers {named}: every proxy elsewhere is"
+            " refused; name the addresses that your proxies ask from in routes.yaml, or let"
+            " GATEWAY_EXT_AUTHZ_LISTEN be on 127.0.0.1"
+        )
+        return Finding("ext-authz", State.WARNING, detail)
+    wide = [str(peer) for peer in peers if peer.num_addresses > MANY_ADDRESSES]
+    if wide:
+        detail = (
+            f"{', '.join(wide)} is very many: each of them may say what a call was; name the"
+            " proxies alone in decision_api.trusted_peers"
+        )
+        return Finding("ext-authz", State.WARNING, detail)
+    return Finding("ext-authz", State.GOOD, f"{listen}, for {', '.join(found.trusted_peers)}")
 
 
 def public_url(chosen: Settings) -> Finding:

@@ -18,6 +18,7 @@ from gateway.cli.doctor_checks import (
     certificate,
     descriptors,
     entropy,
+    ext_authz,
     hard_limit,
     mail,
     permissions,
@@ -30,6 +31,7 @@ from gateway.cli.doctor_checks import (
 from gateway.stores.health import State
 from gateway.stores.protocols import Database
 from gateway.telemetry.refusal_socket import SUFFIX
+from tests.access.worlds import snapshot
 from tests.certificates import self_signed
 from tests.ports import free_port
 
@@ -136,6 +138,34 @@ def test_nobody_is_trusted_where_tls_ends_in_front() -> None:
     assert proxies(public(trusted_proxies="10.0.0.0/24")).state is State.GOOD
     assert proxies(public(trusted_proxies="10.0.0.0/7")).state is State.WARNING
     assert proxies(settings()).state is State.GOOD
+
+
+PEERS = "version: 1\ndecision_api: {trusted_peers: [%s]}\nroutes: []\n"
+
+
+@pytest.mark.parametrize(
+    ("peers", "state", "told"),
+    [
+        (None, State.WARNING, "names nobody"),
+        ("127.0.0.0/8, '::1/128'", State.WARNING, "names this machine alone"),
+        ("10.9.0.0/16, 12.0.0.0/7", State.WARNING, "12.0.0.0/7 is very many"),
+        ("127.0.0.1/32, 10.9.0.0/16", State.GOOD, "10.9.0.0/16"),
+    ],
+)
+def test_a_listener_of_grpc_whom_no_proxy_may_ask_is_told(
+    peers: str | None, state: State, told: str
+) -> None:
+    world = snapshot("version: 1\nroutes: []\n" if peers is None else PEERS % peers)
+    finding = ext_authz(settings(ext_authz_listen="0.0.0.0:9191"), world)
+    assert finding.state is state
+    assert told in finding.detail
+    assert state is State.GOOD or "decision_api.trusted_peers" in finding.detail
+
+
+def test_a_listener_of_grpc_on_this_machine_or_none_is_good() -> None:
+    world = snapshot("version: 1\nroutes: []\n")
+    for chosen in (settings(), settings(ext_authz_listen="127.0.0.1:9191")):
+        assert ext_authz(chosen, world).state is State.GOOD
 
 
 def test_a_public_url_that_has_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
