@@ -144,12 +144,13 @@ async def ext_authz_listener(
     """Serves from now on.  Its libraries are loaded here, by whoever asks for it."""
     # gRPC's core would write a line of its own for each handshake that fails, as a stranger's does.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from gateway.edge.ext_authz.server import ExtAuthzServer
+    from gateway.edge.ext_authz.server import CONNECTIONS_MAX, ExtAuthzServer
 
     server = ExtAuthzServer(
         decision_point(components, components.classes.reader()),
         ready=ready,
         defects=components.metrics.defects("answer"),
+        connections=min(CONNECTIONS_MAX, room_for_admin()),
     )
     await server.start(address, components.certificates)
     return server

@@ -1,7 +1,8 @@
 """The listener of Envoy's external authorization: `envoy.service.auth.v3.Authorization/Check`.
 
 Law: every message is answered with a decision, also one that nobody can read; an error of gRPC
-comes only where there is no room for the call.  Sizes, calls at once and time are bounded.
+comes only where there is no room for the call.  Connections, calls at once, sizes and time are
+bounded, of peers that say nothing too.
 """
 
 from __future__ import annotations
@@ -34,13 +35,25 @@ HEALTH = "grpc.health.v1.Health"
 MESSAGE_BYTES_MAX = 262_144
 """Envoy takes heads of 60 KiB at most, and 64 KiB of a body are read by a policy."""
 CALLS_MAX = 1_000
-"""At once, in one worker, and on one connection."""
+"""At once, in one worker."""
+CONNECTION_CALLS_MAX = 250
+"""Of those, on one connection."""
+CONNECTIONS_MAX = 512
+"""Of one worker: an Envoy keeps one for each of its threads.  What is more is closed unread."""
 METADATA_BYTES_MAX = 16_384
 DECIDE_S = 10.0
-"""A call whose asker sets no deadline, or a longer one, is refused then."""
+"""A call is refused then, also one that has begun and sends no message, and whatever deadline its
+asker sets."""
+HANDSHAKE_S = 10
+"""For TLS and for the first frame of HTTP/2, which is a client's to send (RFC 9113 section 3.4)."""
+CONNECTION_IDLE_S = 120
 CONNECTION_AGE_S = 300
-"""An Envoy keeps one connection for each of its threads: it is told to open another now and then,
-so that workers that were begun later get their share."""
+"""An Envoy is told to open another connection now and then, so that workers that were begun later
+get their share."""
+AGE_GRACE_S = 15
+"""For what goes on on a connection that is to end: longer than any decision."""
+PING_S, PONG_S = 60, 20
+"""How often a peer is asked whether it is there, and for how long."""
 
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
 
@@ -49,6 +62,9 @@ class CallContext(Protocol):
     """What is used of `grpc.aio.ServicerContext`."""
 
     def peer(self) -> str: ...
+
+    async def read(self) -> object:
+        """A message, as bytes; something else where none comes any more."""
 
 
 class ExtAuthzServer:
@@ -60,6 +76,7 @@ class ExtAuthzServer:
         *,
         ready: Callable[[], bool],
         defects: Tally,
+        connections: int = CONNECTIONS_MAX,
         limits: HeadLimits | None = None,
     ) -> None:
         """`ready`: whether calls should be sent here, for who checks its health."""
@@ -74,17 +91,24 @@ class ExtAuthzServer:
                 ("grpc.so_reuseport", 1),
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-                ("grpc.max_concurrent_streams", CALLS_MAX),
+                ("grpc.max_concurrent_streams", CONNECTION_CALLS_MAX),
+                ("grpc.max_allowed_incoming_connections", connections),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_S * 1000),
                 # What is small on the wire stays small here.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
+                ("grpc.max_connection_idle_ms", CONNECTION_IDLE_S * 1000),
                 ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1000),
+                ("grpc.max_connection_age_grace_ms", AGE_GRACE_S * 1000),
+                ("grpc.keepalive_time_ms", PING_S * 1000),
+                ("grpc.keepalive_timeout_ms", PONG_S * 1000),
             ),
             maximum_concurrent_rpcs=CALLS_MAX,
         )
-        check: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        # A message of a unary handler is waited for by gRPC, for as long as it likes.
+        check: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
             self._check
         )
-        health: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        health: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_unary_rpc_method_handler(
             self._health
         )
         self._server.add_generic_rpc_handlers(
@@ -106,14 +130,18 @@ class ExtAuthzServer:
         """No call is taken any more; those that have begun have so long to end."""
         await self._server.stop(within_s)
 
-    async def _check(self, message: bytes, context: CallContext) -> bytes:
+    async def _check(self, messages: object, context: CallContext) -> bytes:
         """No `deserializer` of gRPC: what it cannot read it answers with a traceback in the log."""
+        del messages
         request_id = self._point.reader.new_request_id()
         question = Question(unread_head(), self._peer_ip(context.peer()), request_id, None)
         if not self._point.trusts(question.peer_ip):
             return denied(self._point.refused(question, Reason.NO_RULE), request_id)
         try:
             async with asyncio.timeout(DECIDE_S):
+                message = await context.read()
+                # A call that ends without a message brings an empty one.
+                message = message if isinstance(message, bytes) else b""
                 return await self._answer(message, question)
         except TimeoutError:
             return denied(self._point.refused(question, Reason.STORE_BUSY), question.request_id)
@@ -138,9 +166,9 @@ class ExtAuthzServer:
             answer = self._point.refused(question, checked)
         return denied(answer, question.request_id)
 
-    async def _health(self, message: bytes, context: CallContext) -> bytes:
+    async def _health(self, messages: object, context: CallContext) -> bytes:
         """The health checking protocol of gRPC, for the whole server whichever service is named."""
-        del message, context
+        del messages, context
         return _SERVING if self._ready() else _NOT_SERVING
 
     def _peer_ip(self, peer: str) -> str:

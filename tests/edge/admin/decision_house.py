@@ -18,7 +18,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.decision_point import DecisionPoint
 from gateway.edge.admin.listener import AdminListener, AdminOptions
-from gateway.edge.ext_authz.server import ExtAuthzServer
+from gateway.edge.ext_authz.server import CONNECTIONS_MAX, ExtAuthzServer
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.listener import Listener
@@ -181,11 +181,16 @@ class House:
         await client.send(data)
         return await client.answer(to_head=to_head)
 
-    async def open_grpc(self) -> str:
+    async def open_grpc(self, connections: int = CONNECTIONS_MAX) -> str:
         """The address of the listener of gRPC, which few tests want."""
         if self.grpc is None:
             assert self.point is not None
-            self.grpc = ExtAuthzServer(self.point, ready=lambda: self.live, defects=self.defects)
+            self.grpc = ExtAuthzServer(
+                self.point,
+                ready=lambda: self.live,
+                defects=self.defects,
+                connections=connections,
+            )
             self.grpc_address = f"127.0.0.1:{free_port()}"
             await self.grpc.start(self.grpc_address)
         return self.grpc_address

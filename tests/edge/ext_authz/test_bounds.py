@@ -1,0 +1,129 @@
+"""Who floods the listener of ext_authz, with connections or with calls that never end, holds nobody
+else up for long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import grpc
+import grpc.aio
+import pytest
+
+from gateway.edge.ext_authz import server
+from tests.access.worlds import snapshot
+from tests.edge.admin.decision_house import BODIES, FRESH, HIDDEN, ROUTES, WHERE, House, opened
+from tests.edge.ext_authz.asking import CHECK, Asked, Checked, ask
+
+PUBLIC = Asked("/public/a").message()
+NO_ROOM = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+@pytest.fixture
+async def house(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """Little is taken at once, and nothing for long."""
+    monkeypatch.setattr(server, "HANDSHAKE_S", 1)
+    monkeypatch.setattr(server, "CALLS_MAX", 4)
+    monkeypatch.setattr(server, "CONNECTION_CALLS_MAX", 3)
+    monkeypatch.setattr(server, "DECIDE_S", 1.0)
+    async with opened() as found:
+        await found.open_grpc(connections=8)
+        yield found
+
+
+async def answered_in_the_end(address: str) -> Checked:
+    """Asked again for as long as there is no room."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return Checked(await ask(address, PUBLIC))
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in NO_ROOM:
+                    raise
+            await asyncio.sleep(0.05)
+
+
+async def test_a_flood_of_connections_is_closed_and_an_envoy_that_was_there_goes_on(
+    house: House,
+) -> None:
+    host, _, port = house.grpc_address.partition(":")
+    async with grpc.aio.insecure_channel(house.grpc_address) as channel:
+        envoy: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CHECK)
+        assert Checked(await envoy(PUBLIC, timeout=20)).allowed
+        flood = [await asyncio.open_connection(host, port) for _ in range(100)]
+        ends = [asyncio.ensure_future(_end_of(reader)) for reader, _ in flood]
+        async with asyncio.timeout(20):
+            # Of eight one is the Envoy's.
+            while sum(end.done() for end in ends) < 93:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
+        assert Checked(await envoy(PUBLIC, timeout=20)).allowed
+        async with asyncio.timeout(20):
+            # The others say nothing, and lose their places.
+            await asyncio.gather(*ends)
+        assert (await answered_in_the_end(house.grpc_address)).allowed
+    for _, writer in flood:
+        writer.close()
+
+
+async def test_calls_that_send_no_message_are_refused_and_leave_their_places(
+    house: House,
+) -> None:
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(
+                    house.grpc_address, options=(("grpc.use_local_subchannel_pool", 1),)
+                )
+            )
+            for _ in range(4)
+        ]
+        begun = [_ended(_begun(one)) for one in channels for _ in range(3)]
+        ends = await asyncio.gather(*begun, return_exceptions=True)
+        denied = [Checked(end).answer(()) for end in ends if isinstance(end, bytes)]
+        refused = [end for end in ends if isinstance(end, grpc.aio.AioRpcError)]
+        assert len(denied) == 4
+        assert {one.code() for one in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        for answer in denied:
+            assert (answer.status, json.loads(answer.body)["reason"]) == (503, "store_busy")
+        assert (await answered_in_the_end(house.grpc_address)).allowed
+
+
+async def test_a_stranger_is_refused_before_its_message_has_come() -> None:
+    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES, FRESH)
+    async with opened(world) as house:
+        async with grpc.aio.insecure_channel(await house.open_grpc()) as channel:
+            answer = Checked(await _begun(channel)).answer(())
+        assert answer.status == 403
+        assert b"trusted_peers" in answer.body
+
+
+async def test_of_one_connection_few_calls_are_judged_at_once(house: House) -> None:
+    """What is more waits at the client, as HTTP/2 has it (RFC 9113 section 5.1.2)."""
+    async with grpc.aio.insecure_channel(house.grpc_address) as channel:
+        begun = [_begun(channel) for _ in range(4)]
+        done, waiting = await asyncio.wait(map(_ended, begun), timeout=1.5)
+        assert (len(done), len(waiting)) == (3, 1)
+        async with asyncio.timeout(20):
+            await asyncio.gather(*waiting)
+
+
+def _begun(channel: grpc.aio.Channel) -> grpc.aio.StreamUnaryCall[bytes, bytes]:
+    call: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(CHECK)
+    return call(timeout=30)
+
+
+def _ended(call: grpc.aio.StreamUnaryCall[bytes, bytes]) -> asyncio.Task[bytes]:
+    async def answer() -> bytes:
+        return bytes(await call)
+
+    return asyncio.ensure_future(answer())
+
+
+async def _end_of(reader: asyncio.StreamReader) -> None:
+    try:
+        while await reader.read(1_000):
+            pass
+    except ConnectionError:
+        return
