@@ -219,15 +219,17 @@ class Clusters:
         return self._cluster(spec, [pools[target] for target in spec.targets], waiters, budget)
 
     def _renew(self, spec: Upstream, current: Cluster | None) -> Cluster:
-        """A reload made a new specification: connections to the same targets are kept."""
-        kept = {pool.target: pool for pool in current.targets} if current is not None else {}
+        """A reload made a new specification: connections to the same targets are kept, where who
+        is believed there, and who we are to them, stayed the same."""
+        before = {} if current is None else {pool.target: pool for pool in current.targets}
+        kept = {t: pool for t, pool in before.items() if pool.is_known_by(spec.tls)}
         waiters: Waiters = current.waiters if current is not None else deque()
         pools = []
         for target in spec.targets:
-            pool = kept.pop(target, None) or self._pool(target, spec)
+            pool = kept.get(target) or self._pool(target, spec)
             pool.apply(spec, waiters)
             pools.append(pool)
-        self._retire(kept.values())
+        self._retire(pool for pool in before.values() if pool not in pools)
         if current is not None and current.spec.retry == spec.retry:
             budget = current.budget
         else:

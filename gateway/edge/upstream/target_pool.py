@@ -15,7 +15,7 @@ from time import monotonic
 
 import structlog
 
-from gateway.access.definitions import Upstream, UpstreamTarget
+from gateway.access.definitions import Tls, Upstream, UpstreamTarget
 from gateway.config.upstream_tls import TlsContexts
 from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
@@ -212,6 +212,10 @@ class TargetPool:
                 calls=self._connect_failures,
             )
             self._connect_failures, self._warn_at = 0, now + WARN_EVERY_S
+
+    def is_known_by(self, tls: Tls | None) -> bool:
+        """Whether connections that were made already are such as these files would let be made."""
+        return self.target.scheme != "https" or self.spec.tls == tls
 
     def context(self) -> ssl.SSLContext | None:
         """None for plain HTTP; else what `TlsContexts.context` gives and raises."""

@@ -95,6 +95,18 @@ async def test_a_file_that_is_not_there_is_502_and_no_defect(authority: Authorit
         assert not seen
 
 
+async def test_a_configuration_that_believes_others_uses_no_connection_of_before(
+    authority: Authority,
+) -> None:
+    async with secured(authority, Tls(str(authority.file))) as (rig, seen):
+        for tls, status in ((Tls(str(authority.file)), 200), (None, 502)):
+            assert (await rig.ask(GET)).status == 200
+            rig.spec(tls=tls)
+            rig.clusters.apply([rig.gate.route.upstream])  # type: ignore[list-item]
+            assert (await rig.ask(GET)).status == status
+        assert len(seen) == 3
+
+
 async def test_probes_verify_as_calls_do(authority: Authority) -> None:
     async with secured(authority, Tls(str(authority.file))) as (rig, seen):
         rig.spec(health=Health("/healthz"))
