@@ -5,7 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import resource
+import ssl
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,6 +31,7 @@ class Round:
     """Answers other than 2xx and 3xx."""
     broken: int
     """Connections that failed, broke or timed out."""
+    p999_ms: float = 0.0
 
     def as_json(self) -> dict[str, float]:
         return asdict(self)
@@ -41,21 +45,29 @@ def load(
     *,
     path: str = PATH,
     script: Path = HERE / "load.lua",
+    connections: int = CONNECTIONS,
+    words: Sequence[str] = (),
 ) -> Round:
-    url = f"http://127.0.0.1:{peer.port}{path}"
+    """One round of wrk; `words` are for its script, behind the file of tokens."""
     command = [
         found("wrk"),
         "-t1",
-        f"-c{CONNECTIONS}",
+        f"-c{connections}",
         f"-d{max(round(seconds), 1)}s",
         "--timeout",
         "10s",
         "-s",
         str(script),
-        url,
+        f"{'https' if peer.shape.tls else 'http'}://127.0.0.1:{peer.port}{path}",
         "--",
-        str(rig.credentials.tokens),
+        str(rig.signed(peer.shape.algorithm).tokens),
+        *words,
     ]
+    return loaded_by(command, peer, process, seconds)
+
+
+def loaded_by(command: Sequence[str], peer: Peer, process: Started, seconds: float) -> Round:
+    """One round of a program that sends the load and prints what came of it behind RESULT."""
     cpus = {LOAD_CPU} & os.sched_getaffinity(0) or os.sched_getaffinity(0)
     before = process.cpu_s()
     done = subprocess.run(
@@ -64,7 +76,8 @@ def load(
         text=True,
         check=False,
         timeout=seconds + 60,
-        preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+        preexec_fn=lambda: _on(cpus),
     )
     used_s = process.cpu_s() - before
     for line in done.stdout.splitlines():
@@ -77,38 +90,68 @@ def load(
                 p99_ms=said["p99_us"] / 1000,
                 refused=said["refused"],
                 broken=said["broken"],
+                p999_ms=said["p999_us"] / 1000,
             )
-    raise RuntimeError(f"wrk gave no result for {peer.name}:\n{done.stdout}{done.stderr}")
+    program = Path(command[0]).name
+    raise RuntimeError(f"{program} gave no result for {peer.name}:\n{done.stdout}{done.stderr}")
 
 
-def check(rig: Rig, peer: Peer) -> list[str]:
+def _on(cpus: set[int]) -> None:
+    os.sched_setaffinity(0, cpus)
+    # As many connections as the machine lets one process have.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that is asked of a peer before it is measured, and the status that it must give."""
+
+    what: str
+    path: str
+    token: str | None
+    status: int
+
+
+def usual_cases(rig: Rig, peer: Peer, path: str = "/api/whoami") -> list[Case]:
+    tokens = rig.signed(peer.shape.algorithm)
+    cases = [
+        Case("no token", path, None, 401),
+        Case("a forged token", path, tokens.forged, 401),
+        Case("an expired token", path, tokens.expired, 401),
+        Case("a token without the role", path, tokens.without_role, 403),
+    ]
+    if peer.revokes:
+        cases.append(Case("a revoked token", path, tokens.revoked_token, 401))
+    return cases
+
+
+def check(
+    rig: Rig, peer: Peer, cases: Sequence[Case] | None = None, path: str = "/api/whoami"
+) -> list[str]:
     """What the peer does not do of what it is measured for."""
-    tokens = rig.credentials
+    tokens = rig.signed(peer.shape.algorithm)
     wrong = []
-    status, told = _get(peer.port, "/api/whoami", tokens.good)
+    status, told = ask(peer, path, tokens.good)
     if status != 200:
         return [f"a good token got {status}: {told[:200]}"]
     if not peer.judges:
         return []
     if told != "user-000001":
         wrong.append(f"the backend was told that {told!r} calls")
-    cases = [
-        ("no token", None, 401),
-        ("a forged token", tokens.forged, 401),
-        ("an expired token", tokens.expired, 401),
-        ("a token without the role", tokens.without_role, 403),
-    ]
-    if peer.revokes:
-        cases.append(("a revoked token", tokens.revoked_token, 401))
-    for what, token, expected in cases:
-        status, _ = _get(peer.port, "/api/whoami", token)
-        if status != expected:
-            wrong.append(f"{what} got {status}, not {expected}")
+    for case in usual_cases(rig, peer, path) if cases is None else cases:
+        status, _ = ask(peer, case.path, case.token)
+        if status != case.status:
+            wrong.append(f"{case.what} got {status}, not {case.status}")
     return wrong
 
 
-def _get(port: int, path: str, token: str | None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def ask(peer: Peer, path: str, token: str | None) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", peer.port, timeout=10)
+    if peer.shape.tls:
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", peer.port, timeout=10, context=tls_context()
+        )
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connection.request("GET", path, headers=headers)
@@ -116,3 +159,12 @@ def _get(port: int, path: str, token: str | None) -> tuple[int, str]:
         return answer.status, answer.read().decode("utf-8", "replace")
     finally:
         connection.close()
+
+
+def tls_context() -> ssl.SSLContext:
+    """TLS 1.3 or nothing; the certificate of a rig vouches for itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

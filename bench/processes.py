@@ -78,6 +78,7 @@ class Started:
                 preexec_fn=settle,
             )
         self.log = log
+        self._counted_in: list[Started] = []
 
     @property
     def pid(self) -> int:
@@ -89,7 +90,12 @@ class Started:
 
     def cpu_s(self) -> float:
         """Seconds of CPU that the command and its descendants have used, threads included."""
-        return sum(_cpu_s(pid) for pid in family(self._process.pid))
+        pids = family(self._process.pid)
+        return sum(map(_cpu_s, pids)) + sum(other.cpu_s() for other in self._counted_in)
+
+    def count_in(self, other: Started) -> None:
+        """What it asks on each request: the CPU time of both is that of one peer."""
+        self._counted_in.append(other)
 
     def stop(self) -> None:
         if not self.ended:

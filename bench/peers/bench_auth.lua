@@ -12,26 +12,45 @@ local function read(path)
    return text
 end
 
-local public_key = keys.new(read("@RIG@/keys/rs256.pub.pem"))
+local ALGORITHM = "@ALGORITHM@"
+local public_keys = {}
+for issuer, path in pairs(@KEYS@) do public_keys[issuer] = keys.new(read(path)) end
 local revoked = {}
-for id in io.lines("@RIG@/keys/revoked.lst") do revoked[id] = true end
+for id in io.lines("@REVOKED@") do revoked[id] = true end
 
 local function decoded(text)
    text = text:gsub("-", "+"):gsub("_", "/")
    return ngx.decode_base64(text .. string.rep("=", -#text % 4))
 end
 
+-- A JWS holds the two numbers of an ECDSA signature side by side, OpenSSL wants them in DER.
+local function der_integer(bytes)
+   bytes = bytes:gsub("^%z+", "")
+   if bytes == "" or bytes:byte() > 127 then bytes = "\0" .. bytes end
+   return "\2" .. string.char(#bytes) .. bytes
+end
+
+local function signature_of(text)
+   local raw = decoded(text)
+   if ALGORITHM ~= "ES256" or not raw then return raw end
+   if #raw ~= 64 then return nil end
+   local both = der_integer(raw:sub(1, 32)) .. der_integer(raw:sub(33))
+   return "\48" .. string.char(#both) .. both
+end
+
 local function claims_of(token)
    local head, body, signature = token:match("^([^.]+)%.([^.]+)%.([^.]+)$")
    if not head then return nil end
    local header = cjson.decode(decoded(head) or "")
-   if not header or header.alg ~= "RS256" then return nil end
+   if not header or header.alg ~= ALGORITHM then return nil end
+   local claims = cjson.decode(decoded(body) or "")
+   local public_key = claims and public_keys[claims.iss]
+   local text = signature_of(signature)
+   if not public_key or not text then return nil end
    local digest = digests.new("sha256")
    digest:update(head .. "." .. body)
-   local good, verified = pcall(public_key.verify, public_key, decoded(signature), digest)
+   local good, verified = pcall(public_key.verify, public_key, text, digest)
    if not good or not verified then return nil end
-   local claims = cjson.decode(decoded(body) or "")
-   if not claims or claims.iss ~= "@ISSUER@" then return nil end
    return claims
 end
 
@@ -50,6 +69,12 @@ local function holds(roles, wanted)
    return false
 end
 
+local function may_see_order(claims)
+   local owner = ngx.var.uri:match("^/api/orders/([^/]+)/")
+   if not owner then return true end
+   return owner == claims.sub and ngx.time() - claims.auth_time < 86400 and ngx.var.arg_lang == "en"
+end
+
 local auth = {}
 
 function auth.judge(keep)
@@ -60,6 +85,7 @@ function auth.judge(keep)
    if not claims or claims.exp <= ngx.time() then return ngx.exit(401) end
    if revoked[claims.jti] then return ngx.exit(401) end
    if not holds(claims.roles, "user") then return ngx.exit(403) end
+   if @OWNERSHIP@ and not may_see_order(claims) then return ngx.exit(403) end
    local window = claims.sub .. math.floor(ngx.time() / 10)
    if ngx.shared.rates:incr(window, 1, 0, 20) > 100000000 then return ngx.exit(429) end
    ngx.req.set_header("X-User-Id", claims.sub)

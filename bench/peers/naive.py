@@ -7,6 +7,8 @@ is the token revoked, and how often did this user call in this window.
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -31,18 +33,29 @@ HOP_BY_HOP = {
 SESSION: web.AppKey[ClientSession] = web.AppKey("session", ClientSession)
 REDIS: web.AppKey[Any] = web.AppKey("redis", object)
 MOST_IN_A_WINDOW = 100_000_000
+DAY_S = 86_400
 
 
 def refusal(status: int, reason: str) -> web.Response:
     return web.json_response({"error": reason}, status=status)
 
 
+def may_see_order(request: web.Request, claims: dict[str, Any]) -> bool:
+    if not request.path.startswith("/api/orders/"):
+        return True
+    owner = request.path.split("/")[3]
+    lately = time.time() - float(claims["auth_time"]) < DAY_S
+    return owner == claims["sub"] and lately and request.query.get("lang") == "en"
+
+
 class Gateway:
-    def __init__(self, public_key: str, issuer: str, audience: str, backend: str) -> None:
-        self.public_key = public_key
-        self.issuer = issuer
-        self.audience = audience
-        self.backend = backend
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.public_key = Path(said["key"]).read_text()
+        self.algorithm = said["algorithm"]
+        self.issuer = said["issuer"]
+        self.audience = said["audience"]
+        self.backend = f"http://127.0.0.1:{said['backend']}"
+        self.ownership = said["ownership"]
 
     async def judge(self, request: web.Request) -> dict[str, Any] | web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -52,7 +65,7 @@ class Gateway:
             claims: dict[str, Any] = jwt.decode(
                 token,
                 self.public_key,
-                algorithms=["RS256"],
+                algorithms=[self.algorithm],
                 audience=self.audience,
                 issuer=self.issuer,
             )
@@ -69,6 +82,8 @@ class Gateway:
             return refusal(429, "too many calls")
         if "user" not in claims["roles"]:
             return refusal(403, "forbidden")
+        if self.ownership and not may_see_order(request, claims):
+            return refusal(403, "not your order")
         return claims
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -95,18 +110,21 @@ class Gateway:
             return response
 
 
-async def main(port: int, backend: int, redis: int, key: Path, issuer: str, audience: str) -> None:
-    gateway = Gateway(key.read_text(), issuer, audience, f"http://127.0.0.1:{backend}")
+async def main(said: dict[str, Any]) -> None:
+    gateway = Gateway(said)
     app = web.Application()
     app[SESSION] = ClientSession(connector=TCPConnector(limit=256), auto_decompress=False)
-    app[REDIS] = Redis(port=redis)
+    app[REDIS] = Redis(port=said["redis"])
     app.router.add_route("*", "/{path:.*}", gateway.handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
+    tls = None
+    if said["certificate"]:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(said["certificate"])
+    await web.TCPSite(runner, "127.0.0.1", said["port"], backlog=4096, ssl_context=tls).start()
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    port, backend, redis = (int(word) for word in sys.argv[1:4])
-    asyncio.run(main(port, backend, redis, Path(sys.argv[4]), sys.argv[5], sys.argv[6]))
+    asyncio.run(main(json.loads(sys.argv[1])))

@@ -1,0 +1,150 @@
+"""The gateway as `gateway serve` runs it, with the routes that a scenario asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.credentials import AUDIENCE, ISSUER
+from bench.peers.peer import Peer
+from bench.processes import Started, await_ready
+from bench.rig import BASE_PORT, Rig
+from gateway.stores.open_database import open_database
+
+ROWS_AT_ONCE = 10_000
+
+
+def program() -> str:
+    return str(Path(sys.executable).with_name("gateway"))
+
+
+def lacks(_: Rig) -> str:
+    return "" if Path(program()).exists() else "make setup"
+
+
+def gateway_environment(rig: Rig, port: int) -> dict[str, str]:
+    folder = _folder(rig, port)
+    return {
+        "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{port + 100}",
+        "GATEWAY_ISSUER": ISSUER,
+        "GATEWAY_AUDIENCE": AUDIENCE,
+        "GATEWAY_DATA_DIR": str(folder),
+        "GATEWAY_DATABASE_URL": f"sqlite:///{folder}/gateway.db",
+        "GATEWAY_KEY_SECRET": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "GATEWAY_WORKERS": "1",
+    }
+
+
+def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
+    """`gateway serve` with `options`, with the key and the revoked token of the rig."""
+    shutil.rmtree(_folder(rig, peer.port), ignore_errors=True)
+    shape = peer.shape
+    environment = gateway_environment(rig, peer.port) | dict(shape.settings)
+    environment["GATEWAY_WORKERS"] = str(shape.workers)
+    if shape.tls:
+        environment |= {
+            "GATEWAY_PUBLIC_URL": f"https://127.0.0.1:{peer.port}",
+            "GATEWAY_TLS_CERT": str(rig.certificate),
+            "GATEWAY_TLS_KEY": str(rig.certificate.with_name("tls.key")),
+        }
+    credentials = rig.signed(shape.algorithm)
+    everything = os.environ | environment
+    for command in (
+        [program(), "db", "upgrade"],
+        [program(), "keys", "import", str(credentials.public_pem), "--verify-only"],
+        [program(), "revoke", "token", credentials.revoked_id],
+    ):
+        done = subprocess.run(
+            command, env=everything, cwd=rig.folder, capture_output=True, text=True, check=False
+        )
+        # `revoke` cannot be confirmed while no worker runs: it says so by 3, and is kept.
+        if done.returncode not in ((0, 3) if command[1] == "revoke" else (0,)):
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    if shape.revoked:
+        asyncio.run(_revoke(environment["GATEWAY_DATABASE_URL"], shape.revoked))
+    process = rig.start(
+        peer.file_name,
+        [program(), "serve", *_files(rig, peer), *options],
+        peer.port,
+        cpus=shape.workers,
+        env=environment,
+    )
+    await_ready(peer.port + 100, within_s=120)
+    return process
+
+
+def _folder(rig: Rig, port: int) -> Path:
+    return rig.folder / f"gateway-{port}"
+
+
+def _files(rig: Rig, peer: Peer) -> list[str]:
+    """Its routes and policies, in a folder of its own: a gateway follows these files."""
+    into = f"gateway-{peer.port}"
+    routes = rig.fill("gateway/routes.yaml", into=f"{into}/routes.yaml")
+    text = routes.read_text()
+    shape = peer.shape
+    if shape.issuers:
+        names = [f"issuer-{number}" for number in range(shape.issuers)]
+        said = "".join(
+            f"  {name}: {{issuer: 'https://{name}.example.com', audience: {AUDIENCE}, "
+            f"jwks_uri: 'http://127.0.0.1:{BASE_PORT}/jwks/{name}.json', roles: claims.roles}}\n"
+            for name in names
+        )
+        text = text.replace("upstreams:\n", f"issuers:\n{said}upstreams:\n", 1)
+        text = text.replace("policy: users\n", f"policy: users\n    issuers: {_list(names)}\n", 1)
+    if shape.routes:
+        text += "".join(
+            f"  - id: r{number}\n    match: {{path: '/api/r{number}/{{rest:path}}'}}\n"
+            "    policy: users\n    action: api:read\n    limits: [per-user]\n    upstream: app\n"
+            for number in range(shape.routes)
+        )
+    if shape.ownership:
+        text += (
+            "  - id: orders\n    match: {path: '/api/orders/{owner}/{id}'}\n    policy: orders\n"
+            "    action: orders:read\n    resource: {owner: '{owner}'}\n    limits: [per-user]\n"
+            "    upstream: app\n"
+        )
+    if shape.websocket:
+        text += (
+            "  - id: socket\n    match: {path: /api/socket}\n    policy: users\n"
+            "    action: api:read\n    limits: [per-user]\n    upstream: app\n"
+        )
+    routes.write_text(text)
+    policies = rig.fill("gateway/policies/users.yaml", into=f"{into}/policies/users.yaml").parent
+    if shape.ownership:
+        rig.fill("gateway/policies/orders.yaml", into=f"{into}/policies/orders.yaml")
+    return ["--config", str(routes), "--policies", str(policies)]
+
+
+def _list(names: list[str]) -> str:
+    return f"[own, {', '.join(names)}]"
+
+
+async def _revoke(database_url: str, count: int) -> None:
+    """As so many sign-outs have left them: each is one that a token of the rig is asked against."""
+    database = open_database(database_url)
+    now = int(time.time())
+    try:
+        for first in range(0, count, ROWS_AT_ONCE):
+            rows: list[dict[str, Any]] = [
+                {"id": secrets.token_urlsafe(12), "target": f"bench-revoked-{n:08d}", "at": now}
+                for n in range(first, min(first + ROWS_AT_ONCE, count))
+            ]
+            async with database.transaction() as tx:
+                await tx.many(
+                    "INSERT INTO changes VALUES"
+                    " (:id, 'token', :target, :at, 'token_revoked', :at, 1)",
+                    rows,
+                )
+    finally:
+        await database.close()

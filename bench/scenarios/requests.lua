@@ -1,0 +1,88 @@
+-- The load of a scenario: that of bench/load.lua, with what `name=value` behind the tokens says:
+--
+--   cold=FILE skip=N share=S   a share of the requests has the next token of FILE, from line N on
+--   method=POST body=BYTES     each request has a body
+--   routes=N                   the paths are those of N routes
+--   owners=1                   each user asks for an order of their own
+--   public=1                   without a token
+
+local heads, count, at, serial = {}, 0, 0, 0
+local cold, cold_count, cold_at, cold_each, since_cold = {}, 0, 0, 0, 0
+local body_tail = "\r\n\r\n"
+
+local function words(arguments)
+   local said = {}
+   for n = 2, #arguments do
+      local name, value = arguments[n]:match("^([^=]+)=(.*)$")
+      said[name] = value
+   end
+   return said
+end
+
+local function path_of(n, said)
+   if said.routes then
+      return "/api/r" .. (n - 1) % tonumber(said.routes) .. "/users/" .. n
+   elseif said.owners then
+      return string.format("/api/orders/user-%06d/%d", (n - 1) % 1000, n)
+   end
+   return wrk.path .. n
+end
+
+function init(arguments)
+   local said = words(arguments)
+   local host = wrk.host .. ":" .. wrk.port
+   local tokens, bytes = {}, tonumber(said.body or 0)
+   for token in io.lines(arguments[1]) do tokens[#tokens + 1] = token end
+   count = math.max(#tokens, tonumber(said.routes or 0))
+   local body_fields = ""
+   if said.method == "POST" then
+      body_fields = "Content-Type: application/json\r\nContent-Length: " .. bytes .. "\r\n"
+      body_tail = body_tail .. '"' .. string.rep("x", bytes - 2) .. '"'
+   end
+   for n = 1, count do
+      local token = tokens[(n - 1) % #tokens + 1]
+      local bearer = "Authorization: Bearer " .. token .. "\r\n"
+      heads[n] = {(said.method or "GET") .. " " .. path_of(n, said) .. "?fields=name,email&lang=en HTTP/1.1\r\n"
+         .. "Host: " .. host .. "\r\n"
+         .. "Connection: keep-alive\r\n"
+         .. "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
+         .. "Accept: application/json, text/plain, */*\r\n"
+         .. "Accept-Language: en-GB,en;q=0.7,de;q=0.3\r\n"
+         .. "Accept-Encoding: gzip, deflate, br, zstd\r\n"
+         .. "Referer: http://" .. host .. "/app/orders\r\n"
+         .. "Sec-Fetch-Dest: empty\r\n"
+         .. "Sec-Fetch-Mode: cors\r\n"
+         .. "Sec-Fetch-Site: same-origin\r\n"
+         .. body_fields,
+         said.public and "" or bearer}
+   end
+   if said.cold then
+      for token in io.lines(said.cold) do cold[#cold + 1] = token end
+      cold_count, cold_at = #cold, tonumber(said.skip) % #cold
+      cold_each = math.floor(1 / tonumber(said.share) + 0.5)
+   end
+end
+
+function request()
+   at = at % count + 1
+   serial = serial + 1
+   local head = heads[at]
+   local bearer = head[2]
+   if cold_each > 0 then
+      since_cold = since_cold + 1
+      if since_cold >= cold_each then
+         since_cold = 0
+         cold_at = cold_at % cold_count + 1
+         bearer = "Authorization: Bearer " .. cold[cold_at] .. "\r\n"
+      end
+   end
+   return head[1] .. bearer .. "X-Request-Id: bench-" .. string.format("%010d", serial) .. body_tail
+end
+
+function done(summary, latency, _)
+   local errors = summary.errors
+   io.write(string.format(
+      'RESULT {"requests": %d, "duration_us": %d, "p50_us": %d, "p99_us": %d, "p999_us": %d, "refused": %d, "broken": %d}\n',
+      summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
+      errors.status, errors.connect + errors.read + errors.write + errors.timeout))
+end
