@@ -30,11 +30,11 @@ from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.revocations import record
 from gateway.identity.sessions.restore import newest_token_at
 from gateway.identity.sessions.sessions import Sessions, SignInSource, outdate
+from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshOptions,
     RefreshTokens,
     SessionGrant,
-    TooSoon,
 )
 from gateway.model import (
     Call,

@@ -11,17 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.purging import erase_sealed
 from gateway.identity.sessions.sessions import Sessions, SignInSource
+from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshOptions,
     RefreshTokens,
     ReuseDetected,
     SessionGrant,
-    TooSoon,
 )
 from gateway.identity.tokens.access_tokens import IAT_AHEAD_S
 from gateway.model import ChangeKind, Reason
@@ -274,6 +275,33 @@ async def test_who_signs_in_and_out_everywhere_again_and_again_gets_no_token_of_
     assert isinstance(
         await tokens.begin(grant.account.id, ORIGIN, checked_hash="hash"), SessionGrant
     )
+
+
+async def test_who_changes_their_own_attributes_again_and_again_gets_no_token_of_a_time_to_come(
+    timed: Database, clock: Hands
+) -> None:
+    """Each change outdates what the session was given, and reading the account again for a cookie
+    gives the session a later date: with many sessions at once that was a second for each change."""
+    account_id = (await signed_in(timed)).account.id
+    facts, tokens = AccountFacts(timed), RefreshTokens(timed, RefreshOptions())
+    session = await tokens.begin(account_id, ORIGIN, checked_hash="hash", cookie_hash="c" * 43)
+    assert isinstance(session, SessionGrant)
+    changes = []
+    for number in range(20):
+        changes.append(await facts.put_own_attributes(account_id, {"nickname": f"n{number}"}))
+        renewed = await tokens.renew(session.session_id)
+        assert renewed is not None
+        assert renewed.issued_at - NOON < IAT_AHEAD_S
+    wait = changes[-1]
+    assert isinstance(wait, TooSoon)
+    begun = await tokens.begin(account_id, ORIGIN, checked_hash="hash")
+    clock.move(wait.wait_s)
+    if isinstance(begun, TooSoon):
+        begun = await tokens.begin(account_id, ORIGIN, checked_hash="hash")
+    assert isinstance(begun, SessionGrant)
+    changed = await facts.put_own_attributes(account_id, {"nickname": "Al"})
+    assert not isinstance(changed, TooSoon)
+    assert len(changed) == 1
 
 
 async def test_a_change_after_the_clock_was_set_back_refuses_what_was_given_before(

@@ -19,12 +19,12 @@ from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.base64url import encoded
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sessions.sessions import SESSIONS_MAX, Sessions, SignInSource
+from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshOptions,
     RefreshTokens,
     ReuseDetected,
     SessionGrant,
-    TooSoon,
 )
 from gateway.model import Reason
 from gateway.stores.protocols import Database, Transaction

@@ -77,5 +77,6 @@ REFUSALS: Mapping[LinkRefusal, ProblemReply] = MappingProxyType(
             detail="It is the only way into your account: set a password first.",
             told="provider.last_way_in",
         ),
+        LinkRefusal.TOO_SOON: ProblemReply(Reason.RATE_LIMITED, retry_after_s=1.0),
     }
 )

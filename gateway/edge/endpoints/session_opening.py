@@ -38,12 +38,9 @@ from gateway.identity.sessions.sessions import (
     Transport,
     display_user_agent,
 )
+from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
-from gateway.identity.sign_in.refresh_tokens import (
-    RefreshTokens,
-    SessionGrant,
-    TooSoon,
-)
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.identity.tokens.access_tokens import TokenIssuer
 from gateway.model import Call, Reason

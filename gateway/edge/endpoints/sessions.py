@@ -29,12 +29,12 @@ from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.clients.personal_keys import PersonalKeys, described
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, SignInSource
+from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshTokens,
     ReuseDetected,
     SessionGrant,
     SessionWait,
-    TooSoon,
 )
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason

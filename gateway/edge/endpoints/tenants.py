@@ -27,6 +27,7 @@ from gateway.edge.endpoints.json_body import Text, read_fields, read_object
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionWait
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
@@ -158,9 +159,11 @@ class TenantEndpoints:
 
     async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:
         try:
-            changes = await self._deps.facts.put_attributes(principal.subject, values, SetBy.PERSON)
+            changes = await self._deps.facts.put_own_attributes(principal.subject, values)
         except ValueError:
             return invalid_field("", "is more than an account can hold")
+        if isinstance(changes, TooSoon):
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=changes.wait_s)
         if not changes:
             return JsonReply(204)
         self._deps.audit.record(

@@ -15,6 +15,7 @@ from gateway.access.attributes import SetBy, Value
 from gateway.identity.accounts.account_claims import check_length
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.sessions.sessions import outdate
+from gateway.identity.sessions.token_dates import TooSoon, too_soon
 from gateway.identity.tombstones import Ended, add_tombstone, role_target
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Transaction
@@ -56,6 +57,18 @@ class AccountFacts:
         """None takes the attribute away.  Each value is one that its attribute takes."""
         async with self._database.transaction() as tx:
             return await put_attributes(tx, account_id, values, set_by)
+
+    async def put_own_attributes(
+        self, account_id: str, values: Mapping[str, Value | None]
+    ) -> Sequence[Change] | TooSoon:
+        """The same by the person, who has to wait where they have just changed so many."""
+        async with self._database.transaction() as tx:
+            account = await locked(tx, account_id)
+            if account is not None:
+                wait = too_soon(int(await tx.now()), account.not_before)
+                if wait is not None:
+                    return wait
+            return await put_attributes(tx, account_id, values, SetBy.PERSON)
 
     async def put_tenant(self, account_id: str, tenant: str, role: str | None) -> Sequence[Change]:
         """Gives the account a role in the tenant; None takes it out of it.  Both are of the form

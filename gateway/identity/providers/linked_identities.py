@@ -24,6 +24,7 @@ from gateway.identity.providers.identities import IdentityRefused, ProviderIdent
 from gateway.identity.providers.provider_sessions import end_sessions_of
 from gateway.identity.providers.round_trips import LinkRequest
 from gateway.identity.sessions.sessions import is_live, outdate
+from gateway.identity.sessions.token_dates import too_soon
 from gateway.identity.tombstones import (
     Ended,
     add_tombstone,
@@ -55,6 +56,8 @@ class LinkRefusal(StrEnum):
     """In which it was asked for."""
     LAST_WAY_IN = "last_way_in"
     """Without it nobody could sign in to the account."""
+    TOO_SOON = "too_soon"
+    """The account has just been changed so often that its tokens are dated ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class LinkedIdentities:
         may_be_last: bool = False,
     ) -> Sequence[Change] | LinkRefusal | None:
         """Ends the sessions that it began, but `session_id`; None where there is no such link.
-        `may_be_last`: an operator takes the last way in, too."""
+        `may_be_last`: an operator, who needs no session, takes the last way in, too."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
             row = await tx.one(
@@ -128,8 +131,12 @@ class LinkedIdentities:
             )
             if account is None or row is None:
                 return None
-            if not may_be_last and not await _has_other_way_in(tx, account, row):
-                return LinkRefusal.LAST_WAY_IN
+            if not may_be_last:
+                refusal = await _not_by_owner(tx, account, session_id or "")
+                if refusal is None and not await _has_other_way_in(tx, account, row):
+                    refusal = LinkRefusal.LAST_WAY_IN
+                if refusal is not None:
+                    return refusal
             await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=row["id"])
             await tx.run("DELETE FROM linked_identities WHERE id = :id", id=row["id"])
             target = link_target(account_id, row["issuer"], row["subject"])
@@ -174,6 +181,8 @@ class LinkedIdentities:
                     return LinkRefusal.NOT_LINKED
                 if account.disabled:
                     return LinkRefusal.ACCOUNT_DISABLED
+                if too_soon(int(await tx.now()), account.not_before) is not None:
+                    return LinkRefusal.TOO_SOON
                 return await _used(tx, identity, account, str(row["id"]))
             found = await self._by_address(tx, identity)
         if isinstance(found, LinkedAccount):
@@ -213,10 +222,11 @@ class LinkedIdentities:
         self, tx: Transaction, identity: ProviderIdentity, request: LinkRequest
     ) -> LinkedAccount | LinkRefusal:
         account = await locked(tx, request.account_id)
-        if account is None or not await is_live(tx, request.session_id, request.account_id):
+        if account is None:
             return LinkRefusal.SESSION_ENDED
-        if account.disabled:
-            return LinkRefusal.ACCOUNT_DISABLED
+        refusal = await _not_by_owner(tx, account, request.session_id)
+        if refusal is not None:
+            return refusal
         row = await _find(tx, identity)
         if row is not None:
             if row["account_id"] != account.id:
@@ -322,6 +332,17 @@ async def _used(
     if after.roles != account.roles and not is_new:
         changes.append(await outdate(tx, account.id, Reason.TOKEN_OUTDATED))
     return LinkedAccount(after, identity_id, changes, is_new, was_linked)
+
+
+async def _not_by_owner(tx: Transaction, account: Account, session_id: str) -> LinkRefusal | None:
+    """Why whoever came with this session may change no link of the account now."""
+    if not await is_live(tx, session_id, account.id):
+        return LinkRefusal.SESSION_ENDED
+    if account.disabled:
+        return LinkRefusal.ACCOUNT_DISABLED
+    if too_soon(int(await tx.now()), account.not_before) is not None:
+        return LinkRefusal.TOO_SOON
+    return None
 
 
 async def _has_other_way_in(tx: Transaction, account: Account, row: Row) -> bool:

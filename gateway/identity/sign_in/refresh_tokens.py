@@ -28,13 +28,10 @@ from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
 from gateway.identity.sessions.session_origins import SessionOrigin, is_linked, record_origin
 from gateway.identity.sessions.sessions import SignInSource, StillProven, Transport
+from gateway.identity.sessions.token_dates import TooSoon, next_issued_at, too_soon
 from gateway.identity.sign_in.successors import client_tag, seal_successor, successor_in_grace
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
-
-ISSUED_AHEAD_MAX_S = 3
-"""How far ahead of the clock a sign-in may be dated.  Each sign-out of all puts the next one a
-second later: tokens of days to come would outlive revocations, and lock the owner out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +67,6 @@ class ReuseDetected:
     account_id: str
     session_id: str
     changes: Sequence[Change]
-
-
-@dataclass(frozen=True, slots=True)
-class TooSoon:
-    """The session was renewed, or begun, too often; a token that came is as good as before."""
-
-    wait_s: float
 
 
 SessionWait = Callable[[str], Awaitable[float]]
@@ -151,9 +141,9 @@ class RefreshTokens:
             if verified_only and not account.email_verified:
                 return Reason.EMAIL_UNVERIFIED
             now = int(await tx.now())
-            issued_at = next_issued_at(now, account)
-            if issued_at > now + ISSUED_AHEAD_MAX_S:
-                return TooSoon(issued_at - now - ISSUED_AHEAD_MAX_S)
+            if (wait := too_soon(now, account.not_before)) is not None:
+                return wait
+            issued_at = next_issued_at(now, account.not_before)
             needed = await needed_factor(tx, account, amr, self._factor_rule(), now)
             if needed is not None:
                 return needed
@@ -223,7 +213,7 @@ class RefreshTokens:
                     changes = await sessions.end_one(tx, session_id, "reused")
                     return ReuseDetected(account.id, session_id, changes)
                 successor = again
-            issued_at = next_issued_at(now, account)
+            issued_at = next_issued_at(now, account.not_before)
             await mark_used(tx, session_id, issued_at)
             return SessionGrant(
                 account=account,
@@ -266,7 +256,7 @@ class RefreshTokens:
             if cookie_hash is not None:
                 dropped = await sessions.make_room_for_cookie(tx, session_id)
                 await _add_hash(tx, cookie_hash, session_id, now)
-            issued_at = next_issued_at(now, account)
+            issued_at = next_issued_at(now, account.not_before)
             await mark_used(tx, session_id, issued_at)
             return SessionGrant(
                 account=account,
@@ -393,8 +383,3 @@ async def mark_used(tx: Transaction, session_id: str, issued_at: int) -> None:
         id=session_id,
         issued_at=issued_at,
     )
-
-
-def next_issued_at(now: int, account: Account) -> int:
-    """`iat <= not_before` is refused, so a token minted right after a change is one ahead."""
-    return max(now, account.not_before + 1)

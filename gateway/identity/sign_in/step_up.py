@@ -19,7 +19,8 @@ from gateway.identity.factors.factor_kinds import (
     with_factor,
 )
 from gateway.identity.sessions.session_origins import FEDERATED
-from gateway.identity.sign_in.refresh_tokens import SessionGrant, mark_used, next_issued_at
+from gateway.identity.sessions.token_dates import next_issued_at
+from gateway.identity.sign_in.refresh_tokens import SessionGrant, mark_used
 from gateway.model import Reason
 from gateway.stores.protocols import Database, Transaction
 
@@ -80,7 +81,7 @@ class StepUps:
             now=now,
             id=session_id,
         )
-        issued_at = next_issued_at(now, account)
+        issued_at = next_issued_at(now, account.not_before)
         await mark_used(tx, session_id, issued_at)
         return SessionGrant(
             account=account,

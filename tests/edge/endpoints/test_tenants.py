@@ -147,6 +147,21 @@ async def test_a_person_sets_what_the_configuration_leaves_to_them(house: House)
     assert AuditKind.ATTRIBUTES_CHANGED in [event.kind for event in house.recorded.events]
 
 
+async def test_who_sets_them_again_and_again_waits_and_can_still_sign_in(house: House) -> None:
+    """Whoever had a session cookie could else keep its owner from signing in, and from what they
+    do with a new password: each change put the next sign-in a second later."""
+    cookie, _ = await signed_in(house)
+    path, answers = "/auth/me/attributes", []
+    for number in range(12):
+        body = {"nickname": f"n{number}"}
+        answers.append(await ask(house, "PATCH", path, cookie, body=body))
+    assert {answer.status for answer in answers} == {204, 429}
+    last = answers[-1]
+    assert (reason(last), last.values("retry-after")) == ("rate_limited", [b"1"])
+    house.clock.move(1)
+    assert await house.sign_in()
+
+
 @pytest.mark.parametrize(
     "body", [{"department": "support"}, {"secret-name": 1}, {"nickname": 1}, {"nickname": ""}, []]
 )

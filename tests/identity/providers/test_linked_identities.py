@@ -70,6 +70,11 @@ class Town:
         return {str(row["id"]) for row in rows}
 
 
+async def now_of(town: Town) -> int:
+    async with town.database.read_transaction() as tx:
+        return int(await tx.now())
+
+
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with fresh_database(tmp_path) as database:
@@ -201,7 +206,11 @@ async def test_what_was_unlinked_is_not_linked_again_by_its_address(town: Town) 
 async def test_the_last_way_in_stays(town: Town) -> None:
     found = await town.identities.sign_in(somebody())
     assert isinstance(found, LinkedAccount)
-    refused = await town.identities.unlink(found.account.id, "idp", label="X", session_id="s")
+    begun = await town.tokens.begin(found.account.id, SOURCE, without_password=True)
+    assert isinstance(begun, SessionGrant)
+    refused = await town.identities.unlink(
+        found.account.id, "idp", label="X", session_id=begun.session_id
+    )
     assert refused is LinkRefusal.LAST_WAY_IN
     assert await town.identities.unlink(found.account.id, "no", label="X", session_id="s") is None
 
@@ -264,7 +273,8 @@ async def test_no_session_begins_by_a_link_that_has_gone(town: Town) -> None:
     found = await town.identities.sign_in(somebody())
     assert isinstance(found, LinkedAccount)
     origin = town.sessions.origin(somebody(), found.identity_id)
-    await town.identities.unlink(account.id, "idp", label="X", session_id="s")
+    session_id = await town.session(account)
+    assert await town.identities.unlink(account.id, "idp", label="X", session_id=session_id) == []
     grant = await town.tokens.begin(
         account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
     )
@@ -370,6 +380,40 @@ async def test_a_provider_sets_attributes_and_takes_its_own_away(town: Town) -> 
     assert third.account.attributes == {"department": "support", "clearance": 3}
     await town.identities.unlink(account_id, "idp", label="idp", session_id=None, may_be_last=True)
     assert await attributes_of(town, account_id) == {"clearance": 3}
+
+
+async def test_who_comes_by_two_providers_that_differ_gets_no_token_of_a_time_to_come(
+    town: Town,
+) -> None:
+    """Each says something else of the person, so each sign-in changes the account again."""
+    one = await town.identities.sign_in(somebody())
+    assert isinstance(one, LinkedAccount)
+    cookie_hash, account_id = "c" * 43, one.account.id
+    begun = await town.tokens.begin(
+        account_id, SOURCE, without_password=True, cookie_hash=cookie_hash
+    )
+    assert isinstance(begun, SessionGrant)
+    found: list[object] = []
+    for number in range(20):
+        role = f"role-{number % 2}"
+        found.append(await town.identities.sign_in(somebody(roles=(role,))))
+        renewed = await town.tokens.renew(begun.session_id)
+        assert renewed is not None
+        assert renewed.issued_at - await now_of(town) <= 5
+    assert found[-1] is LinkRefusal.TOO_SOON
+
+
+async def test_a_session_that_has_ended_takes_no_link_away(town: Town) -> None:
+    account = await town.add("ada@example.com", verified=True)
+    session_id = await town.session(account)
+    linked = await town.identities.link(somebody(), LinkRequest(account.id, session_id))
+    assert isinstance(linked, LinkedAccount)
+    async with town.database.transaction() as tx:
+        await end_one(tx, session_id, "logout")
+    for holder in (session_id, None):
+        ended = await town.identities.unlink(account.id, "idp", label="X", session_id=holder)
+        assert ended is LinkRefusal.SESSION_ENDED
+    assert await town.identities.of_account(account.id)
 
 
 async def test_more_than_an_account_can_hold_is_refused_whole(town: Town) -> None:
