@@ -128,7 +128,7 @@ class Proxy:
                 if cors is not None:
                     return self._replies.preflight(exchange, cors, methods)
             if snapshot.reads_bodies and head.has_body and reads_body(call, snapshot):
-                return self._decide_with_body(exchange, snapshot)
+                return self._decide_with_body(exchange)
         exchange.began_at = monotonic()
         deciding = self._authorizer.decide(call, snapshot)
         try:
@@ -143,8 +143,9 @@ class Proxy:
             pending = resume_in_task(deciding, awaited)
         return self._await_decision(exchange, pending)
 
-    async def _decide_with_body(self, exchange: Exchange, snapshot: Snapshot) -> bool:
-        """The route's policy reads the body: it is read whole before the decision."""
+    async def _decide_with_body(self, exchange: Exchange) -> bool:
+        """The route's policy reads the body: it is read whole before the decision, which is that
+        of the configuration that runs by then."""
         head, call = exchange.head, exchange.call
         if head.length and (refusal := not_json(call)) is not None:
             return self._replies.refuse(exchange, refusal, close=True)
@@ -156,7 +157,8 @@ class Proxy:
             return self._replies.refuse_body(exchange, body)
         exchange.body = body
         exchange.began_at = monotonic()
-        return await self._await_decision(exchange, self._authorizer.decide(call, snapshot))
+        deciding = self._authorizer.decide(call, self._snapshot())
+        return await self._await_decision(exchange, deciding)
 
     async def _await_decision(self, exchange: Exchange, pending: Awaitable[Decision]) -> bool:
         decision = await pending

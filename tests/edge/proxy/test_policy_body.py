@@ -49,6 +49,13 @@ rules:
 """
 
 
+def configured(rig: Rig, policy: str) -> Snapshot:
+    routes = ROUTES.format(port=rig.upstream.port)
+    found = compile_snapshot(Sources(("routes.yaml", routes), (("policies/p.yaml", policy),)))
+    assert isinstance(found, Snapshot), [str(problem) for problem in found]
+    return found
+
+
 @asynccontextmanager
 async def house(
     caller: Principal, page: DenialPage | None = None
@@ -60,12 +67,7 @@ async def house(
         exchange.send(OK)
 
     async with running(script, denial_page=page) as rig:
-        files = (("policies/p.yaml", POLICY),)
-        found = compile_snapshot(
-            Sources(("routes.yaml", ROUTES.format(port=rig.upstream.port)), files)
-        )
-        assert isinstance(found, Snapshot), [str(problem) for problem in found]
-        rig.snapshot = found
+        rig.snapshot = configured(rig, POLICY)
         setattr(rig.gate, "decide", Authorizer(FixedAuthenticator(caller), NoLimits()).decide)  # noqa: B010
         yield rig, bodies
 
@@ -89,6 +91,19 @@ async def test_a_body_that_was_judged_goes_on_unchanged() -> None:
     async with house(who("u1")) as (rig, bodies):
         assert (await rig.ask(post(MINE, JSON))).status == 200
         assert bodies == [MINE]
+
+
+async def test_a_body_that_comes_slowly_is_judged_by_the_configuration_of_its_end() -> None:
+    async with house(who("u1")) as (rig, bodies):
+        head, body = post(MINE, JSON, "Expect: 100-continue").split(b"\r\n\r\n")
+        client = await rig.client()
+        await client.send(head + b"\r\n\r\n")
+        assert (await client.head()).status == 100
+        rig.snapshot = configured(rig, POLICY.replace("user.id", "'nobody'"))
+        await client.send(body)
+        answer = await client.answer()
+        assert (answer.status, reason(answer)) == (403, "not_yours")
+        assert bodies == []
 
 
 async def test_a_chunked_body_is_judged_too() -> None:
