@@ -38,7 +38,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.conditions", "access.providers"),
     ("access.definitions",),
     ("access.policies",),
-    ("access.routing",),
+    ("access.routing", "access.console"),
     ("access.snapshot", "access.rule_headers", "access.readings", "access.evaluation"),
     ("access.resource_servers",),
     ("access.authorizer",),

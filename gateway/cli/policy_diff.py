@@ -13,7 +13,7 @@ from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, data, echo, warn
 from gateway.review.calls import Roles
 from gateway.review.changes import AccessChange
-from gateway.review.diff import compare
+from gateway.review.console import compare_all
 
 
 def register(app: typer.Typer) -> None:
@@ -33,8 +33,11 @@ def show_diff(
     policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
-    """Tell who gains and who loses access to what, by asking the real decision on both sides."""
-    report = compare(compiled_from(old, config, policies), compiled_from(new, config, policies))
+    """Tell who gains and who loses access to what, by asking the real decision on both sides.
+
+    The operator's console, which `console:` lets people into, is told like a route.
+    """
+    report = compare_all(compiled_from(old, config, policies), compiled_from(new, config, policies))
     if as_json:
         data(
             {
@@ -80,6 +83,7 @@ def change_data(change: AccessChange) -> dict[str, Any]:
         "methods": list(change.methods),
         "host": change.host,
         "path": change.pattern,
+        "console": list(change.permissions),
         "such_as": change.such_as or None,
         "from": [str(block) for block in change.blocks],
         "conditions": [

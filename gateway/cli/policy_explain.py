@@ -31,6 +31,7 @@ from gateway.cli.policy_callers import (
 from gateway.cli.policy_replay import lines_of
 from gateway.edge.replies.sign_in_redirects import entrance
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
+from gateway.review.console import console_of
 from gateway.review.counterfactuals import find_counterfactuals
 from gateway.review.rendering import as_data, as_text, status_of
 
@@ -137,6 +138,14 @@ def explain_call(
             "--log", metavar="PATH", help="The decision log; decisions/ in the data folder."
         ),
     ] = None,
+    console: Annotated[
+        bool,
+        typer.Option(
+            "--console",
+            help="The call is one of the operator's console: GET asks for admin:read, POST for"
+            " admin:write.",
+        ),
+    ] = False,
     config: ConfigPath = CONFIG,
     policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
@@ -147,7 +156,7 @@ def explain_call(
     )
     if request_id is not None:
         told = (at, account, token_file, issuer, claims)
-        if not said.nothing or any(one is not None for one in told):
+        if not said.nothing or console or any(one is not None for one in told):
             raise CliError("who called and when, a recorded call says by itself", ExitCode.USAGE)
         _tell(_recorded(request_id, log), compiled(config, policies), as_json)
         return
@@ -172,6 +181,8 @@ def explain_call(
     said.check()
     now = time.time() if at is None else moment("--at", at)
     snapshot = compiled(config, policies)
+    if console:
+        snapshot = console_of(snapshot)
     who: Principal | Reason = Reason.NO_CREDENTIAL
     if token_file is not None:
         who = bearer_of(read_token(token_file), snapshot)

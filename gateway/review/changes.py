@@ -106,6 +106,8 @@ class AccessChange:
     after: str = ""
     rule: str | None = None
     location: SourceLocation | None = None
+    permissions: tuple[str, ...] = ()
+    """In the operator's console, which is then meant in the place of a route."""
 
     def caller(self) -> str:
         if self.signed is False:
@@ -141,7 +143,7 @@ class AccessChange:
         verb = ("GAINS" if self.gains else "LOSES") if self.certain else (
             "MAY GAIN" if self.gains else "MAY LOSE"
         )  # fmt: skip
-        text = f"{self.caller()} {verb} {self.method()} {self.host or ''}{self.pattern}"
+        text = f"{self.caller()} {verb} {self._what()}"
         if self.location is not None and self.location.line:
             text += f" ({self.location})"
         if self.addresses:
@@ -153,6 +155,11 @@ class AccessChange:
         if self.unless:
             text += f" unless {_describe_roles(self.unless)}"
         return text + (f" on paths such as {self.such_as}" if self.such_as else "")
+
+    def _what(self) -> str:
+        if self.permissions:
+            return f"{','.join(self.permissions)} in the console"
+        return f"{self.method()} {self.host or ''}{self.pattern}"
 
     def _is_shown(self, one: Where) -> bool:
         """That the owner had it already goes without saying."""

@@ -23,12 +23,12 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from gateway.access.console import ConsolePermission
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.console.console import ENDPOINT, Console, is_of_console
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.overview_page import Outbox, WorkerStatuses
-from gateway.edge.console.pages import ConsolePermission
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.problem_types import ProblemTypes

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
+from gateway.access.console import ConsolePermission
 from gateway.access.policies import StepUp
 from gateway.audit.log import AuditEvent
 from gateway.edge.console.operators import Operators
@@ -28,7 +29,6 @@ from gateway.edge.console.pages import (
     UNCONFIRMED,
     ConsoleAction,
     ConsolePage,
-    ConsolePermission,
     ConsoleRequest,
     NotDone,
     NotFound,

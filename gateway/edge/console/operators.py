@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.console import ConsolePermission, admin_policy
 from gateway.access.evaluation import action_verdict
 from gateway.access.policies import Policy, StepUp
 from gateway.edge.console.local_sign_in import LOCAL_ACTOR, LocalSignIn
-from gateway.edge.console.pages import ConsolePermission, Operator
+from gateway.edge.console.pages import Operator
 from gateway.edge.replies.cookies import single_cookie
 from gateway.identity.sign_in.session_cookies import Csrf, is_of_one_host
 from gateway.model import Call, Clock, Credential, CredentialKind, Principal, Reason
@@ -27,7 +28,6 @@ CONSOLE_HOST = "/admin"
 it is no session cookie anywhere else."""
 _ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 EXPIRED_COOKIE = f"{COOKIE}=; Max-Age=0; {_ATTRIBUTES}"
-ADMIN_ROLE = "admin"
 ALL_PERMISSIONS = frozenset(ConsolePermission)
 
 
@@ -45,6 +45,7 @@ class OperatorDependencies:
 class Operators:
     def __init__(self, dependencies: OperatorDependencies) -> None:
         self._deps = dependencies
+        self._by_role = admin_policy()
 
     async def identify(self, call: Call) -> Operator | Reason:
         """Who calls, and what they may; NO_CREDENTIAL where nothing was shown."""
@@ -100,19 +101,16 @@ class Operators:
 
     def _judged(self, principal: Principal, call: Call, csrf_token: str = "") -> Operator:
         """With what the policy gives, and what it would give after a stronger sign-in."""
-        policy = self._deps.policy()
+        policy = self._deps.policy() or self._by_role
         permissions, step_ups = frozenset[ConsolePermission](), dict[ConsolePermission, StepUp]()
-        if policy is None:
-            permissions = ALL_PERMISSIONS if ADMIN_ROLE in principal.role_set else permissions
-        else:
-            for permission in ConsolePermission:
-                verdict = action_verdict(policy, permission, call, principal, self._deps.clock.now)
-                if isinstance(verdict, Reason):
-                    continue
-                if verdict.allowed:
-                    permissions |= {permission}
-                elif verdict.step_up is not None:
-                    step_ups[permission] = verdict.step_up
+        for permission in ConsolePermission:
+            verdict = action_verdict(policy, permission, call, principal, self._deps.clock.now)
+            if isinstance(verdict, Reason):
+                continue
+            if verdict.allowed:
+                permissions |= {permission}
+            elif verdict.step_up is not None:
+                step_ups[permission] = verdict.step_up
         return Operator(
             actor=principal.subject,
             name=principal.email or principal.subject,

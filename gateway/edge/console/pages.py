@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from gateway.access.console import ConsolePermission
 from gateway.access.policies import StepUp
 from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditEvent
@@ -21,13 +21,6 @@ PENDING = (
 )
 UNCONFIRMED = "unconfirmed"
 """The notice of PENDING, which every page has."""
-
-
-class ConsolePermission(StrEnum):
-    """As policies name them."""
-
-    READ = "admin:read"
-    WRITE = "admin:write"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.access.console import ConsolePermission
 from gateway.edge.console.pages import (
     HOME,
     Acted,
     Attachment,
     ConsoleAction,
     ConsolePage,
-    ConsolePermission,
     ConsoleRequest,
     NotDone,
     View,

@@ -14,11 +14,11 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gateway.access.console import ConsolePermission
 from gateway.edge.console.pages import (
     PENDING,
     UNCONFIRMED,
     ConsolePage,
-    ConsolePermission,
     ConsoleRequest,
     NavigationEntry,
     Operator,
