@@ -38,7 +38,7 @@ from gateway.access.simulation import (
 )
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
-from gateway.config.watcher import read_sources
+from gateway.config.files import read_sources
 from gateway.model import Call, LimitState, Principal, Reason
 from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 

@@ -230,9 +230,9 @@ def _become(job: _Job) -> None:
 
 
 if __name__ == "__main__":
-    from gateway.cli import MODULES, main
+    from gateway.cli import COMMANDS, main
 
-    for module in dict.fromkeys(MODULES.values()):
+    for module in dict.fromkeys(place.module for place in COMMANDS.values()):
         importlib.import_module(f"gateway.cli.{module}")
     gc.collect()
     gc.freeze()

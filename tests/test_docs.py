@@ -40,7 +40,7 @@ def test_the_readme_shows_the_very_lines_that_gateway_dev_prints() -> None:
 def test_the_readme_lists_every_command() -> None:
     table = (REPOSITORY / "README.md").read_text("utf-8").partition("## Commands")[2]
     named = set(re.findall(r"`(?:gateway )?([a-z]+)[ `]", table.partition("## More")[0]))
-    assert set(cli.MODULES) <= named
+    assert set(cli.COMMANDS) <= named
 
 
 def test_every_link_leads_to_a_page_and_a_heading_that_are_there() -> None:

@@ -18,7 +18,7 @@ from gateway.app.settings import Settings
 from gateway.app.shared_settings import SettingsDiffer, agree, shared
 from gateway.app.tracing import check_traces
 from gateway.config.watcher import ConfigWatcher
-from gateway.edge.pages.overrides import PageOverrides, load_overrides
+from gateway.edge.pages.overrides import PAGES, PageOverrides, load_overrides
 from gateway.identity.accounts.passwords import calibrated_rounds
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
@@ -41,8 +41,6 @@ log = structlog.get_logger(__name__)
 
 TEMPLATES = Path("mail")
 """Where an operator's own mail templates are looked for, beside `routes.yaml`."""
-PAGES = Path("pages")
-"""And what is the operator's own of the pages."""
 
 
 @dataclass

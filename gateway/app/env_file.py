@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotenv.parser import parse_stream
-
 PREFIX = "GATEWAY_"
 SECRETS = frozenset(
     PREFIX + name
@@ -60,6 +58,9 @@ def read_file(file: Path) -> tuple[dict[str, Any], list[SettingProblem]]:
     are something else: dropped, they would be silent defaults."""
     given: dict[str, Any] = {}
     problems = []
+    # Here: where there is no such file, this is the slowest part of reading settings.
+    from dotenv.parser import parse_stream
+
     with file.open(encoding="utf-8") as stream:
         for line in parse_stream(stream):
             if line.error and PREFIX in line.original.string:

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
 
 from gateway.cores import usable_cores
 from gateway.identity.email_address import normalize_domain
@@ -381,7 +380,7 @@ def min_length_secret(value: Any) -> SecretStr:
 ListenAt = Annotated[Address, BeforeValidator(parse_address)]
 ListenForGrpcAt = Annotated[Address, BeforeValidator(grpc_address)]
 Networks = Annotated[
-    tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode, BeforeValidator(networks)
+    tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], BeforeValidator(networks)
 ]
-Domains = Annotated[tuple[str, ...], NoDecode, BeforeValidator(domains)]
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(csv)]
+Domains = Annotated[tuple[str, ...], BeforeValidator(domains)]
+Words = Annotated[tuple[str, ...], BeforeValidator(csv)]

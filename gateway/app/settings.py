@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from gateway.access.renames import renamed_setting
 from gateway.access.routing.own_paths import DEFAULT_PREFIX, OwnPaths, url_host
@@ -44,16 +43,11 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-class Settings(BaseSettings):
-    """What an operator may decide.  The field `listen` is `GATEWAY_LISTEN`, and so on."""
+class Settings(BaseModel):
+    """What an operator may decide.  The field `listen` is `GATEWAY_LISTEN`, and so on: `load` reads
+    them and hands them in."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        validate_default=False,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     public_url: Annotated[str, BeforeValidator(values.origin)] = "http://127.0.0.1:8080"
     auth_prefix: Annotated[str, BeforeValidator(values.path_prefix)] = DEFAULT_PREFIX
@@ -119,18 +113,6 @@ class Settings(BaseSettings):
     tls_key: Annotated[Path, BeforeValidator(values.readable_file)] | None = None
     secrets_dir: Path | None = None
     """Read by `app/upstream_secrets.py`."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`load` hands everything in: an empty environment in a test is empty."""
-        return (init_settings,)
 
     @property
     def token_issuer(self) -> str:

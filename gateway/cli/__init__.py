@@ -1,7 +1,8 @@
 """The console command `gateway`.
 
 Each command lives in a module that has `register(app)`; only the module of the command
-that was asked for is imported, so that `gateway version` does not pay for gunicorn.
+that was asked for is imported, so that `gateway version` does not pay for gunicorn.  The help
+page of `gateway` itself imports none of them: what it says of each stands here.
 """
 
 from __future__ import annotations
@@ -10,45 +11,96 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import typer
 
-from gateway.cli.environment import forget_env_file, give_env_file
+from gateway.cli.env_file_option import forget_env_file, give_env_file
 from gateway.cli.output import CliError, ExitCode, error
 from gateway.stores.protocols import StoreUnavailable
 
-# The order of the help page.  A module registers all of its commands.
-MODULES = {
-    "dev": "serve",
-    "serve": "serve",
-    "validate": "policy",
-    "reload": "policy",
-    "explain": "policy",
-    "test": "policy",
-    "diff": "policy",
-    "replay": "policy",
-    "why": "why",
-    "users": "users",
-    "roles": "roles",
-    "tenants": "attributes",
-    "sessions": "sessions",
-    "clients": "clients",
-    "revoke": "revoke",
-    "keys": "keys",
-    "passwords": "passwords",
-    "issuers": "issuers",
-    "providers": "providers",
-    "config": "config_migrate",
-    "db": "db",
-    "audit": "audit",
-    "doctor": "doctor",
-    "export": "export",
-    "version": "version",
+
+class CommandPlace(NamedTuple):
+    module: str
+    """Of this package; it registers all of its commands."""
+    summary: str
+    """For the help page of `gateway`: the first sentence of what the command says of itself."""
+
+
+# The order of the help page.
+COMMANDS = {
+    "dev": CommandPlace(
+        "serve",
+        "Serve on loopback with embedded stores and a demo backend, and print lines to try.",
+    ),
+    "serve": CommandPlace("serve", "Serve."),
+    "validate": CommandPlace("policy_validate", "Check the configuration."),
+    "reload": CommandPlace(
+        "policy_validate", "Check the configuration, and tell whether the running gateway has it."
+    ),
+    "explain": CommandPlace(
+        "policy_explain",
+        "Tell how a call would be decided, and which line decides.",
+    ),
+    "test": CommandPlace("policy_test", "Run the policy tests."),
+    "diff": CommandPlace(
+        "policy_diff",
+        "Tell who gains and who loses access to what, by asking the real decision on both sides.",
+    ),
+    "replay": CommandPlace(
+        "policy_replay",
+        "Judge recorded decisions by another configuration, and show what it would change.",
+    ),
+    "why": CommandPlace(
+        "why",
+        "Tell why a call was refused: the rule with file and line, what came nearest to"
+        " allowing it, and the smallest change.",
+    ),
+    "users": CommandPlace("users", "Accounts."),
+    "roles": CommandPlace("roles", "Roles; a change holds on the next request."),
+    "tenants": CommandPlace("attributes", "Tenants; accounts have a role in each."),
+    "sessions": CommandPlace("sessions", "Sessions: one for each sign-in."),
+    "clients": CommandPlace(
+        "clients", "Machine clients (OAuth 2.0 client credentials) and API keys."
+    ),
+    "revoke": CommandPlace("revoke", "Refuse what has been given out, at once."),
+    "keys": CommandPlace("keys", "Signing keys: what signs and verifies tokens."),
+    "passwords": CommandPlace(
+        "passwords", "Passwords that are known to the world, and are refused."
+    ),
+    "issuers": CommandPlace("issuers", "Other issuers, whose tokens the configuration takes."),
+    "providers": CommandPlace(
+        "providers", "Providers, by which people sign in besides the gateway itself."
+    ),
+    "config": CommandPlace("config_migrate", "The files of the configuration."),
+    "db": CommandPlace("db", "The SQL store: its schema and its data."),
+    "audit": CommandPlace("audit", "The audit log."),
+    "doctor": CommandPlace("doctor", "Check the installation."),
+    "export": CommandPlace("export", "Write what ships with the package."),
+    "version": CommandPlace("version", "Print the version of authgate and of Python."),
 }
 
 
 def build(command: str | None = None) -> typer.Typer:
     """The application with the module of `command`, or with all of them."""
+    app = _application()
+    wanted = [COMMANDS[command]] if command in COMMANDS else COMMANDS.values()
+    for module in dict.fromkeys(place.module for place in wanted):
+        importlib.import_module(f"gateway.cli.{module}").register(app)
+    give_env_file(app)
+    return app
+
+
+def overview() -> typer.Typer:
+    """The application as far as its help page shows it, and as far as a command that there is
+    none of is told from those that there are."""
+    app = _application()
+    for name, place in COMMANDS.items():
+        app.command(name, help=place.summary)(_root)
+    return app
+
+
+def _application() -> typer.Typer:
     app = typer.Typer(
         name="gateway",
         help="authgate: one process in front of your backends that signs people in, judges "
@@ -60,10 +112,6 @@ def build(command: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    names = [MODULES[command]] if command in MODULES else list(dict.fromkeys(MODULES.values()))
-    for name in names:
-        importlib.import_module(f"gateway.cli.{name}").register(app)
-    give_env_file(app)
     return app
 
 
@@ -73,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forget_env_file()
     command = next((word for word in words if not word.startswith("-")), None)
     try:
-        result = build(command)(words, prog_name="gateway", standalone_mode=False)
+        app = build(command) if command in COMMANDS else overview()
+        result = app(words, prog_name="gateway", standalone_mode=False)
         sys.stdout.flush()
     except CliError as stop:
         error(stop.text)

@@ -12,8 +12,9 @@ from gateway.access.attributes import Attribute, AttributeType, SetBy, Value, is
 from gateway.access.suggestions import suggestion
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import compiled
-from gateway.cli.context import CONFIG, POLICIES, CommandContext, ConfigPath, PoliciesPath, run
+from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, warn, when
 from gateway.identity.accounts.account_facts import AccountFacts
 

@@ -16,11 +16,11 @@ import typer
 from gateway.access.renames import RENAMES, Document, renamed_setting
 from gateway.app.settings_migration import migrate_settings
 from gateway.atomic_file import atomic_file
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import readable_settings_file, unread_service_file
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn
+from gateway.config.files import Files
 from gateway.config.migration import Migrated, Replacement, migrate_yaml
-from gateway.config.watcher import Files
 
 _CONTEXT_LINES = 2
 

@@ -12,22 +12,11 @@ from gateway.cli import environment
 from gateway.cli.environment import configuration_settings
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.files import DEFAULT_POLICIES, read_sources
 from gateway.config.secrets import SecretSource, UnreadSecrets
 from gateway.config.upstream_tls import TlsContexts, tls_of_snapshot
 from gateway.config.warnings import open_to_anybody
-from gateway.config.watcher import DEFAULT_POLICIES, read_sources
 from gateway.model import ConfigProblem
-from gateway.review.told_answers import status_for
-
-__all__ = [
-    "FailOn",
-    "compiled",
-    "compiled_for_here",
-    "compiled_from",
-    "read",
-    "read_for_here",
-    "status_for",
-]
 
 
 class FailOn(StrEnum):

@@ -19,10 +19,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, TypeVar
-
-import typer
+from typing import TypeVar
 
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.setting_types import without_secrets
@@ -44,10 +41,6 @@ from gateway.stores.protocols import Attempts, Database, RevocationPublisher, St
 from gateway.stores.redis import RedisStore, open_redis
 from gateway.stores.stream import RedisChangeStream
 
-ConfigPath = Annotated[Path, typer.Option("--config", help="The routes file.", show_default=True)]
-PoliciesPath = Annotated[Path, typer.Option("--policies", help="The folder of policies.")]
-CONFIG = Path("routes.yaml")
-POLICIES = Path("policies")
 TAKES_DASHED_IDS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 """Of a command whose argument is an id, which may begin with a dash: one thumbprint in 64 does
 (RFC 7638, base64url).  So `-h…` is no call for help, which would end well without anything done."""

@@ -13,15 +13,9 @@ from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.settings import Settings
 from gateway.app.shared_settings import differences, shared
 from gateway.cli.config_migrate import outdated_words
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import read
-from gateway.cli.context import (
-    CONFIG,
-    POLICIES,
-    ConfigPath,
-    PoliciesPath,
-    existing_database,
-    redis_url,
-)
+from gateway.cli.context import existing_database, redis_url
 from gateway.cli.doctor_checks import ext_authz, machine_findings, signing_key, sql_connections
 from gateway.cli.doctor_upstreams import upstreams
 from gateway.cli.environment import settings

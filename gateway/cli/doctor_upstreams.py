@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from gateway.access.snapshot import Snapshot
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import compiled
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.exposure import exposures
 from gateway.cli.output import AsJson, CliError, ExitCode, table
 from gateway.stores.health import State

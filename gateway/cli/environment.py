@@ -8,59 +8,22 @@ file is not read beside settings that come from elsewhere.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-import typing
-from collections.abc import Callable
-from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.app import settings as settings_of
 from gateway.app.env_file import PREFIX, named_in
 from gateway.app.settings import Settings, SettingsError
 from gateway.app.upstream_secrets import load_secrets
+from gateway.cli.env_file_option import chosen_env_file
 from gateway.cli.output import CliError, ExitCode, warn
 from gateway.config.secrets import SecretFiles
 
 INSTALLED = "/etc/authgate/env"
 """As `deploy/authgate.service` names it."""
 SERVICE_FILE = Path(INSTALLED)
-
-EnvFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--env-file",
-        metavar="F",
-        help="Settings of this file (the environment wins); else .env, else the service's.",
-        show_default=False,
-    ),
-]
-_chosen: ContextVar[Path | None] = ContextVar("env_file", default=None)
-
-
-def give_env_file(app: typer.Typer) -> None:
-    """Adds `--env-file` to every command of `app` and of its groups."""
-    for command in app.registered_commands:
-        if command.callback is not None:
-            command.callback = _taking_env_file(command.callback)
-    for group in app.registered_groups:
-        inner = group.typer_instance
-        if inner is None:
-            continue
-        alone = inner.registered_callback
-        if alone is not None and alone.callback is not None:
-            alone.callback = _taking_env_file(alone.callback)
-        give_env_file(inner)
-
-
-def forget_env_file() -> None:
-    """Another command begins in this process."""
-    _chosen.set(None)
 
 
 def settings(**overrides: Any) -> Settings:
@@ -94,7 +57,7 @@ def serving_secrets() -> SecretFiles:
 
 def readable_settings_file() -> Path:
     """As `_file`, of what may be read, and without a word."""
-    chosen = _chosen.get()
+    chosen = chosen_env_file()
     if chosen is not None:
         return chosen
     named = _names_here() or not _is_there(SERVICE_FILE) or not _may_read(SERVICE_FILE)
@@ -103,7 +66,7 @@ def readable_settings_file() -> Path:
 
 def unread_service_file() -> Path | None:
     """The file of the installed service, where it would count and may not be read by this user."""
-    if _chosen.get() is not None or _names_here() or not _is_there(SERVICE_FILE):
+    if chosen_env_file() is not None or _names_here() or not _is_there(SERVICE_FILE):
         return None
     return None if _may_read(SERVICE_FILE) else SERVICE_FILE
 
@@ -125,7 +88,7 @@ def settings_source() -> str:
 def service_not_read() -> str:
     """Why the settings of the installed service were not taken; empty where they were, or where
     there is none."""
-    if _chosen.get() is not None or not _is_there(SERVICE_FILE):
+    if chosen_env_file() is not None or not _is_there(SERVICE_FILE):
         return ""
     named = _names_here()
     return f"{SERVICE_FILE} was not read, as {named[0]} is set here" if named else ""
@@ -143,7 +106,7 @@ def _wrong(error: SettingsError) -> CliError:
 
 
 def _file(*, service: bool) -> Path | None:
-    chosen = _chosen.get()
+    chosen = chosen_env_file()
     if chosen is not None:
         if not _is_there(chosen) or not _may_read(chosen):
             raise CliError(f"--env-file: {chosen} is not a file that can be read", ExitCode.USAGE)
@@ -175,26 +138,3 @@ def _is_there(path: Path) -> bool:
 
 def _may_read(path: Path) -> bool:
     return os.access(path, os.R_OK, effective_ids=True)
-
-
-def _taking_env_file(command: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(command)
-    def taking(*args: Any, env_file: Path | None = None, **kwargs: Any) -> Any:
-        if env_file is not None:
-            _chosen.set(env_file)
-        return command(*args, **kwargs)
-
-    signature = inspect.signature(command)
-    option = inspect.Parameter(
-        "env_file", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=EnvFile
-    )
-    hints = typing.get_type_hints(command, include_extras=True)
-    known = [
-        one.replace(annotation=hints.get(name, one.annotation))
-        for name, one in signature.parameters.items()
-    ]
-    taking.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*known, option], return_annotation=None
-    )
-    taking.__annotations__ = {**hints, "env_file": EnvFile}
-    return taking

@@ -9,16 +9,9 @@ import typer
 
 from gateway.access.snapshot import Snapshot
 from gateway.audit.operator_events import invitation_event
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import read
-from gateway.cli.context import (
-    CONFIG,
-    POLICIES,
-    CommandContext,
-    ConfigPath,
-    PoliciesPath,
-    run,
-    user_name,
-)
+from gateway.cli.context import CommandContext, run, user_name
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, record, table, when
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms, NewInvitation
 from gateway.identity.accounts.registration_rules import invitation_problem

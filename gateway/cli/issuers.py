@@ -14,8 +14,8 @@ from gateway.access.issuers import Issuer
 from gateway.access.resource_servers import resource_paths
 from gateway.access.snapshot import Snapshot
 from gateway.app.data_dir import DataFolder
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import compiled, compiled_for_here
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
 from gateway.cli.issuer_checks import CheckedRow, check_issuers
 from gateway.cli.output import AsJson, CliError, ExitCode, data, table, when

@@ -15,9 +15,6 @@ from enum import IntEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 """The type of the parameter `as_json` of every command that prints data."""
@@ -54,6 +51,11 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
         return
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]
     if sys.stdout.isatty():
+        # Here, as in `_write`: where no terminal is, rich is of no use and takes its time.
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
         grid = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
             grid.add_column(_title(column), overflow="fold")
@@ -122,6 +124,9 @@ def _write(stream: Any, text: str, style: str, head: int, head_style: str = "bol
         stream.write(text + "\n")
         stream.flush()
         return
+    from rich.console import Console
+    from rich.text import Text
+
     shown = Text(text, style=style)
     if head:
         shown.stylize(head_style, 0, head)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import FailOn, compiled_from
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, ExitCode, data, echo, warn
 from gateway.review.calls import Roles
 from gateway.review.changes import AccessChange

@@ -16,8 +16,8 @@ from gateway.access.decision_record import read_record
 from gateway.access.explanation import Explanation, describe, explain
 from gateway.access.simulation import FixedClock, SimulatedRequest, recorded_request, simulate
 from gateway.access.snapshot import Snapshot
-from gateway.cli.configurations import compiled, status_for
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.configurations import compiled
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn, when
 from gateway.cli.policy_callers import (
@@ -34,6 +34,7 @@ from gateway.model import CredentialKind, Principal, Reason, SystemClock
 from gateway.review.console import console_of
 from gateway.review.counterfactuals import find_counterfactuals
 from gateway.review.rendering import as_data, as_text, status_of
+from gateway.review.told_answers import status_for
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import FailOn, compiled_from
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn
 from gateway.review.replay import ChangedDecision, Replay, ReplayGroup, replay
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from gateway.access.snapshot import Snapshot
-from gateway.cli.configurations import compiled, status_for
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.configurations import compiled
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn
 from gateway.model import ConfigProblem
 from gateway.review.cases import Case, read_cases
@@ -18,6 +18,7 @@ from gateway.review.junit import junit
 from gateway.review.mutants import MutationReport, mutation_report
 from gateway.review.rendering import as_text, status_of
 from gateway.review.suite import CaseResult, explained, run_cases
+from gateway.review.told_answers import status_for
 
 
 def register(app: typer.Typer) -> None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import watchfiles
 
 from gateway.access.snapshot import Snapshot
-from gateway.app.bootstrap import PAGES
-from gateway.cli.config_migrate import outdated_words
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import read, read_for_here
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import settings
 from gateway.cli.output import AsJson, ExitCode, data, echo, warn
-from gateway.edge.pages.overrides import read_overrides
+from gateway.edge.pages.overrides import PAGES, read_overrides
 from gateway.model import ConfigProblem
 
 _ASK_WITHIN_S = 3.0
@@ -69,10 +65,8 @@ def validate(
         data(_data(found))
     else:
         tell(found)
-        if isinstance(found, list) and (words := outdated_words(config, policies)):
-            warn(
-                f"{counted(len(words), 'word was', 'words were')} renamed: `gateway config migrate`"
-            )
+        if isinstance(found, list):
+            _tell_renamed_words(config, policies)
         for path in sorted(policies.rglob("*.yml")):
             warn(f"note: {path} is not read: its name must end with .yaml")
     if isinstance(found, list):
@@ -126,8 +120,19 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
+def _tell_renamed_words(config: Path, policies: Path) -> None:
+    # As with the others that are imported where they are used here: a configuration that is good
+    # needs none of them.
+    from gateway.cli.config_migrate import outdated_words
+
+    if words := outdated_words(config, policies):
+        warn(f"{counted(len(words), 'word was', 'words were')} renamed: `gateway config migrate`")
+
+
 def edits(config: Path, policies: Path) -> Iterator[None]:
     """Once at the start, and after every change of a file of the configuration."""
+    import watchfiles
+
     yield None
     folder = config.parent.resolve()
     watched = [folder, *([policies.resolve()] if policies.is_dir() else [])]
@@ -138,6 +143,8 @@ def edits(config: Path, policies: Path) -> Iterator[None]:
 
 def _running_versions() -> dict[str, str] | None:
     """The version that each worker of the gateway of these settings has; None where none runs."""
+    from http.client import HTTPConnection, HTTPException
+
     listen = settings().admin_listen
     asked = HTTPConnection(listen.host, listen.port, timeout=_ASK_WITHIN_S)
     try:

@@ -13,15 +13,9 @@ import typer
 from gateway.access.providers import Provider, ProviderKind
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import compiled, compiled_for_here
-from gateway.cli.context import (
-    CONFIG,
-    POLICIES,
-    CommandContext,
-    ConfigPath,
-    PoliciesPath,
-    run,
-)
+from gateway.cli.context import CommandContext, run
 from gateway.cli.environment import settings
 from gateway.cli.notifications import notifications_of
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, when

@@ -13,15 +13,8 @@ import typer
 
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import account_of, named
-from gateway.cli.context import (
-    CONFIG,
-    POLICIES,
-    TAKES_DASHED_IDS,
-    CommandContext,
-    ConfigPath,
-    PoliciesPath,
-    run,
-)
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.context import TAKES_DASHED_IDS, CommandContext, run
 from gateway.cli.issuer_names import ExternalId, external_session, external_user
 from gateway.cli.keys import revoke_key
 from gateway.cli.output import CliError, ExitCode, echo

@@ -21,10 +21,11 @@ from gateway.app.setting_types import Address, parse_address
 from gateway.app.settings import Settings, sqlite_url
 from gateway.app.start_report import start_table
 from gateway.app.worker import App
-from gateway.cli.context import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.environment import serving_secrets, serving_settings, settings_source
 from gateway.cli.output import CliError, ExitCode, echo, warn
-from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
+from gateway.config.files import Files
+from gateway.config.watcher import ConfigWatcher, InvalidConfiguration, LastKnownGood
 from gateway.edge.server.listener_tls import CertificateWrong
 from gateway.identity.keys.signing_keys import WrongSecret
 from gateway.identity.mail.templates import InvalidMail

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from gateway.access.snapshot import Snapshot
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import read
-from gateway.cli.context import CONFIG, POLICIES, TAKES_DASHED_IDS, ConfigPath, PoliciesPath
+from gateway.cli.context import TAKES_DASHED_IDS
 from gateway.cli.environment import configuration_settings, settings
 from gateway.cli.output import AsJson, CliError, ExitCode, data, echo, warn, when
 from gateway.cli.refusal_sources import Search

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import yaml
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.access.issuers import ClientAssertionKey, Introspection
 from gateway.access.secret_text import SecretText
@@ -19,9 +15,8 @@ CLIENT_SECRET_KEYS = ("secret",)
 PRIVATE_KEY_KEYS = ("secret", "alg", "kid")
 MAX_CACHE_S = 30
 
-_CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 SIGNING_ALGORITHMS = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", *_CURVES, "EdDSA",
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip
 
 
@@ -84,10 +79,14 @@ def read_private_key(
     if not isinstance(pem, SecretText):
         reader.error(fields["secret"], pem)
         return None
-    problem = _key_problem(pem.reveal(), alg) if pem.reveal() else None
-    if problem is not None:
-        reader.error(fields["secret"], f"the secret `{name}` {problem}")
-        return None
+    if pem.reveal():
+        # Few configurations have such a key; who reads another need not wait for `cryptography`.
+        from gateway.config.assertion_key import assertion_key_problem
+
+        problem = assertion_key_problem(pem.reveal(), alg)
+        if problem is not None:
+            reader.error(fields["secret"], f"the secret `{name}` {problem}")
+            return None
     return ClientAssertionKey(pem, alg, kid)
 
 
@@ -101,40 +100,6 @@ def _secret_name(reader: Reader, node: Node, named: Node | None, what: str) -> s
         reader.error(named, "the name of a secret is a letter, then letters, digits and any of ._-")
         return None
     return name
-
-
-def _key_problem(pem: str, alg: str) -> str | None:
-    """Why the key cannot sign by this algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
-    try:
-        # Python would look whether its numbers are primes for up to a second, in which the worker
-        # that reads another configuration does nothing else: `_signs` says what matters of it.
-        key = load_pem_private_key(
-            pem.encode("ascii"), password=None, unsafe_skip_rsa_key_validation=True
-        )
-    except TypeError:
-        return "is an encrypted key: the gateway reads keys without a passphrase"
-    except ValueError:
-        return "holds no private key in PEM"
-    if alg == "EdDSA":
-        return None if isinstance(key, ed25519.Ed25519PrivateKey) else "holds no Ed25519 key"
-    if alg in _CURVES:
-        named = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == _CURVES[alg]
-        return None if named else f"holds no key of the curve {_CURVES[alg]}, which {alg} asks for"
-    if not isinstance(key, rsa.RSAPrivateKey):
-        return f"holds no RSA key, which {alg} asks for"
-    if key.key_size < 2_048:
-        return "holds an RSA key of less than 2048 bits"
-    return None if _signs(key) else "holds an RSA key whose two halves do not belong together"
-
-
-def _signs(key: rsa.RSAPrivateKey) -> bool:
-    """Whether its public half takes what it signs."""
-    how = (padding.PKCS1v15(), hashes.SHA256())
-    try:
-        key.public_key().verify(key.sign(b"", *how), b"", *how)
-    except (ValueError, InvalidSignature):
-        return False
-    return True
 
 
 def _cache_s(reader: Reader, node: Node | None) -> int:

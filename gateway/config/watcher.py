@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
-import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +23,9 @@ from gateway.access.snapshot import Snapshot
 from gateway.atomic_file import atomic_file
 from gateway.config import upstream_tls
 from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.files import Files, Signature, read_sources
 from gateway.config.secrets import SecretFiles, SecretReading
 from gateway.model import ConfigProblem
-
-DEFAULT_POLICIES = Path("policies")
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +37,6 @@ LOOK_EVERY_MS = 400
 symlink on the way) or a file system without events tells the watcher nothing."""
 LOGGED_PROBLEMS = 50
 
-Signature = tuple[tuple[str, int, int, int], ...]
-
 
 class InvalidConfiguration(Exception):
     """There is no configuration to run: the files are wrong and nothing good was kept."""
@@ -49,95 +44,6 @@ class InvalidConfiguration(Exception):
     def __init__(self, problems: list[ConfigProblem]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where the configuration is written."""
-
-    routes: Path
-    policies: Path
-
-    def listed(self) -> list[Path]:
-        """Every `*.yaml` below the policy folder but the tests, in the order of their names;
-        the folder may be missing.  Links are followed: a mounted ConfigMap is made of them."""
-        paths = []
-        for folder, below, names in os.walk(self.policies, followlinks=True):
-            # `..2026_01_01` and `..data` of a ConfigMap hold the same files once more.
-            below[:] = [
-                name
-                for name in below
-                if not name.startswith(".")
-                and name != "tests"
-                and not _leads_back(Path(folder, name), folder)
-            ]
-            paths += [
-                Path(folder, name)
-                for name in names
-                if name.endswith(".yaml") and not name.startswith(".")
-            ]
-        return sorted(paths)
-
-    def signature(self) -> Signature:
-        """What differs when a file was written, replaced, added or taken away."""
-        stamps = []
-        for path in (self.routes, *self.listed()):
-            try:
-                seen = path.stat()
-                stamps.append((str(path), seen.st_ino, seen.st_mtime_ns, seen.st_size))
-            except OSError:
-                stamps.append((str(path), 0, 0, -1))
-        return tuple(stamps)
-
-
-def read_sources(
-    routes: Path, policies: Path, *, may_lack: Path = DEFAULT_POLICIES
-) -> Sources | list[ConfigProblem]:
-    """The texts of all files, or what kept them from being read.
-
-    A folder of policies that was named must be there; `may_lack`, the one that nobody named, may
-    be left out where no route needs one.
-    """
-    problems: list[ConfigProblem] = []
-    if policies != may_lack and not policies.is_dir():
-        problem = "is no folder" if policies.exists() else "there is no such folder"
-        problems.append(ConfigProblem(str(policies), 1, 1, problem))
-
-    def text(path: Path) -> tuple[str, str]:
-        try:
-            # To open a pipe waits for its writer, which may never come.
-            if stat.S_ISREG(path.stat().st_mode):
-                return (str(path), path.read_text("utf-8"))
-            problems.append(ConfigProblem(str(path), 1, 1, "is no file"))
-        except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            problems.append(ConfigProblem(str(path), line, 1, "is not UTF-8"))
-        except OSError as error:
-            problems.append(ConfigProblem(str(path), 1, 1, f"cannot be read: {error.strerror}"))
-        return (str(path), "")
-
-    listed = Files(routes, policies).listed()
-    problems += [_misnamed(path) for path in listed if not _is_text(path.relative_to(policies))]
-    sources = Sources(
-        routes=text(routes),
-        policies=tuple(text(path) for path in listed),
-        policies_root=str(policies),
-    )
-    return problems or sources
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a name is what it can be shown and told apart by: UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _misnamed(path: Path) -> ConfigProblem:
-    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return ConfigProblem(shown, 1, 1, "the name of this file is not UTF-8: give it another")
 
 
 @dataclass(slots=True)
@@ -379,14 +285,6 @@ class ConfigWatcher:
         log.error("reload-rejected", running=running, problems=len(problems))
         for problem in problems[:LOGGED_PROBLEMS]:
             log.error("configuration-problem", problem=str(problem))
-
-
-def _leads_back(path: Path, folder: str) -> bool:
-    """Whether a link leads to a folder above itself: to follow it would never end."""
-    if not path.is_symlink():
-        return False
-    target, here = os.path.realpath(path), os.path.realpath(folder)
-    return os.path.commonpath((target, here)) == target
 
 
 def _identity(files: Files) -> list[str]:

@@ -8,8 +8,10 @@ can be known without asking.  The host is compared as the DNS knows it (its ASCI
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
-from email_validator import EmailNotValidError, validate_email
+if TYPE_CHECKING:
+    from email_validator import ValidatedEmail
 
 MAX_EMAIL_LENGTH = 254
 
@@ -52,11 +54,7 @@ def display_email(text: str) -> str | None:
     text = text.strip()
     if normalize_email(text) is None:
         return None
-    try:
-        validate_email(text, check_deliverability=False)
-    except EmailNotValidError:
-        return None
-    return text
+    return text if _validated(text) is not None else None
 
 
 def normalize_domain(text: str) -> str | None:
@@ -64,22 +62,26 @@ def normalize_domain(text: str) -> str | None:
     host = text.strip()
     if not 1 <= len(host) <= MAX_EMAIL_LENGTH or "@" in host:
         return None
-    try:
-        validated = validate_email(f"a@{host}", check_deliverability=False, test_environment=True)
-    except EmailNotValidError:
-        return None
-    return validated.ascii_domain.lower()
+    validated = _validated(f"a@{host}", test_environment=True)
+    return None if validated is None else validated.ascii_domain.lower()
 
 
 def _ascii_host(host: str) -> str | None:
     """Never case-folded: `straße.de` and `strasse.de` are two hosts (RFC 5894 section 4.4)."""
     if host.isascii():
         return host.lower()
+    validated = _validated(f"a@{host}", test_environment=True)
+    return None if validated is None else validated.ascii_domain
+
+
+def _validated(email: str, *, test_environment: bool = False) -> ValidatedEmail | None:
+    # Here, as most commands meet no address: it takes as long to import as the rest of settings.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
-        validated = validate_email(f"a@{host}", check_deliverability=False, test_environment=True)
+        return validate_email(email, check_deliverability=False, test_environment=test_environment)
     except EmailNotValidError:
         return None
-    return validated.ascii_domain
 
 
 def _storable(text: str) -> bool:

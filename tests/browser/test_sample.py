@@ -9,7 +9,7 @@ from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Auth
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import compile_snapshot
-from gateway.config.watcher import read_sources
+from gateway.config.files import read_sources
 
 SPA = Path(__file__).parents[2] / "examples" / "spa"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_a_group_without_a_command_shows_its_help_page_and_exit_code_2(
     assert "\nCommands:\n" in err
 
 
-@pytest.mark.parametrize("command", sorted(cli.MODULES))
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
 def test_every_command_explains_itself(run: Callable[..., Said], command: str) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
@@ -84,8 +85,25 @@ def test_every_command_explains_itself(run: Callable[..., Said], command: str) -
 
 def test_the_help_lists_every_command(run: Callable[..., Said]) -> None:
     _, out, _ = run("--help")
-    for command in cli.MODULES:
+    for command in cli.COMMANDS:
         assert f" {command} " in out
+
+
+def test_the_help_says_of_each_command_what_it_says_of_itself() -> None:
+    app = cli.build()
+    said = {
+        str(command.name): command.help or command.callback.__doc__
+        for command in app.registered_commands
+        if command.callback is not None
+    }
+    said |= {
+        str(group.name): group.typer_instance.info.help
+        for group in app.registered_groups
+        if group.typer_instance is not None
+    }
+    first = {name: re.split(r"(?<=\.)\s", str(text).strip())[0] for name, text in said.items()}
+    shown = {name: place.summary for name, place in cli.COMMANDS.items()}
+    assert {name: " ".join(text.split()) for name, text in first.items()} == shown
 
 
 def test_wrong_settings_are_listed_and_exit_code_2(
@@ -124,8 +142,8 @@ def failing(error: BaseException) -> Callable[[str | None], typer.Typer]:
     def build(command: str | None = None) -> typer.Typer:
         app = typer.Typer()
 
-        @app.command("fail")
-        def fail() -> None:
+        @app.command("version")
+        def version() -> None:
             raise error
 
         app.callback()(lambda: None)
@@ -148,7 +166,7 @@ def test_whatever_happens_there_is_no_traceback(
     run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
 ) -> None:
     monkeypatch.setattr(cli, "build", failing(error))
-    found, out, err = run("fail")
+    found, out, err = run("version")
     assert found == code
     assert out == ""
     assert "Traceback" not in err

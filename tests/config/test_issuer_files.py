@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from gateway.access.secret_text import SecretText
+from gateway.config.files import Files
 from gateway.config.secrets import SecretFiles
 from gateway.config.upstream_tls import tls_of_issuer
-from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
+from gateway.config.watcher import ConfigWatcher, InvalidConfiguration, LastKnownGood
 from tests.certificates import Authority
 from tests.config.test_watcher import until
 

@@ -17,8 +17,9 @@ from gateway.access.secret_text import SecretText
 from gateway.access.snapshot import Snapshot
 from gateway.app.upstream_secrets import load_secrets
 from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.files import Files
 from gateway.config.secrets import SecretFiles, SecretSource, UnreadSecrets, variable_of
-from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
+from gateway.config.watcher import ConfigWatcher, InvalidConfiguration, LastKnownGood
 from gateway.model import ConfigProblem
 
 ROUTES = """\

@@ -12,8 +12,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from gateway.access.definitions import Tls
+from gateway.config.files import Files
 from gateway.config.upstream_tls import TlsContexts
-from gateway.config.watcher import ConfigWatcher, Files, InvalidConfiguration, LastKnownGood
+from gateway.config.watcher import ConfigWatcher, InvalidConfiguration, LastKnownGood
 from tests.certificates import Authority
 from tests.config.test_watcher import until
 

@@ -15,14 +15,9 @@ import pytest
 
 from gateway.access.secret_text import SecretText
 from gateway.access.snapshot import Snapshot
+from gateway.config.files import Files, read_sources
 from gateway.config.secrets import SecretFiles
-from gateway.config.watcher import (
-    ConfigWatcher,
-    Files,
-    InvalidConfiguration,
-    LastKnownGood,
-    read_sources,
-)
+from gateway.config.watcher import ConfigWatcher, InvalidConfiguration, LastKnownGood
 from gateway.model import ConfigProblem
 
 ROUTES = """\

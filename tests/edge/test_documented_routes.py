@@ -9,7 +9,7 @@ from textwrap import indent
 from gateway.access.routing.route_table import Match
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
-from gateway.config.watcher import read_sources
+from gateway.config.files import read_sources
 from tests.edge.rig import Answer, Rig, answering, principal, running
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.cli import main
 from gateway.config.compile import compile_snapshot
-from gateway.config.watcher import read_sources
+from gateway.config.files import read_sources
 from gateway.identity.issuers.jwk_set import IssuerKey, read_jwk_set
 from gateway.identity.issuers.verifier import IssuerVerifier, read_foreign_token
 from gateway.model import Principal, Reason

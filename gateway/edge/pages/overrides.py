@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import DictLoader, Environment, TemplateSyntaxError, meta, nodes
-
 from gateway.access.suggestions import suggestion
 from gateway.config.yaml_reader import Reader
 from gateway.edge.pages.shipped_texts import shipped_texts
@@ -17,6 +15,8 @@ from gateway.edge.pages.texts import ENGLISH, PLACEHOLDER
 from gateway.edge.pages.theme import Theme, read_theme
 from gateway.model import ConfigProblem
 
+PAGES = Path("pages")
+"""Where it is looked for, beside `routes.yaml`."""
 SHIPPED_TEMPLATES = Path(__file__).parent / "templates"
 GIVEN = frozenset(
     ("assets", "endpoint", "lang", "logo", "nonce", "path", "problem", "scripts", "site", "t")
@@ -130,10 +130,16 @@ def _sentences(reader: Reader, text: str, english: Mapping[str, str]) -> dict[st
 
 
 def _templates(folder: Path, problems: list[ConfigProblem]) -> dict[str, str]:
+    paths = sorted((folder / "templates").glob("*.html"))
+    if not paths:
+        return {}
+    # Few have templates of their own, and `gateway validate` needs it for nothing else.
+    from jinja2 import DictLoader, Environment, TemplateSyntaxError, meta, nodes
+
     shipped = {path.name: path.read_text("utf-8") for path in SHIPPED_TEMPLATES.glob("*.html")}
     environment = Environment(loader=DictLoader(shipped), autoescape=True)
     found: dict[str, str] = {}
-    for path in sorted((folder / "templates").glob("*.html")):
+    for path in paths:
         text = _text_of(path, problems)
         if text is None:
             continue

@@ -1,0 +1,94 @@
+"""What a command does not import, so that it answers at once (`python -m bench.start`)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+NEVER_FOR_A_CHECK = frozenset(
+    (
+        "OpenSSL",
+        "aiohttp",
+        "aiohttp_cors",
+        "aiohttp_session",
+        "aiosmtplib",
+        "altcha",
+        "asyncio",
+        "authlib",
+        "bcrypt",
+        "cryptography",
+        "dotenv",
+        "email_validator",
+        "google",
+        "grpc",
+        "gunicorn",
+        "hiredis",
+        "jinja2",
+        "joserfc",
+        "jwt",
+        "opentelemetry",
+        "prometheus_client",
+        "psycopg",
+        "pydantic_settings",
+        "pyotp",
+        "redis",
+        "rich",
+        "segno",
+        "sqlite3",
+        "structlog",
+        "uvloop",
+        "watchfiles",
+        "webauthn",
+        "zxcvbn",
+    )
+)
+"""By what takes long to import: what `gateway validate` of plain files has no use for."""
+
+NEVER_FOR_HELP = NEVER_FOR_A_CHECK | {"cel", "pydantic", "ssl", "yaml"}
+
+
+def imported_by(folder: Path, *words: str) -> set[str]:
+    """The packages that a command imports, by the interpreter's own list (`-X importtime`)."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "gateway", *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    lines = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "api.yaml").write_text(
+        "version: 1\npolicy: api\nrules:\n"
+        "  - {id: own, allow: [api:read], when: resource.owner == user.id}\n"
+    )
+    (tmp_path / "routes.yaml").write_text(
+        "version: 1\nupstreams:\n  api: {targets: ['http://127.0.0.1:9000']}\nroutes:\n"
+        "  - {id: api, match: {path: '/api/{owner}'}, policy: api, action: 'api:read',\n"
+        "     resource: {type: thing, id: '{owner}', owner: '{owner}'}, upstream: api}\n"
+    )
+    return tmp_path
+
+
+def test_the_help_page_imports_nothing_heavy(folder: Path) -> None:
+    assert imported_by(folder, "--help") & NEVER_FOR_HELP == set()
+
+
+def test_a_check_of_the_configuration_imports_nothing_that_serves(folder: Path) -> None:
+    imported = imported_by(folder, "validate")
+    assert "yaml" in imported
+    assert imported & NEVER_FOR_A_CHECK == set()
