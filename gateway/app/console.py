@@ -88,7 +88,7 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
         )
     )
     dependencies = ConsoleDependencies(
-        pages=PageRegistry(_pages(components, status, renderer), NAVIGATION),
+        pages=PageRegistry(_pages(components, status, renderer, operators), NAVIGATION),
         renderer=renderer,
         static_files=static_files,
         operators=operators,
@@ -103,7 +103,7 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
 
 
 def _pages(
-    components: Components, status: WorkerStatus, renderer: ConsoleRenderer
+    components: Components, status: WorkerStatus, renderer: ConsoleRenderer, operators: Operators
 ) -> Sequence[ConsolePage]:
     """Each file of pages is a line here."""
     plan, clock = components.plan, components.clock
@@ -124,7 +124,7 @@ def _pages(
     )
     explained = ExplainDependencies(snapshot, find_caller, clock, explained_at_once)
     return [
-        *OverviewPage(status.brief, status, status.routes).pages(),
+        *OverviewPage(status.brief, status, status.routes, operators.may_act).pages(),
         *LivePage(live).pages(),
         *ReachPage(snapshot, find_caller, clock).pages(),
         *ExplainPage(explained).pages(),

@@ -101,6 +101,8 @@ class AdminListener:
             "/admin/api/state": self._state,
             "/admin/api/outbox": self._mails,
         }
+        # A link in a mail sets the password of whomever it was written to.
+        self._for_who_acts = frozenset(("/admin/api/outbox",))
         guarded = set[str]() if operators is None else set(self._guarded)
         self._known = self._open.keys() | guarded
 
@@ -165,7 +167,7 @@ class AdminListener:
             return await self._metrics(",".join(request.headers.getall("Accept", ())))
         if path in self._open:
             return await self._open[path]()
-        refusal = await self._refusal(request, call)
+        refusal = await self._refusal(request, path, call)
         if refusal is not None:
             return problem(refusal, request_id=request_id)
         return await self._guarded[path]()
@@ -178,8 +180,10 @@ class AdminListener:
         host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         return is_loopback(host) or host in self._options.hosts
 
-    async def _refusal(self, request: web.BaseRequest, call: Call | Reason) -> Reason | None:
-        """None for whoever shows a token with which the console may be read; a cookie is none."""
+    async def _refusal(
+        self, request: web.BaseRequest, path: str, call: Call | Reason
+    ) -> Reason | None:
+        """None for whoever shows a token with which this may be read; a cookie is none."""
         if _foreign(request):
             return Reason.CROSS_ORIGIN
         if isinstance(call, Reason):
@@ -188,7 +192,12 @@ class AdminListener:
         operator = await self._operators.of_bearer(call)
         if isinstance(operator, Reason):
             return operator
-        return None if operator.may(ConsolePermission.READ) else Reason.NO_RULE
+        if path not in self._for_who_acts:
+            return None if operator.may(ConsolePermission.READ) else Reason.NO_RULE
+        if not operator.may(ConsolePermission.WRITE):
+            return Reason.NO_RULE
+        may_act = self._operators.may_act(operator)
+        return None if may_act else Reason.INSUFFICIENT_USER_AUTHENTICATION
 
     async def _healthz(self) -> web.Response:
         return _json({"status": "ok"})

@@ -68,6 +68,10 @@ class Operators:
             return token or Reason.NO_CREDENTIAL
         return await self._of_token(call, token)
 
+    def may_act(self, operator: Operator) -> bool:
+        """Whether they may do what an action does, with the sign-in that they have."""
+        return operator.may(ConsolePermission.WRITE) and operator.is_fresh(self._deps.clock.now())
+
     def proof_of(self, cookie: str) -> str:
         """What the pages of this cookie send along with a form."""
         return self._deps.csrf.token(cookie)

@@ -1,11 +1,15 @@
-"""`/admin`: how each worker is, whose tokens are taken, what is routed, which mails wait."""
+"""`/admin`: how each worker is, whose tokens are taken, what is routed, which mails wait.
+
+Law: the text of a mail holds a link that sets a password: it is shown to who may act, and with a
+sign-in with which they could.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from gateway.edge.console.pages import HOME, ConsolePage, ConsoleRequest, View
+from gateway.edge.console.pages import HOME, ConsolePage, ConsoleRequest, Operator, View
 from gateway.telemetry.worker_status import Status
 
 MAILS_MAX = 50
@@ -30,9 +34,12 @@ class OverviewPage:
         workers: WorkerStatuses,
         outbox: Outbox | None,
         routes: Callable[[int], tuple[Sequence[Mapping[str, Any]], int]],
+        may_act: Callable[[Operator], bool],
     ) -> None:
-        """`routes` gives the first of them, and how many there are."""
+        """`routes` gives the first of them, and how many there are; `may_act` is
+        `operators.Operators.may_act`."""
         self._routes = routes
+        self._may_act = may_act
         self._workers = workers
         self._outbox = outbox
 
@@ -54,7 +61,8 @@ class OverviewPage:
                 ],
                 "routes": routes,
                 "route_count": count,
-                "mails": mails[:MAILS_MAX],
+                "mail_count": len(mails),
+                "mails": mails[:MAILS_MAX] if self._may_act(request.operator) else [],
             },
         )
 

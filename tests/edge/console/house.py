@@ -230,6 +230,7 @@ async def console_house(
             house.workers,
             Mails(),
             lambda most: (house.workers.routes[:most], len(house.workers.routes)),
+            operators.may_act,
         ).pages()
         static_files = StaticFiles()
         renderer = ConsoleRenderer(static_files, navigation, site="test.example")

@@ -213,6 +213,33 @@ async def test_a_policy_judges_each_call_in_the_place_of_the_role(
     assert (await house.post("/admin/bulbs/1", {"do": "switch"}, **bearer)).status == write
 
 
+async def test_who_may_only_read_gets_no_link_that_sets_the_password_of_another(
+    house: ConsoleHouse,
+) -> None:
+    house.policy = policy_of("{id: r, allow: role-permissions}")
+    bearer = {"Authorization": "Bearer token-of-user"}
+    house.somebody.auth_time = int(house.clock.at)
+    page = await house.ask("/admin", **bearer)
+    assert (page.status, "1 mail waits" in page.text, "a@example.com" in page.text) == (
+        200,
+        True,
+        False,
+    )
+    assert (await house.ask("/admin/api/outbox", **bearer)).status == 403
+    assert (await house.ask("/admin/api/state", **bearer)).status == 200
+
+
+async def test_a_mail_with_a_link_asks_for_a_fresh_sign_in(house: ConsoleHouse) -> None:
+    """Else a stolen session leads itself to a password, and with that to every action."""
+    bearer = {"Authorization": "Bearer token-of-admin"}
+    house.somebody.auth_time = int(house.clock.at) - 301
+    assert "a@example.com" not in (await house.ask("/admin", **bearer)).text
+    assert (await house.ask("/admin/api/outbox", **bearer)).status == 401
+    house.somebody.auth_time += 1
+    assert "a@example.com" in (await house.ask("/admin", **bearer)).text
+    assert (await house.ask("/admin/api/outbox", **bearer)).status == 200
+
+
 async def test_a_policy_may_ask_for_a_stronger_sign_in(house: ConsoleHouse) -> None:
     house.policy = policy_of("{id: r, allow: ['admin:*'], step_up: {amr: [mfa]}}")
     answer = await house.ask("/admin", Authorization="Bearer token-of-admin")
