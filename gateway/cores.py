@@ -14,8 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN = Path("/proc/self/cgroup")
+from gateway.control_groups import CGROUPS, OWN, groups_of, text_of
 
 
 def usable_cores() -> int:
@@ -33,27 +32,17 @@ def limited(cores: int, cgroups: Path, own: Path) -> int:
 
 def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
     """In cores: of its group, and of each group above that."""
-    for line in _text(own).splitlines():
-        _, _, controllers_and_path = line.partition(":")
-        controllers, _, path = controllers_and_path.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = cgroups / "cpu" if controllers else cgroups
-        inner = root / path.lstrip("/")
-        # A group outside of what is mounted here begins with `..`.
-        groups = [inner, *inner.parents] if ".." not in inner.parts else [root]
-        for group in groups:
-            if group.is_relative_to(root):
-                yield from _of_version_1(group) if controllers else _of_version_2(group)
+    for group, is_first in groups_of("cpu", cgroups, own):
+        yield from _of_version_1(group) if is_first else _of_version_2(group)
 
 
 def _of_version_2(group: Path) -> Iterator[float]:
-    quota, _, period = _text(group / "cpu.max").strip().partition(" ")
+    quota, _, period = text_of(group / "cpu.max").strip().partition(" ")
     yield from _cores(quota, period)
 
 
 def _of_version_1(group: Path) -> Iterator[float]:
-    quota, period = (_text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
+    quota, period = (text_of(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period"))
     yield from _cores(quota, period)
 
 
@@ -61,10 +50,3 @@ def _cores(quota: str, period: str) -> Iterator[float]:
     """Nothing where there is no limit: `max`, `-1`, or no such file."""
     if quota.isdecimal() and period.isdecimal() and int(quota) > 0 and int(period) > 0:
         yield int(quota) / int(period)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""

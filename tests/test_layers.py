@@ -13,6 +13,7 @@ SPLIT = frozenset(("access", "edge", "identity"))
 """Houses of rooms: a folder in one of them is a room, and so is a file that stands beside them."""
 
 STAIR: tuple[tuple[str, ...], ...] = (
+    ("control_groups",),
     (
         "call_trace",
         "model",

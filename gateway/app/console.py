@@ -12,6 +12,7 @@ from gateway.app.components import Components
 from gateway.app.console_lists import LISTS, list_pages
 from gateway.app.settings import Settings
 from gateway.app.status import WorkerStatus
+from gateway.control_groups import memory_bytes
 from gateway.edge.console.account_sign_in import AccountSignIn, AccountSignInDependencies
 from gateway.edge.console.console import Console, ConsoleDependencies
 from gateway.edge.console.explain_page import EXPLAIN, ExplainDependencies, ExplainPage
@@ -121,6 +122,7 @@ def _pages(
         plan.configuration.files.policies,
         plan.folder.path,
         _settings_of_trials(plan.settings),
+        memory_limit=memory_bytes(),
     )
     explained = ExplainDependencies(snapshot, find_caller, clock, explained_at_once)
     return [

@@ -17,7 +17,7 @@ from gateway.edge.console.pages import (
     NotDone,
     View,
 )
-from gateway.edge.console.trials import TooLarge, TooManyTrials, Trial, Trials, patch_of
+from gateway.edge.console.trials import TooLarge, TooManyTrials, Trial, Trials
 
 PLAYGROUND = f"{HOME}/playground"
 FORM_BYTES = 2_000_000
@@ -80,10 +80,11 @@ class PlaygroundPage:
     async def _patch(self, request: ConsoleRequest) -> Acted | NotDone:
         edits = {**_edits(request), **_edited(request)}
         try:
-            files = await self._trials.files()
+            patch = await self._trials.patch(edits)
         except (TooLarge, OSError, UnicodeDecodeError):
             return NotDone(_TOO_LARGE)
-        patch = patch_of(files, {**files, **edits})
+        except ValueError as error:
+            return NotDone(str(error))
         if not patch:
             return NotDone("Nothing was changed.")
         return Acted(

@@ -3,15 +3,15 @@ and put through its tests, by the very commands of the shell.
 
 Law: what is tried lies in a folder of its own (0700) that goes when it was tried; the operator's
 files are read, and nothing writes them.  A command runs in a process of its own, without a secret
-of the settings, with bounds on its time, memory and output, beside the calls and after them; one is
-tried at a time, and few wait.
+of the settings, with bounds on its time, memory and output, beside the calls and after them; of all
+workers one tries at a time, and few wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
+import fcntl
 import json
 import os
 import re
@@ -20,14 +20,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.edge.console.patches import patch_of
+
 TIME_S = 30.0
 """Of one command, with its start."""
-MEMORY_BYTES = 2 << 30
+MEMORY_BYTES_MAX = 2 << 30
+"""Or half of what the container has: where that is used up, the kernel ends all that runs there."""
 OUTPUT_BYTES = 2_000_000
 FILES_BYTES = 8_000_000
 """Of all files together: what is more is tried in the shell."""
@@ -78,11 +81,13 @@ class Trials:
         *,
         command: Sequence[str] = COMMAND,
         time_s: float = TIME_S,
+        memory_limit: int | None = None,
     ) -> None:
         """`folder` is the data folder; `settings` those by which a configuration is judged, by
-        the names of _TOLD_SETTINGS."""
+        the names of _TOLD_SETTINGS; `memory_limit` in bytes, of all that runs here."""
         self._gateway = tuple(command)
         self._time_s = time_s
+        self._memory_bytes = min(MEMORY_BYTES_MAX, (memory_limit or 2 * MEMORY_BYTES_MAX) // 2)
         self._routes = routes
         self._policies = policies
         self._folder = folder
@@ -97,27 +102,43 @@ class Trials:
         UnicodeDecodeError."""
         return await asyncio.to_thread(self._read)
 
+    async def patch(self, edited: Mapping[str, str]) -> str:
+        """What these texts change in the files.  Raises ValueError for a name that is none, and
+        what `files` raises."""
+        before = await self.files()
+        return await asyncio.to_thread(patch_of, before, _edited(before, edited))
+
     async def run(self, edited: Mapping[str, str]) -> Trial:
         """Tries the files with these texts in the place of theirs; ValueError for a name that is
         none.  Raises TooManyTrials, and what `files` raises."""
         before = await self.files()
-        unknown = [name for name in edited if name not in before and not _NEW_FILE.fullmatch(name)]
-        if unknown:
-            raise ValueError(f"{unknown[0]} is no file of a configuration: policies/NAME.yaml")
-        after = {**before, **edited}
-        if sum(map(len, after.values())) > FILES_BYTES:
-            raise TooLarge
+        after = _edited(before, edited)
         if self._waiting >= WAITING_MAX:
             raise TooManyTrials
         self._waiting += 1
         try:
             async with self._turn:
-                return await self._tried(before, after)
+                with self._only_one():
+                    return await self._tried(before, after)
         finally:
             self._waiting -= 1
 
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Of all workers, as they share the machine; TooManyTrials while another tries."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        descriptor = os.open(self._folder, flags)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TooManyTrials from error
+            yield
+        finally:
+            os.close(descriptor)
+
     async def _tried(self, before: Mapping[str, str], after: Mapping[str, str]) -> Trial:
-        patch = patch_of(before, after)
+        patch = await asyncio.to_thread(patch_of, before, after)
         await asyncio.to_thread(_remove_left, self._folder)
         place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="trial-", dir=self._folder))
         try:
@@ -165,7 +186,7 @@ class Trials:
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            _bound(process.pid)
+            _bound(process.pid, self._memory_bytes)
             assert process.stdout is not None
             async with asyncio.timeout(self._time_s):
                 output = await _read_at_most(process.stdout, OUTPUT_BYTES)
@@ -195,22 +216,14 @@ class Trials:
         return {name: path.read_text("utf-8") for name, path in paths.items()}
 
 
-def patch_of(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """What was changed, in the unified format."""
-    parts: list[str] = []
-    for name, text in after.items():
-        old = before.get(name)
-        if text != old:
-            parts += difflib.unified_diff(
-                (old or "").splitlines(keepends=True),
-                text.splitlines(keepends=True),
-                f"a/{name}" if old is not None else "/dev/null",
-                f"b/{name}",
-            )
-    lines = [
-        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in parts
-    ]
-    return "".join(lines)
+def _edited(before: Mapping[str, str], edited: Mapping[str, str]) -> dict[str, str]:
+    unknown = [name for name in edited if name not in before and not _NEW_FILE.fullmatch(name)]
+    if unknown:
+        raise ValueError(f"{unknown[0]} is no file of a configuration: policies/NAME.yaml")
+    after = {**before, **edited}
+    if sum(map(len, after.values())) > FILES_BYTES:
+        raise TooLarge
+    return after
 
 
 def _remove_left(folder: Path) -> None:
@@ -234,11 +247,11 @@ def _write(place: Path, folders: Mapping[str, Mapping[str, str]]) -> None:
             path.write_text(text, "utf-8")
 
 
-def _bound(pid: int) -> None:
+def _bound(pid: int, memory_bytes: int) -> None:
     """Its memory and its time of the processor; and calls go before it."""
     with contextlib.suppress(OSError, ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, pid, _NICE)
-        resource.prlimit(pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.prlimit(pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
         resource.prlimit(pid, resource.RLIMIT_CPU, (int(TIME_S), int(TIME_S)))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 

@@ -16,13 +16,14 @@ from gateway.edge.console.trials import (
     WAITING_MAX,
     TooManyTrials,
     Trials,
-    patch_of,
 )
 
 
-def trials(tmp_path: Path, script: str, time_s: float = 20.0) -> Trials:
+def trials(
+    tmp_path: Path, script: str, time_s: float = 20.0, *, memory_limit: int | None = None
+) -> Trials:
     (tmp_path / "routes.yaml").write_text("version: 1\n")
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data").mkdir(exist_ok=True)
     return Trials(
         tmp_path / "routes.yaml",
         tmp_path / "policies",
@@ -30,6 +31,7 @@ def trials(tmp_path: Path, script: str, time_s: float = 20.0) -> Trials:
         {"PUBLIC_URL": "https://gateway.example.com", "KEY_SECRET": "hidden"},
         command=(sys.executable, "-c", script),
         time_s=time_s,
+        memory_limit=memory_limit,
     )
 
 
@@ -61,6 +63,28 @@ async def test_a_command_that_takes_too_much_memory_fails_by_itself(tmp_path: Pa
     assert "failed (exit" in (await trials(tmp_path, script).run({})).failures[0]
 
 
+async def test_a_command_takes_half_of_what_a_container_has(tmp_path: Path) -> None:
+    """Where a container has none left, the kernel ends the gateway in it too."""
+    script = "import time; time.sleep(0.3); x = bytearray({} << 20); print('{{}}')"
+    for taken, failed in ((100, False), (500, True)):
+        trial = await trials(tmp_path, script.format(taken), memory_limit=768 << 20).run({})
+        assert bool(trial.failures) == failed
+
+
+async def test_of_all_workers_one_tries(tmp_path: Path) -> None:
+    going_on = trials(tmp_path, "import time; open('begun', 'w'); time.sleep(600)")
+    running = asyncio.create_task(going_on.run({}))
+    while not list((tmp_path / "data").glob("*/new/begun")):
+        await asyncio.sleep(0.01)
+    another_worker = trials(tmp_path, "print('{}')")
+    with pytest.raises(TooManyTrials):
+        await another_worker.run({})
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not (await another_worker.run({})).failures
+
+
 async def test_few_wait_for_their_turn(tmp_path: Path) -> None:
     tried = trials(tmp_path, "import time; time.sleep(600)", time_s=1.0)
     running = [asyncio.create_task(tried.run({})) for _ in range(WAITING_MAX)]
@@ -88,12 +112,3 @@ async def test_what_a_killed_worker_left_goes(tmp_path: Path) -> None:
     os.utime(left, (0, 0))
     await tried.run({})
     assert not left.exists()
-
-
-def test_a_patch_is_what_git_applies() -> None:
-    patch = patch_of({"routes.yaml": "a\nb"}, {"routes.yaml": "a\nc\n", "policies/n.yaml": "x\n"})
-    assert patch == (
-        "--- a/routes.yaml\n+++ b/routes.yaml\n@@ -1,2 +1,2 @@\n a\n-b\n"
-        "\\ No newline at end of file\n+c\n"
-        "--- /dev/null\n+++ b/policies/n.yaml\n@@ -0,0 +1 @@\n+x\n"
-    )
