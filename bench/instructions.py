@@ -2,7 +2,8 @@
 
 A gateway with one worker runs under callgrind; nginx is its upstream.  One connection asks for one
 thing after the other, so that each request wakes the loop by itself, which costs more than the same
-request among others.  What the worker does while nobody asks is counted too, and taken off.
+request among others.  What the worker does while nobody asks is counted too, and taken off.  Each
+figure is the median of several slices, which are taken in turns.
 
 Counted is what the process itself executes, libraries included: sockets and TCP are the kernel's,
 which callgrind does not see.  A count does not vary with the machine's mood, as a clock does; it
@@ -11,7 +12,6 @@ varies with the processor's kind, for which libraries choose their code.  Exits 
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -29,38 +31,97 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.decide import free_ports
+from bench.kept_connection import KeptConnection
 from bench.peers import gateway_environment
 from bench.processes import Started, await_ready, children, run_bench
 from bench.results import machine
-from bench.rig import LOAD_CPU, PROXY_CPU, Rig, found
+from bench.rig import LOAD_CPU, Rig, found
 
 console = Console(width=None if Console().is_terminal else 120)
 PROGRAMS = ("valgrind", "vgdb")
 START_WITHIN_S = 300.0
 """Valgrind takes some twenty times as long as the processor alone."""
 MISSING = 3
+AGAIN = 5
+"""Requests before each slice but the first, which has its warm-up."""
+BODY = b'{"n":"' + b"x" * 4_086 + b'"}\r\n'
+"""Of 4 KiB."""
+
+ROUTES = """
+  - id: owned
+    match: {path: "/owned/{user_id}/orders/{order_id}"}
+    policy: owned
+    action: orders:read
+    resource: {type: order, id: "{order_id}", owner: "{user_id}"}
+    limits: [per-user]
+    upstream: app
+decision_api: {trusted_peers: [127.0.0.1/32]}
+"""
+"""Behind those of the peers: an ownership, and the decision API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One request, and how it is answered."""
+    """One request, and how it is answered.  `tokens` gives that of each call, None for none."""
 
     name: str
     path: str
-    token: str | None
     status: int
+    tokens: Iterator[str | None]
+    method: str = "GET"
+    body: bytes = b""
+    decides: bool = False
+    """It is asked of the decision API, about this path."""
+
+    def request(self, port: int) -> bytes:
+        """The bytes, with the header fields of a browser."""
+        target = "/decide/nginx" if self.decides else self.path
+        lines = [
+            f"{self.method} {target} HTTP/1.1",
+            f"Host: 127.0.0.1:{port}",
+            "Connection: keep-alive",
+            "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "Accept: application/json, text/plain, */*",
+            "Accept-Language: en-GB,en;q=0.7,de;q=0.3",
+            "Accept-Encoding: gzip, deflate, br, zstd",
+            "Sec-Fetch-Dest: empty",
+            "Sec-Fetch-Mode: cors",
+            "Sec-Fetch-Site: same-origin",
+        ]
+        if self.decides:
+            lines += [
+                f"X-Original-Method: {self.method}",
+                f"X-Original-URI: {self.path}",
+                f"X-Original-Host: 127.0.0.1:{port}",
+                "X-Original-Proto: http",
+                "X-Original-IP: 203.0.113.7",
+            ]
+        token = next(self.tokens)
+        if token is not None:
+            lines.append(f"Authorization: Bearer {token}")
+        if self.body:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(self.body)}"]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is counted: `slices` of `requests` of each kind, and `idle_s` of rest in all."""
+
+    requests: int
+    slices: int
+    warm_up: int
+    idle_s: float
+
+    @property
+    def of_each(self) -> int:
+        return self.requests * self.slices + self.warm_up + AGAIN * self.slices
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    requests: int
     instructions: int
     seconds: float
-
-    def a_request(self, idle: Count) -> float:
-        """Without what would have been done in the same time had nobody asked."""
-        idle_a_s = idle.instructions / idle.seconds
-        return (self.instructions - idle_a_s * self.seconds) / self.requests
 
 
 class Worker:
@@ -70,7 +131,7 @@ class Worker:
         self._pid, self._counts = pid, counts
         self._order("instrumentation", "on")
 
-    def count(self, requests: int, do: Callable[[], None]) -> Count:
+    def count(self, do: Callable[[], None]) -> Count:
         self._order("zero")
         began_at = time.perf_counter()
         do()
@@ -78,7 +139,7 @@ class Worker:
         self._order("dump")
         newest = max(self._counts.glob(f"{self._pid}.*"), key=lambda path: int(path.suffix[1:]))
         totals = [line for line in newest.read_text().splitlines() if line.startswith("totals:")]
-        return Count(requests, int(totals[-1].split()[1]), seconds)
+        return Count(int(totals[-1].split()[1]), seconds)
 
     def _order(self, *words: str) -> None:
         subprocess.run(
@@ -90,31 +151,33 @@ class Worker:
 
 
 def kinds(rig: Rig) -> tuple[Kind, ...]:
-    good, guest = rig.credentials.good, rig.credentials.without_role
+    good, guest = repeat(rig.credentials.good), repeat(rig.credentials.without_role)
+    new = iter(rig.credentials.tokens.read_text().split())
+    path, nobody = "/api/users/1?fields=name,email&lang=en", repeat(None)
+    owned = "/owned/user-000001/orders/7?fields=name"
     return (
-        Kind("allowed: token, policy, limit", "/api/users/1?fields=name", good, 200),
-        Kind("public route", "/public/users/1?fields=name", None, 200),
-        Kind("refused by the policy", "/api/users/1?fields=name", guest, 403),
-        Kind("refused without a token", "/api/users/1?fields=name", None, 401),
+        Kind("allowed: token, policy, limit", path, 200, good),
+        Kind("public route", "/public/users/1?fields=name,email&lang=en", 200, nobody),
+        Kind("refused by the policy (403)", path, 403, guest),
+        Kind("refused without a token (401)", path, 401, nobody),
+        Kind("POST of 4 KiB with a token", path, 200, good, "POST", BODY),
+        Kind("allowed by an ownership in CEL", owned, 200, good),
+        Kind("allowed: a token that is new", path, 200, new),
+        Kind("asked of /decide/nginx", path, 200, good, decides=True),
     )
 
 
-def ask(port: int, kind: Kind, requests: int) -> None:
+def ask(line: KeptConnection, kind: Kind, requests: int) -> None:
     """So many times over one connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    fields = {} if kind.token is None else {"Authorization": f"Bearer {kind.token}"}
-    try:
-        for _ in range(requests):
-            connection.request("GET", kind.path, headers=fields)
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != kind.status:
-                raise RuntimeError(f"{kind.name}: answered {answer.status}")
-    finally:
-        connection.close()
+    for _ in range(requests):
+        status = line.ask(kind.request(line.port))
+        if status != kind.status:
+            raise RuntimeError(f"{kind.name}: answered {status}")
 
 
-def start_gateway(rig: Rig, port: int, admin: int, backend: int) -> tuple[Started, Path]:
+def start_gateway(
+    rig: Rig, port: int, admin: int, backend: int, program: Path
+) -> tuple[Started, Path]:
     """The gateway under callgrind, and the folder in which it writes what it has counted."""
     counts = rig.folder / "counts"
     counts.mkdir()
@@ -124,17 +187,17 @@ def start_gateway(rig: Rig, port: int, admin: int, backend: int) -> tuple[Starte
         "GATEWAY_MAX_STALENESS_S": "60",
         "PYTHONHASHSEED": "0",
     }
-    files = [
-        *("--config", str(rig.fill("gateway/routes.yaml", BACKEND=backend))),
-        *("--policies", str(rig.fill("gateway/policies/users.yaml").parent)),
-    ]
-    program = str(Path(sys.executable).with_name("gateway"))
+    routes = rig.fill("gateway/routes.yaml", BACKEND=backend)
+    routes.write_text(routes.read_text() + ROUTES)
+    rig.fill("gateway/policies/owned.yaml")
+    policies = rig.fill("gateway/policies/users.yaml").parent
+    files = ["--config", str(routes), "--policies", str(policies)]
     for words in (
         ["db", "upgrade"],
         ["keys", "import", str(rig.credentials.public_pem), "--verify-only"],
     ):
         subprocess.run(
-            [program, *words],
+            [str(program), *words],
             env=os.environ | environment,
             cwd=rig.folder,
             check=True,
@@ -146,10 +209,10 @@ def start_gateway(rig: Rig, port: int, admin: int, backend: int) -> tuple[Starte
         *("--trace-children=yes", "--trace-children-skip=*valkey-server"),
         *(f"--vgdb-prefix={counts}/vgdb", f"--callgrind-out-file={counts}/%p"),
         f"--log-file={rig.folder}/log/valgrind.%p",
-        *(sys.executable, program, "serve", *files),
+        *(str(program.with_name("python")), str(program), "serve", *files),
     ]
     log = rig.folder / "log" / "gateway.log"
-    gateway = Started(command, cpu=PROXY_CPU, log=log, cwd=rig.folder, env=environment)
+    gateway = Started(command, cpu=None, log=log, cwd=rig.folder, env=environment)
     rig.started.append(gateway)
     await_ready(admin, START_WITHIN_S)
     return gateway, counts
@@ -162,37 +225,68 @@ def worker_of(gateway: Started) -> int:
     return worker
 
 
-def main(
-    requests: Annotated[int, typer.Option(min=10, help="Of each kind.")] = 1_000,
-    warm_up: Annotated[int, typer.Option(min=1, help="Of each kind, before they count.")] = 200,
-    idle_s: Annotated[float, typer.Option(min=1, help="To count what is done unasked.")] = 10.0,
-    out: Annotated[Path | None, typer.Option(help="A file for the figures, as JSON.")] = None,
-) -> None:
-    """Counts the instructions of whole requests."""
-    if missing := [name for name in PROGRAMS if not found(name)]:
-        console.print(f"{' and '.join(missing)} is not here: apt-get install valgrind")
-        raise typer.Exit(MISSING)
+def counted(size: Size, program: Path) -> dict[str, int]:
+    """The instructions of one request of each kind, as `program`, a `gateway`, executes them."""
     folder = Path(tempfile.mkdtemp(prefix="authgate-instructions-"))
-    rig = Rig.build(folder, 10)
+    rig = Rig.build(folder, size.of_each)
     try:
         backend, port, admin = free_ports(3)
         config = rig.fill("backend.conf", BACKEND=backend)
         nginx = [found("nginx"), "-p", str(folder), "-c", str(config)]
         rig.start("backend", nginx, backend, cpu=LOAD_CPU)
-        gateway, counts = start_gateway(rig, port, admin, backend)
+        gateway, counts = start_gateway(rig, port, admin, backend, program)
         worker = Worker(worker_of(gateway), counts)
         await_ready(admin, START_WITHIN_S)
-        for kind in kinds(rig):
-            ask(port, kind, warm_up)
-        idle = worker.count(0, lambda: time.sleep(idle_s))
-        figures = {}
-        for kind in kinds(rig):
-            # Whoever has to begin with a new connection begins before it counts.
-            count = worker.count(requests, lambda kind=kind: ask(port, kind, requests))  # type: ignore[misc]
-            figures[kind.name] = round(count.a_request(idle))
+        return _counted(worker, size, kinds(rig), port, admin)
     finally:
         rig.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _counted(
+    worker: Worker, size: Size, asked: tuple[Kind, ...], port: int, admin: int
+) -> dict[str, int]:
+    slices: dict[str, list[Count]] = {kind.name: [] for kind in asked}
+    rests = []
+    for turn in range(size.slices):
+        rests.append(worker.count(lambda: time.sleep(size.idle_s / size.slices)))
+        for kind in asked:
+            # Connections end where nobody asks for long: both legs begin before it counts.
+            line = KeptConnection(admin if kind.decides else port)
+            ask(line, kind, AGAIN if turn else size.warm_up)
+            taken = worker.count(lambda line=line, kind=kind: ask(line, kind, size.requests))  # type: ignore[misc]
+            slices[kind.name].append(taken)
+            line.close()
+    idle_a_s = median(rest.instructions / rest.seconds for rest in rests)
+    return {
+        name: round(
+            median((one.instructions - idle_a_s * one.seconds) / size.requests for one in each)
+        )
+        for name, each in slices.items()
+    }
+
+
+def own_program() -> Path:
+    return Path(sys.executable).with_name("gateway")
+
+
+def require_valgrind() -> None:
+    """Leaves with 3 where it is not here."""
+    if missing := [name for name in PROGRAMS if not found(name)]:
+        console.print(f"{' and '.join(missing)} is not here: apt-get install valgrind")
+        raise typer.Exit(MISSING)
+
+
+def main(
+    requests: Annotated[int, typer.Option(min=1, help="Of each kind in each slice.")] = 150,
+    slices: Annotated[int, typer.Option(min=1, help="The figure is their median.")] = 7,
+    warm_up: Annotated[int, typer.Option(min=1, help="Of each kind, before they count.")] = 200,
+    idle_s: Annotated[float, typer.Option(min=1, help="To count what is done unasked.")] = 10.0,
+    out: Annotated[Path | None, typer.Option(help="A file for the figures, as JSON.")] = None,
+) -> None:
+    """Counts the instructions of whole requests."""
+    require_valgrind()
+    figures = counted(Size(requests, slices, warm_up, idle_s), own_program())
     on = machine()
     table = Table("request", "instructions", title=f"{on['cpu']}, Python {on['python']}")
     for name, instructions in figures.items():

@@ -1,0 +1,180 @@
+"""`python -m bench.budget`: what a request may cost, in instructions, kept in a file.
+
+Counts what `python -m bench.instructions` counts, of eight kinds of requests, and compares it with
+`bench/budget.json`.  Exits 1 where a kind costs 3 % more than the file says, and where it costs
+3 % less: who makes a request cheaper, or knows why it costs more, runs it with `--write` and
+commits the file with the change.
+
+A count is of one minor version of Python on one kind of processor, which the file names.
+Elsewhere the counts say nothing, and that is what is printed; compared is then what each kind
+costs beside a public route, counted on the spot, to within a tenth.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.instructions import MISSING, Size, counted, own_program, require_valgrind
+from bench.processes import run_bench
+from bench.results import machine
+from bench.rig import HERE
+
+console = Console(width=None if Console().is_terminal else 120)
+BUDGET = HERE / "budget.json"
+ABOUT = "Instructions of a whole request. Written by: python -m bench.budget --write"
+ANCHOR = "public route"
+MOST_APART = 0.03
+MOST_APART_ELSEWHERE = 0.1
+
+Figures = dict[str, int]
+
+
+class Build(StrEnum):
+    PURE = "pure"
+    COMPILED = "compiled"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One kind beside its budget: `share` of it was used, 1.0 for all of it."""
+
+    kind: str
+    budget: int
+    counted: int
+    share: float
+    most_apart: float
+
+    @property
+    def verdict(self) -> str:
+        if self.share > 1 + self.most_apart:
+            return "costs more"
+        return "costs less" if self.share < 1 - self.most_apart else ""
+
+
+def here() -> dict[str, str]:
+    """What counts can be compared on."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, "machine": platform.machine(), "cpu": machine()["cpu"]}
+
+
+def judged(budget: Figures, figures: Figures, *, elsewhere: bool) -> list[Judged]:
+    """Every kind of either; ValueError where they are not of the same kinds."""
+    if budget.keys() != figures.keys():
+        raise ValueError(f"not the same kinds: {sorted(budget.keys() ^ figures.keys())}")
+    scale = figures[ANCHOR] / budget[ANCHOR] if elsewhere else 1.0
+    most_apart = MOST_APART_ELSEWHERE if elsewhere else MOST_APART
+    return [
+        Judged(kind, allowed, figures[kind], figures[kind] / (allowed * scale), most_apart)
+        for kind, allowed in budget.items()
+    ]
+
+
+def build_of(program: Path) -> Build | None:
+    """Which build a `gateway` is; None where there is none."""
+    if not program.exists():
+        return None
+    said = subprocess.run(
+        [str(program), "version", "--json"], capture_output=True, text=True, check=True
+    )
+    return Build(json.loads(said.stdout).get("build", Build.PURE))
+
+
+def program_of(build: Build, programs: list[Path]) -> Path:
+    """The first `gateway` that is of this build; leaves with 3 where there is none."""
+    for program in programs:
+        if build_of(program) is build:
+            return program
+    where = ", ".join(map(str, programs))
+    console.print(f"no {build} build of the gateway is here ({where}): see docs/performance.md")
+    raise typer.Exit(MISSING)
+
+
+def show(build: Build, rows: list[Judged]) -> None:
+    table = Table("request", "budget", "counted", "share", "", title=f"{build} build")
+    for row in rows:
+        share = f"{row.share:.3f}"
+        table.add_row(row.kind, f"{row.budget:,}", f"{row.counted:,}", share, row.verdict)
+    console.print(table)
+
+
+def compare(document: dict[str, Any], figures: dict[Build, Figures]) -> bool:
+    """Whether every build keeps to its budget."""
+    elsewhere = document["counted_on"] != here()
+    if elsewhere:
+        console.print(
+            f"The budget was counted on {document['counted_on']}, and this is {here()}: its counts"
+            f" say nothing here. Compared is what each kind costs beside “{ANCHOR}”, which itself"
+            " is not judged."
+        )
+    kept = True
+    for build, counts in figures.items():
+        budget = document["builds"].get(build)
+        if budget is None:
+            console.print(f"the {build} build has no budget: run with --write")
+            kept = False
+            continue
+        try:
+            rows = judged(budget, counts, elsewhere=elsewhere)
+        except ValueError as error:
+            console.print(f"the {build} build: {error}: run with --write")
+            kept = False
+            continue
+        show(build, rows)
+        kept = kept and not any(row.verdict for row in rows)
+    if not kept:
+        console.print(
+            "If that is meant: python -m bench.budget --write, in the commit that changes it."
+        )
+    return kept
+
+
+def main(
+    build: Annotated[Build, typer.Option(help="Which build of the gateway.")] = Build.PURE,
+    program: Annotated[list[Path] | None, typer.Option(help="Where a `gateway` may be.")] = None,
+    budget: Annotated[Path, typer.Option(help="The file of the budget.")] = BUDGET,
+    write: Annotated[bool, typer.Option("--write", help="What is counted is the budget.")] = False,
+    figures_from: Annotated[
+        Path | None, typer.Option(help="Figures of `bench.instructions --out`: counts nothing.")
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="Of each kind in each slice.")] = 60,
+    slices: Annotated[int, typer.Option(min=1, help="The figure is their median.")] = 9,
+    warm_up: Annotated[int, typer.Option(min=1, help="Of each kind, before.")] = 120,
+    idle_s: Annotated[float, typer.Option(min=1, help="Of rest, in all.")] = 9.0,
+) -> None:
+    """Counts instructions and compares them with the budget."""
+    builds = [Build.PURE, Build.COMPILED] if build is Build.BOTH else [build]
+    figures: dict[Build, Figures]
+    if figures_from is not None:
+        figures = {one: json.loads(figures_from.read_text()) for one in builds}
+    else:
+        require_valgrind()
+        programs = program or [own_program()]
+        chosen = {one: program_of(one, programs) for one in builds}
+        size = Size(requests, slices, warm_up, idle_s)
+        figures = {one: counted(size, path) for one, path in chosen.items()}
+    if write:
+        held = json.loads(budget.read_text()) if budget.exists() else {}
+        # Counts of another machine are not kept beside these.
+        others = held.get("builds", {}) if held.get("counted_on") == here() else {}
+        document = {"about": ABOUT, "counted_on": here(), "builds": {**others, **figures}}
+        budget.write_text(json.dumps(document, indent=1) + "\n")
+        console.print(f"written: {budget}")
+    if not compare(json.loads(budget.read_text()), figures):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    run_bench(main)

@@ -1,0 +1,92 @@
+"""The guard of what a request costs: it fails where a kind grows, and never passes by silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.budget import ANCHOR, BUDGET, Build, build_of, here, judged
+from bench.instructions import own_program
+
+REPOSITORY = Path(__file__).parents[1]
+HELD = {ANCHOR: 100_000, "allowed": 150_000}
+
+
+def guard(
+    folder: Path, figures: dict[str, int], *words: str, on: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What it says of figures that were counted, where HELD was counted `on`."""
+    budget, counted = folder / "budget.json", folder / "figures.json"
+    if on is not None:
+        budget.write_text(json.dumps({"counted_on": on, "builds": {"pure": HELD}}))
+    counted.write_text(json.dumps(figures))
+    files = ("--budget", str(budget), "--figures-from", str(counted))
+    return subprocess.run(
+        [sys.executable, "-m", "bench.budget", *files, *words],
+        cwd=REPOSITORY,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_kind_that_costs_more_than_three_percent_more_fails(tmp_path: Path) -> None:
+    done = guard(tmp_path, HELD | {"allowed": 154_600}, on=here())
+    assert done.returncode == 1
+    assert "costs more" in done.stdout
+    assert "--write" in done.stdout
+
+
+def test_a_kind_that_costs_less_fails_until_the_budget_says_so(tmp_path: Path) -> None:
+    # Else the next that costs more would have room for it.
+    cheaper = HELD | {"allowed": 140_000}
+    done = guard(tmp_path, cheaper, on=here())
+    assert done.returncode == 1
+    assert "costs less" in done.stdout
+    assert guard(tmp_path, cheaper, "--write").returncode == 0
+    assert guard(tmp_path, cheaper).returncode == 0
+
+
+def test_noise_passes(tmp_path: Path) -> None:
+    assert guard(tmp_path, {ANCHOR: 101_500, "allowed": 148_000}, on=here()).returncode == 0
+
+
+def test_a_kind_without_a_budget_fails(tmp_path: Path) -> None:
+    assert guard(tmp_path, HELD | {"more": 1}, on=here()).returncode == 1
+    assert guard(tmp_path, HELD, "--build", "both", on=here()).returncode == 1
+
+
+def test_elsewhere_it_says_so_and_compares_with_a_public_route(tmp_path: Path) -> None:
+    elsewhere = here() | {"python": "3.99"}
+    twice = {kind: 2 * count for kind, count in HELD.items()}
+    done = guard(tmp_path, twice, on=elsewhere)
+    assert done.returncode == 0
+    assert "3.99" in done.stdout
+    assert "say nothing here" in " ".join(done.stdout.split())
+    done = guard(tmp_path, twice | {"allowed": 340_000}, on=elsewhere)
+    assert done.returncode == 1
+    assert "costs more" in done.stdout
+
+
+def test_counts_of_another_machine_are_not_kept_beside_new_ones(tmp_path: Path) -> None:
+    assert guard(tmp_path, HELD, "--write", on=here() | {"cpu": "another"}).returncode == 0
+    written = json.loads((tmp_path / "budget.json").read_text())
+    assert written["counted_on"] == here()
+    assert written["builds"] == {"pure": HELD}
+
+
+def test_the_budget_of_the_repository_is_of_eight_kinds() -> None:
+    document = json.loads(BUDGET.read_text())
+    for figures in document["builds"].values():
+        assert len(figures) == 8
+        assert not any(row.verdict for row in judged(figures, figures, elsewhere=False))
+
+
+def test_a_program_that_is_not_there_is_of_no_build(tmp_path: Path) -> None:
+    assert build_of(tmp_path / "gateway") is None
+    assert build_of(own_program()) in (Build.PURE, Build.COMPILED)
