@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import string
+from types import MappingProxyType
 
 TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 """What a name may be made of (RFC 9110 section 5.6.2)."""
@@ -32,15 +33,24 @@ def folded_text(name: str) -> bytes:
     return folded(name.encode("latin-1", "replace"))
 
 
-NEVER_KEPT = frozenset(("proxy",))
-"""CGI and what descends from it make `HTTP_PROXY` of it: the proxy of the backend's own calls."""
+_OF_THE_PATH = "backends take it for how much of the path is not theirs"
+NEVER_KEPT = MappingProxyType(
+    {
+        "proxy": "backends take it for a proxy of theirs",
+        "script-name": _OF_THE_PATH,
+        "path-info": _OF_THE_PATH,
+    }
+)
+"""And why.  CGI and what descends from it make `HTTP_PROXY` of the first, the proxy of the
+backend's own calls.  gunicorn cuts the text of `SCRIPT_NAME` off the path that it gives to the
+application, and so serves another than the one that was judged."""
 
 _ADDRESSES = (
     "X-Real-IP", "True-Client-IP", "X-Client-IP", "Client-IP", "X-Cluster-Client-IP",
     "CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "Fly-Client-IP",
 )  # fmt: skip
 _OVERRIDING = (
-    "X-Original-URL", "X-Rewrite-URL",
+    "X-Original-URL", "X-Rewrite-URL", "X-Script-Name",
     "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
 )  # fmt: skip
 

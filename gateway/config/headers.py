@@ -36,7 +36,7 @@ _EITHER_WAY = {
         ("connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings", "expect"), _HOP
     ),
     **dict.fromkeys(("via", "x-request-id", "x-auth-", "x-forwarded-"), _OWN),
-    "proxy": "backends take it for a proxy of theirs",
+    **NEVER_KEPT,
     "proxy-": _HOP,
     "sec-websocket-": "it belongs to one handshake",
 }
@@ -92,7 +92,7 @@ def read_kept_headers(
     for name, item in reader.texts(node, "`keep_headers`") or []:
         lower = name.lower()
         if lower in NEVER_KEPT:
-            reader.error(item, f"`{name}` is never passed: backends take it for a proxy of theirs")
+            reader.error(item, f"`{name}` is never passed: {NEVER_KEPT[lower]}")
         elif lower not in known:
             hint = suggestion(name, KEEPABLE.values())
             reader.error(item, f"`{name}` is no field that is taken away{hint}")

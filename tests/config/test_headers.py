@@ -107,6 +107,7 @@ def test_an_overriding_field_is_judged_only_where_it_is_kept() -> None:
     [
         ("keep_headers: [Proxy]", "`Proxy` is never passed"),
         ("keep_headers: [X-Forwarded-For]", "`X-Forwarded-For` is no field that is taken away"),
+        ("keep_headers: [Script-Name]", "how much of the path is not theirs"),
         ("keep_headers: [X-HTTP-Method-Overide]", "did you mean `X-HTTP-Method-Override`?"),
         ("keep_headers: [X_Real_IP]", "`X_Real_IP` is no field that is taken away"),
         ("keep_headers: {X-Real-IP: true}", "list"),

@@ -115,6 +115,13 @@ def test_it_knows_the_client_behind_the_proxies_and_their_scheme(pair: Pair) -> 
 
 
 @ONLY_APPLICATIONS
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "script_name", "PATH_INFO"])
+def test_nobody_cuts_the_path_short_that_it_serves(pair: Pair, name: str) -> None:
+    told = pair.echo("GET", "/admin/a", (name, f"/{pair.name}/echo"))
+    assert told["path"].removeprefix(f"/{pair.name}") == "/echo/admin/a"
+
+
+@ONLY_APPLICATIONS
 def test_the_access_token_stays_with_the_gateway(pair: Pair) -> None:
     told = pair.echo("GET", "/a")
     assert "authorization" not in [name for name, _ in told["fields"]]

@@ -253,6 +253,8 @@ def test_a_field_that_a_second_connection_line_names_does_not_travel() -> None:
         (b"Content_Length", DROP),
         (b"X-HTTP-Method-Override", TAKEN),
         (b"X_HTTP_Method_Override", DROP),
+        (b"SCRIPT_NAME", DROP),
+        (b"Script-Name", DROP),
     ],
 )
 def test_any_spelling_but_the_plain_one_of_a_special_name_is_dropped(
