@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.access.resource_servers import resource_paths
 from gateway.app.components import Components
 from gateway.app.status import WorkerStatus
 from gateway.audit.background_check import BackgroundCheck
 from gateway.audit.chain import ChainKey
 from gateway.edge.console.audit_page import AUDIT, AuditPage, AuditPageDependencies
 from gateway.edge.console.clients_page import CLIENTS, ClientPageDependencies, ClientsPage
+from gateway.edge.console.issuers_page import ISSUERS, CheckNamed, IssuersPage
 from gateway.edge.console.keys_page import KEYS, KeysPage
-from gateway.edge.console.load_pages import ISSUERS, LIMITS, UPSTREAMS, WORKERS, LoadPages
+from gateway.edge.console.load_pages import LIMITS, UPSTREAMS, WORKERS, LoadPages
 from gateway.edge.console.mail_page import MAIL, MailPage, MailPageDependencies
 from gateway.edge.console.pages import ConsolePage, NavigationEntry
 from gateway.edge.console.person_page import PersonDependencies, PersonPage
 from gateway.edge.console.sessions_page import SESSIONS, SessionListDependencies, SessionsPage
 from gateway.edge.console.users_page import USERS, UserListDependencies, UsersPage
+from gateway.edge.upstream.resolver import SystemResolver
 from gateway.identity.accounts.account_search import AccountSearch
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.invitations import Invitations
@@ -26,6 +29,8 @@ from gateway.identity.clients.clients import Clients
 from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.factors.own_factors import OwnFactors
 from gateway.identity.factors.totp import TotpFactor
+from gateway.identity.issuers.issuer_checks import CheckedIssuer, IssuerChecks
+from gateway.identity.issuers.verifier import IssuerVerifier
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.signing_keys import readable_chain_keys
@@ -55,9 +60,26 @@ def list_pages(components: Components, status: WorkerStatus) -> Sequence[Console
         *_account_pages(components),
         *_credential_pages(components),
         *LoadPages(status.brief, status.load).pages(),
+        *IssuersPage(status.brief, _issuer_checks(components)).pages(),
         *_mail_pages(components),
         *_audit_pages(components),
     ]
+
+
+def _issuer_checks(components: Components) -> CheckNamed:
+    clock, max_life_s = components.clock, components.plan.settings.max_token_life_s
+    checks = IssuerChecks(SystemResolver().addresses, clock)
+
+    async def check(name: str) -> Sequence[CheckedIssuer]:
+        snapshot = components.plan.configuration.snapshot
+        paths = resource_paths(snapshot.routes)
+        return await checks.check(
+            IssuerVerifier(issuer, max_life_s=max_life_s, now=clock.now, resource_paths=paths)
+            for issuer in snapshot.issuers.values()
+            if name in ("", issuer.name)
+        )
+
+    return check
 
 
 def _account_pages(components: Components) -> Sequence[ConsolePage]:

@@ -17,9 +17,10 @@ from gateway.app.data_dir import DataFolder
 from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import compiled, compiled_for_here
 from gateway.cli.environment import settings
-from gateway.cli.issuer_checks import CheckedRow, check_issuers
 from gateway.cli.output import AsJson, CliError, ExitCode, data, table, when
 from gateway.cli.policy_callers import read_token
+from gateway.edge.upstream.resolver import SystemResolver
+from gateway.identity.issuers.issuer_checks import AT_ONCE, CHECK_S, CheckedRow, IssuerChecks
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.issuers.verifier import IssuerVerifier, issuer_named_in
 from gateway.identity.tokens.jws import is_compact
@@ -82,7 +83,9 @@ def check(
         )
         for issuer in issuers
     ]
-    checked = asyncio.run(check_issuers(verifiers, text))
+    checks = IssuerChecks(SystemResolver().addresses, SystemClock())
+    within_s = CHECK_S * (1 + len(verifiers) // AT_ONCE)
+    checked = asyncio.run(checks.check(verifiers, text, within_s=within_s))
     _tell([row for one in checked for row in one.rows], as_json=as_json)
     if any(one.is_away for one in checked):
         raise CliError("an issuer does not answer", ExitCode.UNREACHABLE)

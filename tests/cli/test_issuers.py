@@ -40,6 +40,7 @@ class Provider(HTTPServer):
 
     def __init__(self) -> None:
         provider = self
+        self.ahead_s = 0.0
         self.there: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
 
@@ -54,6 +55,9 @@ class Provider(HTTPServer):
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 provider.asked.append((self.headers["Authorization"], body))
                 self.do_GET()
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(time.time() + provider.ahead_s)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -135,10 +139,29 @@ def test_discovery_and_keys_are_fetched_and_shown(run: Run, provider: Provider) 
     assert checks(out) == {
         "discovery": (True, f"{provider.url}/.well-known/openid-configuration"),
         "keys": (True, f"{provider.url}/keys, to be kept for 300 s"),
+        "clock": (True, "in step with ours"),
         "key k-1": (True, "EC P-256, for ES256"),
         "key r": (None, "RSA 2048, for no alg that is taken"),
         "left out": (None, "key o: it is a shared secret, and no token is judged by one"),
     }
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "told"),
+    [
+        (60, " s ahead of ours; 10 s are the most, and its new tokens are refused"),
+        (-60, " s behind ours; 10 s are the most, and its tokens end too early here"),
+    ],
+)
+def test_the_clock_of_an_issuer_is_compared(
+    run: Run, provider: Provider, ahead_s: float, told: str
+) -> None:
+    provider.publish(KEY)
+    provider.ahead_s = ahead_s
+    code, out, _ = run("check", "--json")
+    good, detail = checks(out)["clock"]
+    assert (code, good) == (1, False)
+    assert told in detail
 
 
 def test_a_table_shows_what_is_good_with_a_mark(run: Run, provider: Provider) -> None:

@@ -1,20 +1,33 @@
-"""Explain, playground and who-can-reach-what, through the real process."""
+"""Explain, playground, who-can-reach-what and the check of an issuer, through the real process."""
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
 
-from tests.contract.running import Running, started
+from tests.cli.test_issuers import KEY, Provider
+from tests.contract.running import ROUTES, Running, started
 from tests.contract.test_console_live import bearer, post, sign_in
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with started(tmp_path_factory.mktemp("tools") / "g") as running:
+def provider() -> Iterator[Provider]:
+    with Provider() as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        server.publish(KEY)
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterator[Running]:
+    issuers = f"issuers: {{{{company: {{{{issuer: {provider.url}, audience: api}}}}}}}}"
+    routes = ROUTES.replace("version: 1\n", f"version: 1\n{issuers}\n", 1)
+    with started(tmp_path_factory.mktemp("tools") / "g", routes=routes) as running:
         running.sign_in("ada@example.com")
         yield running
 
@@ -82,6 +95,20 @@ def test_roles_and_a_person_stand_beside_the_routes(gateway: Running) -> None:
     assert all("orders" in row.lower() for row in rows)
     assert "No route matches." in shown(gateway, "/admin/reach?q=zzz")
     assert "No account has that address." in shown(gateway, "/admin/reach?person=no@example.com")
+
+
+# --- issuers ---
+
+
+def test_an_issuer_is_asked_now(
+    gateway: Running, signed_in: tuple[str, str], provider: Provider
+) -> None:
+    cookie, csrf = signed_in
+    form = {"csrf": csrf, "do": "check", "issuer": "company"}
+    answer = post(gateway, "/admin/issuers", form, cookie)
+    assert answer.status == 200, answer.text
+    assert f"{provider.url}/keys, to be kept for 300 s" in answer.text
+    assert "EC P-256, for no alg that is taken" in answer.text
 
 
 # --- playground ---

@@ -1,20 +1,17 @@
-"""What the workers say of themselves: `/admin/workers`, `/admin/upstreams`, `/admin/limits`,
-`/admin/issuers`.
+"""What the workers say of themselves: `/admin/workers`, `/admin/upstreams`, `/admin/limits`.
 
 Law: what a worker tells is what that worker knows; nothing is added up that each counts alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.edge.console.overview_page import WorkerStatuses
 from gateway.edge.console.pages import ConsolePage, ConsoleRequest, View
-from gateway.telemetry.worker_status import Status
 
 WORKERS, UPSTREAMS, LIMITS = "/admin/workers", "/admin/upstreams", "/admin/limits"
-ISSUERS = "/admin/issuers"
 ROWS_MAX = 500
 
 
@@ -29,7 +26,6 @@ class LoadPages:
             ConsolePage(WORKERS, "Workers", self.show_workers),
             ConsolePage(UPSTREAMS, "Upstreams", self.show_upstreams),
             ConsolePage(LIMITS, "Limits", self.show_limits),
-            ConsolePage(ISSUERS, "Issuers", self.show_issuers),
         ]
 
     async def show_workers(self, request: ConsoleRequest) -> View:
@@ -79,19 +75,6 @@ class LoadPages:
         rows.sort(key=lambda row: (-row["share"], row["name"], row["worker"]))
         return View("limits.html", {"limits": rows[:ROWS_MAX], "limit_count": len(rows)})
 
-    async def show_issuers(self, request: ConsoleRequest) -> View:
-        statuses = await self._statuses.gather()
-        values = {"issuers": list(_told(statuses, "issuers"))}
-        return View("issuers.html", {**values, "providers": list(_told(statuses, "providers"))})
-
 
 def _is_well(row: Mapping[str, Any]) -> bool:
     return bool(row["is_healthy"] and row["is_reachable"] and not row["is_open"])
-
-
-def _told(statuses: Sequence[Status], what: str) -> Iterable[Mapping[str, Any]]:
-    """By name, what each worker says of it."""
-    names = sorted({name for status in statuses for name in status.get(what, {})})
-    for name in names[:ROWS_MAX]:
-        for status in statuses:
-            yield {"name": name, "worker": status["worker"], **status.get(what, {}).get(name, {})}

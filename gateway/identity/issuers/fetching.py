@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -50,6 +51,8 @@ class FetchedDocument:
     body: bytes
     fresh_s: float
     """For how long it may be kept, within FRESH_LEAST_S and FRESH_MOST_S."""
+    sent_at: float | None = None
+    """By the clock of its server, which no cache kept meanwhile."""
 
 
 class Fetcher:
@@ -87,7 +90,9 @@ class Fetcher:
             if response.status != 200:
                 raise FetchFailed(f"{url} answered {response.status}")
             return FetchedDocument(
-                await bounded_body(response, url, bytes_max), fresh_s(response.headers)
+                await bounded_body(response, url, bytes_max),
+                fresh_s(response.headers),
+                sent_at(response.headers),
             )
 
 
@@ -130,6 +135,16 @@ def fresh_s(headers: Mapping[str, str]) -> float:
     age = headers.get("Age", "")
     spent_s = int(age) if _AGE.fullmatch(age) else 0
     return min(max(float(int(found[1]) - spent_s), FRESH_LEAST_S), FRESH_MOST_S)
+
+
+def sent_at(headers: Mapping[str, str]) -> float | None:
+    """Seconds since the epoch, to the second (RFC 9110 section 6.6.1); None of what a cache has
+    kept (RFC 9111 section 5.1)."""
+    try:
+        at = parsedate_to_datetime(headers.get("Date", ""))
+    except ValueError:
+        return None
+    return None if "Age" in headers or at.tzinfo is None else at.timestamp()
 
 
 def plain_session(connector: aiohttp.TCPConnector, timeout_s: float) -> aiohttp.ClientSession:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.edge.console.load_pages import ISSUERS, LIMITS, UPSTREAMS, WORKERS, LoadPages
+from gateway.edge.console.load_pages import LIMITS, UPSTREAMS, WORKERS, LoadPages
 from tests.edge.console.house import ConsoleHouse, Workers, console_house
 
 
@@ -97,10 +97,3 @@ async def test_who_is_near_a_limit_is_shown(house: ConsoleHouse) -> None:
     assert "90 of 100" in page
     assert "&lt;b&gt;u1" in page
     assert "600 a minute" in page
-
-
-async def test_issuers_and_providers_are_shown(house: ConsoleHouse) -> None:
-    page = await shown(house, ISSUERS)
-    assert "company" in page
-    assert "7 s ago" in page
-    assert "The configuration names no provider." in page

@@ -1,4 +1,10 @@
-"""What `gateway issuers check` asks of an issuer, and of a token: a row for each answer."""
+"""An issuer asked now, and a token of it judged: a row for each answer, for `gateway issuers check`
+and for the console.
+
+Law: what is asked and how is what the gateway does for its calls (`fetching`, `form_posts`): of the
+addresses that the configuration and the issuer's discovery name, over TLS that was checked, with
+bounds on bytes and time, and no redirect is followed.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gateway.access.issuers import Introspection
-from gateway.edge.upstream.resolver import SystemResolver
 from gateway.identity.issuers.discovery import discovery_url
-from gateway.identity.issuers.fetching import Fetcher, FetchFailed
+from gateway.identity.issuers.fetching import Addresses, FetchedDocument, Fetcher, FetchFailed
 from gateway.identity.issuers.form_posts import FormPoster, PostRefused
 from gateway.identity.issuers.introspection import ASK_WAIT_S, KID, Introspector
 from gateway.identity.issuers.jwk_set import SET_BYTES_MAX, DocumentRefused, JwkSet, read_jwk_set
@@ -20,7 +25,12 @@ from gateway.identity.issuers.verifier import (
     IssuerVerifier,
     read_foreign_token,
 )
-from gateway.model import SystemClock
+from gateway.model import Clock
+
+CHECK_S = 20.0
+"""For all of them: a document has 5 s, and an issuer two of them."""
+AT_ONCE = 8
+DATE_IS_OFF_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +54,59 @@ class CheckedIssuer:
         self.rows.append(CheckedRow(self.verifier.issuer.name, check, good, detail))
 
 
-async def check_issuers(
-    verifiers: Iterable[IssuerVerifier], token: str | None
-) -> list[CheckedIssuer]:
-    """`token` is one of the only issuer, where it is given."""
-    return await asyncio.gather(*(_checked(verifier, token) for verifier in verifiers))
+class IssuerChecks:
+    def __init__(self, addresses: Addresses, clock: Clock) -> None:
+        self._addresses = addresses
+        self._documents = Fetcher(addresses)
+        self._clock = clock
 
-
-async def _checked(verifier: IssuerVerifier, token: str | None) -> CheckedIssuer:
-    checked = CheckedIssuer(verifier)
-    documents = Fetcher(SystemResolver().addresses)
-    introspection = verifier.issuer.introspection
-    if introspection is None:
-        keys = await _keys(checked, documents)
-        if token is not None:
-            _judge_signed(checked, token, keys)
+    async def check(
+        self,
+        verifiers: Iterable[IssuerVerifier],
+        token: str | None = None,
+        *,
+        within_s: float = CHECK_S,
+    ) -> list[CheckedIssuer]:
+        """`token` is one of the only issuer, where it is given.  An issuer that is not done in
+        time is away."""
+        turn = asyncio.Semaphore(AT_ONCE)
+        checked = [CheckedIssuer(verifier) for verifier in verifiers]
+        asking = {asyncio.create_task(self._ask(one, token, turn)): one for one in checked}
+        try:
+            _, late = await asyncio.wait(asking, timeout=within_s) if asking else ((), ())
+            for task in late:
+                asking[task].is_away = True
+                asking[task].tell("time", False, f"it was not done within {within_s:g} s")
+        finally:
+            for task in asking:
+                task.cancel()
+            ended = await asyncio.gather(*asking, return_exceptions=True)
+        defects = [one for one in ended if isinstance(one, Exception)]
+        if defects:
+            raise defects[0]
         return checked
-    posts = FormPoster(
-        SystemResolver().addresses, verifier.issuer.ca, timeout_s=ASK_WAIT_S, at_once=1
-    )
-    introspector = Introspector(verifier, introspection, posts, documents, SystemClock())
-    try:
-        await _introspect(checked, introspector, introspection, token)
-    finally:
-        await introspector.close()
-    return checked
+
+    async def _ask(
+        self, checked: CheckedIssuer, token: str | None, turn: asyncio.Semaphore
+    ) -> None:
+        issuer = checked.verifier.issuer
+        async with turn:
+            if issuer.introspection is None:
+                keys = await _keys(checked, self._documents, self._clock)
+                if token is not None:
+                    _judge_signed(checked, token, keys)
+                return
+            posts = FormPoster(self._addresses, issuer.ca, timeout_s=ASK_WAIT_S, at_once=1)
+            introspector = Introspector(
+                checked.verifier, issuer.introspection, posts, self._documents, self._clock
+            )
+            try:
+                await _introspect(checked, introspector, issuer.introspection, token)
+            finally:
+                await introspector.close()
 
 
-async def _keys(checked: CheckedIssuer, documents: Fetcher) -> JwkSet | None:
+async def _keys(checked: CheckedIssuer, documents: Fetcher, clock: Clock) -> JwkSet | None:
     issuer, asked, keys = checked.verifier.issuer, "discovery", None
     try:
         url = issuer.jwks_uri
@@ -85,6 +120,7 @@ async def _keys(checked: CheckedIssuer, documents: Fetcher) -> JwkSet | None:
         document = await documents.get(url, issuer.ca, SET_BYTES_MAX)
         keys = read_jwk_set(document.body)
         checked.tell("keys", True, f"{url}, to be kept for {document.fresh_s:.0f} s")
+        _judge_clock(checked, document, clock)
     except FetchFailed as error:
         checked.is_away = True
         checked.tell(asked, False, str(error))
@@ -98,6 +134,21 @@ async def _keys(checked: CheckedIssuer, documents: Fetcher) -> JwkSet | None:
         for left_out in keys.left_out:
             checked.tell("left out", None, left_out)
     return keys
+
+
+def _judge_clock(checked: CheckedIssuer, document: FetchedDocument, clock: Clock) -> None:
+    """By the `Date` of its answer, which has no fractions and took some time to come."""
+    if document.sent_at is None:
+        return
+    off_s = document.sent_at - clock.now()
+    leeway_s = checked.verifier.issuer.leeway_s
+    if abs(off_s) <= leeway_s + DATE_IS_OFF_S:
+        checked.tell("clock", True, "in step with ours")
+        return
+    ahead = "ahead of" if off_s > 0 else "behind"
+    effect = "its new tokens are refused" if off_s > 0 else "its tokens end too early here"
+    told = f"it is {abs(off_s):.0f} s {ahead} ours; {leeway_s} s are the most, and {effect}"
+    checked.tell("clock", False, told)
 
 
 async def _introspect(
