@@ -27,7 +27,6 @@ from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
-from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
 from gateway.identity.mail.templates import MailTemplates
 from gateway.model import Change
 from gateway.revocation.stream_identity import another_stream_is_followed
@@ -157,6 +156,8 @@ def make_mailer(plan: BootstrapContext, database: Database) -> MailOutbox:
 
     transport = None
     if settings.smtp_url is not None:
+        from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
+
         transport = SmtpTransport(SmtpServer.parse(settings.smtp_url))
     options = MailOptions(
         sender=settings.mail_from or "authgate <no-reply@localhost>",

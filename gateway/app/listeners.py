@@ -12,7 +12,6 @@ from aiohttp import web
 
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths
-from gateway.app import demo_backend
 from gateway.app.components import Components
 from gateway.app.console import build_console
 from gateway.app.settings import Settings
@@ -157,6 +156,8 @@ async def ext_authz_listener(
 
 
 def demo_listener(own_paths: OwnPaths) -> web.AppRunner:
+    from gateway.app import demo_backend  # `gateway dev` alone has it
+
     return web.AppRunner(demo_backend.application(own_paths), access_log=None, shutdown_timeout=1.0)
 
 

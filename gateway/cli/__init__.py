@@ -16,6 +16,7 @@ from typing import NamedTuple
 import typer
 
 from gateway.cli.env_file_option import forget_env_file, give_env_file
+from gateway.cli.lean_imports import import_lean
 from gateway.cli.output import CliError, ExitCode, error
 from gateway.stores.protocols import StoreUnavailable
 
@@ -84,6 +85,8 @@ COMMANDS = {
 def build(command: str | None = None) -> typer.Typer:
     """The application with the module of `command`, or with all of them."""
     app = _application()
+    if command in ("dev", "serve"):
+        import_lean()
     wanted = [COMMANDS[command]] if command in COMMANDS else COMMANDS.values()
     for module in dict.fromkeys(place.module for place in wanted):
         importlib.import_module(f"gateway.cli.{module}").register(app)

@@ -1,40 +1,23 @@
 """Says in words why a store is unavailable, and what an operator can do about it.
 
 What a driver tells by a class or by the system's error number is put into our words.  For the
-rest the server's own are shown, its first line: neither PostgreSQL nor Redis puts a password,
-or a value of a statement, into what it says first.
+rest the server's own are shown, its first line: neither PostgreSQL (`postgres_causes`) nor Redis
+puts a password, or a value of a statement, into what it says first.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
 
-import psycopg
-import psycopg.errors
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 NO_ANSWER = "no answer in time"
-_LONGEST = 200
+LONGEST = 200
 
-_OF_POSTGRES: tuple[tuple[type[Exception], str], ...] = (
-    (psycopg.errors.DiskFull, "the server's disk is full: make room there"),
-    (psycopg.errors.QueryCanceled, NO_ANSWER),
-    (psycopg.errors.ReadOnlySqlTransaction, "the server is a standby: name the primary"),
-    (psycopg.errors.UndefinedTable, "a table is missing: run `gateway db upgrade`"),
-    (psycopg.errors.InsufficientPrivilege, "its user may not use the tables: grant it to"),
-    (psycopg.errors.AdminShutdown, "the server was shut down"),
-    (
-        psycopg.errors.LockNotAvailable,
-        "another transaction uses a table (a dump, a backup?): wait for its end, or end it",
-    ),
-)
 _OF_SQLITE = {
     sqlite3.SQLITE_FULL: "the disk is full: make room",
     sqlite3.SQLITE_BUSY: "another process holds its lock",
@@ -43,26 +26,6 @@ _OF_SQLITE = {
     sqlite3.SQLITE_IOERR: "the disk could not be read or written",
 }
 _MISSING_TABLE = "no such table: "
-_PREFIX = re.compile(
-    r"(?:connection failed: )?"
-    r"(?:connection to server [^,]*(?:, port \d+)? failed: )?"
-    r"(?:[A-Z]+:\s+)?"
-)
-"""What psycopg and libpq put before the cause: the server, which we name ourselves."""
-
-
-def of_postgres(error: BaseException, server: Mapping[str, Any] | None = None) -> str:
-    """Of an error of psycopg or of the system; `server` is what was connected to."""
-    for kind, words in _OF_POSTGRES:
-        if isinstance(error, kind):
-            return words
-    of_system = _of_system(error)
-    if of_system is not None:
-        return of_system + _at(server)
-    text = str(error).strip().splitlines()
-    # While a session is opened psycopg has no code, only the text of libpq or the server.
-    cause = _PREFIX.sub("", text[0], 1) if text else type(error).__name__
-    return cause[:_LONGEST] + _at(server)
 
 
 def of_redis(error: BaseException) -> str:
@@ -75,7 +38,7 @@ def of_redis(error: BaseException) -> str:
     if isinstance(error, ReadOnlyError):
         return "the server is a replica: name the primary"
     within = error.__context__
-    if within is not None and (words := _of_system(within)) is not None:
+    if within is not None and (words := of_system(within)) is not None:
         return words
     # What Sentinel did not find is named with the whole client in angle brackets.
     return _first_line(error).partition(" : <")[0] or type(error).__name__
@@ -94,7 +57,7 @@ def is_missing_table(error: sqlite3.Error) -> bool:
     return str(error).startswith(_MISSING_TABLE)
 
 
-def _of_system(error: BaseException) -> str | None:
+def of_system(error: BaseException) -> str | None:
     if isinstance(error, socket.gaierror):
         return "the name of the host is not known: correct it, or the name server"
     if isinstance(error, TimeoutError):
@@ -108,12 +71,4 @@ def _of_system(error: BaseException) -> str | None:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:_LONGEST] if lines else ""
-
-
-def _at(server: Mapping[str, Any] | None) -> str:
-    if server is None:
-        return ""
-    host = server.get("host") or server.get("hostaddr") or "the socket"
-    port = server.get("port")
-    return f" (at {host}:{port})" if port else f" (at {host})"
+    return lines[0][:LONGEST] if lines else ""

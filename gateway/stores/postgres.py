@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import psycopg.errors
 
-from gateway.stores import causes
+from gateway.stores import causes, postgres_causes
 from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.postgres_sessions import PostgresSession, open_session
 from gateway.stores.protocols import Conflict, LockBusy, Row, StoreUnavailable, Transaction
@@ -208,7 +208,7 @@ def _bound(cursor: Cursor, text: str, parameters: Mapping[str, Any]) -> str:
     try:
         return cursor.mogrify(text, parameters)
     except (psycopg.InterfaceError, psycopg.OperationalError) as error:
-        raise StoreUnavailable("sql", causes.of_postgres(error)) from error
+        raise StoreUnavailable("sql", postgres_causes.of_postgres(error)) from error
 
 
 async def _execute(cursor: Cursor, sql: str, timeout_s: float) -> _Result:
@@ -220,11 +220,11 @@ async def _execute(cursor: Cursor, sql: str, timeout_s: float) -> _Result:
     except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation) as error:
         raise Conflict(error.diag.constraint_name or "") from error
     except psycopg.errors.LockNotAvailable as error:
-        raise LockBusy("sql", causes.of_postgres(error)) from error
+        raise LockBusy("sql", postgres_causes.of_postgres(error)) from error
     except psycopg.Error as error:
         if _is_defect(error):
             raise
-        raise StoreUnavailable("sql", causes.of_postgres(error)) from error
+        raise StoreUnavailable("sql", postgres_causes.of_postgres(error)) from error
     except TimeoutError as error:
         raise StoreUnavailable("sql", causes.NO_ANSWER) from error
     except StoreUnavailable:

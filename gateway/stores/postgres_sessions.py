@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from gateway.stores import causes
+from gateway.stores import postgres_causes
 from gateway.stores.protocols import StoreUnavailable
 
 _DEFAULTS = {
@@ -48,7 +48,7 @@ async def open_session(url: str, timeout_s: float) -> PostgresSession:
     try:
         servers = await _servers(parameters)
     except (OSError, ValueError) as error:
-        raise StoreUnavailable("sql", causes.of_postgres(error, parameters)) from error
+        raise StoreUnavailable("sql", postgres_causes.of_postgres(error, parameters)) from error
     failure: Exception | None = None
     cause = ""
     for number, server in enumerate(servers):
@@ -61,7 +61,7 @@ async def open_session(url: str, timeout_s: float) -> PostgresSession:
                     **server,
                 )
         except Exception as error:  # noqa: BLE001 (bytes that no server of ours sends, among others)
-            failure, cause = error, causes.of_postgres(error, server)
+            failure, cause = error, postgres_causes.of_postgres(error, server)
     raise StoreUnavailable("sql", cause) from failure
 
 

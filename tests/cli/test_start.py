@@ -88,6 +88,32 @@ def test_the_help_page_imports_nothing_heavy(folder: Path) -> None:
     assert imported_by(folder, "--help") & NEVER_FOR_HELP == set()
 
 
+NEVER_AT_A_START = frozenset(
+    (
+        "OpenSSL",
+        "authlib",
+        "opentelemetry",
+        "psycopg",
+        "pyasn1",
+        "rich",
+        "segno",
+        "webauthn",
+        "zxcvbn",
+    )
+)
+"""What each worker would hold in memory, and many never need: a plain gateway on embedded stores."""
+
+
+def test_a_gateway_imports_nothing_that_its_first_use_can_bring() -> None:
+    script = "import sys; from gateway import cli; cli.build('serve'); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "gunicorn" in imported, done.stderr
+    assert imported & NEVER_AT_A_START == set()
+
+
 def test_a_check_of_the_configuration_imports_nothing_that_serves(folder: Path) -> None:
     imported = imported_by(folder, "validate")
     assert "yaml" in imported

@@ -11,8 +11,8 @@ from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.data_export import export_data
-from gateway.identity.factors.ceremonies import NewCredential
 from gateway.identity.factors.factor_kinds import FactorKind, factor_kinds, term_is_over
+from gateway.identity.factors.passkey_records import NewCredential
 from gateway.identity.factors.passkeys import Passkeys, insert_passkey, new_passkey
 from gateway.identity.factors.recovery_codes import make_codes, recovery_code_of
 from gateway.identity.factors.restored import carry_factors, held_factors

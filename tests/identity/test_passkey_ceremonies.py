@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.identity.factors.ceremonies import (
-    CredentialKey,
     judged_assertion,
     judged_registration,
     presented_assertion,
@@ -19,6 +18,7 @@ from gateway.identity.factors.challenges import (
     CeremonyPurpose,
     PasskeyChallenges,
 )
+from gateway.identity.factors.passkey_records import CredentialKey
 from gateway.identity.factors.relying_party import RelyingParty, relying_party
 from gateway.stores.protocols import StoreUnavailable
 from tests.authenticator import Authenticator, b64, cose_of, unb64

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.factors.ceremonies import NewCredential, PasskeyAssertion
 from gateway.identity.factors.own_factors import FactorOwner, OwnFactors
 from gateway.identity.factors.own_passkeys import AddedPasskey, OwnPasskeys, RemovedPasskey
+from gateway.identity.factors.passkey_records import NewCredential, PasskeyAssertion
 from gateway.identity.factors.passkeys import (
     PASSKEYS_MAX,
     Passkey,

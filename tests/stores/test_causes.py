@@ -15,7 +15,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from gateway.model import SystemClock
-from gateway.stores import causes
+from gateway.stores import causes, postgres_causes
 from gateway.stores.migrations import upgrade
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreUnavailable
@@ -167,7 +167,7 @@ def test_what_a_driver_tells_by_a_class_or_a_number_is_put_into_words(
     error: Exception, told: str
 ) -> None:
     """A server's disk is not filled here: the class is what the driver makes of 53100."""
-    assert causes.of_postgres(error).startswith(told)
+    assert postgres_causes.of_postgres(error).startswith(told)
 
 
 def test_a_full_disk_of_redis_is_told_in_the_words_of_the_server() -> None:

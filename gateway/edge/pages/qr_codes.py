@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-import segno
-
 _LONGEST = 1_024
 _BORDER = 4
 """Modules of quiet around it (ISO/IEC 18004 section 6.3.8)."""
@@ -29,6 +27,9 @@ def qr_code(uri: str, *, drawn: bool = True) -> dict[str, str]:
     grouped = " ".join(secret[at : at + _GROUP] for at in range(0, len(secret), _GROUP))
     if not drawn:
         return {"qr_path": "", "qr_side": "0", "secret": grouped}
+    # Here: once in the life of an account, and it takes its time and 1 MB to import.
+    import segno
+
     code = segno.make(uri, micro=False, error="m", mask=_MASK)
     rows = tuple(code.matrix_iter(border=_BORDER))
     path = "".join(

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import bcrypt
-from zxcvbn import zxcvbn
 
 from gateway.cores import usable_cores
 from gateway.identity.accounts.hashing_threads import HashingThreads, Lane
@@ -240,6 +239,9 @@ def _guessable(password: str, words: Sequence[str]) -> WeakPassword | None:
         window = password[start : start + _WINDOW]
         if first is not None and len(window) < _WINDOW // 2:
             break
+        # Here: its dictionaries take 12 MB, and few workers are ever brought a new password.
+        from zxcvbn import zxcvbn
+
         with _zxcvbn_lock:
             result = zxcvbn(window, user_inputs=parts)
         if result["score"] >= _LEAST_SCORE:

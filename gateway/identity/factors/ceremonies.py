@@ -40,6 +40,7 @@ from webauthn.helpers.structs import (
 from gateway import strict_json
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.factors.ctap_cbor import is_authenticator_data, is_one_item
+from gateway.identity.factors.passkey_records import CredentialKey, NewCredential, PasskeyAssertion
 from gateway.identity.factors.relying_party import RelyingParty
 
 ALGORITHMS = (
@@ -67,41 +68,6 @@ _MALFORMED = (
     ArithmeticError,
 )
 """What py_webauthn and `cryptography` raise for answers and keys that are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewCredential:
-    """A credential that was registered; bytes are base64url."""
-
-    credential_id: str
-    public_key: str
-    """A COSE key."""
-    sign_count: int
-    backup_eligible: bool
-    """Whether it can be copied to other devices, as the passkeys of a cloud are."""
-    backed_up: bool
-    discoverable: bool | None
-    """Whether it can sign in alone; None where the browser did not say (`credProps`)."""
-    transports: tuple[str, ...]
-    aaguid: str
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialKey:
-    """What an assertion is judged by."""
-
-    credential_id: str
-    public_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class PasskeyAssertion:
-    """One whose signature is good."""
-
-    sign_count: int
-    backup_eligible: bool
-    backed_up: bool
-    user_verified: bool
 
 
 @dataclass(frozen=True, slots=True)

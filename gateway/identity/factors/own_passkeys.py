@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.identity.factors.ceremonies import NewCredential
 from gateway.identity.factors.factor_kinds import FactorKind, FactorProof
 from gateway.identity.factors.own_factors import Enrolled, FactorOwner, OwnFactors, owned
+from gateway.identity.factors.passkey_records import NewCredential
 from gateway.identity.factors.passkeys import (
     PASSKEYS_MAX,
     Passkey,

@@ -4,6 +4,9 @@ to the answer that it brings back.
 Law: who asks for options learns nothing of who has a passkey, unless they have proven to be that
 account already.  What an unknown credential costs, and how it is refused, is as with a known one
 whose signature is wrong.
+
+What reads and judges (`passkey_options`, `ceremonies`) is imported by the first ceremony of a
+worker: py_webauthn and what it brings along take 6 MB, and many installations have no passkeys.
 """
 
 from __future__ import annotations
@@ -14,25 +17,8 @@ from enum import StrEnum
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from webauthn import generate_authentication_options, generate_registration_options
-from webauthn.helpers import options_to_json_dict
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    AuthenticatorTransport,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 
 from gateway.identity.base64url import decoded, encoded
-from gateway.identity.factors.ceremonies import (
-    ALGORITHMS,
-    CredentialKey,
-    NewCredential,
-    judged_assertion,
-    judged_registration,
-    presented_assertion,
-)
 from gateway.identity.factors.challenges import (
     CHALLENGE_TTL_S,
     CeremonyPurpose,
@@ -40,6 +26,7 @@ from gateway.identity.factors.challenges import (
     PasskeyChallenges,
 )
 from gateway.identity.factors.own_factors import FactorOwner
+from gateway.identity.factors.passkey_records import CredentialKey, NewCredential
 from gateway.identity.factors.passkeys import Passkey, Passkeys, PasskeyUse, UseRefusal
 from gateway.identity.factors.relying_party import RelyingParty
 
@@ -75,23 +62,15 @@ class PasskeyCeremonies:
         if handle is None:
             return None
         challenge = self._challenges.issue(CeremonyPurpose.REGISTER, _holder(owner))
-        options = generate_registration_options(
-            rp_id=self._party.id,
-            rp_name=self._party.id,
-            user_id=decoded(handle),
-            user_name=email,
-            user_display_name=email,
-            challenge=challenge.challenge,
-            timeout=CHALLENGE_TTL_S * 1_000,
-            authenticator_selection=AuthenticatorSelectionCriteria(
-                resident_key=ResidentKeyRequirement.PREFERRED,
-                require_resident_key=False,
-                user_verification=UserVerificationRequirement.PREFERRED,
-            ),
-            exclude_credentials=_descriptors(await self._passkeys.find_all(owner.account_id)),
-            supported_pub_key_algs=list(ALGORITHMS),
+        from gateway.identity.factors.passkey_options import registration_options
+
+        public_key = registration_options(
+            self._party.id,
+            email,
+            decoded(handle),
+            challenge.challenge,
+            await self._passkeys.find_all(owner.account_id),
         )
-        public_key = {**options_to_json_dict(options), "extensions": {"credProps": True}}
         return _options(challenge, public_key)
 
     async def registered(
@@ -101,15 +80,15 @@ class PasskeyCeremonies:
         challenge = await self._challenges.redeem(CeremonyPurpose.REGISTER, token, _holder(owner))
         if challenge is None:
             return CeremonyRefusal.CHALLENGE
+        from gateway.identity.factors.ceremonies import judged_registration
+
         judged = judged_registration(credential, challenge, self._party)
         return CeremonyRefusal.CREDENTIAL if judged is None else judged
 
     def sign_in_options(self) -> dict[str, Any]:
         """For whoever asks: the authenticator knows the accounts, and its person chooses one."""
         return self._request_options(
-            self._challenges.issue(CeremonyPurpose.SIGN_IN),
-            (),
-            UserVerificationRequirement.REQUIRED,
+            self._challenges.issue(CeremonyPurpose.SIGN_IN), (), is_first_step=True
         )
 
     async def factor_options(
@@ -126,7 +105,7 @@ class PasskeyCeremonies:
         return self._request_options(
             self._challenges.issue(purpose, _of_account(account_id, holder)),
             passkeys,
-            UserVerificationRequirement.PREFERRED,
+            is_first_step=False,
         )
 
     async def sign_in(
@@ -159,6 +138,8 @@ class PasskeyCeremonies:
         challenge = await self._challenges.redeem(purpose, token, sealed_for)
         if challenge is None:
             return CeremonyRefusal.CHALLENGE
+        from gateway.identity.factors.ceremonies import judged_assertion, presented_assertion
+
         presented = presented_assertion(credential)
         if presented is None:
             return CeremonyRefusal.CREDENTIAL
@@ -183,19 +164,14 @@ class PasskeyCeremonies:
         return RefusedUse(passkey, use) if isinstance(use, UseRefusal) else use
 
     def _request_options(
-        self,
-        challenge: PasskeyChallenge,
-        passkeys: Sequence[Passkey],
-        user_verification: UserVerificationRequirement,
+        self, challenge: PasskeyChallenge, passkeys: Sequence[Passkey], *, is_first_step: bool
     ) -> dict[str, Any]:
-        options = generate_authentication_options(
-            rp_id=self._party.id,
-            challenge=challenge.challenge,
-            timeout=CHALLENGE_TTL_S * 1_000,
-            allow_credentials=_descriptors(passkeys),
-            user_verification=user_verification,
+        from gateway.identity.factors.passkey_options import request_options
+
+        public_key = request_options(
+            self._party.id, challenge.challenge, passkeys, is_first_step=is_first_step
         )
-        return _options(challenge, options_to_json_dict(options))
+        return _options(challenge, public_key)
 
 
 def _options(challenge: PasskeyChallenge, public_key: dict[str, Any]) -> dict[str, Any]:
@@ -214,16 +190,6 @@ def _holder(owner: FactorOwner) -> str:
 def _of_account(account_id: str, holder: str) -> str:
     """Ids hold no space, so no two pairs read the same."""
     return f"{account_id} {holder}"
-
-
-def _descriptors(passkeys: Sequence[Passkey]) -> list[PublicKeyCredentialDescriptor]:
-    return [
-        PublicKeyCredentialDescriptor(
-            id=decoded(passkey.key.credential_id) or b"",
-            transports=[AuthenticatorTransport(name) for name in passkey.transports],
-        )
-        for passkey in passkeys
-    ]
 
 
 def _some_public_key() -> str:

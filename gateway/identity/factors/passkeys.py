@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.base64url import encoded
-from gateway.identity.factors.ceremonies import CredentialKey, NewCredential, PasskeyAssertion
+from gateway.identity.factors.passkey_records import CredentialKey, NewCredential, PasskeyAssertion
 from gateway.identity.tombstones import Ended, add_tombstone
 from gateway.stores.protocols import Database, Row, Transaction
 

@@ -6,6 +6,8 @@ pushed requests (RFC 9126) where the provider takes them.
 Law: a provider that fails or is slow costs its own visitors a bounded time, and nobody else
 anything: no more than AT_ONCE questions are under way with one, and after a few failures in a row
 it is left alone for a while.
+
+authlib is imported by the first sign-in over a provider: many installations have none.
 """
 
 from __future__ import annotations
@@ -16,9 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
-
 from gateway.access.providers import Provider, ProviderKind
 from gateway.identity.issuers.asking_lane import AskingLane
 from gateway.identity.issuers.discovery import DISCOVERY_BYTES_MAX, discovery_url
@@ -26,7 +25,6 @@ from gateway.identity.issuers.fetching import AnswerTooLong, FetchFailed
 from gateway.identity.issuers.jwk_set import DocumentRefused
 from gateway.identity.issuers.key_sets import Documents
 from gateway.identity.providers.asking import ProviderAnswer, ProviderServers
-from gateway.identity.providers.client_auth import prove_client
 from gateway.identity.providers.github import github_claims
 from gateway.identity.providers.id_tokens import (
     ProviderKeys,
@@ -125,6 +123,8 @@ class ProviderClient:
         metadata = await self.metadata(provider)
         words = self._words(provider, metadata, trip)
         if metadata.pushed_authorization is None:
+            from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+
             return str(
                 prepare_grant_uri(
                     metadata.authorization,
@@ -166,13 +166,8 @@ class ProviderClient:
     ) -> ProviderIdentity:
         metadata = await self.metadata(provider)
         _check_iss(provider, metadata, response.iss)
-        form = prepare_token_request(
-            "authorization_code",
-            code=response.code,
-            redirect_uri=self._redirect_uri(provider.name),
-            code_verifier=trip.verifier,
-        )
-        tokens = await self._post(provider, metadata, metadata.token, str(form))
+        form = self._token_form(provider, response.code, trip.verifier)
+        tokens = await self._post(provider, metadata, metadata.token, form)
         access_token = tokens.get("access_token")
         if provider.kind is ProviderKind.GITHUB:
             if not isinstance(access_token, str):
@@ -202,14 +197,10 @@ class ProviderClient:
         """Why the provider does not know our client; None where it does: it refuses a code that
         nobody has given.  Raises IdentityRefused and ProviderUnavailable."""
         metadata = await self.metadata(provider)
-        form = prepare_token_request(
-            "authorization_code",
-            code="a-code-that-nobody-has-given",
-            redirect_uri=self._redirect_uri(provider.name),
-            code_verifier="a-verifier-of-no-sign-in-that-is-long-enough-43",
-        )
+        code = "a-code-that-nobody-has-given"
+        form = self._token_form(provider, code, "a-verifier-of-no-sign-in-that-is-long-enough-43")
         try:
-            await self._post(provider, metadata, metadata.token, str(form))
+            await self._post(provider, metadata, metadata.token, form)
         except OAuthRefused as error:
             known = ("invalid_grant", "bad_verification_code", "invalid_request")
             return None if error.error in known else str(error)
@@ -227,10 +218,24 @@ class ProviderClient:
             told = {name: value for name, value in told.items() if name not in _OF_ADDRESSES}
         return {**told, **claims}
 
+    def _token_form(self, provider: Provider, code: str, verifier: str) -> str:
+        from authlib.oauth2.rfc6749.parameters import prepare_token_request
+
+        return str(
+            prepare_token_request(
+                "authorization_code",
+                code=code,
+                redirect_uri=self._redirect_uri(provider.name),
+                code_verifier=verifier,
+            )
+        )
+
     def _words(
         self, provider: Provider, metadata: ProviderMetadata, trip: RoundTrip
     ) -> dict[str, str]:
         """Of the authorization request, beside those that every client of OAuth has."""
+        from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
         words = dict(provider.parameters)
         if provider.kind is ProviderKind.OPENID:
             words["nonce"] = trip.nonce
@@ -251,6 +256,8 @@ class ProviderClient:
         self, provider: Provider, metadata: ProviderMetadata, url: str, form: str
     ) -> Mapping[str, Any]:
         """What it answers a question that we ask as its client."""
+        from gateway.identity.providers.client_auth import prove_client
+
         form, fields = prove_client(provider, metadata, url, form, self._clock.now())
         async with _Place(self, self._of(provider)):
             answer = await self._servers.post(url, provider.issuer.ca, form, fields)

@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from authlib.oidc.core import CodeIDToken
-from joserfc.errors import JoseError
-
 from gateway.access.issuers import Issuer
 from gateway.access.providers import Provider
 from gateway.identity.issuers.event_tokens import SignatureKey
@@ -82,6 +79,9 @@ def _validate(
     *,
     now: float,
 ) -> None:
+    from authlib.oidc.core import CodeIDToken
+    from joserfc.errors import JoseError
+
     token = CodeIDToken(
         dict(claims),
         dict(header),

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from gateway.access.factor_rule import FactorRule
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.factor_changes import FRESH_S
-from gateway.identity.factors.ceremonies import NewCredential
 from gateway.identity.factors.challenges import CHALLENGE_TTL_S
+from gateway.identity.factors.passkey_records import NewCredential
 from gateway.identity.factors.passkeys import PASSKEYS_MAX, insert_passkey, new_passkey
 from tests.authenticator import (
     BACKUP_ELIGIBLE,
