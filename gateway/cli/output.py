@@ -83,8 +83,10 @@ def record(fields: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def data(value: Any) -> None:
-    """JSON on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """JSON on standard output.  A terminal obeys more control characters than JSON escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    lines = (line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def echo(text: str, *, style: str = "", bold_until: int = 0) -> None:
@@ -131,6 +133,13 @@ def _write(stream: Any, text: str, style: str, head: int, head_style: str = "bol
     if head:
         shown.stylize(head_style, 0, head)
     Console(file=stream, highlight=False).print(shown, soft_wrap=True)
+
+
+def _escaped(line: str) -> str:
+    """A line of JSON in which these stand in texts alone, as JSON writes them in ASCII."""
+    return "".join(
+        c if c.isprintable() else "\\u007f" if c == "\x7f" else json.dumps(c)[1:-1] for c in line
+    )
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,8 @@
 Law: it costs nothing while nobody looks.  Refusals are taken from what the access log has just
 written, twice a second; whoever wants what was allowed too is an observer of calls for that while.
 Each viewer has a bounded queue of its own: who reads slowly loses answers and is told how many,
-and nobody waits for them.
+and nobody waits for them.  A line holds what the access log says of an answer, each part
+of which is cut to a length, and nothing of what a policy read.
 
 A worker listens on a unix socket (0600) in the data folder, named by its process id.  Who connects
 says `refusals` or `all` in one line, and is sent JSON lines: the last refusals first, then a line
@@ -115,7 +116,7 @@ class LiveAnswers:
             version=self._version(),
         )
         fields = fields_of_decision(record, call.headers, took_s=took_s, worker=self._worker)
-        self._allowed.append({"access": fields, "decision": None})
+        self._allowed.append({"access": fields})
 
     def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         """A refusal comes by the access log."""
@@ -196,7 +197,8 @@ class _Viewer:
         if len(self._lines) >= QUEUE_MAX:
             self._dropped += len(answers)
             return
-        line = json.dumps({"answers": answers, "dropped": self._dropped}, default=str)
+        told = [{"access": answer["access"]} for answer in answers]
+        line = json.dumps({"answers": told, "dropped": self._dropped}, default=str)
         self._dropped = 0
         self._lines.append(line.encode() + b"\n")
         self._woken.set()

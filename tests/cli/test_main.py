@@ -172,6 +172,15 @@ def test_whatever_happens_there_is_no_traceback(
     assert "Traceback" not in err
 
 
+def test_json_holds_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    """A terminal may take U+009B for an escape, and U+202E turns what is read around."""
+    agent = "\x1b]0;a\x9b31m\x7f\u202e\udc80é"
+    output.data({"agent": agent})
+    printed = capsys.readouterr().out
+    assert printed == '{\n  "agent": "\\u001b]0;a\\u009b31m\\u007f\\u202e\\udc80é"\n}\n'
+    assert json.loads(printed) == {"agent": agent}
+
+
 def test_what_a_client_sent_cannot_steer_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

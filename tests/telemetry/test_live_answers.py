@@ -109,6 +109,22 @@ async def test_no_more_of_a_flood_is_shown_than_a_page_takes(worker: Worker) -> 
     assert (len(batch.answers), batch.dropped) == (MAX_WATCHED, 50)
 
 
+async def test_what_a_policy_read_is_shown_to_nobody_who_looks(worker: Worker) -> None:
+    """It may be a secret; and fifty long ones were more than a line may hold, so that a stranger
+    who sent them kept everything else from being seen."""
+    async with asyncio.timeout(10), aclosing(follow_workers(worker.folder, allowed=False)) as told:
+        await anext(told)
+        await worker.watched()
+        assert worker.log.watcher is not None
+        read = {"headers": {"values": {"x-key": "hidden" * 20_000}}}
+        for _ in range(50):
+            worker.log.watcher([{"access": {"http.request.id": "a"}, "decision": read}], 0)
+            batch = LiveBatch()
+            while not batch.answers:
+                batch = await anext(told)
+            assert "hidden" not in json.dumps(batch.answers)
+
+
 async def test_who_reads_slowly_loses_answers_and_is_told_how_many(worker: Worker) -> None:
     path = next(worker.folder.glob("*.live"))
     reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 24)

@@ -147,7 +147,8 @@ class ClientsPage:
     async def make_key(self, request: ConsoleRequest, client: Client) -> Acted | NotDone | NotFound:
         form = request.form
         days = form.get("days", "0").strip()
-        if not (days.isascii() and days.isdecimal() and int(days[:5]) <= _LONGEST_DAYS):
+        is_number = days.isascii() and days.isdecimal() and len(days) <= len(str(_LONGEST_DAYS))
+        if not is_number or int(days) > _LONGEST_DAYS:
             told = f"It is a number of days up to {_LONGEST_DAYS}; 0 is without end."
             return NotDone(told, fields={"days": told})
         try:

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+import structlog
 from aiohttp import web
 
 from gateway.access.console import ConsolePermission
@@ -49,6 +50,8 @@ from gateway.edge.replies.problems import HSTS, OWN_HEADERS
 from gateway.model import Call, Clock, Reason
 from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 
+log = structlog.get_logger(__name__)
+
 ENDPOINT = web.ResponseKey("console_endpoint", str)
 """The address of the page as it was registered, for who counts answers."""
 
@@ -58,8 +61,6 @@ _NO_ROLE = (
 STREAMS_MAX = 8
 """Streams of one worker: as many as a worker shows its answers to."""
 STREAM_S = 3_600.0
-ASKED_AGAIN_S = 1.0
-"""How often it is asked, while a stream goes on, whether the operator may still see it."""
 _STREAM_HEADERS = {
     **OWN_HEADERS,
     "Content-Type": "text/event-stream",
@@ -167,7 +168,12 @@ class Console:
         messages: AsyncGenerator[str, None],
         asked: ConsoleRequest,
     ) -> web.StreamResponse:
-        """Goes on until who looks leaves, may no more, or has looked for long."""
+        """Goes on until who looks leaves, may no more, or has looked for long.  It is asked before
+        each message whether they may see it."""
+        if foreign(asked.call, own_origins(asked.call), lets_navigate=False):
+            return self._deps.renderer.refusal(
+                Reason.CROSS_ORIGIN, asked.request_id, operator=asked.operator
+            )
         if self._streams >= STREAMS_MAX:
             return self._deps.renderer.refusal(
                 Reason.RATE_LIMITED, asked.request_id, operator=asked.operator
@@ -179,19 +185,23 @@ class Console:
                 headers["Content-Disposition"] = f'attachment; filename="{page.stream_file}"'
             response = web.StreamResponse(headers=headers)
             await response.prepare(request)
-            began_at = asked_at = self._deps.clock.steady()
+            began_at = self._deps.clock.steady()
             async with aclosing(messages):
                 async for message in messages:
-                    await response.write(message.encode())
-                    now = self._deps.clock.steady()
-                    if self._deps.draining() or now - began_at > STREAM_S:
+                    operator = await self._deps.operators.identify(asked.call)
+                    if isinstance(operator, Reason) or not operator.may(page.permission):
                         break
-                    if now - asked_at >= ASKED_AGAIN_S:
-                        asked_at = now
-                        operator = await self._deps.operators.identify(asked.call)
-                        if isinstance(operator, Reason) or not operator.may(page.permission):
-                            break
+                    await response.write(message.encode())
+                    is_over = self._deps.clock.steady() - began_at > STREAM_S
+                    if is_over or self._deps.draining():
+                        break
             return response
+        except ConnectionError:
+            raise  # who looked has gone
+        except Exception as error:
+            log.error("stream-failed", request_id=asked.request_id, exc_info=error)
+            # What has begun ends in an abort, and in no second answer behind the first.
+            raise ConnectionAbortedError from error
         finally:
             self._streams -= 1
 

@@ -16,10 +16,11 @@ from gateway.model import Call, Reason
 CSRF_FIELD = "csrf"
 
 
-def foreign(call: Call, own_origins: frozenset[str]) -> bool:
+def foreign(call: Call, own_origins: frozenset[str], *, lets_navigate: bool = True) -> bool:
     """Whether a page of another origin sends this, or something that may be one.
 
-    A link of another site may lead a tab here: what it opens is shown to the person alone.
+    A link of another site may lead a tab here: what it opens is shown to the person alone.  Where
+    more than that comes of it, `lets_navigate` is False.
     """
     site = single_field(call.headers, b"sec-fetch-site")
     origin = single_field(call.headers, b"origin")
@@ -29,7 +30,8 @@ def foreign(call: Call, own_origins: frozenset[str]) -> bool:
         return True
     if site in ("", "none", "same-origin"):
         return False
-    return call.method not in SAFE_METHODS or not is_navigation(call.headers)
+    led = call.method in SAFE_METHODS and is_navigation(call.headers)
+    return not (led and lets_navigate)
 
 
 def form_refusal(csrf_token: str, form: Mapping[str, str]) -> Reason | None:
