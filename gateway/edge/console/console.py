@@ -199,7 +199,7 @@ class Console:
         except ConnectionError:
             raise  # who looked has gone
         except Exception as error:
-            log.error("stream-failed", request_id=asked.request_id, exc_info=error)
+            log.error("request-failed", request_id=asked.request_id, exc_info=error)
             # What has begun ends in an abort, and in no second answer behind the first.
             raise ConnectionAbortedError from error
         finally:
