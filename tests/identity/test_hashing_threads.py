@@ -32,8 +32,10 @@ class Bench:
         await begun.wait()
         return task
 
-    def ask(self, lane: Lane, of: str = "") -> asyncio.Task[object]:
-        return asyncio.ensure_future(self.threads.run(lambda: self.served.append(lane), lane, of))
+    def ask(self, lane: Lane, of: str = "", client_ip: str = "") -> asyncio.Task[object]:
+        return asyncio.ensure_future(
+            self.threads.run(lambda: self.served.append(lane), lane, of, client_ip=client_ip)
+        )
 
 
 @pytest.fixture
@@ -84,6 +86,57 @@ async def test_one_account_fills_no_lane(bench: Bench) -> None:
     await held
     again = [bench.ask(Lane.KNOWN, "mallory") for _ in range(5)]
     assert set(await asyncio.gather(*again)) == {None}
+
+
+async def test_no_number_of_accounts_fills_a_lane_for_another_address(bench: Bench) -> None:
+    """Whoever has fourteen of them, and as many as they like where anybody may register."""
+    held, order = await bench.hold(), list[str]()
+
+    def ask(account: str, client_ip: str) -> asyncio.Task[object]:
+        asked = bench.threads.run(
+            lambda: order.append(client_ip), Lane.KNOWN, account, client_ip=client_ip
+        )
+        return asyncio.ensure_future(asked)
+
+    crowd = [ask(f"mallory{n // 5}", "192.0.2.66") for n in range(100)]
+    await asyncio.sleep(0)
+    owner = [ask("alice", ip) for ip in ("198.51.100.1", "2001:db8::1", "2001:db8::2")]
+    await asyncio.sleep(0)
+    assert bench.threads.pending == 65
+    bench.go.set()
+    assert set(await asyncio.gather(held, *owner)) == {None}
+    # Turn by turn, a network of IPv6 as one: nobody stands behind the whole row.
+    assert order[:5] == [
+        "192.0.2.66", "198.51.100.1", "2001:db8::1", "192.0.2.66", "2001:db8::2"
+    ]  # fmt: skip
+    answers = await asyncio.gather(*crowd)
+    assert answers.count(Reason.HASHING_BUSY) == 36 + 3
+
+
+async def test_where_nobody_has_more_than_others_a_full_lane_is_busy(bench: Bench) -> None:
+    held = await bench.hold()
+    crowd = [bench.ask(Lane.NEW, client_ip=f"192.0.2.{n}") for n in range(64)]
+    await asyncio.sleep(0)
+    assert await bench.ask(Lane.NEW, client_ip="198.51.100.1") is Reason.HASHING_BUSY
+    assert await bench.ask(Lane.NEW, client_ip="192.0.2.7") is Reason.HASHING_BUSY
+    bench.go.set()
+    await asyncio.gather(held, *crowd)
+    assert len(bench.served) == 64
+
+
+async def test_who_lost_its_place_and_leaves_holds_none(bench: Bench) -> None:
+    held = await bench.hold()
+    crowd = [bench.ask(Lane.KNOWN, f"m{n}", "192.0.2.66") for n in range(64)]
+    await asyncio.sleep(0)
+    owner = bench.ask(Lane.KNOWN, "alice", "198.51.100.1")
+    await asyncio.sleep(0)
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    assert bench.threads.pending == 2
+    bench.go.set()
+    await asyncio.gather(held, owner)
+    assert bench.threads.pending == 0
 
 
 async def test_a_full_lane_is_busy_and_the_others_are_not(bench: Bench) -> None:

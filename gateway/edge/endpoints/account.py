@@ -131,6 +131,7 @@ class AccountEndpoints:
             words=(principal.email or "",),
             lane=Lane.KNOWN,
             holder=proof.normalized_email,
+            client_ip=call.client_ip,
         )
         password_hash = hash_or_refusal(hashed, "new_password")
         if isinstance(password_hash, ProblemReply):

@@ -103,6 +103,7 @@ class MailLinkEndpoints:
             confirmation.password_hash,
             Lane.KNOWN,
             holder=hash_token(token),
+            client_ip=call.client_ip,
         )
         if isinstance(checked, Checked) and not checked.good:
             await self._deps.throttle.failed(reservation)
@@ -185,7 +186,12 @@ class MailLinkEndpoints:
         if email is None:
             return await self._bad_link(call)
         password_hash = await hash_for_link(
-            self._deps.passwords, self._deps.throttle, password, token=token, email=email
+            self._deps.passwords,
+            self._deps.throttle,
+            password,
+            token=token,
+            email=email,
+            client_ip=call.client_ip,
         )
         if isinstance(password_hash, ProblemReply):
             return password_hash

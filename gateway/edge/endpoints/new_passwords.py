@@ -24,7 +24,13 @@ def hash_or_refusal(
 
 
 async def hash_for_link(
-    passwords: Passwords, throttle: Throttle, password: str, *, token: str, email: str
+    passwords: Passwords,
+    throttle: Throttle,
+    password: str,
+    *,
+    token: str,
+    email: str,
+    client_ip: str,
 ) -> str | ProblemReply:
     """The same of a password that came with a good link, or a good invitation.
 
@@ -34,5 +40,11 @@ async def hash_for_link(
     if wait_s > 0:
         return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
     return hash_or_refusal(
-        await passwords.hash(password, words=(email,), lane=Lane.KNOWN, holder=hash_token(token))
+        await passwords.hash(
+            password,
+            words=(email,),
+            lane=Lane.KNOWN,
+            holder=hash_token(token),
+            client_ip=client_ip,
+        )
     )

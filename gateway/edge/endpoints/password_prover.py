@@ -31,7 +31,11 @@ class PasswordProver:
             return admission
         try:
             checked = await self._passwords.check(
-                password, account.password_hash, Lane.KNOWN, holder=account.normalized_email
+                password,
+                account.password_hash,
+                Lane.KNOWN,
+                holder=account.normalized_email,
+                client_ip=call.client_ip,
             )
         except BaseException:
             await self._guard.give_back(admission)

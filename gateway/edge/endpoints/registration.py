@@ -98,7 +98,9 @@ class RegistrationEndpoints:
             if wait_s > 0:
                 return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         password_hash = hash_or_refusal(
-            await self._deps.passwords.hash(fields["password"], words=(email,))
+            await self._deps.passwords.hash(
+                fields["password"], words=(email,), client_ip=call.client_ip
+            )
         )
         if isinstance(password_hash, ProblemReply):
             return password_hash
@@ -113,7 +115,12 @@ class RegistrationEndpoints:
                 return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
             return BAD_INVITATION
         password_hash = await hash_for_link(
-            self._deps.passwords, self._deps.throttle, password, token=token, email=email
+            self._deps.passwords,
+            self._deps.throttle,
+            password,
+            token=token,
+            email=email,
+            client_ip=call.client_ip,
         )
         if isinstance(password_hash, ProblemReply):
             return password_hash

@@ -61,6 +61,10 @@ class SignInAttempt:
     opening: SessionOpening
 
     @property
+    def client_ip(self) -> str:
+        return self.opening.call.client_ip
+
+    @property
     def lane(self) -> Lane:
         return Lane.SIGN_IN if self.admission.device is None else Lane.KNOWN
 
@@ -120,6 +124,7 @@ class SignInEndpoints:
                 account.password_hash if account else None,
                 attempt.lane,
                 holder=attempt.normalized_email,
+                client_ip=attempt.client_ip,
             )
         except StoreUnavailable:
             await self._deps.guard.give_back(attempt.admission)
@@ -144,7 +149,10 @@ class SignInEndpoints:
         if account.password_hash is None or self._deps.passwords.current(account.password_hash):
             return account
         renewed = await self._deps.passwords.rehash(
-            attempt.password, attempt.lane, holder=attempt.normalized_email
+            attempt.password,
+            attempt.lane,
+            holder=attempt.normalized_email,
+            client_ip=attempt.client_ip,
         )
         if isinstance(renewed, Reason):
             return account
@@ -170,6 +178,7 @@ class SignInEndpoints:
                 current.password_hash if current else None,
                 attempt.lane,
                 holder=attempt.normalized_email,
+                client_ip=attempt.client_ip,
             )
             if current is not None and isinstance(checked, Checked) and checked.good:
                 reply = await opener.open(opening, current)

@@ -2,7 +2,9 @@
 
 Law: what strangers ask for never keeps a browser that has signed in before waiting for long.
 Each lane has a queue of its own; while several have work, of eight jobs the devices that are
-known get five, sign-ins two and new passwords one.
+known get five, sign-ins two and new passwords one.  Within a lane IP addresses take turns, and
+where it is full one that has few jobs there takes a place from the one that has most: who has many
+accounts keeps out nobody who comes from elsewhere.
 """
 
 from __future__ import annotations
@@ -10,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
 
 from gateway.call_trace import Traced
+from gateway.client_networks import holder as holder_of
 from gateway.model import Reason
 
 T = TypeVar("T")
-_Job = tuple[Callable[[], Any], Future[Any]]
 
 
 class Lane(IntEnum):
@@ -50,39 +53,102 @@ _TURNS = (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    work: Callable[[], Any]
+    lane: Lane
+    holder: str
+    address: str
+    """Empty where nobody's."""
+    future: Future[Any] = field(default_factory=Future)
+
+
+class _Queue:
+    """The jobs of one lane that wait: an address after the other, one job each."""
+
+    def __init__(self) -> None:
+        self._by_address: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[_Job]:
+        for jobs in self._by_address.values():
+            yield from jobs
+
+    def add(self, job: _Job) -> None:
+        self._by_address.setdefault(job.address, deque()).append(job)
+        self._length += 1
+
+    def next(self) -> _Job:
+        address, jobs = next(iter(self._by_address.items()))
+        self._by_address.move_to_end(address)
+        job = jobs[0]
+        self.remove(job)
+        return job
+
+    def remove(self, job: _Job) -> None:
+        """Raises ValueError where it does not wait."""
+        jobs = self._by_address.get(job.address, deque())
+        jobs.remove(job)
+        self._length -= 1
+        if not jobs:
+            del self._by_address[job.address]
+
+    def make_room(self, address: str) -> _Job | None:
+        """The job that gives its place to one of `address`: the latest of the address that has
+        most, where that has more even then; None where none does."""
+        most = max(self._by_address.values(), key=len, default=deque[_Job]())
+        if len(most) < len(self._by_address.get(address, ())) + 2:
+            return None
+        job = most[-1]
+        self.remove(job)
+        return job
+
+
 class HashingThreads:
     def __init__(self, threads: int, queue: int) -> None:
         """`queue` jobs of each lane may wait; with none waiting `threads` of any lane run."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hashing")
         self._free = threads
         self._queue = queue
-        self._waiting: dict[Lane, deque[_Job]] = {lane: deque() for lane in Lane}
+        self._waiting = {lane: _Queue() for lane in Lane}
         self._turns = itertools.cycle(_TURNS)
         self._pending = 0
         self._by_holder: Counter[tuple[Lane, str]] = Counter()
         self._lock = threading.Lock()
 
-    async def run(self, work: Callable[[], T], lane: Lane, holder: str = "") -> T | Reason:
+    async def run(
+        self, work: Callable[[], T], lane: Lane, holder: str = "", *, client_ip: str = ""
+    ) -> T | Reason:
         """What `work` gives, or HASHING_BUSY.  `holder` names the account, or the mailed link,
         that asks; empty where there is neither.  A link has its own: who has a session of the
-        account keeps no owner from a reset."""
-        job: Future[T] = Future()
+        account keeps no owner from a reset.  `client_ip` is the IP address that asks."""
+        job = _Job(work, lane, holder, holder_of(client_ip) if client_ip else "")
+        displaced: _Job | None = None
         with self._lock:
             if holder and self._by_holder[lane, holder] >= HOLDER_JOBS:
                 return Reason.HASHING_BUSY
-            starts = self._free > 0
-            if not starts and len(self._waiting[lane]) >= self._queue:
-                return Reason.HASHING_BUSY
+            starts, waiting = self._free > 0, self._waiting[lane]
+            if not starts and len(waiting) >= self._queue:
+                displaced = waiting.make_room(job.address)
+                if displaced is None:
+                    return Reason.HASHING_BUSY
             self._pending += 1
             self._by_holder[lane, holder] += 1
             self._free -= starts
             if not starts:
-                self._waiting[lane].append((work, job))
-        # Called in the thread that ends the job, or here when a caller who left cancels it.
-        job.add_done_callback(lambda _: self._leave(lane, work, job, holder))
+                waiting.add(job)
+        # Called in the thread that ends the job, or here: for a caller who left, or whose place is
+        # another's now.
+        job.future.add_done_callback(lambda _: self._leave(job))
         if starts:
-            self._threads.submit(self._serve, (work, job))
-        return await asyncio.wrap_future(job)
+            self._threads.submit(self._serve, job)
+        if displaced is not None:
+            displaced.future.set_result(Reason.HASHING_BUSY)
+        result: T | Reason = await asyncio.wrap_future(job.future)
+        return result
 
     @property
     def pending(self) -> int:
@@ -91,20 +157,20 @@ class HashingThreads:
 
     def close(self) -> None:
         with self._lock:
-            waiting_jobs = [job for waiting in self._waiting.values() for _, job in waiting]
+            waiting_jobs = [job for waiting in self._waiting.values() for job in waiting]
         for job in waiting_jobs:
-            job.cancel()
+            job.future.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _serve(self, next_job: _Job | None) -> None:
         """In a thread: one job after the other, until there is none."""
         while next_job is not None:
-            work, job = next_job
-            if job.set_running_or_notify_cancel():
+            future = next_job.future
+            if future.set_running_or_notify_cancel():
                 try:
-                    job.set_result(work())
+                    future.set_result(next_job.work())
                 except BaseException as error:  # noqa: BLE001 (the caller's to handle)
-                    job.set_exception(error)
+                    future.set_exception(error)
             next_job = self._next()
 
     def _next(self) -> _Job | None:
@@ -112,25 +178,28 @@ class HashingThreads:
             turn = next(self._turns)
             for lane in (turn, *Lane):
                 if self._waiting[lane]:
-                    return self._waiting[lane].popleft()
+                    return self._waiting[lane].next()
             self._free += 1
             return None
 
-    def _leave(self, lane: Lane, work: Callable[[], Any], job: Future[Any], holder: str) -> None:
+    def _leave(self, job: _Job) -> None:
+        held = job.lane, job.holder
         with self._lock:
             self._pending -= 1
-            self._by_holder[lane, holder] -= 1
-            if not self._by_holder[lane, holder]:
-                del self._by_holder[lane, holder]
-            if job.cancelled():
+            self._by_holder[held] -= 1
+            if not self._by_holder[held]:
+                del self._by_holder[held]
+            if job.future.cancelled():
                 with suppress(ValueError):  # a thread has just taken it
-                    self._waiting[lane].remove((work, job))
+                    self._waiting[job.lane].remove(job)
 
 
 class TracedHashingThreads(HashingThreads):
     """Each job is a span of the call that asks, its wait for a thread included; taken where traces
     are on."""
 
-    async def run(self, work: Callable[[], T], lane: Lane, holder: str = "") -> T | Reason:
+    async def run(
+        self, work: Callable[[], T], lane: Lane, holder: str = "", *, client_ip: str = ""
+    ) -> T | Reason:
         with Traced("hash password", {"authgate.hashing.lane": lane.name.lower()}):
-            return await super().run(work, lane, holder)
+            return await super().run(work, lane, holder, client_ip=client_ip)

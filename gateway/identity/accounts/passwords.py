@@ -110,30 +110,39 @@ class Passwords:
         lane: Lane = Lane.NEW,
         *,
         holder: str = "",
+        client_ip: str = "",
     ) -> str | WeakPassword | Reason:
         """The text to store; WeakPassword, or HASHING_BUSY.  `words` are the owner's e-mail address
-        and name; `holder` is as for `HashingThreads.run`."""
+        and name; `holder` and `client_ip` are as for `HashingThreads.run`."""
 
         def work() -> str | WeakPassword:
             return self.weakness(password, words) or self._hash(password)
 
-        return await self._pool.run(work, lane, holder)
+        return await self._pool.run(work, lane, holder, client_ip=client_ip)
 
     async def rehash(
-        self, password: str, lane: Lane = Lane.SIGN_IN, *, holder: str = ""
+        self, password: str, lane: Lane = Lane.SIGN_IN, *, holder: str = "", client_ip: str = ""
     ) -> str | Reason:
         """The text to store for a password that was accepted before, by the rules of then."""
-        return await self._pool.run(lambda: self._hash(password), lane, holder)
+        return await self._pool.run(lambda: self._hash(password), lane, holder, client_ip=client_ip)
 
     async def check(
-        self, password: str, stored: str | None, lane: Lane = Lane.SIGN_IN, *, holder: str = ""
+        self,
+        password: str,
+        stored: str | None,
+        lane: Lane = Lane.SIGN_IN,
+        *,
+        holder: str = "",
+        client_ip: str = "",
     ) -> Checked | Reason:
         """Whether `password` is the one of `stored`, or HASHING_BUSY.
 
         Without a stored hash, or with one that cannot be read, a dummy is checked: to answer
         early would tell a stranger, by the clock, which addresses have an account.
         """
-        return await self._pool.run(lambda: self._check(password, stored), lane, holder)
+        return await self._pool.run(
+            lambda: self._check(password, stored), lane, holder, client_ip=client_ip
+        )
 
     def current(self, stored: str) -> bool:
         """Whether the hash has this installation's cost and scheme; else hash again."""

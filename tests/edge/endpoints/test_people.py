@@ -13,8 +13,17 @@ from typing import Any
 import pytest
 
 from gateway.identity.accounts.passwords import PasswordOptions
-from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
-from tests.edge.rig import Answer
+from tests.edge.auth_house import (
+    CREDENTIALS,
+    EMAIL,
+    PASSWORD,
+    House,
+    open_house,
+    reason,
+    request,
+    told,
+)
+from tests.edge.rig import Answer, Client
 
 WRONG = {"email": EMAIL, "password": "wrong one 17"}
 OTHER = "another horse 8 battery"
@@ -183,6 +192,34 @@ async def test_a_crowd_that_registers_keeps_no_known_device_waiting(tmp_path: Pa
         # One that was under way, one or two whose turn it was: not the whole row.
         assert sum(task.done() for task in crowd) < 12
         assert {answer.status for answer in await asyncio.gather(*crowd)} == {201}
+
+
+async def test_who_has_many_accounts_keeps_nobody_out_who_comes_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    options = PasswordOptions(threads=1, queue=10)
+    async with open_house(tmp_path, passwords=options, rounds=10) as house:
+        await house.register()
+        accounts = [(await house.register(f"m{n}@y.example")).email for n in range(4)]
+        crowd = [
+            asyncio.create_task(login(house, {"email": email, "password": PASSWORD}))
+            for email in accounts
+            for _ in range(5)
+        ]
+        while house.deps.passwords.under_way < 11:
+            await asyncio.sleep(0)
+        near = await house.ask("POST", "/auth/login", CREDENTIALS)
+        assert (near.status, reason(near)) == (503, "hashing_busy")
+        streams = await asyncio.open_connection(
+            "127.0.0.1", house.port, local_addr=("127.0.0.2", 0)
+        )
+        house.clients.append(Client(*streams))
+        await house.clients[-1].send(
+            request("POST", "/auth/login", json.dumps(CREDENTIALS).encode())
+        )
+        assert (await house.clients[-1].answer()).status == 200
+        assert not all(task.done() for task in crowd)
+        assert {answer.status for answer in await asyncio.gather(*crowd)} == {200, 503}
 
 
 async def test_a_failed_sign_in_makes_no_device(house: House) -> None:
