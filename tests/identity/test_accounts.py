@@ -252,11 +252,12 @@ async def test_a_changed_password_raises_the_epoch_and_a_renewed_hash_does_not(
 ) -> None:
     accounts = Accounts(database)
     account = await made(accounts)
-    assert await accounts.password_epoch(account.normalized_email) == account.password_epoch == 0
+    epoch = account.password_epoch
+    assert await accounts.password_epoch(account.normalized_email) == epoch == account.created_at
     await accounts.renew_hash(account.id, "v1$2b$10$hash", "renewed")
-    assert await accounts.password_epoch(account.normalized_email) == 0
+    assert await accounts.password_epoch(account.normalized_email) == epoch
     await reset_password(database, account.id, "changed")
-    assert await accounts.password_epoch(account.normalized_email) == 1
+    assert await accounts.password_epoch(account.normalized_email) == epoch + 1
     assert await accounts.password_epoch("nobody@example.com") is None
 
 

@@ -269,7 +269,7 @@ async def test_whatever_ends_a_thing_leaves_its_tombstone(database: Database) ->
     ended = {(row["kind"], row["target"]): row["epoch"] for row in rows}
     assert ended[("role", f"{owner.id} admin")] == 0
     assert ("role", f"{owner.id} viewer") not in ended
-    assert ended[("password", owner.id)] == 1
+    assert ended[("password", owner.id)] == owner.password_epoch + 1
     assert {kind for kind, _ in ended} == {
         "account", "client", "client_secret", "disabled", "password", "role",
     }  # fmt: skip

@@ -25,7 +25,8 @@ class Account:
     roles: tuple[str, ...]
     password_hash: str | None = field(repr=False)
     password_epoch: int = 0
-    """Raised with each change of the password; a hash that is made anew leaves it."""
+    """When the account was made, raised with each change of the password; a hash that is made anew
+    leaves it.  So what counts by it knows no account that had the address before."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """As they were given: what the configuration takes of them may have changed since."""
     tenants: Mapping[str, str] = field(default_factory=dict)

@@ -256,8 +256,9 @@ async def add(
     check_roles(roles)
     now = int(await tx.now())
     await tx.run(
-        "INSERT INTO accounts (id, email, email_key, email_verified, password_hash, created_at,"
-        " updated_at) VALUES (:id, :email, :key, :verified, :hash, :now, :now)",
+        "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
+        " password_epoch, created_at, updated_at)"
+        " VALUES (:id, :email, :key, :verified, :hash, :now, :now, :now)",
         id=account_id,
         email=email.strip(),
         key=key,
@@ -277,6 +278,7 @@ async def add(
         created_at=now,
         roles=tuple(sorted(set(roles))),
         password_hash=password_hash,
+        password_epoch=now,
     )
 
 

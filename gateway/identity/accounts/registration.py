@@ -68,7 +68,8 @@ class Registrations:
                 # The same statement, whether or not the address has an account.
                 await tx.run(
                     "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
-                    " created_at, updated_at) VALUES (:id, :email, :key, 0, :hash, :now, :now)"
+                    " password_epoch, created_at, updated_at)"
+                    " VALUES (:id, :email, :key, 0, :hash, :now, :now, :now)"
                     " ON CONFLICT (email_key) DO NOTHING",
                     id=str(uuid.uuid4()),
                     email=email,

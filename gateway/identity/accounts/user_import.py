@@ -177,8 +177,9 @@ async def _taken(tx: Transaction, page: Sequence[ImportedUser]) -> list[BadLine]
 async def _add(tx: Transaction, page: Sequence[ImportedUser], now: int) -> None:
     ids = [str(uuid.uuid4()) for _ in page]
     await tx.many(
-        "INSERT INTO accounts (id, email, email_key, email_verified, password_hash, created_at,"
-        " updated_at) VALUES (:id, :email, :key, :verified, :hash, :now, :now)",
+        "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
+        " password_epoch, created_at, updated_at)"
+        " VALUES (:id, :email, :key, :verified, :hash, :now, :now, :now)",
         [
             {
                 "id": account_id,

@@ -252,7 +252,12 @@ async def test_a_change_while_hashing_is_busy_leaves_the_password(
     session = await house.sign_in()
 
     async def busy(
-        password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW, *, holder: str = ""
+        password: str,
+        words: Sequence[str] = (),
+        lane: Lane = Lane.NEW,
+        *,
+        holder: str = "",
+        client_ip: str = "",
     ) -> Reason:
         return Reason.HASHING_BUSY
 
@@ -302,11 +307,16 @@ async def test_a_change_begun_before_the_owners_reset_is_undone_by_no_moment(hou
     hash_as_before = house.deps.passwords.hash
 
     async def held(
-        password: str, words: Sequence[str] = (), lane: Lane = Lane.NEW, *, holder: str = ""
+        password: str,
+        words: Sequence[str] = (),
+        lane: Lane = Lane.NEW,
+        *,
+        holder: str = "",
+        client_ip: str = "",
     ) -> str | WeakPassword | Reason:
         hashing.set()
         await go_on.wait()
-        return await hash_as_before(password, words, lane, holder=holder)
+        return await hash_as_before(password, words, lane, holder=holder, client_ip=client_ip)
 
     house.deps.passwords.hash = held  # type: ignore[method-assign]
     body = {"password": PASSWORD, "new_password": "the thief's 9 quiet words"}

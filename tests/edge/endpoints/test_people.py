@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway.audit.log import AuditKind
 from gateway.identity.accounts.passwords import PasswordOptions
 from tests.edge.auth_house import (
     CREDENTIALS,
@@ -240,6 +241,23 @@ async def test_who_resets_by_mail_gets_in_while_strangers_go_on_guessing(mail: H
     again = {"email": EMAIL, "password": OTHER}
     assert (await login(mail, again)).status == 429
     assert (await login(mail, again, device_of(reset))).status == 200
+
+
+async def test_a_device_of_an_account_that_is_gone_is_a_stranger_to_the_next(house: House) -> None:
+    """Whoever had the address before, or had registered it, must be no device of its owner."""
+    account = await house.register()
+    device = device_of(await login(house, CREDENTIALS))
+    assert (await login(house, CREDENTIALS, device)).status == 200
+    await house.deps.publisher.publish(await house.deps.accounts.delete(account.id))
+    house.clock.move(1)
+    await house.register()
+    assert (await login(house, CREDENTIALS, device)).status == 200
+    known = [
+        event.detail["known_device"]
+        for event in house.recorded.events
+        if event.kind is AuditKind.SIGNED_IN
+    ]
+    assert known == [False, True, False]
 
 
 async def test_a_device_cookie_is_no_credential(house: House) -> None:
