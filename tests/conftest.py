@@ -26,6 +26,23 @@ STARTING = (
 )
 
 
+LONGEST = (
+    "tests/deploy/test_image.py",
+    "tests/deploy/test_pod.py",
+    "tests/browser/test_pages_with_all.py",
+    "tests/browser/test_spa.py",
+    "tests/applications/test_mlflow.py",
+    "tests/applications/test_pgadmin.py",
+    "tests/e2e/test_store_faults.py",
+    "tests/browser/test_pages.py",
+    "tests/e2e/test_wrong_redis.py",
+    "tests/e2e/test_balancer.py",
+    "tests/browser/test_console.py",
+    "tests/applications/test_jupyterhub.py",
+    "tests/e2e/test_processes.py",
+)
+"""Each of them takes a minute or more."""
+
 SLOW = re.compile(
     r"^pytestmark = (?:.*\bpytest\.mark\.slow\b|\[\n(?: .*\n)*? +pytest\.mark\.slow,)", re.M
 )
@@ -57,9 +74,14 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that start processes come first: pytest-xdist hands out whole files, and the last
-    ones should be short."""
-    items.sort(key=lambda item: not item.nodeid.startswith(STARTING))
+    """The longest files come first, and then those that start processes: pytest-xdist hands out
+    whole files, and the last ones should be short."""
+    items.sort(
+        key=lambda item: (
+            item.nodeid.partition("::")[0] not in LONGEST,
+            not item.nodeid.startswith(STARTING),
+        )
+    )
 
 
 @pytest.hookimpl(trylast=True)

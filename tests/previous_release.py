@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.kept import kept
+
 ROOT = Path(__file__).parents[1]
 NAMED = ROOT / "deploy" / "release" / "previous"
 _TIMEOUT_S = 280
@@ -28,7 +30,7 @@ def previous_commit() -> str:
 def previous_release() -> Path:
     """Its command `gateway`, installed where it is not yet."""
     commit = previous_commit()
-    home = ROOT / ".tools" / "previous"
+    home = kept("previous")
     home.mkdir(parents=True, exist_ok=True)
     folder = home / commit[:12]
     with (home / "lock").open("w") as lock:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SLOW
+from tests.conftest import LONGEST, SLOW
 
 ROOT = Path(__file__).parents[1]
 REPORT = '<testsuites><testsuite tests="{tests}" failures="0" errors="0" skipped="{skipped}" time="{time}">{cases}</testsuite></testsuites>'
@@ -51,6 +51,11 @@ def test_the_quick_target_leaves_unread_the_files_that_are_slow_and_no_other() -
         assert (SLOW.search(text) is not None) == slow, path
         if "pytestmark" in text and "mark.slow" in text and path != Path(__file__):
             assert slow, f"{path} says it where pytest does not read it"
+
+
+def test_the_longest_files_are_there_and_slow() -> None:
+    for name in LONGEST:
+        assert SLOW.search((ROOT / name).read_text("utf-8")), name
 
 
 def test_a_test_that_was_skipped_is_named_and_fails(two: list[Path]) -> None:

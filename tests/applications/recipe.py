@@ -3,7 +3,7 @@
 A page holds blocks with a title: the files (`routes.yaml`, `policies/…`, the program's own) and the
 commands (`install`, `start`, …).  Commands are run by bash in a folder of the test's own, where the
 commands of this repository and of what the page installs are found first.  What a page installs from
-PyPI or npm is kept below `.tools/applications`, as long as the page says the same.
+PyPI or npm is kept (tests/kept.py), as long as the page says the same.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pathlib import Path
 import pytest
 
 from tests.contract.running import wait_until_ready
+from tests.kept import kept
 from tests.ports import free_port
 from tests.servers import end_with_parent, wait_until
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "applications"
-KEPT = ROOT / ".tools" / "applications"
 WITHIN_S = 120.0
 EMAIL, PASSWORD = "ada@example.com", "correct horse 7 battery"
 
@@ -163,7 +163,7 @@ def followed(name: str, folder: Path, *, programs: Sequence[str] = ()) -> Iterat
     page = (PAGES / f"{name}.md").read_text("utf-8")
     blocks = blocks_of(page)
     folder.mkdir(parents=True, exist_ok=True)
-    installed = _installed(name, blocks["install"]) if "install" in blocks else None
+    installed = install(name)
     path = [str(Path(sys.executable).parent)]
     if installed is not None:
         path = [str(installed / "bin"), str(installed / "node_modules" / ".bin"), *path]
@@ -203,9 +203,13 @@ def recipe_fixture(name: str, *steps: str, programs: Sequence[str] = ()) -> obje
     return running
 
 
-def _installed(name: str, commands: str) -> Path:
-    """Where the page's packages stand; installed anew when the page says something else."""
-    folder = KEPT / name
+def install(name: str) -> Path | None:
+    """Where the page's packages stand, installed anew when it says something else; None of a page
+    that installs none."""
+    commands = blocks_of((PAGES / f"{name}.md").read_text("utf-8")).get("install")
+    if commands is None:
+        return None
+    folder = kept("applications") / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     stamp, wanted = folder / ".installed", hashlib.sha256(commands.encode()).hexdigest()
     with (folder.parent / f".{name}.lock").open("w") as lock:

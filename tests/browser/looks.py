@@ -12,10 +12,11 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from tests.browser.driving import Browser
+from tests.kept import kept
 from tests.node_packages import lacking
 
 AXE = Path(__file__).parent / "axe"
-INSTALLED = Path(__file__).parents[2] / ".tools" / "axe"
+INSTALLED = kept("axe")
 LIGHT_NARROW, LIGHT_WIDE = ("light", 320), ("light", 1280)
 LOOKS = (LIGHT_NARROW, LIGHT_WIDE, ("dark", 320), ("dark", 1280))
 MEASURES = """

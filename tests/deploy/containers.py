@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.kept import kept
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BASE = "localhost/python:slim"
@@ -170,7 +172,7 @@ def base_archive() -> Path:
         suite,
     ]
     key = hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
-    archive = ROOT / ".tools/image" / f"{suite}-{key}.tar"
+    archive = kept("image") / f"{suite}-{key}.tar"
     if not archive.exists():
         archive.parent.mkdir(parents=True, exist_ok=True)
         aside = archive.with_name(f"{archive.stem}-{os.getpid()}.new.tar")

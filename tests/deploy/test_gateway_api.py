@@ -18,7 +18,6 @@ from tests.contract.running import Running
 from tests.deploy.helm import Helm, Manifest, example
 from tests.deploy.proxies import (
     DEPLOY,
-    ROOT,
     Ports,
     Site,
     require,
@@ -28,6 +27,7 @@ from tests.deploy.proxies import (
     start_nginx,
 )
 from tests.deploy.test_proxies import SPELLINGS, received
+from tests.kept import kept
 from tests.node_packages import lacking
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def the(kind: str, *names: str) -> Manifest:
 
 
 def found_wrong(manifests: list[Manifest]) -> list[list[str]]:
-    installed = ROOT / ".tools" / "manifests"
+    installed = kept("manifests")
     if problem := lacking(Path(__file__).parent / "manifests", installed):
         pytest.skip(problem)
     done = subprocess.run(

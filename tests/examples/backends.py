@@ -21,6 +21,7 @@ from yarl import URL
 
 from examples.verify import aiohttp_middleware, asgi, wsgi
 from examples.verify.verifier import Caller, Verifier
+from tests.kept import kept
 from tests.node_packages import lacking
 from tests.ports import free_port
 from tests.servers import end_with_parent
@@ -28,7 +29,7 @@ from tests.servers import end_with_parent
 Fields = Sequence[tuple[str, str]]
 ROOT = Path(__file__).parents[2]
 EXPRESS = ROOT / "examples" / "verify" / "express"
-INSTALLED = ROOT / ".tools" / "express"
+INSTALLED = kept("express")
 KINDS = ("asgi", "wsgi", "wsgi-decoded", "aiohttp", "express")
 
 

@@ -21,13 +21,14 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.kept import kept
 from tests.node_packages import lacking
 from tests.ports import free_port
 from tests.providers.visitor import SECRET, Visitor, fetch, post_as
 from tests.servers import end_with_parent, wait_until
 
 HERE = Path(__file__).parent / "node"
-INSTALLED = Path(__file__).parents[2] / ".tools" / "providers"
+INSTALLED = kept("providers")
 WITHIN_S = 30.0
 
 MACHINE = "machine"

@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.proxies import program
+from tests.kept import kept
 from tests.node_packages import lacking
 from tests.ports import free_port
 from tests.servers import end_with_parent, wait_until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-NODE = ROOT / ".tools" / "upstreams"
+NODE = kept("upstreams")
 WITHIN_S = 30.0
 FILE_BYTES = 3 << 20
 PACKED = b"packed" * 10_000
