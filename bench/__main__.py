@@ -1,4 +1,8 @@
-"""`python -m bench`: the gateway and its peers, interleaved, with ratios."""
+"""`python -m bench`: the gateway and its peers, interleaved, with ratios.
+
+Without more it measures the main table; `--list` names the scenarios, `--scenario NAME` runs one
+or several (separated by commas), `--all` the main table and all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench import report
 from bench.load import check, load
 from bench.peers import PEERS, Peer
 from bench.processes import Started, run_bench
 from bench.results import US, Results, machine, show
 from bench.rig import HERE, Rig, found
+from bench.scenarios import command
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if Console().is_terminal else 120)
@@ -78,28 +84,9 @@ def measure(
                 progress.advance(task)
 
 
-def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Measured rounds of each peer.")] = 5,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of one round.")] = 5,
-    only: Annotated[str, typer.Option(help="Peers by name, separated by commas.")] = "",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Three short rounds of gateway, naive and haproxy.")
-    ] = False,
-    check_goals: Annotated[
-        bool, typer.Option("--check", help="Exit 1 when a goal is missed.")
-    ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Where to write the figures too.")
-    ] = None,
-) -> None:
-    """Measures the gateway beside its peers: one core for the proxy, the other for the load."""
-    for tool, cure in TOOLS.items():
-        if not found(tool):
-            console.print(f"[red]{tool} is missing[/]; to have it: [bold]{cure}[/]")
-            raise typer.Exit(3)
-    peers = chosen(only, quick=quick)
-    if quick:
-        rounds, seconds = min(rounds, 3), min(seconds, 2)
+def main_table(
+    peers: tuple[Peer, ...], rounds: int, seconds: float, json_file: Path | None
+) -> Results:
     results = Results(about=machine() | {"rounds": rounds, "seconds": seconds})
     rig = Rig.build(HERE / ".rig", users=1000)
     try:
@@ -112,8 +99,76 @@ def main(
     for path in (rig.folder / "results.json", json_file):
         if path is not None:
             path.write_text(results.as_json() + "\n")
-    missed = [peer for peer, goal, ratio in results.goals() if ratio is not None and ratio < goal]
-    if results.faults.get(US) or (check_goals and missed):
+    return results
+
+
+def main(
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Measured rounds of each peer: 5, of a scenario 3.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Length of one round: 5, of most scenarios 2.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Peers by name, separated by commas.")] = "",
+    scenario: Annotated[
+        str,
+        typer.Option(help="Scenarios by name, separated by commas, in place of the main table."),
+    ] = "",
+    every: Annotated[
+        bool, typer.Option("--all", help="The main table in 5 rounds of 2 s, and all scenarios.")
+    ] = False,
+    list_them: Annotated[bool, typer.Option("--list", help="Name the scenarios.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three short rounds of gateway, naive and haproxy.")
+    ] = False,
+    check_goals: Annotated[
+        bool, typer.Option("--check", help="Exit 1 when a goal is missed.")
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="Where to write the figures too; with --all two files."),
+    ] = None,
+    write: Annotated[
+        str, typer.Option(help="`docs` puts the figures and plots into docs/performance.md.")
+    ] = "",
+) -> None:
+    """Measures the gateway beside its peers: one core for the proxy, the other for the load."""
+    if list_them:
+        command.show_list(console)
+        return
+    if write not in ("", "docs"):
+        raise typer.BadParameter("can be `docs`", param_hint="--write")
+    for tool, cure in TOOLS.items():
+        if not found(tool):
+            console.print(f"[red]{tool} is missing[/]; to have it: [bold]{cure}[/]")
+            raise typer.Exit(3)
+    good = True
+    if every or not scenario:
+        peers = chosen(only, quick=quick)
+        count, length = rounds or 5, seconds or (2 if every else 5)
+        if quick:
+            count, length = min(count, 3), min(length, 2)
+        results = main_table(peers, count, length, json_file)
+        reached = not any(verdict.missed for verdict in results.goals())
+        good = not results.faults.get(US) and (reached or not check_goals)
+        if write:
+            report.main(HERE / ".rig" / "results.json")
+    if every or scenario:
+        scenarios = command.named("all" if every else scenario, console)
+        figures_file = json_file
+        if json_file is not None and every:
+            figures_file = json_file.with_stem(f"{json_file.stem}-scenarios")
+        reached = command.measure(
+            scenarios,
+            console,
+            rounds=rounds or command.ROUNDS,
+            seconds=seconds,
+            only=only,
+            document_file=figures_file,
+            write=bool(write),
+        )
+        good = good and (reached or not check_goals)
+    if not good:
         raise typer.Exit(1)
 
 

@@ -36,18 +36,18 @@ WARM_UP = 200
 NGINX = """
 worker_processes 1;
 daemon off;
-pid @RIG@/run/front.pid;
-error_log @RIG@/log/front.err;
+pid @RIG@/run/@NAME@.pid;
+error_log @RIG@/log/@NAME@.err;
 events { worker_connections 8192; }
 http {
   access_log off;
   keepalive_requests 100000000;
   keepalive_timeout 300s;
-  client_body_temp_path @RIG@/run/front.1;
-  proxy_temp_path @RIG@/run/front.2;
-  fastcgi_temp_path @RIG@/run/front.3;
-  uwsgi_temp_path @RIG@/run/front.4;
-  scgi_temp_path @RIG@/run/front.5;
+  client_body_temp_path @RIG@/run/@NAME@.1;
+  proxy_temp_path @RIG@/run/@NAME@.2;
+  fastcgi_temp_path @RIG@/run/@NAME@.3;
+  uwsgi_temp_path @RIG@/run/@NAME@.4;
+  scgi_temp_path @RIG@/run/@NAME@.5;
   map $http_upgrade $authgate_upgrade { default ""; }
   map $http_upgrade $authgate_connection { default ""; }
   upstream app { server 127.0.0.1:@BACKEND@; keepalive 128; keepalive_requests 100000000; }
@@ -131,16 +131,16 @@ def start_gateway(rig: Rig, port: int, admin: int, backend: int) -> Started:
     return rig.start("gateway", [program, *words], admin, env=environment)
 
 
-def start_nginx(rig: Rig, **ports: int) -> Started:
-    text = NGINX
-    for name, value in {"RIG": rig.folder, **ports}.items():
-        text = text.replace(f"@{name}@", str(value))
-    config = rig.folder / "cfg" / "front.conf"
+def start_nginx(rig: Rig, name: str = "front", template: str = NGINX, **ports: int) -> Started:
+    text = template
+    for word, value in {"RIG": rig.folder, "NAME": name, **ports}.items():
+        text = text.replace(f"@{word}@", str(value))
+    config = rig.folder / "cfg" / f"{name}.conf"
     config.write_text(text)
     for path in DEPLOYED.glob("authgate*.conf"):
         (config.parent / path.name).write_text(path.read_text())
     command = [found("nginx"), "-p", str(rig.folder), "-c", str(config)]
-    return rig.start("front", command, ports["JUDGED"], cpu=PROXY_CPU)
+    return rig.start(name, command, ports["JUDGED"], cpu=PROXY_CPU)
 
 
 def one_by_one(plain: int, judged: int, token: str, count: int) -> tuple[list[float], list[float]]:

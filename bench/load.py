@@ -32,6 +32,8 @@ class Round:
     broken: int
     """Connections that failed, broke or timed out."""
     p999_ms: float = 0.0
+    kernel_us: float = 0.0
+    """What of `cpu_us` the kernel used: reading and writing, whoever asks it to."""
 
     def as_json(self) -> dict[str, float]:
         return asdict(self)
@@ -47,6 +49,7 @@ def load(
     script: Path = HERE / "load.lua",
     connections: int = CONNECTIONS,
     words: Sequence[str] = (),
+    tokens: Path | None = None,
 ) -> Round:
     """One round of wrk; `words` are for its script, behind the file of tokens."""
     command = [
@@ -60,7 +63,7 @@ def load(
         str(script),
         f"{'https' if peer.shape.tls else 'http'}://127.0.0.1:{peer.port}{path}",
         "--",
-        str(rig.signed(peer.shape.algorithm).tokens),
+        str(tokens or rig.signed(peer.shape.algorithm).tokens),
         *words,
     ]
     return loaded_by(command, peer, process, seconds)
@@ -69,7 +72,7 @@ def load(
 def loaded_by(command: Sequence[str], peer: Peer, process: Started, seconds: float) -> Round:
     """One round of a program that sends the load and prints what came of it behind RESULT."""
     cpus = {LOAD_CPU} & os.sched_getaffinity(0) or os.sched_getaffinity(0)
-    before = process.cpu_s()
+    before, kernel_before = process.cpu_s(), process.kernel_s()
     done = subprocess.run(
         command,
         capture_output=True,
@@ -79,7 +82,7 @@ def loaded_by(command: Sequence[str], peer: Peer, process: Started, seconds: flo
         env=os.environ | {"PYTHONPATH": str(HERE.parent)},
         preexec_fn=lambda: _on(cpus),
     )
-    used_s = process.cpu_s() - before
+    used_s, kernel_s = process.cpu_s() - before, process.kernel_s() - kernel_before
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
             said = json.loads(line.removeprefix("RESULT "))
@@ -91,6 +94,7 @@ def loaded_by(command: Sequence[str], peer: Peer, process: Started, seconds: flo
                 refused=said["refused"],
                 broken=said["broken"],
                 p999_ms=said["p999_us"] / 1000,
+                kernel_us=kernel_s * 1e6 / max(said["requests"], 1),
             )
     program = Path(command[0]).name
     raise RuntimeError(f"{program} gave no result for {peer.name}:\n{done.stdout}{done.stderr}")

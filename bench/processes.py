@@ -93,6 +93,11 @@ class Started:
         pids = family(self._process.pid)
         return sum(map(_cpu_s, pids)) + sum(other.cpu_s() for other in self._counted_in)
 
+    def kernel_s(self) -> float:
+        """Those of them that the kernel used for them."""
+        used_s = sum(_cpu_s(pid, kernel=True) for pid in family(self._process.pid))
+        return used_s + sum(other.kernel_s() for other in self._counted_in)
+
     def count_in(self, other: Started) -> None:
         """What it asks on each request: the CPU time of both is that of one peer."""
         self._counted_in.append(other)
@@ -171,9 +176,12 @@ def _stat(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
-def _cpu_s(pid: int) -> float:
+def _cpu_s(pid: int, *, kernel: bool = False) -> float:
     fields = _stat(pid)
-    return (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND if fields else 0.0
+    if not fields:
+        return 0.0
+    ours, kernels = int(fields[11]), int(fields[12])
+    return (kernels if kernel else ours + kernels) / _TICKS_A_SECOND
 
 
 def await_ready(admin_port: int, within_s: float = 60.0) -> None:

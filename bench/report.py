@@ -27,8 +27,9 @@ def table(document: dict[str, Any]) -> str:
         f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, kernel {about['kernel']}, Python"
         f" {about['python']}; medians of {about['rounds']} rounds of {about['seconds']:g} s.",
         "",
-        "| peer | what it does | req/s | the gateway is | CPU µs a request | p99 ms |",
-        "|---|---|--:|--:|--:|--:|",
+        "| peer | what it does | req/s | the gateway is | CPU µs a request | of it the kernel's |"
+        " p99 ms |",
+        "|---|---|--:|--:|--:|--:|--:|",
     ]
     for name, figures in sorted(
         document["peers"].items(), key=lambda item: -item[1]["requests_a_s"]
@@ -38,10 +39,15 @@ def table(document: dict[str, Any]) -> str:
         lines.append(
             f"| {bold}{name}{bold} | {does.get(name, '')} | {figures['requests_a_s']:,.0f} |"
             f" {'' if times is None or name == US else f'{times:.2f} ×'} |"
-            f" {figures['cpu_us']:.1f} | {figures['p99_ms']:.1f} |"
+            f" {figures['cpu_us']:.1f} | {figures['kernel_us']:.1f} | {figures['p99_ms']:.1f} |"
         )
     for name, cure in document["missing"].items():
-        lines.append(f"| {name} | not measured: {cure} | | | | |")
+        lines.append(f"| {name} | not measured: {cure} | | | | | |")
+    lines += ["", "| against | at least | aim | reached |", "|---|--:|--:|--:|"]
+    for goal in document.get("goals", []):
+        reached = "not measured" if goal["reached"] is None else f"{goal['reached']:.2f} ×"
+        least, aim = goal["at_least"], goal["aim"]
+        lines.append(f"| {goal['what']} | {least:g} × | {aim:g} × | {reached} |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from bench.credentials import AUDIENCE, ISSUER, Credentials, Signer, make_credentials, new_key
 from bench.processes import Started, await_port, listened_on
+from bench.quota import Quota
 
 HERE = Path(__file__).parent
 PROXY_CPU, LOAD_CPU = 0, 1
@@ -29,6 +30,7 @@ class Rig:
     folder: Path
     credentials: Credentials
     started: list[Started] = field(default_factory=list)
+    quotas: list[Quota] = field(default_factory=list)
     _signed: dict[str, Credentials] = field(default_factory=dict)
     _issuers: list[Signer] = field(default_factory=list)
 
@@ -101,9 +103,11 @@ class Rig:
         *,
         cpu: int = PROXY_CPU,
         cpus: int = 1,
+        quota: float = 0.0,
         env: Mapping[str, str] | None = None,
     ) -> Started:
-        """On `cpu`, or on all of the machine where it is to have more than one."""
+        """On `cpu`, or on all of the machine where it is to have more than one; `quota` is how
+        many cores' time it may use, 0 whatever there is."""
         log = self.folder / "log" / f"{name}.log"
         if listened_on(port):
             # A gateway would share it (SO_REUSEPORT), and the figures be those of another one.
@@ -111,6 +115,9 @@ class Rig:
         on = cpu if cpus == 1 else None
         process = Started(command, cpu=on, log=log, cwd=self.folder, env=env)
         self.started.append(process)
+        if quota:
+            self.quotas.append(Quota(name, quota))
+            self.quotas[-1].take(process.pid)
         await_port(port, process)
         return process
 
@@ -122,6 +129,8 @@ class Rig:
     def stop(self) -> None:
         for process in reversed(self.started):
             process.stop()
+        for quota in self.quotas:
+            quota.remove()
 
 
 def write_certificate(path: Path) -> None:

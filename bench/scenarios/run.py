@@ -1,0 +1,111 @@
+"""Runs a scenario: starts its peers, lets each prove its work, and loads them in turn."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.peers import Peer
+from bench.processes import Started
+from bench.rig import Rig
+from bench.scenarios.model import US, Entry, Figures, Scenario
+
+
+def run(
+    scenario: Scenario,
+    folder: Path,
+    console: Console,
+    *,
+    rounds: int,
+    seconds: float,
+    only: frozenset[str] = frozenset(),
+    warm: bool = True,
+) -> Figures:
+    """`rounds` of so many seconds of each entry, behind one that warms up and is not counted."""
+    began_at = time.monotonic()
+    figures = Figures()
+    rig = Rig.build(folder, scenario.users)
+    try:
+        scenario.backend(rig)
+        entries = [entry for entry in scenario.entries(rig) if not only or entry.peer.name in only]
+        figures.does = {entry.peer.name: entry.peer.does for entry in entries}
+        running = _start(rig, entries, figures, console)
+        entries = [entry for entry in entries if entry.peer in running]
+        figures.rounds = {(entry.variant, entry.peer.name): [] for entry in entries}
+        plan = [min(1.0, seconds)] * warm + [seconds] * rounds
+        _measure(rig, scenario, entries, running, figures, console, plan, warm=warm)
+    finally:
+        rig.stop()
+    figures.rounds = {row: done for row, done in figures.rounds.items() if done}
+    figures.took_s = time.monotonic() - began_at
+    return figures
+
+
+def _start(
+    rig: Rig, entries: list[Entry], figures: Figures, console: Console
+) -> dict[Peer, Started]:
+    """Starts what can be started.  Whoever fails the oracle of one row is in no table."""
+    running: dict[Peer, Started] = {}
+    for entry in entries:
+        peer = entry.peer
+        if peer.name in figures.missing:
+            continue
+        with console.status(f"starting {peer.name} {entry.variant}"):
+            if peer not in running:
+                if cure := peer.lacks(rig):
+                    figures.missing[peer.name] = cure
+                    continue
+                try:
+                    running[peer] = peer.start(rig, peer)
+                except RuntimeError as error:
+                    figures.faults.setdefault(peer.name, []).append(str(error))
+                    continue
+            faults = entry.oracle(rig, peer)
+        if faults:
+            figures.faults.setdefault(peer.name, []).extend(faults)
+    for peer in list(running):
+        if peer.name in figures.faults and peer.name != US:
+            del running[peer]
+    return running
+
+
+def _measure(
+    rig: Rig,
+    scenario: Scenario,
+    entries: list[Entry],
+    running: dict[Peer, Started],
+    figures: Figures,
+    console: Console,
+    plan: list[float],
+    *,
+    warm: bool,
+) -> None:
+    columns = (
+        TextColumn("{task.description:>36}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(plan) * len(entries))
+        for turn, seconds in enumerate(plan):
+            # The order changes each time.
+            for entry in random.sample(entries, len(entries)):
+                name = entry.peer.name
+                what = f"{scenario.name} {entry.variant} {name}"
+                progress.update(task, description=what)
+                progress.advance(task)
+                if name in figures.faults and name != US:
+                    continue
+                try:
+                    measured = entry.load(rig, entry.peer, running[entry.peer], seconds)
+                except RuntimeError as error:
+                    # It ended, or says nothing any more: the others are measured all the same.
+                    figures.faults.setdefault(name, []).append(str(error))
+                    continue
+                if turn or not warm:
+                    figures.rounds[entry.variant, name].append(measured)

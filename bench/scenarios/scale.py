@@ -1,0 +1,132 @@
+"""Scenarios of size: workers, routes, revocations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench import quota
+from bench.load import ask, check
+from bench.peers import Peer, Shape, shaped
+from bench.rig import BASE_PORT, Rig
+from bench.scenarios.loads import by_wrk
+from bench.scenarios.model import Entry, Flat, Scenario
+
+# --- two workers ----------------------------------------------------------------------------------
+
+SHARE = 0.3
+
+
+def workers(rig: Rig) -> list[Entry]:
+    del rig
+    rows = []
+    for count in (1, 2):
+        shape = Shape(workers=count, quota=SHARE)
+        for place, name in enumerate(("gateway", "haproxy", "nginx-lua-cache", "envoy-cache")):
+            peer = _with_quota(shaped(name, BASE_PORT + 1 + 10 * count + place, shape))
+            variant = f"{count} worker{'s' if count > 1 else ''}"
+            rows.append(Entry(peer, by_wrk(), check, variant))
+    return rows
+
+
+def _with_quota(peer: Peer) -> Peer:
+    return replace(peer, lacks=lambda rig: peer.lacks(rig) or quota.lacks())
+
+
+WORKERS = Scenario(
+    "workers",
+    "Two workers beside one",
+    "On two cores a second worker would take the time of the load. So each worker may use 30 % "
+    "of a core (`cpu.max` of a control group, in periods of 10 ms): two of them, the load and "
+    "the backend fit on two cores, and what is seen is whether the second one does as much as "
+    "the first. The rates are those of 30 % of a core, and p99 shows the pauses.",
+    workers,
+    flat=(Flat("2 workers", "1 worker", 1.7, 2.0),),
+    takes_s=75,
+)
+
+
+# --- routes ---------------------------------------------------------------------------------------
+
+ROUTES = (10, 100, 1_000, 10_000)
+
+
+def knows_routes(rig: Rig, peer: Peer) -> list[str]:
+    """The last route is one, and the one behind it is none."""
+    count, good = peer.shape.routes, rig.credentials.good
+    faults = check(rig, peer, path="/api/r0/whoami")
+    for number, expected in ((count - 1, 200), (count, 404)):
+        status, _ = ask(peer, f"/api/r{number}/users/1", good)
+        # What no route of rbac covers is 403 at Envoy, what no route covers at all 404.
+        if status != expected:
+            faults.append(f"route {number} of {count} got {status}, not {expected}")
+    return faults
+
+
+def routes(rig: Rig) -> list[Entry]:
+    del rig
+    rows, port = [], BASE_PORT + 1
+    for count in ROUTES:
+        at_ends = count in (ROUTES[0], ROUTES[-1])
+        names = (
+            ("gateway", "haproxy", "nginx-lua-cache", "envoy-cache") if at_ends else ("gateway",)
+        )
+        for name in names:
+            peer = shaped(name, port, Shape(routes=count))
+            rows.append(Entry(peer, by_wrk(f"routes={count}"), knows_routes, f"{count:,} routes"))
+            port += 1
+    return rows
+
+
+ROUTED = Scenario(
+    "routes",
+    "10 to 10,000 routes",
+    "The load of the main table over so many routes `/api/rN/…`, each asked for in turn. "
+    "HAProxy looks a prefix up in a map, nginx has a location for each, Envoy a list. `gateway` "
+    "reads the routes of `routes.yaml`, each with its policy and its limit; the routes and "
+    "policies of its own page are in [scale](policies/scale.md).",
+    routes,
+    flat=(Flat("10,000 routes", "10 routes"),),
+    takes_s=110,
+)
+
+
+# --- revocations ----------------------------------------------------------------------------------
+
+REVOKED = (0, 1_000, 1_000_000)
+
+
+def knows_revoked(rig: Rig, peer: Peer) -> list[str]:
+    count = peer.shape.revoked
+    faults = check(rig, peer)
+    for number in {0, count // 2, count - 1} if count else ():
+        signer = rig.credentials.signer
+        token = signer.sign(signer.claims(9, token_id=f"bench-revoked-{number:08d}"))
+        if (status := ask(peer, "/api/whoami", token)[0]) != 401:
+            faults.append(f"the revoked token {number} of {count} got {status}, not 401")
+    return faults
+
+
+def revocations(rig: Rig, counts: tuple[int, ...] = REVOKED) -> list[Entry]:
+    del rig
+    rows, port = [], BASE_PORT + 1
+    for count in counts:
+        at_ends = count in (counts[0], counts[-1])
+        names = ("gateway", "haproxy", "nginx-lua-cache") if at_ends else ("gateway",)
+        for name in names:
+            peer = shaped(name, port, Shape(revoked=count))
+            variant = f"{count:,} revocations"
+            rows.append(Entry(peer, by_wrk(), knows_revoked, variant))
+            port += 1
+    return rows
+
+
+REVOCATIONS = Scenario(
+    "revocations",
+    "0 to 1,000,000 revocations",
+    "So many tokens were revoked before, none of which is asked with. The gateway has read them "
+    "from its database, HAProxy and Lua from a file at their start; Envoy has no such list, and "
+    "Redis would do for the naive gateway whatever their number.",
+    revocations,
+    flat=(Flat("1,000,000 revocations", "0 revocations"),),
+    takes_s=120,
+)
