@@ -6,14 +6,19 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 
+import pyotp
 import pytest
 
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
+from gateway.identity.factors.own_factors import Enrolled, FactorOwner, OwnFactors
+from gateway.identity.factors.totp import STEP_S, NewTotp, TotpFactor
+from gateway.identity.keys.encryption import Sealer
 from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.mail_requests import MailRequest, queue_link
+from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Reason
@@ -189,6 +194,45 @@ async def test_a_signing_out_everywhere_stops_a_move_to_another_address(house: H
     assert family is not None
     await Sessions(house.database).sign_out_session(family, everywhere=True)
     assert await house.moves.confirm(link) is None
+
+
+async def test_who_adds_or_takes_away_a_factor_stops_a_move_to_another_address(
+    house: House,
+) -> None:
+    """A thief who had a session and the password would else have the mailbox of the account."""
+    session_id = (await house.sign_in()).session_id
+    factors = OwnFactors(
+        house.database,
+        TotpFactor(house.database, Sealer(b"o" * 32)),
+        SecurityNotifications(house.database, house.post),
+    )
+    owner = FactorOwner(house.id, session_id)
+    first = await house.link(Purpose.EMAIL_CHANGE)
+    drawn = await factors.begin_totp(owner)
+    assert isinstance(drawn, NewTotp)
+    async with house.database.read_transaction() as tx:
+        code = pyotp.TOTP(drawn.secret).generate_otp(int(await tx.now()) // STEP_S)
+    enrolled = await factors.confirm_totp(owner, code)
+    assert isinstance(enrolled, Enrolled)
+    assert await house.moves.confirm(first) is None
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE families SET amr = 'pwd mfa' WHERE id = :id", id=session_id)
+    moved = await house.moves.request(house.id, unique("n") + "@x.example", await later(house))
+    assert moved is None
+    assert await factors.remove_totp(owner)
+    async with house.database.read_transaction() as tx:
+        assert await tx.all("SELECT * FROM mail_tokens WHERE account_id = :id", id=house.id) == []
+        waiting = "SELECT * FROM outbox WHERE state = 'waiting' AND purpose = 'address'"
+        assert await tx.all(waiting) == []
+
+
+async def later(house: House) -> Proof:
+    """Of a session that has the factor."""
+    grant = await house.tokens.begin(
+        house.id, ORIGIN, checked_hash="first", amr=("pwd", "otp", "mfa")
+    )
+    assert isinstance(grant, SessionGrant)
+    return Proof(grant.session_id, "first")
 
 
 async def test_a_deleted_account_leaves_nothing_in_the_outbox(house: House) -> None:

@@ -225,7 +225,6 @@ class Accounts:
             if notifications is not None:
                 await notifications.password_changed(tx, account_id)
             epoch = await _put_password(tx, account_id, password_hash)
-            await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
             changes = await end_others(tx, account_id, proof.session_id, "password")
             return Replaced(changes, epoch)
 

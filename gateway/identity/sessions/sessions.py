@@ -267,7 +267,8 @@ async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change
 async def end_others(
     tx: Transaction, account_id: str, except_id: str, why: str
 ) -> Sequence[Change]:
-    """End every session of the account but `except_id`."""
+    """End every session of the account but `except_id`, and a change of the e-mail address."""
+    await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
     rows = await tx.all(
         "UPDATE families SET ended_at = :now, end_reason = :why"
         " WHERE account_id = :account AND id <> :except_id AND ended_at IS NULL RETURNING id",
