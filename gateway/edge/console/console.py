@@ -3,9 +3,10 @@
     static file         without asking who
     sign-in, sign-out   `sign_in_page.py`
     a page              a known operator, the permission of the page, then `show`
-    an action           the same, the proofs of intent, the permission of the action, then `act`,
-                        then its audit events with the operator's name, then the changes that
-                        every worker has to confirm, then a redirect
+    an action           the same, and again once the whole form is there, the proofs of intent, the
+                        permission of the action, then `act`, then its audit events with the
+                        operator's name, then the changes that every worker has to confirm, then a
+                        redirect
 
 Law: what a person who is not known may see is the sign-in page and the static files; no refusal
 tells them which pages there are.
@@ -213,6 +214,13 @@ class Console:
         if isinstance(form, ProblemReply | MalformedForm):
             reason = form.reason if isinstance(form, ProblemReply) else Reason.BODY_MALFORMED
             return renderer.refusal(reason, asked.request_id, operator=asked.operator)
+        # A form may come for ten seconds, and the session have ended meanwhile.
+        operator = await self._deps.operators.identify(asked.call)
+        if isinstance(operator, Reason):
+            return self._deps.sign_in.ask(asked.call, operator, asked.request_id)
+        asked = replace(asked, operator=operator)
+        if not operator.may(page.permission):
+            return self._forbidden(asked, page.permission)
         refusal = form_refusal(asked.operator.csrf_token, form)
         if refusal is not None:
             return renderer.refusal(refusal, asked.request_id, operator=asked.operator)

@@ -107,10 +107,11 @@ class TenantEndpoints:
 
     async def change(self, request: web.BaseRequest, call: Call) -> Reply:
         """Sets the caller's own attributes; null takes one away."""
+        # It may come for ten seconds: who calls is asked once it is there.
+        values = await read_object(request)
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
-        values = await read_object(request)
         if isinstance(values, ProblemReply):
             return values
         errors = self._errors(values)

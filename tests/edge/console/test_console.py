@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.edge.console.local_sign_in import LOCAL_TTL_S
+from gateway.edge.console.operators import COOKIE
 from gateway.edge.console.pages import (
     Acted,
     ConsoleAction,
@@ -349,6 +351,29 @@ async def test_an_action_asks_for_a_fresh_sign_in(house: ConsoleHouse, bulbs: Bu
     house.somebody.auth_time += 1
     assert (await house.post("/admin/bulbs/8", {"do": "switch"}, **bearer)).status == 303
     assert bulbs.on == {"7", "8"}
+
+
+async def test_an_action_that_was_begun_before_a_sign_out_does_nothing_after_it(
+    house: ConsoleHouse, bulbs: Bulbs
+) -> None:
+    """A form may come for ten seconds: whoever has a copy of the cookie begins one in time."""
+    csrf = await house.sign_in()
+    body = f"csrf={csrf}&do=switch".encode()
+    host = house.base.removeprefix("http://")
+    head = (
+        f"POST /admin/bulbs/7 HTTP/1.1\r\nHost: {host}\r\nCookie: {COOKIE}={house.cookie}\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n"
+        f"Origin: {house.base}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection(*host.split(":"))
+        writer.write(head.encode() + body[:-6])
+        assert (await house.post("/admin/sign-out", {"csrf": csrf})).status == 303
+        writer.write(body[-6:])
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert bulbs.on == set()
 
 
 @pytest.mark.parametrize("do", ["", "explode", "__class__"])

@@ -12,7 +12,7 @@ from gateway.access.attributes import tenant_of, tenants_of
 from gateway.audit.log import AuditKind
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.model import Call, Credential, CredentialKind, Principal
-from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, told
+from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, request, told
 from tests.edge.endpoints.cookie_calls import ask, signed_in
 
 
@@ -145,6 +145,20 @@ async def test_a_person_sets_what_the_configuration_leaves_to_them(house: House)
     gone = await house.ask("PATCH", path, {"nickname": None}, token=token)
     assert gone.status == 204
     assert AuditKind.ATTRIBUTES_CHANGED in [event.kind for event in house.recorded.events]
+
+
+async def test_a_body_that_comes_after_the_sign_out_sets_nothing(house: House) -> None:
+    """Of ten seconds: whoever has a copy of the token begins one in time."""
+    token = str((await house.sign_in())["access_token"])
+    whole = request("PATCH", "/auth/me/attributes", b'{"nickname": "x"}', token=token)
+    client = await house.client()
+    await client.send(whole[:-5])
+    assert (await house.ask("POST", "/auth/logout", token=token)).status == 204
+    await client.send(whole[-5:])
+    assert reason(await client.answer()) == "token_revoked"
+    token = str((await house.sign_in())["access_token"])
+    shown = told(await house.ask("GET", "/auth/me/attributes", token=token))
+    assert "nickname" not in shown["attributes"]
 
 
 async def test_who_sets_them_again_and_again_waits_and_can_still_sign_in(house: House) -> None:
