@@ -69,6 +69,15 @@ class Narrow:
     def __init__(self, choose: random.Random) -> None:
         self._choose = choose
 
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> None:
+        """It has to be asked."""
+
     async def take(
         self,
         limits: Sequence[Limit],

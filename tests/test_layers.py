@@ -41,6 +41,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.policies",),
     ("access.routing", "access.console"),
     ("access.snapshot", "access.rule_headers", "access.readings", "access.evaluation"),
+    ("access.decision",),
     ("access.resource_servers",),
     ("access.authorizer",),
     ("access.decision_record", "access.explanation", "access.sent_headers"),

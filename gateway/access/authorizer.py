@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.access.attributes import in_tenant
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.functions import has_scope
+from gateway.access.decision import Decision, ambiguous, charged, last_limited, limited, refused
 from gateway.access.definitions import Limit
 from gateway.access.evaluation import evaluation_context, requested_resource
-from gateway.access.policies import Shadowed, Verdict
+from gateway.access.policies import Verdict
 from gateway.access.readings import Readings, bypasses_route, readings_of
 from gateway.access.resource_servers import audience_refusal, missing_scopes
 from gateway.access.routing.credentials import select_credential
@@ -22,7 +22,7 @@ from gateway.access.routing.csrf import (
     basic_refusal,
     csrf_refusal,
 )
-from gateway.access.routing.route_table import Match, NoMatch
+from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.rule_headers import rule_headers
 from gateway.model import (
@@ -35,7 +35,6 @@ from gateway.model import (
     LimitState,
     Principal,
     Reason,
-    SourceLocation,
     SystemClock,
 )
 
@@ -43,12 +42,22 @@ if TYPE_CHECKING:
     from gateway.access.snapshot import Snapshot
 
 
+__all__ = ["Authenticator", "Authorizer", "Decision", "Limiter"]
+
 # On the path of every request: to look a member up in its enum costs as much as to compare it.
 _PUBLIC = Auth.PUBLIC
 _BEARER = CredentialKind.BEARER
 
 
 class Authenticator(Protocol):
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> Principal | Reason | None:
+        """As `authenticate`, of what is in memory; None where somebody has to be asked."""
+
     async def authenticate(
         self,
         call: Call,
@@ -63,6 +72,15 @@ class Authenticator(Protocol):
 
 
 class Limiter(Protocol):
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> LimitState | None:
+        """As `take`, of what is in memory; None, and nothing is charged, where it is not."""
+
     async def take(
         self,
         limits: Sequence[Limit],
@@ -74,50 +92,6 @@ class Limiter(Protocol):
 
         All are asked before any is charged.  `limits` is never empty.
         """
-
-
-@dataclass(slots=True)
-class Decision:
-    """The answer, and all that is recorded of it.
-
-    `reason` is a member of Reason or a rule's own text.  `refusal` is the Reason that the
-    table of answers knows; None when the call is allowed, or refused for a rule's own
-    reason (always 403).  With `conceal` the client is answered as for an unknown route.
-    """
-
-    allowed: bool
-    reason: str
-    refusal: Reason | None = None
-    route: Route | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    principal: Principal | None = None
-    policy: str | None = None
-    rule: str | None = None
-    location: SourceLocation | None = None
-    retry_after_s: float = 0.0
-    conceal: bool = False
-    allow: tuple[str, ...] = ()
-    """The methods for `Allow`, when the reason is METHOD_NOT_ALLOWED."""
-    target: str = ""
-    """Path and query to send to the upstream, after the route's rewrite."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """Fields that the rules which allow it add for the upstream."""
-    limit: LimitState | None = None
-    """Where the caller stands; None where no limit was asked."""
-    evaluated: bool = False
-    """Whether the policy was evaluated; a refusal before it names the policy all the same."""
-    shadowed: tuple[Shadowed, ...] = ()
-    """What rules in shadow would have decided otherwise."""
-    max_age_s: int | None = None
-    """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
-    last_limits: tuple[Limit, ...] = ()
-    """Limits that are asked once the call is allowed: of the route, and of the deciding rule."""
-    lacking_scopes: tuple[str, ...] = ()
-    """With INSUFFICIENT_SCOPE: what the route's resource asks for and the token does not have."""
-    amr: tuple[str, ...] = ()
-    """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
-    read_as: str = ""
-    """The path that was denied, where it is what a backend may make of the call's."""
 
 
 class Authorizer:
@@ -133,72 +107,140 @@ class Authorizer:
         origins: OwnOrigins | None = None,
     ) -> None:
         self._authenticator = authenticator
+        self._authenticate_now = authenticator.authenticate_now
         self._limiter = limiter
+        self._take_now = limiter.take_now
         self._csrf = csrf
         self._origins = origins or OwnOrigins()
         self._now = (clock or SystemClock()).now
 
-    async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
+    def begin(self, call: Call, snapshot: Snapshot) -> Decision | Coroutine[Any, Any, Decision]:
+        """The decision, where all that it asks is in memory; else what goes on from where it has
+        to wait.  That may be begun outside a task: what it needs one for, it does after a wait."""
         match = snapshot.routes.match(call.host, call.method, call.segments)
-        readings: Readings | None = ()
-        if call.files_only or call.encoded_slash:
-            readings = readings_of(call, match, snapshot.routes)
-        if readings is None:
-            return _ambiguous(match)
+        odd = call.files_only or call.encoded_slash
+        if odd and readings_of(call, match, snapshot.routes) is None:
+            return ambiguous(match)
         if not isinstance(match, Match):
             if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
                 # As on a route that does not allow it: else the two answers would tell a
                 # stranger which paths have a route, hidden ones too.
-                return _ambiguous(match)
+                return ambiguous(match)
             return Decision(False, match.reason, match.reason, allow=match.allow)
-        route, params = match.route, match.params
-        caller: Principal | None = None
-        principal: Principal | None = None
-        if route.auth is not _PUBLIC:
-            if call.presented is not None:
-                call.credential = select_credential(call, route.accept)
-            credential = call.credential
-            if isinstance(credential, Credential) and credential.kind is not _BEARER:
-                identified = await self._identify_other(credential, call, route)
-            else:
-                identified = await self._authenticator.authenticate(
-                    call, route.accept, route.issuers
-                )
-            if isinstance(identified, Principal):
-                caller = identified
-                principal = _acting(identified, match)
-                if route.resource_server is not None or principal.resource_only:
-                    refusal = audience_refusal(principal, route, call, self._origins)
-                    if refusal is not None:
-                        return await self._unidentified(refusal, call, match)
-            elif route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
-                return await self._unidentified(identified, call, match)
-        limit_state: LimitState | None = None
-        if route.first_limits:
-            requested = requested_resource(call, match) if route.first_by_resource else NO_RESOURCE
-            limit_state = await self._limiter.take(route.first_limits, call, principal, requested)
-            if limit_state.wait_s > 0.0:
-                return _limited(match, principal, limit_state)
+        route = match.route
+        if route.auth is _PUBLIC:
+            return self._limit(call, snapshot, match, None)
+        if call.presented is not None:
+            call.credential = select_credential(call, route.accept)
+        credential = call.credential
+        if isinstance(credential, Credential) and credential.kind is not _BEARER:
+            return self._wait_for_caller(call, snapshot, match)
+        identified = self._authenticate_now(call, route.accept, route.issuers)
+        if identified is None:
+            return self._wait_for_caller(call, snapshot, match)
+        return self._identified(call, snapshot, match, identified)
+
+    async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
+        """The decision, waited for where it has to."""
+        return await _ended(self.begin(call, snapshot))
+
+    async def _wait_for_caller(self, call: Call, snapshot: Snapshot, match: Match) -> Decision:
+        route, credential = match.route, call.credential
+        identified: Principal | Reason
+        if isinstance(credential, Credential) and credential.kind is not _BEARER:
+            identified = await self._identify_other(credential, call, route)
+        else:
+            identified = await self._authenticator.authenticate(call, route.accept, route.issuers)
+        return await _ended(self._identified(call, snapshot, match, identified))
+
+    def _identified(
+        self, call: Call, snapshot: Snapshot, match: Match, identified: Principal | Reason
+    ) -> Decision | Coroutine[Any, Any, Decision]:
+        route = match.route
+        if not isinstance(identified, Principal):
+            if route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
+                return self._unidentified(identified, call, match)
+            return self._limit(call, snapshot, match, None)
+        if route.resource_server is not None or identified.resource_only:
+            refusal = audience_refusal(identified, route, call, self._origins)
+            if refusal is not None:
+                return self._unidentified(refusal, call, match)
+        return self._limit(call, snapshot, match, identified)
+
+    def _limit(
+        self, call: Call, snapshot: Snapshot, match: Match, caller: Principal | None
+    ) -> Decision | Coroutine[Any, Any, Decision]:
+        """The limits that are asked first."""
+        route = match.route
+        if not route.first_limits:
+            return self._judge(call, snapshot, match, caller, None)
+        principal = caller if caller is None or route.tenant is None else _acting(caller, match)
+        requested = requested_resource(call, match) if route.first_by_resource else NO_RESOURCE
+        limit_state = self._take_now(route.first_limits, call, principal, requested)
+        if limit_state is None:
+            return self._wait_for_limit(call, snapshot, match, caller, requested)
+        if limit_state.wait_s > 0.0:
+            return limited(match, principal, limit_state)
+        return self._judge(call, snapshot, match, caller, limit_state)
+
+    async def _wait_for_limit(
+        self,
+        call: Call,
+        snapshot: Snapshot,
+        match: Match,
+        caller: Principal | None,
+        requested: RequestedResource,
+    ) -> Decision:
+        principal = caller and _acting(caller, match)
+        limit_state = await self._limiter.take(match.route.first_limits, call, principal, requested)
+        if limit_state.wait_s > 0.0:
+            return limited(match, principal, limit_state)
+        return await _ended(self._judge(call, snapshot, match, caller, limit_state))
+
+    def _judge(
+        self,
+        call: Call,
+        snapshot: Snapshot,
+        match: Match,
+        caller: Principal | None,
+        limit_state: LimitState | None,
+    ) -> Decision | Coroutine[Any, Any, Decision]:
+        """The policy, and the limits that are asked once it allows the call."""
+        route = match.route
+        principal = caller if caller is None or route.tenant is None else _acting(caller, match)
         decision = self._evaluate(call, match, principal)
-        if readings and decision.allowed:
-            decision = self._evaluate_readings(readings, caller) or decision
+        if not decision.allowed:
+            decision.limit = limit_state
+            return decision
+        if call.files_only or call.encoded_slash:
+            readings = readings_of(call, match, snapshot.routes)
+            denied = self._evaluate_readings(readings, caller) if readings else None
+            if denied is not None:
+                denied.limit = limit_state
+                return denied
         decision.limit = limit_state
-        if decision.allowed:
-            if route.rewrite is None:
-                # The client's own bytes.
-                decision.target = f"{call.path}?{call.query}" if call.query else call.path
-            else:
-                sent = route.upstream_target(call, params)
-                if isinstance(sent, Reason) or bypasses_route(sent, call, route, snapshot.routes):
-                    return _refused(Reason.AMBIGUOUS_PATH, match, principal)
-                decision.target = sent
-            if decision.last_limits:
-                requested = requested_resource(call, match)
-                last = await self._limiter.take(decision.last_limits, call, principal, requested)
-                decision.limit = last if limit_state is None else limit_state.joined(last)
-                if last.wait_s > 0.0:
-                    return _limited(match, principal, decision.limit, decision)
-        return decision
+        if route.rewrite is None:
+            # The client's own bytes.
+            decision.target = f"{call.path}?{call.query}" if call.query else call.path
+        else:
+            sent = route.upstream_target(call, match.params)
+            if isinstance(sent, Reason) or bypasses_route(sent, call, route, snapshot.routes):
+                return refused(Reason.AMBIGUOUS_PATH, match, principal)
+            decision.target = sent
+        if not decision.last_limits:
+            return decision
+        requested = requested_resource(call, match)
+        last = self._take_now(decision.last_limits, call, principal, requested)
+        if last is None:
+            return self._wait_for_last(decision, call, match, requested)
+        return last_limited(decision, match, last)
+
+    async def _wait_for_last(
+        self, decision: Decision, call: Call, match: Match, requested: RequestedResource
+    ) -> Decision:
+        limits, principal = decision.last_limits, decision.principal
+        last = await self._limiter.take(limits, call, principal, requested)
+        return last_limited(decision, match, last)
 
     def reevaluate(self, call: Call, snapshot: Snapshot, principal: Principal | None) -> Decision:
         """The decision of this moment on a call that has been going on since one before.
@@ -210,7 +252,7 @@ class Authorizer:
         if call.files_only or call.encoded_slash:
             readings = readings_of(call, match, snapshot.routes)
         if readings is None:
-            return _ambiguous(match)
+            return ambiguous(match)
         if not isinstance(match, Match):
             return Decision(False, match.reason, match.reason)
         route = match.route
@@ -218,7 +260,7 @@ class Authorizer:
             principal = None
         elif principal is None:
             if route.auth is Auth.REQUIRED:
-                return _refused(Reason.NO_CREDENTIAL, match)
+                return refused(Reason.NO_CREDENTIAL, match)
         elif isinstance(credential := call.credential, Credential):
             refusal: Reason | None = Reason.NO_CREDENTIAL
             if principal.issuer not in route.issuers:
@@ -227,7 +269,7 @@ class Authorizer:
                 refusal = self._origin_refusal(credential, call, route)
                 refusal = refusal or audience_refusal(principal, route, call, self._origins)
             if refusal is not None:
-                return _refused(refusal, match, principal)
+                return refused(refusal, match, principal)
         decision = self._evaluate(call, match, principal and _acting(principal, match))
         if readings and decision.allowed:
             return self._evaluate_readings(readings, principal) or decision
@@ -262,16 +304,21 @@ class Authorizer:
             return csrf_refusal(call, allowed, self._csrf)
         return basic_refusal(call, allowed) if credential.kind is CredentialKind.BASIC else None
 
-    async def _unidentified(self, reason: Reason, call: Call, match: Match) -> Decision:
+    def _unidentified(
+        self, reason: Reason, call: Call, match: Match
+    ) -> Decision | Coroutine[Any, Any, Decision]:
         # Whoever tries tokens pays for it, and nobody but the address is known to pay.
-        limit_state: LimitState | None = None
-        if match.route.first_limits:
-            limit_state = await self._limiter.take(match.route.first_limits, call, None)
-            if limit_state.wait_s > 0.0:
-                return _limited(match, None, limit_state)
-        refused = _refused(reason, match)
-        refused.limit = limit_state
-        return refused
+        limits = match.route.first_limits
+        if not limits:
+            return refused(reason, match)
+        limit_state = self._take_now(limits, call, None)
+        if limit_state is None:
+            return self._wait_to_refuse(reason, call, match)
+        return charged(reason, match, limit_state)
+
+    async def _wait_to_refuse(self, reason: Reason, call: Call, match: Match) -> Decision:
+        limit_state = await self._limiter.take(match.route.first_limits, call, None)
+        return charged(reason, match, limit_state)
 
     def _evaluate(self, call: Call, match: Match, principal: Principal | None) -> Decision:
         route, params = match.route, match.params
@@ -281,11 +328,11 @@ class Authorizer:
             and principal.scopes is not None
             and not _in_scope(principal, route)
         ):
-            return _refused(Reason.NO_RULE, match, principal)
+            return refused(Reason.NO_RULE, match, principal)
         if route.resource_server is not None and (lacking := missing_scopes(principal, route)):
-            refused = _refused(Reason.INSUFFICIENT_SCOPE, match, principal)
-            refused.lacking_scopes = lacking
-            return refused
+            denied = refused(Reason.INSUFFICIENT_SCOPE, match, principal)
+            denied.lacking_scopes = lacking
+            return denied
         if policy is None or action_rules is None:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
@@ -297,7 +344,7 @@ class Authorizer:
         if verdict is None:
             read = evaluation_context(call, match, principal, self._now)
             if isinstance(read, Reason):
-                return _refused(read, match, principal)
+                return refused(read, match, principal)
             context = read
             verdict = policy.verdict(route.action, context)
             policy.remember(action_rules, principal, verdict)
@@ -344,33 +391,5 @@ def _in_scope(principal: Principal, route: Route) -> bool:
     return has_scope(principal, route.action)
 
 
-def _ambiguous(match: Match | NoMatch) -> Decision:
-    if isinstance(match, Match):
-        return _refused(Reason.AMBIGUOUS_PATH, match)
-    return Decision(False, Reason.AMBIGUOUS_PATH, Reason.AMBIGUOUS_PATH)
-
-
-def _refused(reason: Reason, match: Match, principal: Principal | None = None) -> Decision:
-    route = match.route
-    policy = route.policy.name if route.policy else None
-    return Decision(
-        False, reason, reason, route, match.params, principal, policy, location=route.location
-    )
-
-
-def _limited(
-    match: Match,
-    principal: Principal | None,
-    limit_state: LimitState,
-    allowed: Decision | None = None,
-) -> Decision:
-    refused = _refused(Reason.RATE_LIMITED, match, principal)
-    refused.limit = limit_state
-    refused.retry_after_s = limit_state.wait_s
-    if allowed is not None:
-        refused.policy, refused.rule, refused.location = (
-            allowed.policy,
-            allowed.rule,
-            allowed.location,
-        )
-    return refused
+async def _ended(begun: Decision | Coroutine[Any, Any, Decision]) -> Decision:
+    return begun if isinstance(begun, Decision) else await begun

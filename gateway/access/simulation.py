@@ -53,6 +53,14 @@ class FixedAuthenticator:
 
     caller: Principal | Reason
 
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> None:
+        """It has to be asked."""
+
     async def authenticate(
         self,
         call: Call,
@@ -70,6 +78,15 @@ class FixedAuthenticator:
 
 class NoLimits:
     """Admits every call: a policy does not depend on counters."""
+
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> None:
+        """It has to be asked."""
 
     async def take(
         self,

@@ -151,6 +151,27 @@ class RateLimiter:
         """Whether the last request to the shared buckets failed."""
         return self._client.unavailable
 
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> LimitState | None:
+        """As `take`, of one limit that is in memory; else None, and nothing is charged."""
+        # By identity: to hash a Limit costs more than the whole decision.  The entry keeps the
+        # sequence alive, so nothing else can take its address.
+        route = self._routes.get(id(limits)) or self._route_limits(limits)
+        counts = route.first
+        if counts is None:
+            return None
+        left = counts.take(route.first_key(call, principal, requested), self._steady())
+        if left is None:
+            return None
+        if left >= 0:
+            return route.admitted.get(left) or route.admit(int(left))
+        return LimitState(-left, route.policy, route.named, (0,))
+
     async def take(
         self,
         limits: Sequence[Limit],
@@ -162,8 +183,6 @@ class RateLimiter:
 
         `requested` is for keys that are expressions.
         """
-        # By identity: to hash a Limit costs more than the whole decision.  The entry keeps the
-        # sequence alive, so nothing else can take its address.
         route = self._routes.get(id(limits)) or self._route_limits(limits)
         now = self._steady()
         counts = route.first

@@ -99,6 +99,15 @@ class Limits:
         self.waits_s = list(waits_s)
         self.asked: list[tuple[Any, ...]] = []
 
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> None:
+        """It has to be asked."""
+
     async def take(
         self,
         limits: Sequence[Limit],
@@ -120,6 +129,14 @@ class Callers:
     def __init__(self, caller: Principal | Reason) -> None:
         self.caller = caller
         self.asked: list[tuple[str, frozenset[CredentialKind], frozenset[str]]] = []
+
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> None:
+        """It has to be asked."""
 
     async def authenticate(
         self,

@@ -61,6 +61,15 @@ class Counting:
         self.asked: list[tuple[tuple[str, ...], str | None]] = []
         self.requested: list[RequestedResource] = []
 
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> None:
+        """It has to be asked."""
+
     async def take(
         self,
         limits: Sequence[Limit],
@@ -402,6 +411,14 @@ class Csrf:
 
 class Refusing:
     """Nobody may look the cookie up."""
+
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> None:
+        """It has to be asked."""
 
     async def authenticate(
         self,

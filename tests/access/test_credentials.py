@@ -47,6 +47,14 @@ class Remembering:
     def __init__(self) -> None:
         self.seen: list[Credential] = []
 
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> None:
+        """It has to be asked."""
+
     async def authenticate(
         self,
         call: Call,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -249,6 +249,9 @@ class FakeGate:
         if self.decision is not None:
             return self.decision
         return Decision(True, Reason.ROUTE_PUBLIC, route=self.route, principal=principal)
+
+    def begin(self, call: Call, snapshot: object) -> Coroutine[Any, Any, Decision]:
+        return self.decide(call, snapshot)
 
     async def decide(self, call: Call, snapshot: object) -> Decision:
         self.calls.append(call)

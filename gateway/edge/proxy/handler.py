@@ -11,6 +11,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.access.authorizer import Decision
 from gateway.access.routing.csrf import CsrfCheck, OwnOrigins
 from gateway.access.routing.route_table import Match
 from gateway.edge.http1.request_head import RequestHead
@@ -33,7 +34,6 @@ from gateway.edge.upstream.clusters import Clusters
 from gateway.model import Call, Principal, Reason
 
 if TYPE_CHECKING:
-    from gateway.access.authorizer import Decision
     from gateway.access.definitions import Cors
     from gateway.access.snapshot import Snapshot
     from gateway.edge.proxy.request import CallReader
@@ -44,8 +44,12 @@ _REFUSED_METHODS = frozenset(("CONNECT", "TRACE"))
 class RequestAuthorizer(PolicyEvaluator, Protocol):
     """`access.authorizer.Authorizer` meets it."""
 
+    def begin(self, call: Call, snapshot: Snapshot) -> Decision | Coroutine[Any, Any, Decision]:
+        """The decision, or what goes on to it from where it has to wait.  That is begun outside a
+        task: what it needs a task for, it does after it has waited."""
+
     def decide(self, call: Call, snapshot: Snapshot) -> Coroutine[Any, Any, Decision]:
-        """It is begun outside a task: what it needs a task for, it does after it has waited."""
+        """The same, waited for."""
 
 
 class AssertionSigner(Protocol):
@@ -130,18 +134,22 @@ class Proxy:
             if snapshot.reads_bodies and head.has_body and reads_body(call, snapshot):
                 return self._decide_with_body(exchange)
         exchange.began_at = monotonic()
-        deciding = self._authorizer.decide(call, snapshot)
+        begun = self._authorizer.begin(call, snapshot)
+        if isinstance(begun, Decision):
+            return self._decided(exchange, begun)
         try:
-            awaited = deciding.send(None)
+            awaited = begun.send(None)
         except StopIteration as completed:
-            decision: Decision = completed.value
-            if decision.route is None or decision.route.cors is None:
-                exchange.decision = decision
-                return self._apply_decision(exchange, at_once=True)
-            pending: Awaitable[Decision] = _completed(decision)
-        else:
-            pending = resume_in_task(deciding, awaited)
-        return self._await_decision(exchange, pending)
+            return self._decided(exchange, completed.value)
+        return self._await_decision(exchange, resume_in_task(begun, awaited))
+
+    def _decided(self, exchange: Exchange, decision: Decision) -> ServeResult:
+        """The decision was made without a wait."""
+        route = decision.route
+        if route is not None and route.cors is not None:
+            return self._await_decision(exchange, _completed(decision))
+        exchange.decision = decision
+        return self._apply_decision(exchange, at_once=True)
 
     async def _decide_with_body(self, exchange: Exchange) -> bool:
         """The route's policy reads the body: it is read whole before the decision, which is that

@@ -131,25 +131,46 @@ class RequestAuthenticator:
         ring.on_retirement(self.clear)
         self._issuers.dropped.append(self._cache.drop)
 
-    async def authenticate(
+    def authenticate_now(
         self,
         call: Call,
         accept: frozenset[CredentialKind],
         issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> Principal | Reason:
+    ) -> Principal | Reason | None:
+        """As `authenticate`, where nobody has to be asked; else None."""
         credential = call.credential
         if not isinstance(credential, Credential):
             return credential or Reason.NO_CREDENTIAL
         kind = credential.kind
         if kind not in accept:
             return Reason.NO_CREDENTIAL
-        if kind is _BEARER:
-            principal: Principal | Reason | None = self._cached(credential.text)
-            if principal is None:
-                principal = await self._verify(credential.text, issuers, call.client_ip)
+        if kind is not _BEARER:
+            return None
+        text = credential.text
+        principal = self._cached(text)
+        if principal is None:
+            verdict = self._verify_now(text, issuers)
+            if not isinstance(verdict, Principal):
+                return verdict
+            principal = verdict
+        return self._checked(principal, issuers)
+
+    async def authenticate(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> Principal | Reason:
+        verdict = self.authenticate_now(call, accept, issuers)
+        if verdict is not None:
+            return verdict
+        credential = call.credential
+        assert isinstance(credential, Credential)
+        if credential.kind is _BEARER:
+            verdict = await self._verify_asking(credential.text, issuers, call.client_ip)
         else:
-            principal = await self._authenticate_other(credential, call)
-        return self._checked(principal, issuers) if isinstance(principal, Principal) else principal
+            verdict = await self._authenticate_other(credential, call)
+        return self._checked(verdict, issuers) if isinstance(verdict, Principal) else verdict
 
     def authenticate_from_memory(
         self,
@@ -200,20 +221,35 @@ class RequestAuthenticator:
             return None if verdict is Reason.KEY_UNKNOWN else verdict
         return presented.verify() if presented.issuer in issuers else Reason.TOKEN_CLAIMS_INVALID
 
-    async def _verify(
-        self, text: str, issuers: frozenset[str], client_ip: str
-    ) -> Principal | Reason:
+    def _verify_now(self, text: str, issuers: frozenset[str]) -> Principal | Reason | None:
+        """The verdict on a token that is not cached, which is cached where it lasts; None where
+        a store or its issuer must be asked."""
         verdict: Principal | Reason | None
         presented = self._issuers.read(text, issuers)
         if presented is None:
-            verdict = await self._verify_own(text)
+            verdict = self._verified_own(text)
+            if verdict is Reason.KEY_UNKNOWN:
+                return None
         elif presented.issuer not in issuers:
             return Reason.TOKEN_CLAIMS_INVALID
         else:
             verdict = presented.verify()
-            if verdict is None:
-                await asyncio.sleep(0)  # decisions are begun outside a task; a wait needs one
-                verdict = await presented.verify_asking(client_ip)
+            if not presented.lasts:
+                return verdict
+        if isinstance(verdict, Principal):
+            self._cache.keep(text, verdict)
+        return verdict
+
+    async def _verify_asking(
+        self, text: str, issuers: frozenset[str], client_ip: str
+    ) -> Principal | Reason:
+        """The verdict where `_verify_now` had none."""
+        presented = self._issuers.read(text, issuers)
+        await asyncio.sleep(0)  # decisions are begun outside a task; a wait needs one
+        if presented is None:
+            verdict = await self._verify_own(text)
+        else:
+            verdict = await presented.verify_asking(client_ip)
             if not presented.lasts:
                 return verdict
         if isinstance(verdict, Principal):
@@ -227,17 +263,13 @@ class RequestAuthenticator:
         return verdict
 
     async def _verify_own(self, text: str) -> Principal | Reason:
-        verdict = self._verified_own(text)
-        if verdict is Reason.KEY_UNKNOWN:
-            await asyncio.sleep(0)  # as above
-            try:
-                key = await self._ring.find(unknown_kid(text) or "")
-            except StoreUnavailable as error:
-                # Not 401: a good token must not be called bad because nobody could look.
-                return error.reason
-            if key is not None:
-                verdict = self._verified_own(text)
-        return verdict
+        """A token of ours under a key that is not known here."""
+        try:
+            key = await self._ring.find(unknown_kid(text) or "")
+        except StoreUnavailable as error:
+            # Not 401: a good token must not be called bad because nobody could look.
+            return error.reason
+        return Reason.KEY_UNKNOWN if key is None else self._verified_own(text)
 
     async def _authenticate_other(self, credential: Credential, call: Call) -> Principal | Reason:
         authenticator = self._others.get(credential.kind)

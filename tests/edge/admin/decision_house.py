@@ -118,6 +118,14 @@ class Someone:
 
     calls: list[Call] = field(default_factory=list)
 
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> None:
+        """It has to be asked."""
+
     async def authenticate(
         self,
         call: Call,
@@ -140,6 +148,15 @@ class OneOfFour:
     """Three calls pass, the next does not."""
 
     left = 3
+
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> None:
+        """It has to be asked."""
 
     async def take(
         self,

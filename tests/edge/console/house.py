@@ -83,6 +83,14 @@ class Somebody:
     def __init__(self) -> None:
         self.auth_time = 0
 
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> None:
+        """It has to be asked."""
+
     async def authenticate(
         self,
         call: Call,

@@ -416,7 +416,8 @@ def test_nothing_of_a_call_reaches_an_upstream_but_through_who_asks_first() -> N
 
 
 def test_only_a_call_that_was_decided_at_once_begins_without_being_asked_again() -> None:
-    """`begin` is called where `at_once` holds, which only `serve` says, and `serve` never awaits."""
+    """`begin` is called where `at_once` holds, which only `_decided` says, for `serve`; and neither
+    awaits."""
     tree = ast.parse((Path(gateway.edge.__path__[0]) / "proxy" / "handler.py").read_text("utf-8"))
     functions = {
         node.name: node
@@ -433,6 +434,10 @@ def test_only_a_call_that_was_decided_at_once_begins_without_being_asked_again()
     saying_so = [
         name for name, function in functions.items() if "at_once=True" in ast.unparse(function)
     ]
-    assert saying_so == ["serve"]
-    for name in ("serve", "_apply_decision"):
+    assert saying_so == ["_decided"]
+    asking = [
+        name for name, function in functions.items() if "self._decided(" in ast.unparse(function)
+    ]
+    assert asking == ["serve"]
+    for name in ("serve", "_decided", "_apply_decision"):
         assert isinstance(functions[name], ast.FunctionDef), name

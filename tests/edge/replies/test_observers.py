@@ -158,6 +158,14 @@ async def _asked(handler: Any, data: bytes) -> int:
 
 
 class _Nobody:
+    def authenticate_now(
+        self,
+        call: Call,
+        accept: frozenset[CredentialKind],
+        issuers: frozenset[str] = OWN_ISSUERS,
+    ) -> None:
+        """It has to be asked."""
+
     async def authenticate(
         self,
         call: Call,

@@ -1,0 +1,101 @@
+"""The answer to a call, and how those that refuse are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.access.definitions import Limit
+from gateway.access.policies import Shadowed
+from gateway.access.routing.route_table import Match, NoMatch
+from gateway.access.routing.routes import Route
+from gateway.model import LimitState, Principal, Reason, SourceLocation
+
+
+@dataclass(slots=True)
+class Decision:
+    """The answer, and all that is recorded of it.
+
+    `reason` is a member of Reason or a rule's own text.  `refusal` is the Reason that the
+    table of answers knows; None when the call is allowed, or refused for a rule's own
+    reason (always 403).  With `conceal` the client is answered as for an unknown route.
+    """
+
+    allowed: bool
+    reason: str
+    refusal: Reason | None = None
+    route: Route | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    principal: Principal | None = None
+    policy: str | None = None
+    rule: str | None = None
+    location: SourceLocation | None = None
+    retry_after_s: float = 0.0
+    conceal: bool = False
+    allow: tuple[str, ...] = ()
+    """The methods for `Allow`, when the reason is METHOD_NOT_ALLOWED."""
+    target: str = ""
+    """Path and query to send to the upstream, after the route's rewrite."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Fields that the rules which allow it add for the upstream."""
+    limit: LimitState | None = None
+    """Where the caller stands; None where no limit was asked."""
+    evaluated: bool = False
+    """Whether the policy was evaluated; a refusal before it names the policy all the same."""
+    shadowed: tuple[Shadowed, ...] = ()
+    """What rules in shadow would have decided otherwise."""
+    max_age_s: int | None = None
+    """With INSUFFICIENT_USER_AUTHENTICATION: how fresh a sign-in must be (RFC 9470)."""
+    last_limits: tuple[Limit, ...] = ()
+    """Limits that are asked once the call is allowed: of the route, and of the deciding rule."""
+    lacking_scopes: tuple[str, ...] = ()
+    """With INSUFFICIENT_SCOPE: what the route's resource asks for and the token does not have."""
+    amr: tuple[str, ...] = ()
+    """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
+    read_as: str = ""
+    """The path that was denied, where it is what a backend may make of the call's."""
+
+
+def charged(reason: Reason, match: Match, limit_state: LimitState) -> Decision:
+    if limit_state.wait_s > 0.0:
+        return limited(match, None, limit_state)
+    denied = refused(reason, match)
+    denied.limit = limit_state
+    return denied
+
+
+def last_limited(decision: Decision, match: Match, last: LimitState) -> Decision:
+    decision.limit = last if decision.limit is None else decision.limit.joined(last)
+    if last.wait_s > 0.0:
+        return limited(match, decision.principal, decision.limit, decision)
+    return decision
+
+
+def ambiguous(match: Match | NoMatch) -> Decision:
+    if isinstance(match, Match):
+        return refused(Reason.AMBIGUOUS_PATH, match)
+    return Decision(False, Reason.AMBIGUOUS_PATH, Reason.AMBIGUOUS_PATH)
+
+
+def refused(reason: Reason, match: Match, principal: Principal | None = None) -> Decision:
+    route = match.route
+    policy = route.policy.name if route.policy else None
+    return Decision(
+        False, reason, reason, route, match.params, principal, policy, location=route.location
+    )
+
+
+def limited(
+    match: Match,
+    principal: Principal | None,
+    limit_state: LimitState,
+    allowed: Decision | None = None,
+) -> Decision:
+    """Refused by a limit; `allowed` is what was decided, where that was known."""
+    denied = refused(Reason.RATE_LIMITED, match, principal)
+    denied.limit = limit_state
+    denied.retry_after_s = limit_state.wait_s
+    if allowed is not None:
+        denied.policy, denied.rule = allowed.policy, allowed.rule
+        denied.location = allowed.location
+    return denied
