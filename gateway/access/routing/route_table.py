@@ -23,6 +23,7 @@ from gateway.access.routing.routes import (
     SegmentKind,
     wildcard_of,
 )
+from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
 
 
@@ -128,7 +129,8 @@ class RouteTable:
         # By upstream, whatever the host: the paths that its routes send on unchanged.
         self._guards: dict[str, _Node] = {}
         # What was asked lately: the same paths are asked for again and again.
-        self._recent: dict[tuple[str, str, tuple[str, ...]], Match] = {}
+        self._recent: BoundedMemo[tuple[str, str, tuple[str, ...]], Match]
+        self._recent = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
         for route in routes:
             self.insert(route)
 
@@ -210,9 +212,7 @@ class RouteTable:
             match = self._search(host, method, segments)
             length = sum(map(len, (host, method, *segments)))
             if isinstance(match, Match) and length <= _RECENT_LENGTH_MAX:
-                if len(self._recent) >= _RECENT_MAX:
-                    self._recent.clear()
-                self._recent[asked] = match
+                self._recent.keep(asked, match)
         return match
 
     def _search(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:

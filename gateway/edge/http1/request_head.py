@@ -15,7 +15,7 @@ from itertools import filterfalse
 from typing import TYPE_CHECKING
 
 from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
-from gateway.bounded_memo import BoundedMemo
+from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.edge.http1.grammar import (
     REQUEST_LINE,
     Malformed,
@@ -277,11 +277,11 @@ class RequestHeadReader:
         """`entries`: of each kind that are remembered at most."""
         self.limits = limits or HeadLimits()
         self._max_fields = self.limits.fields
-        self._starts: BoundedMemo[bytes, RequestLine] = BoundedMemo(entries)
+        self._starts: BoundedMemo[bytes, RequestLine] = BoundedMemo(entries, kept_s=MINUTE_S)
         """The same paths are asked for again and again."""
         self._kinds: BoundedMemo[bytes, int] = BoundedMemo(entries)
         """By the spelling of a name."""
-        self._lines: BoundedMemo[bytes, tuple[int, bytes]] = BoundedMemo(entries)
+        self._lines: BoundedMemo[bytes, tuple[int, bytes]] = BoundedMemo(entries, kept_s=MINUTE_S)
         """Kind and value of whole lines that say something."""
         self._quiet: BoundedMemo[bytes, None] = BoundedMemo(entries)
         """Whole lines that only pass, or are dropped and say nothing."""

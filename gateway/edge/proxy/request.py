@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from gateway.access.routing.paths import Target, split_target
-from gateway.bounded_memo import BoundedMemo
+from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.call_trace import TRACEPARENT
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.peer import Peer
@@ -53,10 +53,10 @@ class CallReader:
         # Ids, not secrets: they tell requests apart and are guessed by nobody's harm.
         self._random = random.Random(os.urandom(16))  # noqa: S311
         self._hosts: BoundedMemo[bytes, tuple[str, int | None]] = BoundedMemo(_HOSTS_MAX)
-        self._targets: BoundedMemo[str, Target] = BoundedMemo(_TARGETS_MAX)
+        self._targets: BoundedMemo[str, Target] = BoundedMemo(_TARGETS_MAX, kept_s=MINUTE_S)
         self._traces: list[bytes] = []
         """New ones, for calls that bring none."""
-        self._bearers: BoundedMemo[bytes, Credential] = BoundedMemo(_BEARERS_MAX)
+        self._bearers: BoundedMemo[bytes, Credential] = BoundedMemo(_BEARERS_MAX, kept_s=MINUTE_S)
         """The credentials of `Authorization` fields met lately: the very objects, so that their
         texts are hashed once.  Bounded like the lines that hold them."""
 
