@@ -22,13 +22,19 @@ class SessionReissue:
         if cookie_of(call) is None:
             self._issuer.require_key()
 
-    async def reply(self, call: Call, grant: SessionGrant) -> JsonReply | ProblemReply:
+    async def reply(
+        self, call: Call, grant: SessionGrant, *, until: int | None = None
+    ) -> JsonReply | ProblemReply:
         """As sign-in answers: what the cookie stands for is written anew, a bearer gets an access
-        token.  The refresh token that it has stays good."""
+        token.  The refresh token that it has stays good.
+
+        `until` is said by who has proven nothing now but that they have a token, and is when that
+        one ends: else whoever has stolen one would renew it for as long as the session lasts,
+        without the refresh token."""
         cookie = cookie_of(call)
         if cookie is not None:
             return await self._cookies.reseal(cookie, grant)
-        reply = token_reply(self._issuer, grant)
+        reply = token_reply(self._issuer, grant, until=until)
         left_out = ("refresh_token", "refresh_expires_in")
         body = {name: value for name, value in (reply.body or {}).items() if name not in left_out}
         return JsonReply(reply.status, body)

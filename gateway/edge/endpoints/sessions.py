@@ -258,8 +258,9 @@ class SessionEndpoints:
         return await await_propagation(self._deps.publisher, changes)
 
 
-def token_reply(issuer: TokenIssuer, grant: SessionGrant) -> JsonReply:
-    """The access token that `issuer` mints from the grant, with its refresh token."""
+def token_reply(issuer: TokenIssuer, grant: SessionGrant, *, until: int | None = None) -> JsonReply:
+    """The access token that `issuer` mints from the grant, with its refresh token; `until` is as
+    for `TokenIssuer.issue`."""
     account = grant.account
     issued = issuer.issue(
         TokenSubject(
@@ -274,6 +275,7 @@ def token_reply(issuer: TokenIssuer, grant: SessionGrant) -> JsonReply:
             claims=grant.claims,
         ),
         grant.issued_at,
+        until=until,
     )
     return JsonReply(
         200,

@@ -156,7 +156,7 @@ class TenantEndpoints:
         grant = await deps.refresh_tokens.renew(session_id, "cookie" if has_cookie else "bearer")
         if grant is None:
             return ProblemReply(Reason.SESSION_UNKNOWN if has_cookie else Reason.TOKEN_REVOKED)
-        return await deps.reissue.reply(call, grant)
+        return await deps.reissue.reply(call, grant, until=principal.expires_at)
 
     async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:
         try:

@@ -87,9 +87,11 @@ class TokenIssuer:
         anything is used up, or begun, for a token that could not be given."""
         self._ring.signing_key()
 
-    def issue(self, whom: TokenSubject, issued_at: int) -> IssuedToken:
-        """Raises StoreUnavailable when the signing key is not sure, ValueError for a name
-        that the verifier would refuse or a text that would be too long for it."""
+    def issue(self, whom: TokenSubject, issued_at: int, *, until: int | None = None) -> IssuedToken:
+        """`until`: it ends then, where it would live for longer.
+
+        Raises StoreUnavailable when the signing key is not sure, ValueError for a name that the
+        verifier would refuse or a text that would be too long for it."""
         names = (whom.subject, whom.session_id, whom.client_id, *whom.roles)
         if not all(is_name(name) for name in names if name is not None) or not is_email(
             whom.email or "-"
@@ -97,6 +99,8 @@ class TokenIssuer:
             raise ValueError("a name is not of the form that tokens take")
         key = self._ring.signing_key()
         token_id, expires_at = self._new_id(), issued_at + self._ttl_s
+        if until is not None:
+            expires_at = min(expires_at, max(until, issued_at + 1))
         claims: dict[str, Any] = {
             **whom.claims,
             "iss": self._issuer,

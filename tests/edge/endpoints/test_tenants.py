@@ -60,6 +60,22 @@ async def test_a_bearer_chooses_a_tenant(house: House) -> None:
     assert kinds.count(AuditKind.TENANT_CHOSEN) == 2
 
 
+async def test_who_has_a_token_alone_chooses_tenants_for_as_long_as_it_lives(house: House) -> None:
+    """Whoever has stolen one would else renew it for a week, without the refresh token."""
+    token = str((await house.sign_in())["access_token"])
+    ends_at = (await bearer(house, token)).expires_at
+    house.clock.move(600)
+    for tenant in ("acme", None, "globex"):
+        chosen = told(await house.ask("POST", "/auth/tenant", {"tenant": tenant}, token=token))
+        token = str(chosen["access_token"])
+        principal = await bearer(house, token)
+        assert (tenant_of(principal), principal.expires_at) == (tenant, ends_at)
+        assert chosen["expires_in"] == ends_at - principal.issued_at
+    house.clock.move(ends_at - house.clock.at)
+    late = await house.ask("POST", "/auth/tenant", {"tenant": "acme"}, token=token)
+    assert (late.status, reason(late)) == (401, "token_expired")
+
+
 async def test_a_cookie_chooses_a_tenant(house: House) -> None:
     answer = await house.ask(
         "POST", "/auth/login",
