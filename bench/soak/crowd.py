@@ -122,6 +122,7 @@ class Caller:
     async def sign_in(self, person: Person, *, cookie: bool = False) -> Session | None:
         """None where it could not be had now."""
         for password in reversed(person.passwords):
+            changes = person.changes
             expected: list[Expected] = [allowed()]
             if len(person.passwords) > 1:
                 expected.append(refused(401, "invalid_credentials"))
@@ -141,7 +142,7 @@ class Caller:
             if verdict is Verdict.RIGHT and answer.status == 200:
                 person.passwords = [password]
                 session = Session(person, "")
-                session.take(answer.body)
+                session.take(answer.body, changes)
                 if person.changes == 0:
                     person.roles = session.roles
                 if cookie:
@@ -166,7 +167,7 @@ class Caller:
     async def refresh(self, session: Session) -> bool:
         """Whether the session has a new access token; it has ended where nobody can know how its
         refresh token was used."""
-        asked_at = time.monotonic()
+        asked_at, changes = time.monotonic(), session.person.changes
         expected: list[Expected] = [allowed()]
         since = session.asked_since
         if session.state is not State.LIVE or (since is not None and asked_at - since > GRACE_S):
@@ -180,7 +181,7 @@ class Caller:
             json={"refresh_token": session.refresh_token},
         )
         if verdict is Verdict.RIGHT and answer.status == 200:
-            session.take(answer.body)
+            session.take(answer.body, changes)
             return True
         if verdict is Verdict.UNAVAILABLE:
             session.asked_since = asked_at if since is None else since
@@ -216,7 +217,7 @@ class Caller:
         """A session of the person that can be used now: the one there is, renewed, or another."""
         if session is None or session.state is not State.LIVE:
             return await self.sign_in(person)
-        outdated = session.roles != person.roles and person.changes % 2 == 0
+        outdated = session.outdated
         if not session.cookie and (not session.fresh or outdated):
             if not await self.refresh(session) and session.state is State.LIVE:
                 # While nobody renews it, it is used as long as it is good.

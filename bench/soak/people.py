@@ -63,6 +63,9 @@ class Session:
     """When the answer to its sign-out had been read, on the steady clock."""
     roles: frozenset[str] = frozenset()
     """Those that the access token names."""
+    changes: int | None = 0
+    """The changes of its person's roles that the access token came after; None where one was made
+    while it was on its way."""
     asked_since: float | None = None
     """Since when a refresh is on its way of which nobody knows whether it was made."""
     stale_tokens: list[str] = field(default_factory=list)
@@ -90,8 +93,15 @@ class Session:
         self.state = State.ENDED
         self.ended_at = time.monotonic()
 
-    def take(self, answer: dict[str, Any]) -> None:
-        """What a sign-in or a refresh gave."""
+    @property
+    def outdated(self) -> bool:
+        """Whether the roles have changed since the access token came, were it back to the same."""
+        changes = self.person.changes
+        return not self.cookie and changes % 2 == 0 and changes != self.changes
+
+    def take(self, answer: dict[str, Any], changes: int) -> None:
+        """What a sign-in or a refresh gave that was asked for after so many `changes`."""
+        self.changes = changes if changes == self.person.changes and changes % 2 == 0 else None
         if token := answer.get("access_token"):
             claims = claims_of(token)
             self.access_token, self.session_id = token, str(claims["sid"])
@@ -119,6 +129,9 @@ def may(session: Session, sent: Glimpse, good: Expected) -> list[Expected]:
     person = session.person
     if session.state is not State.LIVE or person.changes % 2 or person.changes != sent.changes:
         return [good, over]
-    if session.roles != person.roles and not session.cookie:
-        return [refused(401, "token_outdated")]
-    return [good]
+    if session.cookie or (session.changes == person.changes and session.roles == person.roles):
+        return [good]
+    if session.changes is None and session.roles == person.roles:
+        # It may be from before the change, where that was made there and back.
+        return [good, over]
+    return [refused(401, "token_outdated")]

@@ -152,6 +152,26 @@ def test_a_token_with_roles_that_were_taken_may_not_pass() -> None:
     assert verdict(Answer(401, "token_outdated"), *expected) is Verdict.RIGHT
 
 
+def test_a_token_from_before_two_changes_may_not_pass_though_they_undid_each_other() -> None:
+    one = session()
+    one.person.changes = 4
+    assert one.outdated
+    expected = may(one, one.glimpse(), allowed(one.identity))
+    mine = echoed(["X-Auth-Roles", "user"], without="X-Auth-Roles")
+    assert verdict(mine, *expected) is Verdict.WRONG
+    assert verdict(Answer(401, "token_outdated"), *expected) is Verdict.RIGHT
+
+
+def test_a_token_that_came_while_roles_changed_is_renewed_and_either_answer_is_right() -> None:
+    one = session(changes=None)
+    one.person.changes = 4
+    assert one.outdated
+    expected = may(one, one.glimpse(), allowed(one.identity))
+    mine = echoed(["X-Auth-Roles", "user"], without="X-Auth-Roles")
+    assert verdict(mine, *expected) is Verdict.RIGHT
+    assert verdict(Answer(401, "token_outdated"), *expected) is Verdict.RIGHT
+
+
 def test_availability_counts_what_nobody_decided() -> None:
     oracle = Oracle()
     for status in (200, 200, 200, 503):

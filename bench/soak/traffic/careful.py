@@ -93,6 +93,7 @@ class Careful(Caller):
             await pause(answer)
             return None
         self._used_step = int(time.time() // STEP_S)
+        changes = person.changes
         verdict, answer = await self.client.ask(
             "POST",
             "/auth/login/factor",
@@ -108,7 +109,7 @@ class Careful(Caller):
         if verdict is not Verdict.RIGHT:
             return None  # a code counts once: the next step brings another
         session = Session(person, "")
-        session.take(answer.body)
+        session.take(answer.body, changes)
         return session
 
 
