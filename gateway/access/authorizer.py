@@ -127,6 +127,8 @@ class Authorizer:
                 # stranger which paths have a route, hidden ones too.
                 return ambiguous(match)
             return Decision(False, match.reason, match.reason, allow=match.allow)
+        if match.read_elsewhere:
+            return ambiguous(match)
         route = match.route
         if route.auth is _PUBLIC:
             return self._limit(call, snapshot, match, None)
@@ -255,6 +257,8 @@ class Authorizer:
             return ambiguous(match)
         if not isinstance(match, Match):
             return Decision(False, match.reason, match.reason)
+        if match.read_elsewhere:
+            return ambiguous(match)
         route = match.route
         if route.auth is Auth.PUBLIC:
             principal = None

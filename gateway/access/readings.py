@@ -38,7 +38,7 @@ def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readi
     found: list[tuple[Call, Match]] = []
     for segments in others:
         other = routes.match(call.host, call.method, segments)
-        if not isinstance(other, Match) or other.route is not route:
+        if not isinstance(other, Match) or other.route is not route or other.read_elsewhere:
             return None
         found.append((_as_read(call, segments), other))
     if call.encoded_slash:

@@ -52,6 +52,11 @@ ROUTE = """\
     policy: signed-in
     upstream: {name}
     identity_headers: [authgate, authelia, grafana]
+  - id: {name}.closed
+    match: {{path: "/{name}/echo/closed"}}
+    policy: hidden
+    action: hidden:read
+    upstream: {name}
 """
 
 

@@ -122,6 +122,12 @@ def test_nobody_cuts_the_path_short_that_it_serves(pair: Pair, name: str) -> Non
 
 
 @ONLY_APPLICATIONS
+@pytest.mark.parametrize("path", ["/closed", "/CLOSED", "/closed/", "/Closed/"])
+def test_no_spelling_of_a_protected_path_is_served(pair: Pair, path: str) -> None:
+    assert pair.call("GET", f"/echo{path}").status in (400, 404)
+
+
+@ONLY_APPLICATIONS
 def test_the_access_token_stays_with_the_gateway(pair: Pair) -> None:
     told = pair.echo("GET", "/a")
     assert "authorization" not in [name for name, _ in told["fields"]]

@@ -5,6 +5,10 @@ by segment from the left (literal over typed over plain over the rest) with back
 and the method last.  So a route that is known for a path answers 405 for other methods,
 and a less specific route never takes them over.  A prefix is as specific as a rest in its
 place, and takes besides what no longer pattern names: its bare name, and that with a slash.
+
+Many backends take letters in any case (Express, ASP.NET) or a path with a final slash for the one
+without (these, Rails, Laravel).  Law: what one of them would serve as a path that another route
+protects is told, so that it can be refused.
 """
 
 from __future__ import annotations
@@ -13,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
+from gateway.access.routing.protection import protects_otherwise
 from gateway.access.routing.routes import (
     INT_SEGMENT,
     UUID_SEGMENT,
     WILDCARD,
-    Auth,
     PatternSegment,
     Route,
     SegmentKind,
@@ -31,6 +35,9 @@ from gateway.model import Reason
 class Match:
     route: Route
     params: dict[str, str]
+    read_elsewhere: bool = False
+    """A backend may take the path for one that another route protects in another way: by letters
+    in any case, or with and without a final slash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +90,12 @@ class _Leaf:
 
 
 class _Node:
-    __slots__ = ("below", "leaf", "literals", "number", "plain", "rest", "uuid")
+    __slots__ = ("below", "leaf", "literals", "number", "plain", "rest", "unfolded", "uuid")
 
     def __init__(self) -> None:
         self.literals: dict[str, _Node] = {}
+        self.unfolded: dict[str, list[_Node]] = {}
+        """Of the literals those that are not in lower case, by what they are in it."""
         self.number: _Node | None = None
         self.uuid: _Node | None = None
         self.plain: _Node | None = None
@@ -97,7 +106,12 @@ class _Node:
 
     def child(self, segment: PatternSegment) -> _Node:
         if segment.kind is SegmentKind.LITERAL:
-            return self.literals.setdefault(segment.text, _Node())
+            known = self.literals.get(segment.text)
+            if known is None:
+                known = self.literals[segment.text] = _Node()
+                if (folded := segment.text.casefold()) != segment.text:
+                    self.unfolded.setdefault(folded, []).append(known)
+            return known
         if segment.kind is SegmentKind.INT:
             self.number = self.number or _Node()
             return self.number
@@ -124,6 +138,8 @@ class RouteTable:
         self._by_id: dict[str, Route] = {}
         # As routes that are resources of OAuth name them; empty is that of the public URL.
         self._resource_hosts: set[str] = set()
+        self._has_other_spellings = False
+        """Whether a route names a path in other letters than small ones, or with a final slash."""
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
@@ -184,6 +200,7 @@ class RouteTable:
             leaf.insert(route)
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
+        self._has_other_spellings |= _folded(_texts(route)) != _texts(route)
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
         if route.upstream is not None and route.rewrite is None:
@@ -228,7 +245,33 @@ class RouteTable:
             if route is None:
                 return leaf.no_match
         # What a prefix has below it stands last, and has no name.
-        return Match(route, dict(zip(route.param_names, values, strict=False)))
+        params = dict(zip(route.param_names, values, strict=False))
+        return Match(route, params, self._is_read_elsewhere(route, host, method, segments))
+
+    def _is_read_elsewhere(
+        self, route: Route, host: str, method: str, segments: tuple[str, ...]
+    ) -> bool:
+        """As `Match` has it.  A path that the route names itself, as it came, is its own."""
+        if route.upstream is None or route.rewrite is not None:
+            return False
+        others: list[Route] = []
+        folded = _folded(segments)
+        if folded == segments and not self._has_other_spellings:
+            return False  # nearly always: there is no other way to the same leaf
+        for node in self._nodes(host):
+            others = [one for leaf in _walk_folded(node, folded, 0) for one in leaf.routes()]
+            if others:
+                break
+        if any(other is route for other in others):
+            return False
+        sent_alike = [
+            other
+            for other in others
+            if other.upstream is not None
+            and other.upstream.name == route.upstream.name
+            and other.rewrite is None
+        ]
+        return protects_otherwise(sent_alike, route, method)
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         """Whether a path that `route` made by its rewrite belongs to another route.
@@ -238,20 +281,14 @@ class RouteTable:
         `route` serves by itself as well is judged by its policy and action alone.
         """
         guard = self._guards.get(route.upstream.name) if route.upstream else None
-        leaf = _walk(guard, segments, 0, len(segments), []) if guard else None
-        if leaf is None:
+        if guard is None:
             return False
-        named = [other for other in leaf.guarded if not other.methods or method in other.methods]
-        is_its_own = any(other is route for other in leaf.guarded)
-        return any(
-            other.auth is not Auth.PUBLIC
-            and (
-                other.policy is not route.policy
-                or other.action != route.action
-                or not (is_its_own or _takes_whom(other, route))
-            )
-            for other in named or leaf.guarded
-        )
+        leaf = _walk(guard, segments, 0, len(segments), [])
+        if leaf is not None and protects_otherwise(leaf.guarded, route, method):
+            return True
+        leaves = _walk_folded(guard, _folded(segments), 0)
+        others = [other for one in leaves if one is not leaf for other in one.guarded]
+        return protects_otherwise(others, route, method)
 
     def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
         """Every route of the pattern that the path chose, whatever its method."""
@@ -260,34 +297,20 @@ class RouteTable:
 
     def _leaf(self, host: str, segments: tuple[str, ...]) -> tuple[_Leaf | None, list[str]]:
         values: list[str] = []
-        node = self._hosts.get(host)
-        if node is not None:
+        for node in self._nodes(host):
             leaf = _walk(node, segments, 0, len(segments), values)
             if leaf is not None:
                 return leaf, values
-        if self._wildcards:
-            node = self._wildcards.get(host.partition(".")[2])
-            if node is not None:
-                leaf = _walk(node, segments, 0, len(segments), values)
-                if leaf is not None:
-                    return leaf, values
-        return _walk(self._any_host, segments, 0, len(segments), values), values
+        return None, values
 
-
-def _takes_whom(other: Route, route: Route) -> bool:
-    """Whether `other` asks every caller whom `route` takes for no more than `route` does, before
-    the policy is asked: to be signed in, a token of certain issuers, for a resource, with scopes.
-    """
-    if route.auth is Auth.PUBLIC:
-        return True  # as neither has a policy, strangers pass there too
-    if other.auth is Auth.REQUIRED and route.auth is Auth.OPTIONAL:
-        return False
-    if not route.issuers <= other.issuers:
-        return False
-    asked, met = other.resource_server, route.resource_server
-    if asked is None:
-        return True
-    return met is not None and met.path == asked.path and set(asked.scopes) <= set(met.scopes)
+    def _nodes(self, host: str) -> list[_Node]:
+        """The tries that may take a call of this host, the most specific first."""
+        nodes = [self._any_host]
+        if self._wildcards and (node := self._wildcards.get(host.partition(".")[2])) is not None:
+            nodes.insert(0, node)
+        if (node := self._hosts.get(host)) is not None:
+            nodes.insert(0, node)
+        return nodes
 
 
 def _leaves_for(node: _Node, route: Route) -> tuple[_Leaf, ...]:
@@ -302,6 +325,42 @@ def _leaves_for(node: _Node, route: Route) -> tuple[_Leaf, ...]:
         return node.rest, node.below
     node.leaf = node.leaf or _Leaf()
     return (node.leaf,)
+
+
+def _texts(route: Route) -> tuple[str, ...]:
+    """The literal segments of its pattern, and something in the place of the others."""
+    return tuple(s.text if s.kind is SegmentKind.LITERAL else "*" for s in route.segments) or ("*",)
+
+
+def _folded(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """What a backend that takes letters in any case and drops a final slash makes of a path."""
+    text = "\x00".join(segments)  # at once: a path has room for thousands, and holds no NUL
+    folded = text.casefold()
+    named = segments if folded == text else tuple(folded.split("\x00"))
+    return named if named[-1] else named[:-1]
+
+
+def _walk_folded(node: _Node, segments: tuple[str, ...], at: int) -> list[_Leaf]:
+    """Every leaf below `node` that a path so folded may be of, of the most specific kind."""
+    if at == len(segments):
+        slash = node.literals.get("")
+        leaves = (node.leaf, node.below, None if slash is None else slash.leaf)
+        return [leaf for leaf in leaves if leaf is not None]
+    segment = segments[at]
+    literals = [*node.unfolded.get(segment, ())]
+    if (child := node.literals.get(segment)) is not None:
+        literals.append(child)
+    found = [leaf for child in literals for leaf in _walk_folded(child, segments, at + 1)]
+    if found:
+        return found
+    for child in (
+        node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
+        node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
+        node.plain,
+    ):
+        if child is not None and (found := _walk_folded(child, segments, at + 1)):
+            return found
+    return [] if node.rest is None else [node.rest]
 
 
 def _walk(

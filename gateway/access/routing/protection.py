@@ -1,0 +1,42 @@
+"""Whether one route asks for something that another does not, of calls that both could send on.
+
+Law: what a backend may be led to serve is protected by the route whose path it serves, whichever
+way a call came there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from gateway.access.routing.routes import Auth, Route
+
+
+def protects_otherwise(others: Collection[Route], route: Route, method: str) -> bool:
+    """Whether one of them asks for something that `route` does not."""
+    is_its_own = any(other is route for other in others)
+    named = [other for other in others if not other.methods or method in other.methods]
+    return any(
+        other.auth is not Auth.PUBLIC
+        and (
+            other.policy is not route.policy
+            or other.action != route.action
+            or not (is_its_own or _takes_whom(other, route))
+        )
+        for other in named or others
+    )
+
+
+def _takes_whom(other: Route, route: Route) -> bool:
+    """Whether `other` asks every caller whom `route` takes for no more than `route` does, before
+    the policy is asked: to be signed in, a token of certain issuers, for a resource, with scopes.
+    """
+    if route.auth is Auth.PUBLIC:
+        return True  # as neither has a policy, strangers pass there too
+    if other.auth is Auth.REQUIRED and route.auth is Auth.OPTIONAL:
+        return False
+    if not route.issuers <= other.issuers:
+        return False
+    asked, met = other.resource_server, route.resource_server
+    if asked is None:
+        return True
+    return met is not None and met.path == asked.path and set(asked.scopes) <= set(met.scopes)

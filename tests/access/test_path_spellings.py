@@ -1,0 +1,126 @@
+"""Letters in another case and a final slash: what a backend may take for another route's path does
+not get there by a route that asks for less."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.access.authorizer import Authorizer
+from gateway.access.routing.route_table import Match
+from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
+from gateway.model import Reason
+from tests.access.decision_world import call_of
+from tests.access.worlds import NOW, decide, snapshot, who
+
+ANN = who("ann")
+NOBODY = "policy: nobody\nrules: [{id: none, deny: ['*']}]"
+WORLD = snapshot(
+    """
+    - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+       upstream: api}
+    - {id: start, match: {path: /}, auth: public, upstream: api}
+    - {id: admin, match: {prefix: /admin}, policy: nobody, upstream: api}
+    - {id: open, match: {path: /admin/open}, auth: public, upstream: api}
+    - {id: me, match: {path: /me}, policy: nobody, upstream: api}
+    - {id: slash, match: {path: /slash/}, policy: nobody, upstream: api}
+    - {id: reports, match: {path: /Reports}, policy: nobody, upstream: api}
+    - {id: written, match: {path: /written, methods: [PUT]}, policy: nobody, upstream: api}
+    - {id: elsewhere, match: {path: /elsewhere}, policy: nobody, upstream: other}
+    - {id: book, match: {path: "/books/{id:int}/pages"}, policy: nobody, upstream: api}
+    - {id: both, match: {path: /Both}, auth: public, upstream: api}
+    - {id: both.lower, match: {path: /both}, policy: nobody, upstream: api}
+    - {id: site, match: {path: "/{rest:path}", host: site.example, except_reserved: true},
+       auth: public, upstream: api}
+    - {id: files, match: {prefix: /files}, paths: files, policy: signed-in, upstream: api}
+    - {id: files.own, match: {prefix: /files/own}, policy: nobody, upstream: api}
+    """,
+    NOBODY,
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/ADMIN", "/Admin/", "/aDmin/users", "/%41dmin/users", "/ADMIN/users/", "/ME", "/me/", "/Me/",
+     "/slash", "/SLASH", "/reports", "/Reports/", "/books/1/Pages", "/BOOKS/1/pages/",
+     "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/files/OWN/x", "/files/Own;a/x", "/boo%E2%84%AAs/1/pages", "/files/a%5C..%5COWN"],
+)  # fmt: skip
+def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> None:
+    decision = decide(WORLD, f"GET {path}", ANN)
+    assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH), decision.route
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/Else", "rest"), ("/else/", "rest"), ("/administrators", "rest"), ("/mee", "rest"),
+     ("/ELSEWHERE", "rest"), ("/books/x/pages", "rest"), ("/Both", "both"), ("/", "start"),
+     ("/admin/Open/x", "admin"), ("/admin/open", "open"), ("/files/A;b", "files")],
+)  # fmt: skip
+def test_what_no_route_protects_otherwise_passes_as_it_came(path: str, route: str) -> None:
+    decision = decide(WORLD, f"GET {path}", ANN)
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, route != "admin")
+    assert decision.reason is not Reason.AMBIGUOUS_PATH
+
+
+def test_a_host_whose_path_nobody_protects_is_none_of_anothers() -> None:
+    assert decide(WORLD, "GET http://site.example/admin").allowed
+    assert decide(WORLD, "GET http://site.example/ADMIN").allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("me", False), ("ME", False), ("me/", False), ("Me/", False), ("m", True), ("Else/", True)],
+)
+def test_a_rewrite_leads_to_no_spelling_of_it(path: str, allowed: bool) -> None:
+    world = snapshot(
+        """
+        - {id: moved, match: {prefix: /moved}, auth: public, upstream: api,
+           rewrite: {strip_prefix: /moved}}
+        - {id: me, match: {path: /me}, policy: nobody, upstream: api}
+        """,
+        NOBODY,
+    )
+    decision = decide(world, f"GET /moved/{path}", ANN)
+    assert decision.allowed is allowed
+    assert allowed or decision.reason == Reason.AMBIGUOUS_PATH
+
+
+def test_a_route_that_asks_for_more_takes_every_spelling() -> None:
+    world = snapshot(
+        """
+        - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: nobody,
+           upstream: api}
+        - {id: site, match: {path: /site}, auth: public, upstream: api}
+        """,
+        NOBODY,
+    )
+    decision = decide(world, "GET /SITE", ANN)
+    assert (decision.route and decision.route.id, decision.reason) == ("rest", Reason.NO_RULE)
+
+
+def test_what_lasts_is_ended_where_another_configuration_protects_what_it_may_be() -> None:
+    call = call_of("GET /LIVE", ANN)
+    open_world = snapshot(
+        """
+        - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+           upstream: api}
+        """
+    )
+    closed_world = snapshot(
+        """
+        - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+           upstream: api}
+        - {id: live, match: {path: /live}, policy: nobody, upstream: api}
+        """,
+        NOBODY,
+    )
+    judge = Authorizer(FixedAuthenticator(ANN), NoLimits(), clock=FixedClock(NOW))
+    assert judge.reevaluate(call, open_world, ANN).allowed
+    assert judge.reevaluate(call, closed_world, ANN).reason == Reason.AMBIGUOUS_PATH
+
+
+def test_it_is_remembered_with_the_route() -> None:
+    for _ in range(2):
+        match = WORLD.routes.match("", "GET", ("ADMIN",))
+        assert isinstance(match, Match)
+        assert match.read_elsewhere
