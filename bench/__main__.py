@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import report
 from bench.load import check, load
 from bench.peers import PEERS, Peer
+from bench.peers.builds import Build, prepare, pure_beside
 from bench.processes import Started, run_bench
 from bench.results import US, Results, machine, show
 from bench.rig import HERE, Rig, found
@@ -27,7 +28,7 @@ console = Console(width=None if Console().is_terminal else 120)
 TOOLS = {"wrk": "apt-get install wrk", "nginx": "apt-get install nginx"}
 
 
-def chosen(only: str, *, quick: bool) -> tuple[Peer, ...]:
+def chosen(only: str, *, quick: bool, pure_too: bool) -> tuple[Peer, ...]:
     names = [name.strip() for name in only.split(",") if name.strip()]
     if not names and quick:
         names = ["gateway", "naive", "haproxy"]
@@ -36,7 +37,11 @@ def chosen(only: str, *, quick: bool) -> tuple[Peer, ...]:
         console.print(f"[red]no such peer: {', '.join(unknown)}[/]")
         console.print("there are: " + ", ".join(peer.name for peer in PEERS))
         raise typer.Exit(2)
-    return tuple(peer for peer in PEERS if not names or peer.name in names)
+    peers = [peer for peer in PEERS if not names or peer.name in names]
+    if pure_too:
+        pure = [pure_beside(peer) for peer in peers if peer.name == US]
+        peers += [peer for peer in pure if peer is not None]
+    return tuple(peers)
 
 
 def start(rig: Rig, peers: tuple[Peer, ...], results: Results) -> dict[Peer, Started]:
@@ -85,9 +90,10 @@ def measure(
 
 
 def main_table(
-    peers: tuple[Peer, ...], rounds: int, seconds: float, json_file: Path | None
+    peers: tuple[Peer, ...], rounds: int, seconds: float, json_file: Path | None, build: str
 ) -> Results:
-    results = Results(about=machine() | {"rounds": rounds, "seconds": seconds})
+    about = machine() | {"rounds": rounds, "seconds": seconds, "build": build}
+    results = Results(about=about)
     rig = Rig.build(HERE / ".rig", users=1000)
     try:
         rig.start_backend()
@@ -128,6 +134,10 @@ def main(
         Path | None,
         typer.Option("--json", help="Where to write the figures too; with --all two files."),
     ] = None,
+    build: Annotated[
+        Build | None,
+        typer.Option(help="Of the gateway: compiled (where it can be), pure, or both."),
+    ] = None,
     write: Annotated[
         str, typer.Option(help="`docs` puts the figures and plots into docs/performance.md.")
     ] = "",
@@ -142,13 +152,19 @@ def main(
         if not found(tool):
             console.print(f"[red]{tool} is missing[/]; to have it: [bold]{cure}[/]")
             raise typer.Exit(3)
+    built, why = prepare(build)
+    if why:
+        console.print(f"the gateway is not compiled: {why}", style="yellow", highlight=False)
+        if build is not None:
+            raise typer.Exit(3)
+    pure_too = build is Build.BOTH
     good = True
     if every or not scenario:
-        peers = chosen(only, quick=quick)
+        peers = chosen(only, quick=quick, pure_too=pure_too)
         count, length = rounds or 5, seconds or (2 if every else 5)
         if quick:
             count, length = min(count, 3), min(length, 2)
-        results = main_table(peers, count, length, json_file)
+        results = main_table(peers, count, length, json_file, built)
         reached = not any(verdict.missed for verdict in results.goals())
         good = not results.faults.get(US) and (reached or not check_goals)
         if write:
@@ -166,6 +182,8 @@ def main(
             only=only,
             document_file=figures_file,
             write=bool(write),
+            build=built,
+            pure_too=pure_too,
         )
         good = good and (reached or not check_goals)
     if not good:

@@ -18,6 +18,8 @@ from bench.rig import HERE, LOAD_CPU, Rig, found
 
 CONNECTIONS = 64
 PATH = "/api/users/"
+WITHIN_S = 60.0
+"""What sends a load must have ended so long after its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,18 @@ def loaded_by(command: Sequence[str], peer: Peer, process: Started, seconds: flo
     """One round of a program that sends the load and prints what came of it behind RESULT."""
     cpus = {LOAD_CPU} & os.sched_getaffinity(0) or os.sched_getaffinity(0)
     before, kernel_before = process.cpu_s(), process.kernel_s()
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds + 60,
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
-        preexec_fn=lambda: _on(cpus),
-    )
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + WITHIN_S,
+            env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+            preexec_fn=lambda: _on(cpus),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{peer.name} kept its load for {error.timeout:.0f} s") from None
     used_s, kernel_s = process.cpu_s() - before, process.kernel_s() - kernel_before
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):

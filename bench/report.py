@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers import PEERS
+from bench.peers.builds import PURE
 from bench.plot import drawn
 from bench.results import US
 from bench.rig import HERE
@@ -21,11 +22,12 @@ BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 
 
 def table(document: dict[str, Any]) -> str:
-    does = {peer.name: peer.does for peer in PEERS}
+    does = {peer.name: peer.does for peer in PEERS} | {PURE: "its sources, not compiled"}
     about = document["about"]
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, {about['cpu']}, kernel {about['kernel']}, Python"
-        f" {about['python']}; medians of {about['rounds']} rounds of {about['seconds']:g} s.",
+        f" {about['python']}, the {about['build']} build; medians of {about['rounds']}"
+        f" rounds of {about['seconds']:g} s.",
         "",
         "| peer | what it does | req/s | the gateway is | CPU µs a request | of it the kernel's |"
         " p99 ms |",

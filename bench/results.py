@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bench.load import Round
 from bench.peers import Peer
+from bench.peers.builds import PURE
 
 US = "gateway"
 GOALS = (
@@ -25,7 +26,9 @@ GOALS = (
     ("nginx-lua-cache", 0.85, 1.1),
     ("plain-nginx", 0.55, 0.75),
 )
-"""How many times the peer's requests per second the gateway must reach, and may hope to."""
+"""How many times a peer's requests per second the compiled gateway must reach, and may hope to."""
+PURE_GOALS = (("haproxy", 1.2, 1.4),)
+"""And its sources alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,12 @@ class Results:
     def median(self, peer: str, figure: str) -> float:
         return float(median(getattr(one, figure) for one in self.rounds[peer]))
 
-    def ratio(self, peer: str) -> float | None:
-        """The gateway's requests per second over the peer's: the median of the ratios of each
+    def ratio(self, peer: str, ours: str = US) -> float | None:
+        """Our requests per second over the peer's: the median of the ratios of each
         round, since what disturbs the machine disturbs neighbours in time alike."""
-        if not self.rounds.get(US) or not self.rounds.get(peer):
+        if not self.rounds.get(ours) or not self.rounds.get(peer):
             return None
-        pairs = zip(self.rounds[US], self.rounds[peer], strict=False)
+        pairs = zip(self.rounds[ours], self.rounds[peer], strict=False)
         return median(ours.requests_a_s / theirs.requests_a_s for ours, theirs in pairs)
 
     def as_json(self) -> str:
@@ -95,7 +98,17 @@ class Results:
         return json.dumps(document, indent=1)
 
     def goals(self) -> list[Verdict]:
-        return [Verdict(peer, at_least, aim, self.ratio(peer)) for peer, at_least, aim in GOALS]
+        """Those of the compiled build, and those of the sources alone."""
+        is_pure = self.about.get("build") == "pure"
+        found = (
+            []
+            if is_pure
+            else [Verdict(peer, at_least, aim, self.ratio(peer)) for peer, at_least, aim in GOALS]
+        )
+        for peer, at_least, aim in PURE_GOALS:
+            reached = self.ratio(peer, US if is_pure else PURE)
+            found.append(Verdict(f"{peer}, the pure build", at_least, aim, reached))
+        return found
 
 
 def machine() -> dict[str, Any]:
@@ -118,7 +131,7 @@ def show(results: Results, peers: tuple[Peer, ...], console: Console) -> None:
             continue
         ratio = results.ratio(peer.name)
         errors = sum(one.refused + one.broken for one in results.rounds[peer.name])
-        style = "bold" if peer.name == US else "dim" if not peer.judges else ""
+        style = "bold" if peer.name in (US, PURE) else "dim" if not peer.judges else ""
         table.add_row(
             peer.name,
             peer.does + (f" [red]{errors} errors[/]" if errors else ""),

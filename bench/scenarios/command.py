@@ -51,14 +51,27 @@ def measure(
     only: str = "",
     document_file: Path | None = None,
     write: bool = False,
+    build: str = "pure",
+    pure_too: bool = False,
 ) -> bool:
     """Whether no goal was missed, and the gateway did its work in each."""
     peers = frozenset(name.strip() for name in only.split(",") if name.strip())
-    document: dict[str, Any] = {"about": machine() | {"rounds": rounds}, "scenarios": {}}
+    document: dict[str, Any] = {
+        "about": machine() | {"rounds": rounds, "build": build},
+        "scenarios": {},
+    }
     good = True
     for scenario in scenarios:
         length = scenario.seconds if seconds is None else seconds
-        figures = run(scenario, HERE / ".rig", console, rounds=rounds, seconds=length, only=peers)
+        figures = run(
+            scenario,
+            HERE / ".rig",
+            console,
+            rounds=rounds,
+            seconds=length,
+            only=peers,
+            pure_too=pure_too,
+        )
         show(scenario, figures, console)
         document["scenarios"][scenario.name] = as_document(scenario, figures) | {"seconds": length}
         missed = [verdict for verdict in verdicts(scenario, figures) if verdict.missed]

@@ -27,8 +27,8 @@ def section(scenario: Scenario, document: dict[str, Any], about: dict[str, Any],
         "",
         scenario.about,
         "",
-        f"`{command}`: {figures['took_s']} s. {day}, {about['cpu']}, Python {about['python']}; "
-        f"medians of {about['rounds']} rounds of {figures['seconds']:g} s.",
+        f"`{command}`: {figures['took_s']} s. {day}, {about['cpu']}, Python {about['python']}, the "
+        f"{about['build']} build; medians of {about['rounds']} rounds of {figures['seconds']:g} s.",
         "",
         *_table(scenario, rows),
     ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.peers import Peer
+from bench.peers.builds import PURE, pure_beside
 from bench.processes import Started
 from bench.rig import Rig
 from bench.scenarios.model import US, Entry, Figures, Scenario
@@ -24,6 +26,7 @@ def run(
     seconds: float,
     only: frozenset[str] = frozenset(),
     warm: bool = True,
+    pure_too: bool = False,
 ) -> Figures:
     """`rounds` of so many seconds of each entry, behind one that warms up and is not counted."""
     began_at = time.monotonic()
@@ -31,7 +34,11 @@ def run(
     rig = Rig.build(folder, scenario.users)
     try:
         scenario.backend(rig)
-        entries = [entry for entry in scenario.entries(rig) if not only or entry.peer.name in only]
+        entries = scenario.entries(rig)
+        if pure_too:
+            entries = _with_pure(entries)
+        wanted = only | {PURE} if US in only else only
+        entries = [entry for entry in entries if not wanted or entry.peer.name in wanted]
         figures.does = {entry.peer.name: entry.peer.does for entry in entries}
         running = _start(rig, entries, figures, console)
         entries = [entry for entry in entries if entry.peer in running]
@@ -43,6 +50,17 @@ def run(
     figures.rounds = {row: done for row, done in figures.rounds.items() if done}
     figures.took_s = time.monotonic() - began_at
     return figures
+
+
+def _with_pure(entries: list[Entry]) -> list[Entry]:
+    """Behind each row of the gateway one of its sources."""
+    rows = []
+    for entry in entries:
+        rows.append(entry)
+        pure = pure_beside(entry.peer) if entry.peer.name == US else None
+        if pure is not None:
+            rows.append(replace(entry, peer=pure))
+    return rows
 
 
 def _start(

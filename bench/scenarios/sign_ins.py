@@ -49,7 +49,7 @@ def start_authgate(rig: Rig, peer: Peer) -> Started:
 async def _bring_in(database_url: str, bcrypt_hash: str) -> None:
     stored = import_hash(bcrypt_hash)
     assert stored is not None
-    emails = [email_of(number) for number in range(PEOPLE)]
+    emails = [email_of(number) for number in range(PEOPLE + 1)]
     people = [
         ImportedUser(line, email, email, True, ("user",), stored)
         for line, email in enumerate(emails, 1)
@@ -75,7 +75,7 @@ def start_naive(rig: Rig, peer: Peer) -> Started:
         "key": str(key),
         "issuer": ISSUER,
         "audience": AUDIENCE,
-        "emails": [email_of(number) for number in range(PEOPLE)],
+        "emails": [email_of(number) for number in range(PEOPLE + 1)],
         "hash": hashed(),
     }
     program = [sys.executable, str(HERE / "peers" / "naive_sign_in.py"), json.dumps(said)]
@@ -104,18 +104,17 @@ async def _signs_in(url: str) -> list[str]:
                 faults.append(f"{what} got {got}, not {expected}")
             return said
 
-        email = email_of(0)
-        wrong = {"email": email, "password": "not the password of anybody"}
+        # Somebody who signs in no more: who has just guessed wrong has to wait.
+        wrong = {"email": email_of(PEOPLE), "password": "not the password of anybody"}
         await expect("a wrong password", "/auth/login", wrong, 401)
         stranger = {"email": "stranger@example.com", "password": PASSWORD}
         await expect("a stranger", "/auth/login", stranger, 401)
-        right = {"email": email, "password": PASSWORD}
+        right = {"email": email_of(0), "password": PASSWORD}
         said = await expect("a right password", "/auth/login", right, 200)
         token = {"refresh_token": str(said.get("refresh_token", ""))}
         if len(str(said.get("access_token", "")).split(".")) != 3:
             faults.append("a right password gave no token")
         await expect("a refresh token", "/auth/refresh", token, 200)
-        # Each has a time of grace for an answer that was lost, or none.
         made_up = {"refresh_token": "made-up-" + secrets.token_urlsafe(24)}
         await expect("a made-up refresh token", "/auth/refresh", made_up, 401)
     return faults

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from bench.load import Round, ask, check, usual_cases
@@ -160,13 +163,25 @@ def start_streams(rig: Rig) -> None:
     rig.start("bodies-backend", backend, BASE_PORT, cpu=LOAD_CPU, env=environment)
 
 
+@contextmanager
+def on_the_cpu_of_the_load() -> Iterator[None]:
+    """For clients that are started by this process itself."""
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {LOAD_CPU} & everywhere or everywhere)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
 def carry(
     size: int, count: int, rig: Rig, peer: Peer, process: Started, seconds: float, *, upload: bool
 ) -> Round:
     """A body a request; MB/s in place of requests, and CPU time for a MB."""
     task = Task(peer.port, upload, size, rig.credentials.good, slow=False, seconds=seconds)
     before_s = process.cpu_s()
-    exchanges, took_s = run(task, count)
+    with on_the_cpu_of_the_load():
+        exchanges, took_s = run(task, count)
     megabytes = exchanges * size / 1e6
     return Round(
         requests_a_s=megabytes / took_s,
