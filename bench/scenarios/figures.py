@@ -19,14 +19,15 @@ def median_of(rounds: list[Round], figure: str) -> float:
     return float(median(getattr(one, figure) for one in rounds))
 
 
-def times(figure: str, ours: list[Round], theirs: list[Round]) -> float:
+def times(figure: str, ours: list[Round], theirs: list[Round]) -> float | None:
     """How many times better ours are: the median of the ratios of each round, since what
     disturbs the machine disturbs neighbours in time alike.  Of a rate more is better, of
-    everything else less."""
+    everything else less.  None where one of them did nothing at all."""
     pairs = [(getattr(a, figure), getattr(b, figure)) for a, b in zip(ours, theirs, strict=False)]
-    if figure == RATE:
-        return float(median(a / b for a, b in pairs if b))
-    return float(median(b / a for a, b in pairs if a))
+    if figure != RATE:
+        pairs = [(b, a) for a, b in pairs]
+    ratios = [a / b for a, b in pairs if b]
+    return float(median(ratios)) if ratios else None
 
 
 def ratio(scenario: Scenario, figures: Figures, variant: str, peer: str) -> float | None:
