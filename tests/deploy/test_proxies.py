@@ -191,7 +191,12 @@ SPELLINGS = [
     *((name.upper().replace("-", "_", 1), "forged") for name in IDENTITY),
     ("X-Auth_User-Id", "forged"),
     ("X.Auth.User.Id", "forged"),
+    *(
+        (f"X-Forwarded-{name}", "forged")
+        for name in ("User", "Email", "Groups", "Preferred-Username", "Access-Token")
+    ),
 ]
+"""Ours, and those by which others tell who is calling."""
 
 
 def test_forged_identity_headers_do_not_arrive(proxy: Running, token: str) -> None:

@@ -33,11 +33,17 @@ _OF_THE_HOP = frozenset(
      b"trailer", b"http2-settings")
 )  # fmt: skip
 """Envoy's to remove."""
-_OF_PROXIES = frozenset(
-    (b"forwarded", b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-prefix",
-     b"x-forwarded-server", b"x-forwarded-user")
+_OF_ENVOY = frozenset(
+    (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-client-cert")
+)
+"""Written by Envoy, or taken away from who may not say them."""
+_OF_PROXIES = _OF_ENVOY | frozenset(
+    (b"forwarded", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-method",
+     b"x-forwarded-uri", b"x-forwarded-prefix", b"x-forwarded-server")
 )  # fmt: skip
-"""Believed of a trusted peer alone, and written by no Envoy."""
+"""Believed of a trusted peer alone.  Any other `X-Forwarded-…` (`-Email`, `-Groups`) is nobody's to
+say: some backends take it for who is calling."""
+_PORTS = frozenset((b"80", b"443"))
 
 
 class ResponseWriter:
@@ -85,10 +91,11 @@ class ResponseWriter:
                 forged = name not in _OF_THE_HOP
             elif kind == TAKEN:
                 forged = name not in route.kept_headers
-            elif kind == FORWARDED and not checked.source_trusted:
-                # One that says what Envoy was asked for was written by Envoy, or does no harm.
-                another = name == b"x-forwarded-host" and field[len(name) + 2 :] != head.host
-                forged = another or name in _OF_PROXIES
+            elif kind == FORWARDED:
+                said = field[len(name) + 2 :]
+                forged = name not in _OF_PROXIES or not (
+                    checked.source_trusted or name in _OF_ENVOY or _is_told(name, said, head)
+                )
             else:
                 forged = False
             if forged:
@@ -110,6 +117,14 @@ def _goes_on(head: RequestHead, lines: list[bytes]) -> bool:
     return (
         head.cookie is not None and len(head.cookie) == 1 and b"Cookie: " + head.cookie[0] in lines
     )
+
+
+def _is_told(name: bytes, said: bytes, head: RequestHead) -> bool:
+    """Whether it says what Envoy was asked for: written by Envoy, or of no harm."""
+    host = head.host or b""
+    if name == b"x-forwarded-port":
+        return said in _PORTS or said == host.rpartition(b":")[2]
+    return name == b"x-forwarded-host" and said == host
 
 
 def _write_ok(permission: Permission, said: _Said) -> bytes:

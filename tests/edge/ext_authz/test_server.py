@@ -85,7 +85,9 @@ SPELLINGS = (
     "X-Auth-User-Id", "x_auth_user_id", "X.Auth.Roles", "x-auth_email", "X-Auth-Anything",
     "X_Tenant", "x.tenant", "Proxy", "X-Real-IP", "X_Real_IP", "X-Original-URL", "X-Original-Method",
     "X-Rewrite-Url", "X-HTTP-Method-Override", "X_Forwarded_For", "Forwarded", "X-Forwarded-Host",
-    "X-Forwarded-Uri", "X-Forwarded-Method", "X-Auth-Session-Id",
+    "X-Forwarded-Uri", "X-Forwarded-Method", "X-Auth-Session-Id", "X-Forwarded-Email",
+    "X-Forwarded-Groups", "X-Forwarded-Preferred-Username", "X-Forwarded-Access-Token",
+    "X-Forwarded-Ssl", "X-Forwarded-Scheme", "X-Forwarded-Port", "X-Forwarded-Anything",
 )  # fmt: skip
 
 
@@ -108,6 +110,7 @@ async def test_what_envoy_writes_itself_stays(house: House) -> None:
         ("X-Forwarded-For", "203.0.113.7"),
         ("X-Forwarded-Proto", "https"),
         ("X-Forwarded-Host", "api.example.com"),
+        ("X-Forwarded-Port", "443"),
         ("X-Forwarded-Client-Cert", "Hash=1"),
         ("X-Envoy-Attempt-Count", "1"),
         ("TE", "trailers"),
@@ -122,9 +125,15 @@ async def test_what_envoy_writes_itself_stays(house: House) -> None:
 async def test_a_proxy_in_front_of_envoy_is_believed_where_it_is_a_trusted_peer(
     house: House,
 ) -> None:
-    fields = (("X-Forwarded-For", "203.0.113.9, 10.9.1.1"), ("X-Forwarded-Prefix", "/app"))
+    fields = (
+        ("X-Forwarded-For", "203.0.113.9, 10.9.1.1"),
+        ("X-Forwarded-Prefix", "/app"),
+        ("X-Forwarded-Email", "root@example.com"),  # what it did not take from its own client
+    )
     question = Asked("/maybe", fields, source="10.9.1.1")
-    assert b"x-forwarded-prefix" not in (await asked(house, question)).removed
+    removed = (await asked(house, question)).removed
+    assert b"x-forwarded-prefix" not in removed
+    assert b"x-forwarded-email" in removed
     assert house.someone.calls[-1].client_ip == "203.0.113.9"
     # A client that calls Envoy itself says what it likes.
     question = Asked("/maybe", fields, source="198.51.100.4")
