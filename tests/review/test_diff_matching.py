@@ -9,6 +9,7 @@ from gateway.access.routing.patterns import read_pattern, read_prefix
 from gateway.access.routing.route_table import Match, RouteTable
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.snapshot import Snapshot
+from gateway.model import Reason
 from gateway.review.changes import AccessChange
 from gateway.review.diff import compare
 from tests.access.worlds import built, decide
@@ -69,7 +70,10 @@ def test_each_path_that_changes_is_told_and_no_whole_line_is_wrong(
     changes = [change for change in compare(*sides).changes if change.signed is not True]
     for host in ASKED_HOSTS:
         for path in PATHS:
-            before, after = (decide(side, f"GET http://{host}{path}").allowed for side in sides)
+            decisions = [decide(side, f"GET http://{host}{path}") for side in sides]
+            if any(one.reason is Reason.AMBIGUOUS_PATH for one in decisions):
+                continue  # it is told with the path that it may be taken for
+            before, after = (one.allowed for one in decisions)
             told = [one for one in changes if covers(one, host, path) and "GET" in one.methods]
             if before != after:
                 assert any(one.gains is after for one in told), (
