@@ -49,9 +49,15 @@ SLOW = re.compile(
 """What makes the whole of a file slow."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
+FORKED = ("tests/browser/", "tests/providers/")
+"""Of the slow tests those that are about what a gateway says, as the quick ones are."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Gateways that are frozen, starved and looked at from outside are executed, as in service."""
-    forked.gateways = config.option.markexpr == "not slow" and not forked.measured()
+    told_alone = item.config.option.markexpr == "not slow" or item.nodeid.startswith(FORKED)
+    forked.gateways = told_alone and not forked.measured()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -322,8 +322,8 @@ def started(
 ) -> Iterator[Running]:
     """`gateway serve` on free ports, with the routes above, until the block ends.
 
-    `make test` forks it from a process that has imported it (tests/forked.py); it is executed in
-    every other run, and always by `within`.
+    Quick tests fork it from a process that has imported it (tests/forked.py), and so do those of
+    pages and providers (tests/conftest.py); else it is executed, and always by `within`.
 
     The block begins once the admin listener answers 200 to `until`.  `within` is a command that
     replaces itself by the one that follows it, as `nice` does.  `program` is the command `gateway`

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import signal
 import socketserver
 import subprocess
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tests.contract.echo import Echo
 from tests.contract.running import Running, wait_until_ready
-from tests.deploy.containers import Engine
+from tests.deploy.runs import CONFIGURATION, Runs, Started
 from tests.ports import free_port
 
 TAG = "localhost/authgate:test"
@@ -65,18 +66,15 @@ class Backend(socketserver.ThreadingTCPServer):
 class Contained(Running):
     """A gateway in a container, on the network of this machine."""
 
-    machine: Engine
+    runs: Runs
     name: str
 
     def execute(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command in the container."""
-        return subprocess.run(
-            [*self.machine.podman_command, "exec", self.name, *words],
-            env=self.machine.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self.runs.execute(self.name, words)
+
+    def send(self, number: signal.Signals) -> None:
+        self.runs.send(self.name, number)
 
     def python(self, program: str) -> str:
         done = self.execute("/opt/authgate/bin/python", "-c", program)
@@ -86,7 +84,7 @@ class Contained(Running):
 
 @contextmanager
 def contained(
-    machine: Engine, folder: Path, backends: tuple[Echo, Backend], **settings: str
+    runs: Runs, folder: Path, backends: tuple[Echo, Backend], **settings: str
 ) -> Iterator[Contained]:
     """As docs/operations/containers.md runs it: nothing may be written but the data folder, not
     even a /tmp."""
@@ -109,18 +107,10 @@ def contained(
         "GATEWAY_DRAIN_S": "1",
         **settings,
     }
-    command = [
-        *(*machine.podman_command, "run", f"--name={name}", "--network=host"),
-        *("--read-only", "--read-only-tmpfs=false", "--cap-drop=all"),
-        *("--security-opt=no-new-privileges", f"--volume={configuration}:/etc/authgate:ro"),
-        *(f"--env={setting}={value}" for setting, value in environment.items()),
-        TAG,
-    ]
     log = folder / "log"
-    with log.open("wb") as err:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=machine.environment
-        )
+    what = Started(TAG, environment, {CONFIGURATION: configuration})
+    with log.open("wb") as both:
+        process = runs.start(name, what, both)
     try:
         wait_until_ready(process, admin_port, log)
         yield Contained(
@@ -131,9 +121,9 @@ def contained(
             process,
             environment,
             log,
-            machine=machine,
+            runs=runs,
             name=name,
         )
     finally:
-        machine.podman("rm", "--force", "--ignore", "--time=5", "--volumes", name)
+        runs.remove(name)
         process.wait(20)

