@@ -202,3 +202,4 @@ def test_a_page_of_one_host_gets_no_code_that_a_thief_could_use(
     assert not parse_qs(led.query).get("code")
     cookies = refused.value.headers.get_all("Set-Cookie") or []
     assert not [line for line in cookies if line.startswith("__Host-session=")]
+    refused.value.close()
