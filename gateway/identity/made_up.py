@@ -7,10 +7,19 @@ share of the others from nobody.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from gateway.client_networks import holder
+from gateway.stores.protocols import StoreBusy
+
 K = TypeVar("K")
+LOOKS_OF_ADDRESS = 16
+LOOK_WITHIN_S = 2.0
 
 
 class GoodOnes(Generic[K]):
@@ -53,3 +62,41 @@ class AddressShares:
         self._taken[holder] -= 1
         if not self._taken[holder]:
             del self._taken[holder]
+
+
+@dataclass(slots=True)
+class _Places:
+    free: asyncio.Semaphore
+    callers: int = 0
+    """That have one, or wait for one."""
+
+
+class AddressTurns:
+    """Looks at SQL that anybody can bring about: of one address so many at a time, and the others
+    of it wait for their turn.  Nobody else meets them in the queue of the store."""
+
+    def __init__(self, most: int = LOOKS_OF_ADDRESS, within_s: float = LOOK_WITHIN_S) -> None:
+        self._most = most
+        self._within_s = within_s
+        self._by_address: dict[str, _Places] = {}
+
+    @asynccontextmanager
+    async def turn(self, client_ip: str) -> AsyncIterator[None]:
+        """Raises StoreBusy where it does not come in time."""
+        address = holder(client_ip)
+        places = self._by_address.setdefault(address, _Places(asyncio.Semaphore(self._most)))
+        places.callers += 1
+        try:
+            try:
+                async with asyncio.timeout(self._within_s):
+                    await places.free.acquire()
+            except TimeoutError:
+                raise StoreBusy("sql", "too many of one address wait for it") from None
+            try:
+                yield
+            finally:
+                places.free.release()
+        finally:
+            places.callers -= 1
+            if not places.callers:
+                del self._by_address[address]

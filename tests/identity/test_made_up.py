@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.identity.made_up import AddressShares, GoodOnes
+import asyncio
+
+import pytest
+
+from gateway.identity.made_up import AddressShares, AddressTurns, GoodOnes
+from gateway.stores.protocols import StoreBusy
 
 
 def test_the_latest_that_were_good_are_known() -> None:
@@ -32,3 +37,32 @@ def test_each_address_has_a_share_and_gets_it_back() -> None:
     shares.give_back("192.0.2.1")
     assert shares.has_room("192.0.2.1")
     assert shares.under_way == 1
+
+
+async def test_those_of_one_address_take_turns_and_keep_no_other_waiting() -> None:
+    turns, go_on = AddressTurns(most=2), asyncio.Event()
+    under_way: list[str] = []
+
+    async def look(client_ip: str) -> None:
+        async with turns.turn(client_ip):
+            under_way.append(client_ip)
+            await go_on.wait()
+
+    crowd = [asyncio.create_task(look("192.0.2.1")) for _ in range(5)]
+    crowd += [asyncio.create_task(look(f"2001:db8::{n}")) for n in range(3)]
+    await asyncio.sleep(0)
+    assert sorted(under_way) == ["192.0.2.1"] * 2 + ["2001:db8::0", "2001:db8::1"]
+    crowd[4].cancel()
+    go_on.set()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    assert len(under_way) == 7
+
+
+async def test_who_gets_no_turn_in_time_is_told_that_the_store_is_busy() -> None:
+    turns = AddressTurns(most=1, within_s=0.01)
+    async with turns.turn("192.0.2.1"):
+        with pytest.raises(StoreBusy):
+            async with turns.turn("192.0.2.1"):
+                pass
+    async with turns.turn("192.0.2.1"):
+        pass

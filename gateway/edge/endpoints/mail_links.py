@@ -35,6 +35,7 @@ from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.email_address import normalize_email
+from gateway.identity.made_up import AddressTurns
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
@@ -61,6 +62,7 @@ class MailLinkDependencies:
 class MailLinkEndpoints:
     def __init__(self, dependencies: MailLinkDependencies) -> None:
         self._deps = dependencies
+        self._turns = AddressTurns()
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
@@ -87,7 +89,9 @@ class MailLinkEndpoints:
         if isinstance(fields, ProblemReply):
             return fields
         token, password = fields["token"], fields.get("password")
-        if not await self._deps.registrations.has_sent(token):
+        async with self._turns.turn(call.client_ip):
+            sent = await self._deps.registrations.has_sent(token)
+        if not sent:
             return await self._bad_link(call)
         confirmation = await self._deps.registrations.confirmation(token)
         if confirmation is None:
@@ -182,7 +186,8 @@ class MailLinkEndpoints:
         return ProblemReply(Reason.INVALID_TOKEN)
 
     async def _reset_password(self, token: str, password: str, call: Call) -> Reply:
-        email = await self._deps.registrations.resettable(token)
+        async with self._turns.turn(call.client_ip):
+            email = await self._deps.registrations.resettable(token)
         if email is None:
             return await self._bad_link(call)
         password_hash = await hash_for_link(

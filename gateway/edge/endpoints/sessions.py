@@ -28,6 +28,7 @@ from gateway.edge.endpoints.provider_sign_out import ProviderSignOut
 from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.clients.personal_keys import PersonalKeys, described
+from gateway.identity.made_up import AddressTurns
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, SignInSource
 from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import (
@@ -64,6 +65,7 @@ _COOKIE = frozenset({CredentialKind.COOKIE})
 class SessionEndpoints:
     def __init__(self, dependencies: SessionDependencies) -> None:
         self._deps = dependencies
+        self._turns = AddressTurns()
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {
@@ -125,7 +127,8 @@ class SessionEndpoints:
         """Where they may sign out too, who have a session that a provider began."""
         cookie = cookie_of(call)
         if "refresh_token" in fields:
-            session = await self._deps.refresh_tokens.session_of(fields["refresh_token"])
+            async with self._turns.turn(call.client_ip):
+                session = await self._deps.refresh_tokens.session_of(fields["refresh_token"])
             session_id = None if session is None else session.id
         else:
             accepted = _COOKIE if cookie is not None else ACCEPTED
@@ -174,7 +177,10 @@ class SessionEndpoints:
         # A token that is used up for an answer that cannot be given would be a reuse the next time.
         self._deps.issuer.require_key()
         source = SignInSource(user_agent_of(call), call.client_ip)
-        rotated = await self._deps.refresh_tokens.rotate(token, source, self._deps.session_wait_s)
+        async with self._turns.turn(call.client_ip):
+            rotated = await self._deps.refresh_tokens.rotate(
+                token, source, self._deps.session_wait_s
+            )
         if isinstance(rotated, TooSoon):
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=rotated.wait_s)
         if isinstance(rotated, Reason):
@@ -205,7 +211,7 @@ class SessionEndpoints:
         return token_reply(self._deps.issuer, rotated)
 
     async def _sign_out(self, call: Call, fields: dict[str, Any]) -> Reply:
-        changes = await self._end_presented(call.credential, fields)
+        changes = await self._end_presented(call, fields)
         if isinstance(changes, Reason):
             return ProblemReply(changes)
         self._record_sign_out(call, changes)
@@ -223,18 +229,17 @@ class SessionEndpoints:
             )
         )
 
-    async def _end_presented(
-        self, credential: Credential | Reason | None, fields: dict[str, Any]
-    ) -> Sequence[Change] | Reason:
+    async def _end_presented(self, call: Call, fields: dict[str, Any]) -> Sequence[Change] | Reason:
         """End the session of the access token or, without one, of the refresh token."""
         everywhere: bool = fields.get("all", False)
-        principal = self._bearer(credential)
+        principal = self._bearer(call.credential)
         if isinstance(principal, Principal):
             return await self._deps.sessions.sign_out(principal, everywhere=everywhere)
         token: str | None = fields.get("refresh_token")
         if token is None:
             return principal
-        session = await self._deps.refresh_tokens.session_of(token)
+        async with self._turns.turn(call.client_ip):
+            session = await self._deps.refresh_tokens.session_of(token)
         if session is None:
             return Reason.INVALID_REFRESH_TOKEN
         return await self._deps.sessions.sign_out_session(session, everywhere=everywhere)

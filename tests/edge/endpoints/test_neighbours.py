@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from gateway.identity.clients.clients import Clients, NewSecret
 from gateway.identity.clients.failures import ADDRESS_FAILURES as CLIENTS_FAILURES
 from gateway.identity.clients.failures import CLIENT_FAILURES
 from gateway.identity.keys.jwk import Alg, generate
+from gateway.identity.made_up import LOOKS_OF_ADDRESS
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES, DEVICE_FAILURES
+from gateway.stores.protocols import Transaction
 from tests.authenticator import Authenticator, StoredCredential
 from tests.config.provider_texts import provider
 from tests.edge.auth_house import CREDENTIALS, URL, House, open_house, reason
@@ -126,3 +131,41 @@ async def token(house: House, client: NewSecret, **changed: str) -> Answer:
     client_id = changed.get("client_id", client.client_id)
     secret = changed.get("client_secret", client.client_secret)
     return await post(house, "/auth/token", GRANT, basic(client_id, secret))
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/auth/email/verify", "token"),
+        ("/auth/password/reset", "token"),
+        ("/auth/refresh", "refresh_token"),
+        ("/auth/logout", "refresh_token"),
+    ],
+)
+async def test_who_makes_up_links_and_tokens_takes_a_share_of_the_stores_queue(
+    house: House, monkeypatch: pytest.MonkeyPatch, path: str, field: str
+) -> None:
+    """PostgreSQL has ten places and five hundred wait for them: a few hundred connections of one
+    address, which no limit of links holds up, would else be all that SQL is asked by."""
+    read, counted = house.database.read_transaction, {"now": 0, "most": 0}
+
+    @asynccontextmanager
+    async def counting() -> AsyncIterator[Transaction]:
+        counted["now"] += 1
+        counted["most"] = max(counted.values())
+        try:
+            async with read() as tx:
+                yield tx
+        finally:
+            counted["now"] -= 1
+
+    monkeypatch.setattr(house.database, "read_transaction", counting)
+    password = {"password": "four quiet rivers"} if field == "token" else {}
+    answers = await asyncio.gather(
+        *(
+            house.ask("POST", path, {field: secrets.token_urlsafe(32), **password})
+            for _ in range(60)
+        )
+    )
+    assert counted["most"] == LOOKS_OF_ADDRESS
+    assert {answer.status for answer in answers} <= {400, 401, 429}
