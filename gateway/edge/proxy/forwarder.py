@@ -24,7 +24,7 @@ from gateway.edge.proxy.request_headers import (
     kept,
 )
 from gateway.edge.proxy.response_relay import CLIENT_GONE, NO_STATUSES, Failure, ResponseRelay
-from gateway.edge.server.request_body import EMPTY_BODY
+from gateway.edge.server.request_body import EMPTY_BODY, BadRequest
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool, authority
 from gateway.edge.upstream.connection import UpstreamConnection
@@ -161,14 +161,17 @@ class Forwarder:
             return True
         return len(relay.tried) < cluster.spec.retry.attempts and cluster.acquire_retry()
 
-    def _send(self, relay: ResponseRelay, connection: UpstreamConnection) -> None:
-        """Every call that has waited, for whatever it was, is sent from here and nowhere else.
+    def _send(
+        self, relay: ResponseRelay, connection: UpstreamConnection, first: bytes = b""
+    ) -> None:
+        """Every call that has waited, for whatever it was, is sent from here and nowhere else;
+        `first` is what goes with its head.
 
         What let it in may have ended meanwhile.
         """
         refusal = self._long_lived.refusal(relay.principal)
         if refusal is None:
-            connection.send(relay, relay.upstream_head)
+            connection.send(relay, relay.upstream_head + first)
         else:
             connection.abort()
             relay.failed(refusal, replayable=False)
@@ -192,8 +195,8 @@ class Forwarder:
         )
         if exchange.call.method in _NO_CONTENT_EXPECTED:
             target.retire_connection(connection)
-        self._send(relay, connection)
         try:
+            self._send(relay, connection, _first_of_body(relay, connection, pump))
             await pump.run()
         except BodyTooLarge:
             connection.abort()
@@ -300,6 +303,18 @@ def _framing(head: RequestHead) -> Sequence[bytes]:
     if head.expects_continue:
         lines.append(b"Expect: 100-continue")
     return lines
+
+
+def _first_of_body(relay: ResponseRelay, connection: UpstreamConnection, pump: BodyPump) -> bytes:
+    """What goes in one write with the head; nothing for a client that waits to be asked for it, or
+    on a connection that has ended, so that another attempt finds the body whole."""
+    if relay.continue_sent is not None or not connection.ready:
+        return b""
+    try:
+        return pump.first()
+    except BadRequest:
+        connection.abort()
+        raise
 
 
 async def _connect(target: TargetPool) -> UpstreamConnection | Reason:

@@ -39,8 +39,21 @@ class BodyPump:
         self._relay = relay
         self._chunked = chunked
         self._max_bytes = max_bytes
+        self._total_bytes = 0
         self._more: asyncio.Future[None] | None = None
         """Set while it waits for more of the body, or for the end of the exchange."""
+
+    def first(self) -> bytes:
+        """What has come of the body, framed, to be sent with the head: nearly always all of it.
+
+        Raises as `run` does, which goes on behind it.
+        """
+        framed = self._framed(self._payload.read_nowait())
+        if self._payload.at_eof():
+            self._relay.request_sent = True
+            if self._chunked:
+                framed += b"0\r\n\r\n"
+        return framed
 
     async def run(self) -> None:
         """Returns at the body's end, or once the exchange is over without needing it.
@@ -49,6 +62,8 @@ class BodyPump:
         body broke or stopped coming.
         """
         relay, payload = self._relay, self._payload
+        if relay.request_sent:
+            return
         if relay.continue_sent is not None:
             # RFC 9110 section 10.1.1: a client that waits need not wait for ever.
             await asyncio.wait(
@@ -69,15 +84,12 @@ class BodyPump:
 
     async def _pass_on(self) -> None:
         payload, upstream, relay = self._payload, self._upstream, self._relay
-        total = 0
+        if upstream.paused:
+            await upstream.drain()
         while not relay.done.done():
-            data = payload.read_nowait()
+            data = self._framed(payload.read_nowait())
             if data:
-                relay.body_read = True
-                total += len(data)
-                if total > self._max_bytes:
-                    raise BodyTooLarge
-                self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+                self._write(data)
                 if upstream.paused:
                     await upstream.drain()
             elif payload.is_eof():
@@ -88,6 +100,15 @@ class BodyPump:
             else:
                 self._more = asyncio.get_running_loop().create_future()
                 await self._more
+
+    def _framed(self, data: bytes) -> bytes:
+        if not data:
+            return data
+        self._relay.body_read = True
+        self._total_bytes += len(data)
+        if self._total_bytes > self._max_bytes:
+            raise BodyTooLarge
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
     def _write(self, data: bytes) -> None:
         """Every byte of a body goes out from here, and each has waited: so the call is judged

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from gateway.access.definitions import Retry
+from gateway.edge.proxy.request_body import BodyPump, BodyTooLarge
+from gateway.edge.server.request_body import RequestBody, whole_body
 from tests.edge.rig import OK, Client, Exchange, Rig, running
 
 BOTH_LOOPS = True
@@ -160,3 +163,41 @@ async def test_the_rest_of_a_body_that_nobody_needs_is_still_a_clean_end() -> No
         assert await client.rest() == b""
         async with asyncio.timeout(5):
             await rig.upstream.until(lambda: rig.upstream.open == 0)
+
+
+class Beginning:
+    """A relay of which nothing was sent yet, as far as a pump asks it."""
+
+    request_sent = False
+    body_read = False
+    continue_sent = None
+
+
+def first_of(body: RequestBody, relay: Beginning, *, chunked: bool, most: int = 100) -> bytes:
+    nobody: Any = None
+    given: Any = relay
+    return BodyPump(body, nobody, given, chunked=chunked, max_bytes=most).first()
+
+
+@pytest.mark.parametrize(
+    ("chunked", "sent"), [(False, b"hello"), (True, b"5\r\nhello\r\n0\r\n\r\n")]
+)
+def test_a_body_that_has_come_goes_with_its_head(chunked: bool, sent: bytes) -> None:
+    relay = Beginning()
+    assert first_of(whole_body(b"hello"), relay, chunked=chunked) == sent
+    assert relay.body_read
+    assert relay.request_sent
+
+
+def test_of_a_body_that_is_coming_what_is_here_goes_with_the_head() -> None:
+    body, relay = RequestBody(), Beginning()
+    assert first_of(body, relay, chunked=False) == b""
+    assert not relay.body_read
+    body.feed_data(b"he")
+    assert first_of(body, relay, chunked=False) == b"he"
+    assert not relay.request_sent
+
+
+def test_what_is_too_much_at_once_is_told_before_a_byte_is_sent() -> None:
+    with pytest.raises(BodyTooLarge):
+        first_of(whole_body(b"hello"), Beginning(), chunked=False, most=4)
