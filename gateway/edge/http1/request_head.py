@@ -157,9 +157,8 @@ class RequestHead:
         """Lines that reach only an upstream whose route keeps them."""
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        for line in self.fields:
-            name, _, value = line.partition(b":")
-            yield name, value.strip(b" \t")
+        parts = [line.partition(b":") for line in self.fields]
+        return iter([(name, value.strip(b" \t")) for name, _, value in parts])
 
     @property
     def expects_continue(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring_ascii as quoted
 from typing import NamedTuple
 
 from aiohttp import web
@@ -333,19 +334,31 @@ def problem_parts(
         reason, refusal, detail, errors, members = Reason.ROUTE_UNKNOWN, None, None, None, None
         retry_after_s, allow, extra_headers, resource = 0.0, (), None, None
     row = problem_type(reason, refusal)
-    document: dict[str, object] = {
-        "type": f"urn:authgate:reason:{reason}",
-        "title": row.title,
-        "status": row.status,
-        "detail": detail or row.detail,
-        "reason": str(reason),
-        "request_id": request_id,
-    }
-    if errors is not None:
-        document["errors"] = [dict(error) for error in errors]
-    document.update(members or {})
-    if resource is not None and resource.lacking:
-        document["missing_scopes"] = list(resource.lacking)
+    text = detail or row.detail
+    lacking = () if resource is None else resource.lacking
+    if errors is None and not members and not lacking:
+        # To the byte what json.dumps makes of it, at a tenth of the cost: strangers make as many
+        # refusals as they like.
+        document = (
+            f'{{"type": {quoted("urn:authgate:reason:" + reason)}, "title": {quoted(row.title)},'
+            f' "status": {row.status}, "detail": {quoted(text)},'
+            f' "reason": {quoted(str(reason))}, "request_id": {quoted(request_id)}}}'
+        )
+    else:
+        parts: dict[str, object] = {
+            "type": f"urn:authgate:reason:{reason}",
+            "title": row.title,
+            "status": row.status,
+            "detail": text,
+            "reason": str(reason),
+            "request_id": request_id,
+        }
+        if errors is not None:
+            parts["errors"] = [dict(error) for error in errors]
+        parts.update(members or {})
+        if lacking:
+            parts["missing_scopes"] = list(lacking)
+        document = json.dumps(parts)
     headers = {"Content-Type": "application/problem+json", **OWN_HEADERS}
     headers["X-Request-Id"] = request_id
     headers["Proxy-Status"] = f"{SERVER}; error={row.proxy_error}"
@@ -363,7 +376,7 @@ def problem_parts(
         headers.update(_SPOKEN)
     if extra_headers:
         headers.update(extra_headers)
-    return row, headers, json.dumps(document).encode("ascii")
+    return row, headers, document.encode("ascii")
 
 
 def direct_response_fields(

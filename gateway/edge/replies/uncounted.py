@@ -19,6 +19,8 @@ _SCHEMES = {
     b"token": "token",
     b"aws4-hmac-sha256": "AWS4-HMAC-SHA256",
 }
+_CREDENTIALS = (b"authorization", b"cookie")
+_LENGTHS = tuple(map(len, _CREDENTIALS))
 _BEARER_KINDS = {
     CredentialKind.BEARER: "an access token",
     CredentialKind.API_KEY: "an API key",
@@ -30,9 +32,12 @@ def uncounted(call: Call, accept: Set[CredentialKind]) -> str | None:
 
     `accept` are the kinds that count for this call.
     """
+    pairs = list(call.headers)
+    if not any(len(name) in _LENGTHS and name.lower() in _CREDENTIALS for name, _ in pairs):
+        return None
     fields: dict[bytes, bytes] = {}
     cookie = False
-    for name, value in call.headers:
+    for name, value in pairs:
         lower = name.lower()
         fields.setdefault(lower, value)
         cookie = cookie or (lower == b"cookie" and _COOKIE in value)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.edge.replies.problems import PROBLEMS, problem, problem_bytes
+from gateway.edge.replies.problems import PROBLEMS, problem, problem_bytes, problem_parts
 from gateway.model import Reason
 
 CONTRACT = {
@@ -113,3 +115,19 @@ def test_the_form_in_bytes_says_the_same_and_closes() -> None:
     assert head.endswith(b"\r\nConnection: close")
     for name, value in answer.headers.items():
         assert f"{name}: {value}".encode() in head
+
+
+@given(st.text(), st.text(), st.text())
+def test_the_document_is_to_the_byte_what_json_makes_of_it(
+    word: str, detail: str, request_id: str
+) -> None:
+    row, _, body = problem_parts(word, None, request_id, detail=detail)
+    members = {
+        "type": f"urn:authgate:reason:{word}",
+        "title": row.title,
+        "status": row.status,
+        "detail": detail or row.detail,
+        "reason": word,
+        "request_id": request_id,
+    }
+    assert body == json.dumps(members).encode()
