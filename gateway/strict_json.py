@@ -36,9 +36,7 @@ def loads(raw: bytes, *, deepest: int = DEEPEST, encodable: bool = False) -> Any
     if raw.count(b"[") + raw.count(b"{") > deepest and _depth(text) > deepest:
         raise ValueError("too deep")
     # A number of more digits than Python converts is a ValueError too.
-    value = json.loads(
-        text, object_pairs_hook=_once_each, parse_constant=_no_constant, parse_float=_finite
-    )
+    value = _DECODER.decode(text)
     if encodable and _SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -68,3 +66,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(text)
     return value
+
+
+# Made once: to make one takes longer than to read the claims of a token.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_once_each, parse_constant=_no_constant, parse_float=_finite
+)

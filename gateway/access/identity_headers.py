@@ -68,6 +68,8 @@ class IdentityField:
     def text(self, principal: Principal) -> str | None:
         """What is sent of this caller; None where the field is left out."""
         value = self.value(principal)
+        if value is None:
+            return None
         if self.plain is not None:
             if isinstance(value, str):
                 if self.plain.fullmatch(value):
@@ -75,6 +77,8 @@ class IdentityField:
             elif isinstance(value, tuple) and all(map(self.plain.fullmatch, value)):
                 # Roles: texts, every one.
                 return self.separator.join(value)
+            elif isinstance(value, bool):
+                return "true" if value else "false"
         if any(_CONTROL.search(text) for text in _texts_in(value)):
             return None
         if self.separator == JSON_LIST:

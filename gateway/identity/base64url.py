@@ -6,9 +6,14 @@ Law: what decodes encodes to the same text again, so that no value has two spell
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]*")
+
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_PADDING = (b"", b"", b"==", b"=")
+"""By the characters over."""
 
 # RFC 4648 section 3.5: the bits of the last character that do not count are zero.
 _LAST_OF_TWO = frozenset("AQgw")
@@ -28,4 +33,4 @@ def decoded(text: str) -> bytes | None:
         return None
     if over == 3 and text[-1] not in _LAST_OF_THREE:
         return None
-    return base64.urlsafe_b64decode(text + "=" * (-over % 4))
+    return binascii.a2b_base64(text.encode("ascii").translate(_STANDARD) + _PADDING[over])

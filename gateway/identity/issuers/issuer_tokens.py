@@ -237,6 +237,8 @@ class IssuerTokens:
     def is_namesake(self, principal: Principal) -> bool:
         """Whether a token of ours bears a name that only an issuer's may: an imported key can sign
         what it likes."""
+        if not self._verifiers:
+            return False
         named = (
             principal.subject,
             principal.session_id,
