@@ -363,10 +363,10 @@ class Authorizer:
             policy.name,
             rule.id if rule is not None else None,
             route.location if verdict.location is NOWHERE else verdict.location,
-            conceal=verdict.conceal,
-            evaluated=True,
-            shadowed=verdict.shadowed,
         )
+        decision.evaluated = True
+        decision.conceal = verdict.conceal
+        decision.shadowed = verdict.shadowed
         if verdict.allowed:
             if route.has_last_limits:
                 decision.last_limits = route.limits_after(rule)

@@ -34,6 +34,22 @@ class RevocationList:
         return named + len(self._subjects) + len(self._outdated) + len(self._clients)
 
     def refusal(self, principal: Principal) -> Reason | None:
+        subject = principal.subject
+        if not (
+            principal.session_id in self._sessions
+            or principal.token_id in self._tokens
+            or principal.kid in self._keys
+            or principal.issued_at <= self._everyone
+            or subject in self._subjects
+            or subject in self._outdated
+            or (principal.client_id or "") in self._clients
+            or (principal.session_id is None and principal.issuer != OWN_ISSUER)
+        ):
+            return None
+        return self._named_refusal(principal)
+
+    def _named_refusal(self, principal: Principal) -> Reason | None:
+        """Of a caller of whom something is kept: it may be of another time."""
         reason = (
             self._sessions.get(principal.session_id)
             or self._tokens.get(principal.token_id)

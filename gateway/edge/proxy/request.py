@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import random
 import re
 from collections.abc import Iterable, Sequence
 
@@ -37,6 +36,7 @@ _HOST = re.compile(
 _ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*)(?P<rest>[/?].*)?", re.I | re.S)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _TRACES_AT_ONCE = 256
+_IDS_AT_ONCE = 256
 _HOSTS_MAX = 1_024
 _TARGETS_MAX = 4_096
 _BEARERS_MAX = 4_096
@@ -50,8 +50,8 @@ class CallReader:
 
     def __init__(self, trusted_proxies: Iterable[Network] = ()) -> None:
         self._trusted = tuple(trusted_proxies)
-        # Ids, not secrets: they tell requests apart and are guessed by nobody's harm.
-        self._random = random.Random(os.urandom(16))  # noqa: S311
+        self._ids: list[str] = []
+        """Of requests that bring none; they tell requests apart, and are no secrets."""
         self._hosts: BoundedMemo[bytes, tuple[str, int | None]] = BoundedMemo(_HOSTS_MAX)
         self._targets: BoundedMemo[str, Target] = BoundedMemo(_TARGETS_MAX, kept_s=MINUTE_S)
         self._traces: list[bytes] = []
@@ -132,7 +132,9 @@ class CallReader:
         return self.new_request_id()
 
     def new_request_id(self) -> str:
-        return f"{self._random.getrandbits(128):032x}"
+        if not self._ids:
+            self._ids = _new_ids()
+        return self._ids.pop()
 
     def traceparent(self, fields: RequestHead) -> bytes:
         """The client's, when valid; else a new trace that nobody has sampled."""
@@ -240,6 +242,12 @@ def last_hops(values: Sequence[bytes]) -> tuple[list[bytes], bool]:
     hops = b",".join(values).rsplit(b",", MOST_HOPS)
     more = len(hops) > MOST_HOPS
     return hops[more:][::-1], more
+
+
+def _new_ids() -> list[str]:
+    """Ids of 128 random bits."""
+    ids = os.urandom(16 * _IDS_AT_ONCE).hex()
+    return [ids[at : at + 32] for at in range(0, len(ids), 32)]
 
 
 def _new_traces() -> list[bytes]:

@@ -222,7 +222,7 @@ class ResponseRelay:
             lines.append(b"Connection: keep-alive")
         transport = client.transport
         if transport is not None:
-            transport.write(_block(head, lines, initial_data))
+            transport.write(b"\r\n".join((head.start, *lines, b"", initial_data)))
         if not complete and client.must_wait:
             # It was slow before this response began, and will not say so again.
             self.pause()
