@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._link = ClientTransport(self._loop, listener.limits)
         self._intake = RequestIntake(self, self._link, listener.request_heads, listener.turns)
-        self._idle = IdleTimer(self._loop, listener.limits.keepalive_s, self._close_idle)
+        self._idle = IdleTimer(listener.idle_timers, self._close_idle)
         self._busy = False
         """A request was begun and is not answered yet."""
         self._serving = False

@@ -9,6 +9,7 @@ from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
 from gateway.edge.http1.turns import Turns
 from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.endpoint_calls import EndpointServer
+from gateway.edge.server.idle_timer import IdleTimers
 from gateway.edge.server.last_resort import LastResort
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.request_body import RequestBody
@@ -57,6 +58,7 @@ class ConnectionOwner(Protocol):
     buffers: Buffers
     turns: Turns
     last_resort: LastResort
+    idle_timers: IdleTimers
 
     def opened(self, connection: Any) -> None:
         """It has its transport now."""

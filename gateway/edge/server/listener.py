@@ -23,6 +23,7 @@ from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.connection import Connection
 from gateway.edge.server.endpoint_calls import EndpointServer
 from gateway.edge.server.handler import DownstreamWriter, Handler, ServeResult
+from gateway.edge.server.idle_timer import IdleTimers
 from gateway.edge.server.last_resort import LastResort
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.peer import Peer, PeerReader
@@ -109,6 +110,7 @@ class Listener:
             self._read_on,
         )
         self.turns = Turns()
+        self.idle_timers = IdleTimers(self.limits.keepalive_s)
         self._admitted: set[Connection] = set()
         """Those that take room: handshakes too, and none that was evicted."""
         self._sockets: list[ListeningSocket] = []

@@ -7,7 +7,6 @@ be no HTTP at all, hold the client back.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Protocol
 
 from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
@@ -66,9 +65,10 @@ class RequestIntake:
         self._turns = turns
         self._loop = asyncio.get_running_loop()
         self.parser = RequestParser(heads)
-        self.queue: deque[tuple[RequestHead | Reason, RequestBody, int]] = deque()
+        self.queue: list[tuple[RequestHead | Reason, RequestBody, int]] = []
         """Requests that wait for the answer to the one before, and the refusal that ends them; each
-        with the bytes that its head takes in memory."""
+        with the bytes that its head takes in memory.  They are few: an empty deque takes 700
+        bytes of each idle connection."""
         self.queued_bytes = 0
         """Those of all that wait."""
         self._waiting_bytes = 0
@@ -114,7 +114,7 @@ class RequestIntake:
 
     def next_request(self) -> tuple[RequestHead | Reason, RequestBody]:
         """The first that waits, which waits no more."""
-        head, body, cost = self.queue.popleft()
+        head, body, cost = self.queue.pop(0)
         many = self.queued_bytes >= BUFFER_BYTES
         self.queued_bytes -= cost
         if many:
