@@ -329,7 +329,8 @@ def _leaves_for(node: _Node, route: Route) -> tuple[_Leaf, ...]:
 
 def _texts(route: Route) -> tuple[str, ...]:
     """The literal segments of its pattern, and something in the place of the others."""
-    return tuple(s.text if s.kind is SegmentKind.LITERAL else "*" for s in route.segments) or ("*",)
+    texts = [s.text if s.kind is SegmentKind.LITERAL else "*" for s in route.segments]
+    return tuple(texts) if any(texts) else ("*",)  # `/` has no other spelling
 
 
 def _folded(segments: tuple[str, ...]) -> tuple[str, ...]:
