@@ -165,6 +165,7 @@ class ValkeyServer(Server):
             "save": "",
             "appendonly": "yes",
             "appendfsync": "always",
+            "auto-aof-rewrite-min-size": "16mb",
             "repl-diskless-sync-delay": "0",
         } | {name.replace("_", "-"): value for name, value in options.items()}
 
