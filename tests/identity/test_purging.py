@@ -12,7 +12,12 @@ from gateway.identity.clients.client_auth import purge_assertions
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import purge_links
 from gateway.identity.purging import ROWS_AT_ONCE
-from gateway.identity.sessions.purging import erase_sealed, purge_sessions
+from gateway.identity.sessions.purging import (
+    erase_sealed,
+    erase_sessions_of_many_tokens,
+    purge_sessions,
+)
+from gateway.identity.sessions.sessions import end_one
 from gateway.model import ChangeKind
 from gateway.stores.protocols import Database, Transaction
 from tests.identity.letters import Refusing, outbox
@@ -116,6 +121,18 @@ async def test_an_account_whose_sessions_were_renewed_many_times_can_be_erased(
     }
     assert await Accounts(database).by_id(account_id) is None
     assert await left(database, "refresh_tokens") == await left(database, "families") == 0
+
+
+async def test_a_session_that_has_ended_erases_none_of_an_account_of_many_tokens(
+    database: Database,
+) -> None:
+    """Its owner may have ended it between the first look and this one."""
+    account_id = await account(database)
+    await session(database, account_id, expires_at=FAR_OFF, sealed=False)
+    async with database.transaction() as tx:
+        await end_one(tx, "s", "logout")
+    assert await erase_sessions_of_many_tokens(database, account_id, by="s") == []
+    assert await left(database, "refresh_tokens") == MANY
 
 
 async def many_assertions(tx: Transaction) -> None:

@@ -179,6 +179,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             publisher=deps.publisher,
             shielded=deps.shielded,
             audit=deps.audit,
+            counts_alone=counts_alone,
         )
     )
     oauth = OAuthEndpoints(

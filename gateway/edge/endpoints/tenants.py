@@ -12,6 +12,7 @@ from gateway.access.attributes import Attribute, SetBy, is_tenant_name, tenant_o
 from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -32,6 +33,8 @@ from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionWait
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
+_OTHER_HOST = "With a session cookie attributes are set at the host of the public URL alone."
+
 
 @dataclass(frozen=True, slots=True)
 class TenantDependencies:
@@ -45,6 +48,8 @@ class TenantDependencies:
     publisher: RevocationPublisher
     shielded: ShieldedTasks
     audit: AuditSink
+    counts_alone: Callable[[str], bool]
+    """Whether a session cookie that is given at this host counts there alone."""
 
 
 class TenantEndpoints:
@@ -112,6 +117,8 @@ class TenantEndpoints:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
+        if is_of_one_application(call, self._deps.counts_alone):
+            return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
         if isinstance(values, ProblemReply):
             return values
         errors = self._errors(values)

@@ -45,7 +45,7 @@ async def erase_own(
     async with database.read_transaction() as tx:
         if not await is_live(tx, session_id, account_id):
             return None
-    ended = await erase_sessions_of_many_tokens(database, account_id)
+    ended = await erase_sessions_of_many_tokens(database, account_id, by=session_id)
     async with database.transaction() as tx:
         await lock(tx, account_id)
         if not ended and not await is_live(tx, session_id, account_id):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.identity.purging import ROWS_AT_ONCE, run_in_parts
-from gateway.identity.sessions.sessions import GRACE_MS, end_every, lock
+from gateway.identity.sessions.sessions import GRACE_MS, end_every, is_live, lock
 from gateway.model import Change
 from gateway.stores.protocols import Database
 
@@ -39,9 +39,12 @@ async def purge_sessions(database: Database) -> None:
     await _delete(database, "expires_at < :before OR ended_at < :before", before=before)
 
 
-async def erase_sessions_of_many_tokens(database: Database, account_id: str) -> Sequence[Change]:
+async def erase_sessions_of_many_tokens(
+    database: Database, account_id: str, *, by: str | None = None
+) -> Sequence[Change]:
     """End and delete the sessions of an account that is to be erased, where they have more
-    tokens than go with it in one statement; else nothing is done here."""
+    tokens than go with it in one statement; else nothing is done here, nor where the session
+    `by` which its owner asks has ended."""
     async with database.read_transaction() as tx:
         tokens = await tx.all(
             "SELECT t.hash FROM families f JOIN refresh_tokens t ON t.family_id = f.id"
@@ -53,6 +56,8 @@ async def erase_sessions_of_many_tokens(database: Database, account_id: str) -> 
         return []
     async with database.transaction() as tx:
         if await lock(tx, account_id) is None:
+            return []
+        if by is not None and not await is_live(tx, by, account_id):
             return []
         changes = await end_every(tx, account_id, "deleted")
     await _delete(database, "account_id = :id AND ended_at IS NOT NULL", id=account_id)

@@ -225,6 +225,24 @@ async def test_a_page_of_one_application_makes_no_key_that_counts_at_the_others(
     assert listed.body.count(b'"key_id"') == 1, listed.body
 
 
+async def test_a_page_of_one_application_sets_no_attribute_that_the_others_read(
+    house: House, browser: Browser
+) -> None:
+    async def put(host: str, cookie: str) -> Answer:
+        fields = [SAME, f"Cookie: __Host-session={cookie}"]
+        raw = request(
+            "PATCH", "/auth/me/attributes", b'{"nickname": "Al"}', headers=fields, host=host
+        )
+        return await house.raw(raw)
+
+    await browser.get(await browser.code_for(APP1))
+    own, handed_over = (browser.jar[host]["__Host-session"] for host in (GATE, APP1))
+    for cookie in (handed_over, own):
+        refused = await put(APP1, cookie)
+        assert (refused.status, reason(refused)) == (403, "cross_origin")
+    assert (await put(GATE, own)).status == 204
+
+
 async def test_a_cookie_that_was_handed_over_makes_no_key_where_nothing_is_shared_any_more(
     house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
