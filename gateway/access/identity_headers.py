@@ -27,7 +27,7 @@ JSON_LIST = "json"
 """In place of a separator."""
 
 # Lone surrogates are no text, and U+2028 and U+2029 end a line for some readers.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 PRINTABLE = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 """What `quote` leaves as it is, besides letters, digits and "_.-~": printable ASCII less `%`."""
 _ATTR_CHAR = "!#$&+^`|"

@@ -236,11 +236,19 @@ def path_text(path: FieldPath, context: EvaluationContext) -> str:
     return text
 
 
+def _bind_now(paths: list[FieldPath]) -> Binding:
+    return _now
+
+
+def _now(context: EvaluationContext) -> Any:
+    return _timestamp(context.now())
+
+
 _BINDINGS: dict[str, Callable[[list[FieldPath]], Binding]] = {
     "user": _bind_user,
     "resource": _bind_resource,
     "request": _bind_request,
     "client": _bind_client,
-    "now": lambda paths: lambda context: _timestamp(context.now()),
+    "now": _bind_now,
     "data": _bind_data,
 }

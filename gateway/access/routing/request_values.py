@@ -8,9 +8,9 @@ that name alone, and nothing beside it that a backend may take for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gateway.access.field_names import folded, folded_text
@@ -145,8 +145,8 @@ def engine_takes(value: object, most_parts: int) -> bool:
     lists and objects, with numbers that it rounds for no comparison."""
     level, parts = [value], 0
     while level:
-        numbers = (one for one in level if type(one) in _NUMBERS)
-        if any(abs(cast(int, number)) >= _ROUNDED[type(number)] for number in numbers):
+        numbers: Iterator[Any] = (one for one in level if type(one) in _NUMBERS)
+        if any(abs(number) >= _ROUNDED[type(number)] for number in numbers):
             return False
         held = [one for one in level if isinstance(one, list | dict)]
         parts += len(held)

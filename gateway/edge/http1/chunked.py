@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Final
 
 from gateway.edge.http1.grammar import (
     FIELD_BYTES,
@@ -28,6 +29,11 @@ _CHUNK_LINE = re.compile(
     rb"(?:;[" + TCHAR + rb"]+(?:=(?:[" + TCHAR + rb"]+|" + _QUOTED + rb"))?)*"
 )
 
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILER: Final = 3
+
 
 class ChunkReader:
     """RFC 9112 section 7.1, in pieces of any size.
@@ -39,10 +45,8 @@ class ChunkReader:
 
     __slots__ = ("_left", "_line", "_state", "_trailer_bytes", "done", "trailers")
 
-    _SIZE, _DATA, _DATA_END, _TRAILER = range(4)
-
     def __init__(self) -> None:
-        self._state = self._SIZE
+        self._state = _SIZE
         self._left = 0
         self._line = b""
         self._trailer_bytes = 0
@@ -53,13 +57,13 @@ class ChunkReader:
         """How far into `data` the body reached, from `at`, or its next `most` pieces did."""
         size, full = len(data), len(out) + most
         while at < size and not self.done and len(out) < full:
-            if self._state == self._DATA:
+            if self._state == _DATA:
                 piece = data[at : at + self._left]
                 out.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
                 if not self._left:
-                    self._state = self._DATA_END
+                    self._state = _DATA_END
                 continue
             end = data.find(b"\n", at)
             if end < 0:
@@ -75,11 +79,11 @@ class ChunkReader:
         return at
 
     def _check_size(self) -> None:
-        if self._state == self._DATA_END:
+        if self._state == _DATA_END:
             if self._line != b"\r":
                 raise Malformed("chunk end")
             return
-        if self._state == self._SIZE:
+        if self._state == _SIZE:
             limit = MAX_CHUNK_LINE_BYTES
         else:
             limit = MAX_TRAILER_BYTES - self._trailer_bytes
@@ -92,16 +96,16 @@ class ChunkReader:
         if line[-1:] != b"\r":
             raise Malformed("bare LF")
         line = line[:-1]
-        if self._state == self._SIZE:
+        if self._state == _SIZE:
             match = _CHUNK_LINE.fullmatch(line) if len(line) <= MAX_CHUNK_LINE_BYTES else None
             if match is None:
                 raise Malformed("chunk size")
             self._left = int(match[1], 16)
-            self._state = self._DATA if self._left else self._TRAILER
-        elif self._state == self._DATA_END:
+            self._state = _DATA if self._left else _TRAILER
+        elif self._state == _DATA_END:
             if line:
                 raise Malformed("chunk end")
-            self._state = self._SIZE
+            self._state = _SIZE
         elif not line:
             self.done = True
         else:

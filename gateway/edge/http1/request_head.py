@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import filterfalse
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from gateway.access.field_names import KEEPABLE, NEVER_KEPT, folded
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.edge.http1.grammar import (
@@ -96,6 +98,7 @@ class RequestLine:
         """Nearly always: it can be sent on as it is, and promises no body."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RequestHead:
     """A request's line and fields, and how its body is framed.
 

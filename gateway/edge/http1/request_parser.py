@@ -120,7 +120,9 @@ class RequestParser:
     def feed(self, data: bytes) -> None:
         if self.broken:
             return
-        self._data, self._at = self._data[self._at :] + data, 0
+        # Nothing before it, nearly always: it is taken as it is, on each build.
+        left = len(self._data) - self._at
+        self._data, self._at = self._data[self._at :] + data if left else data, 0
 
     def stop(self) -> None:
         """Nothing more of this client is read, whatever it sends."""
@@ -207,7 +209,8 @@ class RequestParser:
         if not left:
             self._state = _HEAD
             return BODY_END
-        piece = self._data[self._at : self._at + left]
+        data, at = self._data, self._at
+        piece = data if not at and len(data) <= left else data[at : at + left]
         if not piece:
             return None
         self._left = left - len(piece)

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from gateway.access.routing.csrf import CsrfCheck
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.request_head import CSRF_NAMES, RequestHead
@@ -45,6 +47,7 @@ _NO_CONTENT_EXPECTED = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 _LENGTH_EXPECTED = frozenset(("POST", "PUT", "PATCH"))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Forwarder:
     def __init__(
         self,
@@ -125,26 +128,35 @@ class Forwarder:
                     succeeded = False
                     # Nothing was sent: where another target lives, this costs it one call.
                     more = retry.connect and len(tried) < retry.attempts
-                    if more and (cluster.has_untried_target(tried) or cluster.acquire_retry()):
-                        continue
-                    return Failure(connection, replayable=False)
-                relay.attach(connection)
-                try:
-                    if exchange.body is EMPTY_BODY:
-                        self._send(relay, connection)
-                        failure = await relay.done
-                    else:
-                        failure = await self._send_with_body(relay, target, connection)
-                except BaseException:
-                    # The client went away, or its body broke: the upstream must notice too.
-                    if connection.carries(relay):
-                        connection.abort()
-                    raise
-                succeeded = target_succeeded(relay, failure)
+                    if not more or not (
+                        cluster.has_untried_target(tried) or cluster.acquire_retry()
+                    ):
+                        return Failure(connection, replayable=False)
+                else:
+                    relay.attach(connection)
+                    failure = await self._exchange(relay, target, connection)
+                    succeeded = target_succeeded(relay, failure)
             finally:
                 target.release(succeeded)
+            if isinstance(connection, Reason):
+                continue
             if failure is None or relay.started or not self.may_retry(relay, failure):
                 return failure
+
+    async def _exchange(
+        self, relay: ResponseRelay, target: TargetPool, connection: UpstreamConnection
+    ) -> Failure | None:
+        """One attempt over this connection, which does not outlive what is raised."""
+        try:
+            if relay.exchange.body is EMPTY_BODY:
+                self._send(relay, connection)
+                return await relay.done
+            return await self._send_with_body(relay, target, connection)
+        except BaseException:
+            # The client went away, or its body broke: the upstream must notice too.
+            if connection.carries(relay):
+                connection.abort()
+            raise
 
     def may_retry(self, relay: ResponseRelay, failure: Failure) -> bool:
         """Whether to try once more after an attempt that brought no response."""

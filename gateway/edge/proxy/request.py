@@ -12,6 +12,8 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
+from mypy_extensions import mypyc_attr
+
 from gateway.access.routing.paths import Target, split_target
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.call_trace import TRACEPARENT
@@ -45,6 +47,7 @@ _AMBIGUOUS = Reason.AMBIGUOUS_HEADER
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CallReader:
     """Reads calls for one listener.  Made after the worker's fork: its ids are its own."""
 

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.tokens.access_tokens import TokenVerifier, unknown_kid
 from gateway.model import (
@@ -76,6 +78,7 @@ class OtherIssuers(Protocol):
         """Whether a token of ours bears a name that only an issuer's may."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NoOtherIssuers:
     """Meets `OtherIssuers`: our own tokens alone."""
 

@@ -26,6 +26,7 @@ from gateway.edge.proxy.request_headers import (
 )
 from gateway.model import Reason
 from tests.edge.rig import principal, running
+from tests.slots import slots_of
 
 OURS = (
     "X-Auth-User-Id",
@@ -329,7 +330,7 @@ def meaning(reader: RequestHeadReader, block: bytes) -> object:
     if isinstance(read, Reason):
         return read
     unlike = ("start", "connection", "plain", "trace")  # the last is not read of a head
-    slots = [getattr(read, name) for name in RequestHead.__slots__ if name not in unlike]
+    slots = [getattr(read, name) for name in slots_of(RequestHead) if name not in unlike]
     if read.plain:
         # What the rest of the common path takes its word for.
         assert (read.method, read.minor, read.target[0], read.keeps_open) == ("GET", 1, "/", True)

@@ -19,6 +19,7 @@ from gateway.edge.http1.response_head import (
     ResponseHeadReader,
     body_length,
 )
+from tests.slots import slots_of
 
 
 def read_head(block: bytes) -> Head:
@@ -183,7 +184,7 @@ def meaning(reader: ResponseHeadReader, block: bytes) -> object:
         head = reader.read(block)
     except Malformed:
         return None
-    return [getattr(head, name) for name in Head.__slots__ if name != "reader"]
+    return [getattr(head, name) for name in slots_of(Head) if name != "reader"]
 
 
 @given(st.lists(answers, max_size=12), answers, st.integers(1, 8))
@@ -326,7 +327,9 @@ def test_answers_that_are_alike_share_what_was_read() -> None:
     assert second.start is first.start
     assert first.special is not None
     assert second.special is not None
-    assert second.special[0][1] is first.special[0][1]
+    assert second.special == first.special
+    # The compiled build makes the tuple anew, and nothing of what it holds.
+    assert second.special[0][1][2] is first.special[0][1][2]
     assert first.reader is reader
 
 
