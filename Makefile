@@ -3,7 +3,7 @@
 # Recipes run in the plain sh; `make -s` hides nothing that matters.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test test-slow coverage lint bench screenshots drills soak image release docs chart chart-golden audit mutants clean
+.PHONY: help setup setup-dev compiled run test test-slow coverage lint bench screenshots drills soak wheel image release docs chart chart-golden audit mutants clean
 
 # Whoever has told Python to write no bytecode beside the sources gets it here instead: a command
 # that compiles everything anew takes three times as long to start.
@@ -22,18 +22,25 @@ setup:  ## build .venv and nothing else
 setup-dev:
 	@./bootstrap.sh sync dev
 
+compiled: setup-dev  ## compile the request path of this tree, for COMPILED=1
+	@$(PY) deploy/compiled/checkout.py compile
+
 run: setup  ## the gateway on http://127.0.0.1:8080 with a demo backend, and lines to try
 	@exec .venv/bin/gateway dev $(ARGS)
 
 # The suite waits for processes about as long as it computes.  A file stays with one process of
 # pytest-xdist, so that what it starts is started once; tests/conftest.py says in which order.
 JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
-PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-test: setup-dev  ## the suite but for its slow tests, against a real PostgreSQL and a real Valkey
+# COMPILED=1: on the compiled request path, as images and releases have it; else on the sources.
+PYTEST = AUTHGATE_COMPILE=$(if $(COMPILED),always,never) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: $(if $(COMPILED),compiled,setup-dev)  ## the suite but for its slow tests, against a real PostgreSQL and a real Valkey
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: setup-dev  ## the rest: browsers, real peers, gateways that are killed or starved
+test-slow: $(if $(COMPILED),compiled,setup-dev)  ## the rest: browsers, real peers, gateways that are killed or starved
 	@$(PYTEST) -m slow $(ARGS)
+
+wheel: $(if $(wildcard .venv),,setup)  ## a pure wheel and a compiled one, of this machine and Python, into dist/
+	@$(PY) deploy/compiled/wheels.py dist
 
 coverage: setup-dev  ## both, and which lines and branches of gateway/ they reach
 	@$(PYTEST) --cov --cov-report=term $(ARGS)

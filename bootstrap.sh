@@ -2,6 +2,7 @@
 # Builds .venv from uv.lock.  Used by the Makefile:
 #   ./bootstrap.sh sync        what running needs
 #   ./bootstrap.sh sync dev    and what tests need
+#   ./bootstrap.sh compiler PYTHON    what compiling needs (deploy/compiled/)
 #   ./bootstrap.sh uv ARGS…    uv itself
 # Where there is no uv, it is installed from the package index into .tools/.
 set -eu
@@ -111,13 +112,19 @@ sync)
     "$uv" sync --quiet --frozen --no-progress "$groups" --python "$python"
     printf '%s' "$lock $group" >.venv/.built
     ;;
+compiler)
+    # mypyc in an environment of its own, as uv.lock pins it, for the Python that is named.
+    uv="$(find_uv)"
+    UV_PROJECT_ENVIRONMENT="$PWD/.tools/compiler" "$uv" sync --quiet --frozen --no-progress \
+        --only-group compile --no-install-project --python "$2"
+    ;;
 uv)
     shift
     uv="$(find_uv)"
     exec "$uv" "$@"
     ;;
 *)
-    say "usage: ./bootstrap.sh sync [dev] | uv ARGS…"
+    say "usage: ./bootstrap.sh sync [dev] | compiler PYTHON | uv ARGS…"
     exit 2
     ;;
 esac

@@ -15,6 +15,7 @@ SPLIT = frozenset(("access", "edge", "identity"))
 STAIR: tuple[tuple[str, ...], ...] = (
     ("control_groups",),
     (
+        "compiled",
         "call_trace",
         "model",
         "client_networks",

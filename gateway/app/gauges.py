@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
+from gateway import compiled
 from gateway.app.worker import App
 
 
@@ -99,9 +100,14 @@ def add_gauges(app: App) -> None:
         "0 while the last call to Redis failed for want of it.",
         lambda: float(not app.components.redis.is_unavailable),
     )
-    runs = {"version": version("authgate"), "python": platform.python_version()}
+    runs = {
+        "version": version("authgate"),
+        "python": platform.python_version(),
+        "build": compiled.build(),
+    }
     configuration = app.components.plan.configuration
-    app.components.metrics.info("build", "The version that runs, and its Python.", lambda: runs)
+    told = "The version that runs, its Python, and whether it is compiled."
+    app.components.metrics.info("build", told, lambda: runs)
     app.components.metrics.info(
         "config",
         "The configuration that runs: nodes with the same files show the same.",

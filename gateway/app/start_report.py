@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
+from gateway import compiled
 from gateway.app.gateway_process import GatewayProcess
 from gateway.app.setting_types import without_secrets
 from gateway.app.settings import Settings
@@ -19,6 +20,7 @@ def start_event(process: GatewayProcess) -> dict[str, object]:
     settings, plan = process.plan.settings, process.plan
     event: dict[str, object] = {
         "version": version("authgate"),
+        "build": compiled.build(),
         **{setting: str(address) for setting, address in process.listeners.told()},
         "public_url": settings.public_url,
         "issuer": settings.token_issuer,

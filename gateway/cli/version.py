@@ -7,6 +7,7 @@ from importlib.metadata import version as version_of
 
 import typer
 
+from gateway import compiled
 from gateway.cli.output import AsJson, data, echo
 
 
@@ -16,8 +17,12 @@ def register(app: typer.Typer) -> None:
 
 def version(as_json: AsJson = False) -> None:
     """Print the version of authgate and of Python."""
-    found = {"authgate": version_of("authgate"), "python": platform.python_version()}
+    found = {
+        "authgate": version_of("authgate"),
+        "python": platform.python_version(),
+        "build": compiled.build(),
+    }
     if as_json:
         data(found)
     else:
-        echo(f"authgate {found['authgate']} (Python {found['python']})")
+        echo(f"authgate {found['authgate']} (Python {found['python']}, {found['build']})")

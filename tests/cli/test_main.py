@@ -41,7 +41,7 @@ def test_the_version_is_printed(run: Callable[..., Said]) -> None:
 
 
 def test_the_version_is_printed_as_json(run: Callable[..., Said]) -> None:
-    assert set(json.loads(run("version", "--json")[1])) == {"authgate", "python"}
+    assert set(json.loads(run("version", "--json")[1])) == {"authgate", "python", "build"}
 
 
 @pytest.mark.parametrize(
