@@ -26,6 +26,7 @@ from aiohttp import web
 from gateway.access.console import ConsolePermission
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
+from gateway.edge.admin.shared_run import SharedRun
 from gateway.edge.console.console import ENDPOINT, Console, is_of_console
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.overview_page import Outbox, WorkerStatuses
@@ -78,6 +79,7 @@ class AdminListener:
         are gone, in a thread; `on_refusal` is told of each answer that has a reason."""
         self._options = options
         self._meter = meter
+        self._expositions = SharedRun(self._exposition)
         self._defects = defects or Tally()
         self._complete = complete
         self._on_refusal = on_refusal
@@ -210,13 +212,15 @@ class AdminListener:
         return _json({"ready": ready, "workers": workers}, status=200 if ready else 503)
 
     async def _metrics(self, accept: str = "") -> web.Response:
-        statuses = await self._workers.gather()
         media_type = media_type_for(accept)
-        states = [status["metrics"] for status in statuses]
-        # With a thousand routes it takes a third of a second: the calls have their turn between.
-        body = await asyncio.to_thread(self._exposed, states, media_type)
+        body = await self._expositions.of(media_type)
         headers = {**OWN_HEADERS, "Content-Type": media_type, "Vary": "Accept"}
         return web.Response(body=body, headers=headers)
+
+    async def _exposition(self, media_type: str) -> bytes:
+        states = [status["metrics"] for status in await self._workers.gather()]
+        # With a thousand routes it takes a third of a second: the calls have their turn between.
+        return await asyncio.to_thread(self._exposed, states, media_type)
 
     def _exposed(self, states: Sequence[State], media_type: str) -> bytes:
         all_states = states if self._complete is None else self._complete(states)

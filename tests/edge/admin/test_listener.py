@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -69,6 +70,22 @@ async def test_metrics_are_those_of_all_workers(admin: Admin) -> None:
     assert status == 200
     assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert 'outcome="route_public",route="a",status="200"} 2.0' in text
+
+
+async def test_however_many_ask_for_metrics_they_are_made_once(admin: Admin) -> None:
+    """With a thousand routes twenty scrapers kept every call waiting for a second."""
+    gathered, gather = 0, admin.workers.gather
+
+    async def slowly() -> list[Mapping[str, Any]]:
+        nonlocal gathered
+        gathered += 1
+        await asyncio.sleep(0.5)
+        return await gather()
+
+    admin.workers.gather = slowly  # type: ignore[method-assign]
+    answers = await asyncio.gather(*(admin.get("/metrics") for _ in range(20)))
+    assert {status for status, _, _ in answers} == {200}
+    assert gathered <= 2
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9901", "[::1]:9901", "Admin.Internal"])
