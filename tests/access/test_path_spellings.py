@@ -124,3 +124,25 @@ def test_it_is_remembered_with_the_route() -> None:
         match = WORLD.routes.match("", "GET", ("ADMIN",))
         assert isinstance(match, Match)
         assert match.read_elsewhere
+
+
+@pytest.mark.parametrize("path", ["/ME", "/me/", "/moved/me", "/moved/Me"])
+def test_two_names_of_one_backend_are_one(path: str) -> None:
+    world = snapshot(
+        """
+        version: 1
+        upstreams:
+          api: {targets: [http://127.0.0.1:9001]}
+          slow: {targets: [http://127.0.0.1:9001], timeout: {response: 60s}}
+        routes:
+          - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, auth: public,
+             upstream: slow}
+          - {id: moved, match: {prefix: /moved}, auth: public, upstream: slow,
+             rewrite: {strip_prefix: /moved}}
+          - {id: me, match: {path: /me}, policy: nobody, upstream: api}
+        """,
+        NOBODY,
+    )
+    assert decide(world, "GET /moved/m").allowed
+    decision = decide(world, f"GET {path}")
+    assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH)

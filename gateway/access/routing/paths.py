@@ -96,6 +96,14 @@ def split_target(text: str) -> Target | Reason:
     return Target(path, query, read.segments, read.encoded_slash, read.files_only)
 
 
+def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """What a backend that takes letters in any case and drops a final slash makes of a path."""
+    text = "\x00".join(segments)  # at once: a path has room for thousands, and holds no NUL
+    folded = text.casefold()
+    named = segments if folded == text else tuple(folded.split("\x00"))
+    return named if named[-1] else named[:-1]
+
+
 def encoded(segment: str, *, between: str = "") -> str:
     """`segment` as one path segment: everything but RFC 3986's unreserved is escaped.  With
     `between="/"` it is several."""

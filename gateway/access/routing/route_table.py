@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
+from gateway.access.routing.paths import folded_path
 from gateway.access.routing.protection import protects_otherwise
 from gateway.access.routing.routes import (
     INT_SEGMENT,
@@ -144,6 +146,8 @@ class RouteTable:
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
         self._guards: dict[str, _Node] = {}
+        # The upstreams that have a target: two names may stand for one backend.
+        self._upstreams_at: dict[UpstreamTarget, set[str]] = {}
         # What was asked lately: the same paths are asked for again and again.
         self._recent: BoundedMemo[tuple[str, str, tuple[str, ...]], Match]
         self._recent = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
@@ -200,9 +204,12 @@ class RouteTable:
             leaf.insert(route)
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
-        self._has_other_spellings |= _folded(_texts(route)) != _texts(route)
+        self._has_other_spellings |= folded_path(_texts(route)) != _texts(route)
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
+        if (upstream := route.upstream) is not None:
+            for target in upstream.targets:
+                self._upstreams_at.setdefault(target, set()).add(upstream.name)
         if route.upstream is not None and route.rewrite is None:
             guard = self._guards.setdefault(route.upstream.name, _Node())
             for leaf in _leaves_for(guard, route):
@@ -252,25 +259,21 @@ class RouteTable:
         self, route: Route, host: str, method: str, segments: tuple[str, ...]
     ) -> bool:
         """As `Match` has it.  A path that the route names itself, as it came, is its own."""
+        folded = folded_path(segments)
+        if folded == segments and not self._has_other_spellings:
+            return False  # nearly always: there is no other way to the same leaf
         if route.upstream is None or route.rewrite is not None:
             return False
         others: list[Route] = []
-        folded = _folded(segments)
-        if folded == segments and not self._has_other_spellings:
-            return False  # nearly always: there is no other way to the same leaf
         for node in self._nodes(host):
             others = [one for leaf in _walk_folded(node, folded, 0) for one in leaf.routes()]
             if others:
                 break
         if any(other is route for other in others):
             return False
-        sent_alike = [
-            other
-            for other in others
-            if other.upstream is not None
-            and other.upstream.name == route.upstream.name
-            and other.rewrite is None
-        ]
+        backend = self._same_backend(route.upstream)
+        unchanged = (one for one in others if one.rewrite is None)
+        sent_alike = [one for one in unchanged if one.upstream and one.upstream.name in backend]
         return protects_otherwise(sent_alike, route, method)
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
@@ -280,15 +283,20 @@ class RouteTable:
         it in another way: reached by a rewrite, its protection would be walked around.  What
         `route` serves by itself as well is judged by its policy and action alone.
         """
-        guard = self._guards.get(route.upstream.name) if route.upstream else None
-        if guard is None:
-            return False
-        leaf = _walk(guard, segments, 0, len(segments), [])
-        if leaf is not None and protects_otherwise(leaf.guarded, route, method):
-            return True
-        leaves = _walk_folded(guard, _folded(segments), 0)
-        others = [other for one in leaves if one is not leaf for other in one.guarded]
-        return protects_otherwise(others, route, method)
+        backend = self._same_backend(route.upstream) if route.upstream else ()
+        for guard in filter(None, map(self._guards.get, backend)):
+            leaf = _walk(guard, segments, 0, len(segments), [])
+            if leaf is not None and protects_otherwise(leaf.guarded, route, method):
+                return True
+            leaves = _walk_folded(guard, folded_path(segments), 0)
+            others = [other for one in leaves if one is not leaf for other in one.guarded]
+            if protects_otherwise(others, route, method):
+                return True
+        return False
+
+    def _same_backend(self, upstream: Upstream) -> set[str]:
+        """The names of the upstreams that share a target with this one, its own among them."""
+        return {upstream.name}.union(*(self._upstreams_at.get(t, ()) for t in upstream.targets))
 
     def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
         """Every route of the pattern that the path chose, whatever its method."""
@@ -331,14 +339,6 @@ def _texts(route: Route) -> tuple[str, ...]:
     """The literal segments of its pattern, and something in the place of the others."""
     texts = [s.text if s.kind is SegmentKind.LITERAL else "*" for s in route.segments]
     return tuple(texts) if any(texts) else ("*",)  # `/` has no other spelling
-
-
-def _folded(segments: tuple[str, ...]) -> tuple[str, ...]:
-    """What a backend that takes letters in any case and drops a final slash makes of a path."""
-    text = "\x00".join(segments)  # at once: a path has room for thousands, and holds no NUL
-    folded = text.casefold()
-    named = segments if folded == text else tuple(folded.split("\x00"))
-    return named if named[-1] else named[:-1]
 
 
 def _walk_folded(node: _Node, segments: tuple[str, ...], at: int) -> list[_Leaf]:
