@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from gateway.edge.server.limits import ListenerLimits
-from gateway.edge.server.tcp import reset_on_close, sent_ago_s, tune
+from gateway.edge.server.tcp import has_taken_all, reset_on_close, sent_ago_s, tune
 
 WRITE_BUFFER_BYTES = 65_536
 """Past that the upstream is not read.  TLS of both loops would take eight times as much."""
@@ -22,6 +23,7 @@ class ClientTransport:
     nothing."""
 
     __slots__ = (
+        "_is_tls",
         "_limits",
         "_linger_left",
         "_loop",
@@ -42,14 +44,16 @@ class ClientTransport:
         self.lingers = False
         """What still comes is thrown away, and then it is closed."""
         self._linger_left = 0
+        self._is_tls = False
         self._timer: asyncio.TimerHandle | None = None
-        """Of a half-closed one, or of one that lingers: it is never both."""
+        """Of a half-closed one, of one that lingers, or whose TLS ends: it is one at a time."""
         self._pending_since, self._pending_bytes = 0.0, 0
 
     def attach(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         tune(transport.get_extra_info("socket"))
         if transport.get_extra_info("sslcontext") is not None:
+            self._is_tls = True
             transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def detach(self) -> None:
@@ -135,8 +139,26 @@ class ClientTransport:
 
     def close(self) -> None:
         """Once what waits was taken."""
-        if self.transport is not None:
-            self.transport.close()
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.close()
+        if self._is_tls:
+            self._end_tls(had_all=False)
+
+    def _end_tls(self, *, had_all: bool) -> None:
+        """The loops wait 30 s for the client to end TLS too, which it need not do (RFC 8446 section
+        6.1): who has confirmed everything for `linger_s` is waited for no longer."""
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        if self.transport is None or sock is None:
+            return
+        has_all = not self.pending and has_taken_all(sock)
+        if has_all and had_all:
+            self.transport.abort()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        ended = partial(self._end_tls, had_all=has_all)
+        self._timer = self._loop.call_later(self._limits.linger_s, ended)
 
     def drop(self) -> None:
         """At once; what waits is lost."""

@@ -6,9 +6,11 @@ The sockets of an event loop's transports are meant too: they have `getsockopt` 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from contextlib import suppress
 from typing import Protocol
 
@@ -25,6 +27,8 @@ class Options(Protocol):
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
 
     def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
+
+    def fileno(self) -> int: ...
 
 
 def tune(sock: Options | None) -> None:
@@ -74,6 +78,16 @@ def refuse_new(listening: Options) -> bool:
     except OSError:
         return False
     return True
+
+
+def has_taken_all(sock: Options) -> bool:
+    """Whether its peer has confirmed every byte that was sent (SIOCOUTQ of tcp(7)); True where
+    nobody can say."""
+    try:
+        told = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (AttributeError, OSError):
+        return True
+    return not any(told)
 
 
 def sent_ago_s(sock: Options, unknown_s: float) -> float:

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -191,6 +192,44 @@ async def test_a_handshake_that_fails_counts_no_more(tmp_path: Path, data: bytes
                 await reader.read()
             writer.close()
         await until(lambda: rig.listener.open == 0)
+
+
+def heard_out(port: int, trusting: ssl.SSLContext) -> ssl.SSLSocket:
+    """A client that has its answer and ends nothing: it looks at its socket no more."""
+    sock = trusting.wrap_socket(
+        socket.create_connection(("localhost", port), timeout=10), server_hostname="localhost"
+    )
+    sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    assert sock.recv(1)
+    return sock
+
+
+async def test_who_does_not_end_tls_is_waited_for_no_longer_than_another(tmp_path: Path) -> None:
+    """An end of TLS that nobody answers kept its place, and a worker that was to end, for 30 s."""
+    async with running(limits=ListenerLimits(linger_s=0.2)) as rig:
+        port, trusting = await secured(rig, tmp_path)
+        with await asyncio.to_thread(heard_out, port, trusting):
+            await until(lambda: rig.listener.open == 0)
+
+
+async def test_who_reads_a_last_answer_slowly_over_tls_has_all_of_it(tmp_path: Path) -> None:
+    size = 4 << 20
+
+    async def large(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+
+    def slowly(sock: ssl.SSLSocket) -> int:
+        # Nothing may happen for a while: what stands in buffers meanwhile is lost to nobody.
+        threading.Event().wait(1.5)
+        taken = 1
+        while data := sock.recv(65_536):
+            taken += len(data)
+        return taken
+
+    async with running(large, limits=ListenerLimits(linger_s=0.1)) as rig:
+        port, trusting = await secured(rig, tmp_path)
+        with await asyncio.to_thread(heard_out, port, trusting) as sock:
+            assert await asyncio.to_thread(slowly, sock) > size
 
 
 # --- descriptors ---
