@@ -23,7 +23,8 @@ PLAYGROUND = f"{HOME}/playground"
 FORM_BYTES = 2_000_000
 SHOWN_BYTES = 200_000
 """Of one file: a longer one is edited in an editor."""
-CHANGES_SHOWN = 200
+ROWS_MAX = 200
+"""Of a list of what came of a trial: the page is made between two calls of the worker."""
 _TOO_LARGE = "The configuration is larger than is tried here: use the commands in the shell."
 _TOO_MANY = "Another configuration is being tried: wait a moment, and try again."
 
@@ -112,7 +113,8 @@ class PlaygroundPage:
                 "too_long": len(text) > SHOWN_BYTES,
                 "edits": others,
                 "trial": trial,
-                "changes": () if trial is None else (trial.changes or ())[:CHANGES_SHOWN],
+                "changes": () if trial is None else (trial.changes or ())[:ROWS_MAX],
+                "rows_max": ROWS_MAX,
             },
         )
 
@@ -126,6 +128,7 @@ _EMPTY: Mapping[str, Any] = {
     "edits": {},
     "trial": None,
     "changes": (),
+    "rows_max": ROWS_MAX,
 }
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.edge.console.playground_page import ROWS_MAX, PlaygroundPage
 from gateway.edge.console.trials import (
     OUTPUT_BYTES,
     WAITING_MAX,
     TooManyTrials,
     Trials,
 )
+from tests.edge.console.house import console_house
 
 
 def trials(
@@ -112,3 +114,16 @@ async def test_what_a_killed_worker_left_goes(tmp_path: Path) -> None:
     os.utime(left, (0, 0))
     await tried.run({})
     assert not left.exists()
+
+
+async def test_of_many_problems_a_page_shows_the_first(tmp_path: Path) -> None:
+    """All of them took the worker a seventh of a second, in which it served nobody."""
+    script = (
+        "import json; print(json.dumps({'problems': [{'file': 'routes.yaml', 'line': n,"
+        " 'column': 1, 'problem': 'is wrong'} for n in range(900)]}))"
+    )
+    async with console_house(*PlaygroundPage(trials(tmp_path, script)).pages()) as house:
+        csrf = await house.sign_in()
+        answer = await house.post("/admin/playground", {"csrf": csrf, "do": "try", "text": "a"})
+    assert answer.text.count("is wrong") == ROWS_MAX
+    assert f"The first {ROWS_MAX} of 900." in answer.text
