@@ -7,6 +7,7 @@ page of `gateway` itself imports none of them: what it says of each stands here.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -124,7 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forget_env_file()
     command = next((word for word in words if not word.startswith("-")), None)
     try:
-        app = build(command) if command in COMMANDS else overview()
+        # Imports leave little to collect, and to look for it takes a tenth of their time.
+        gc.disable()
+        try:
+            app = build(command) if command in COMMANDS else overview()
+        finally:
+            gc.enable()
         result = app(words, prog_name="gateway", standalone_mode=False)
         sys.stdout.flush()
     except CliError as stop:
