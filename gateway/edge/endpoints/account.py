@@ -159,7 +159,9 @@ class AccountEndpoints:
         proof = await self._deps.password_prover.prove(principal, fields["password"], call)
         if isinstance(proof, ProblemReply):
             return proof
-        wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.EMAIL_CHANGE)
+        wait_s = await self._deps.throttle.count_request(
+            call.client_ip, RequestKind.EMAIL_CHANGE, self._deps.guard.some_device(call)
+        )
         if wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         refusal = await self._deps.shielded(

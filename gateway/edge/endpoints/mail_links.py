@@ -140,7 +140,8 @@ class MailLinkEndpoints:
         key = normalize_email(fields["email"])
         if key is None:
             return invalid_field("email", "is not an address")
-        wait_s = await self._deps.throttle.count_request(call.client_ip, purpose)
+        device = self._deps.guard.some_device(call)
+        wait_s = await self._deps.throttle.count_request(call.client_ip, purpose, device)
         if wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
         await self._deps.shielded(send(fields["email"], requester_of(call.client_ip)))

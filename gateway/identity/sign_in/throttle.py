@@ -173,10 +173,24 @@ class Throttle:
         key = "change:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
         return await self._reserve([Attempt(key, CHANGES, CHANGES_WINDOW_S)])
 
-    async def count_request(self, client_ip: str, kind: RequestKind) -> float:
-        """As `count`: one mail requested, or one mailed link tried, from an IP address."""
+    async def count_request(
+        self, client_ip: str, kind: RequestKind, device: Device | None = None
+    ) -> float:
+        """As `count`: one mail requested, or one mailed link tried, from an IP address; of a known
+        `device`, which has signed in before, where others have used up what all have there."""
         key = f"mail:{kind}:{holder(client_ip)}"
-        return await self.count(Attempt(key, REQUESTS, WINDOW_S))
+        wait_s = await self.count(Attempt(key, REQUESTS, WINDOW_S))
+        if wait_s == 0 or device is None:
+            return wait_s
+        reserved = await self._reserve(
+            [
+                Attempt(f"mail:{kind}:device:{device.id}", DEVICE_FAILURES, WINDOW_S),
+                Attempt(f"mail:{kind}:devices-of:{device.latest_account}", REQUESTS, WINDOW_S),
+            ]
+        )
+        if reserved.wait_s == 0:
+            await self.spent(reserved)
+        return reserved.wait_s
 
     async def count_reset(self, token: str) -> float:
         """As `count`: one new password that a good link was sent with, by that link alone."""

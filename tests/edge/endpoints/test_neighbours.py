@@ -15,7 +15,7 @@ from gateway.identity.clients.failures import ADDRESS_FAILURES as CLIENTS_FAILUR
 from gateway.identity.clients.failures import CLIENT_FAILURES
 from gateway.identity.keys.jwk import Alg, generate
 from gateway.identity.made_up import LOOKS_OF_ADDRESS
-from gateway.identity.sign_in.throttle import ADDRESS_FAILURES, DEVICE_FAILURES
+from gateway.identity.sign_in.throttle import ADDRESS_FAILURES, DEVICE_FAILURES, REQUESTS
 from gateway.stores.protocols import Transaction
 from tests.authenticator import Authenticator, StoredCredential
 from tests.config.provider_texts import provider
@@ -77,6 +77,23 @@ async def test_a_neighbours_made_up_passkeys_keep_no_known_browser_out(house: Ho
     for _ in range(DEVICE_FAILURES):
         assert is_refused(await by_passkey(house, made_up, known))
     assert is_too_many(await by_passkey(house, made_up, known))
+
+
+async def test_a_neighbours_requests_for_mail_keep_no_known_browser_from_a_reset(
+    house: House,
+) -> None:
+    known = await device_cookie(house)
+
+    async def forgot(email: str, *cookies: str) -> int:
+        headers = [f"Cookie: {cookie}" for cookie in cookies]
+        answer = await house.ask("POST", "/auth/password/forgot", {"email": email}, headers=headers)
+        return answer.status
+
+    for number in range(REQUESTS):
+        assert await forgot(f"u{number}@y.example") == 202
+    assert await forgot(CREDENTIALS["email"]) == 429
+    statuses = [await forgot(CREDENTIALS["email"], known) for _ in range(DEVICE_FAILURES + 1)]
+    assert statuses == [202] * DEVICE_FAILURES + [429]
 
 
 async def test_a_neighbours_made_up_codes_keep_no_known_browser_out(house: House) -> None:
