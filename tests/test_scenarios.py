@@ -58,7 +58,7 @@ def a_few(scenario: Scenario) -> Scenario:
         every = entries_of(scenario, rig)
         return [one for one in every if one.variant == every[0].variant and one.peer.name in peers]
 
-    return replace(scenario, entries=entries)
+    return replace(scenario, entries=entries, users=50)
 
 
 @NEEDS

@@ -19,11 +19,11 @@ local function words(arguments)
    return said
 end
 
-local function path_of(n, said)
+local function path_of(n, said, users)
    if said.routes then
       return "/api/r" .. (n - 1) % tonumber(said.routes) .. "/users/" .. n
    elseif said.owners then
-      return string.format("/api/orders/user-%06d/%d", (n - 1) % 1000, n)
+      return string.format("/api/orders/user-%06d/%d", (n - 1) % users, n)
    end
    return wrk.path .. n
 end
@@ -42,7 +42,7 @@ function init(arguments)
    for n = 1, count do
       local token = tokens[(n - 1) % #tokens + 1]
       local bearer = "Authorization: Bearer " .. token .. "\r\n"
-      heads[n] = {(said.method or "GET") .. " " .. path_of(n, said) .. "?fields=name,email&lang=en HTTP/1.1\r\n"
+      heads[n] = {(said.method or "GET") .. " " .. path_of(n, said, #tokens) .. "?fields=name,email&lang=en HTTP/1.1\r\n"
          .. "Host: " .. host .. "\r\n"
          .. "Connection: keep-alive\r\n"
          .. "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n"
