@@ -16,8 +16,9 @@ UV := ./bootstrap.sh uv
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup:  ## build .venv and nothing else
+setup:  ## build .venv; where there is a C compiler, compile for the next start (docs/compiled.md)
 	@./bootstrap.sh sync
+	@$(PY) deploy/compiled/checkout.py
 
 setup-dev:
 	@./bootstrap.sh sync dev

@@ -1,6 +1,6 @@
 """Makes a release of this commit; `make release VERSION=0.2.0` runs it.
 
-    python3 deploy/release/release.py VERSION [--build | --tag] [--without image,chart]
+    python3 deploy/release/release.py VERSION [--build | --tag] [--without image,chart,wheel]
 
 Without an option it checks whether this commit can be released, and shows what it would do.
 `--build` makes everything in `dist/authgate-VERSION/`; `--tag` does too, and then the annotated
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:(?:a|b|rc)[0-9]+)?")
 PREVIOUS = Path("deploy/release/previous")
 CHART = Path("deploy/chart/authgate/Chart.yaml")
-MADE_ELSEWHERE = ("image", "chart")
+MADE_ELSEWHERE = ("image", "chart", "wheel")
 """Targets of the Makefile that make a part of a release."""
 UMASKS = (0o022, 0o077)
 
@@ -75,7 +75,7 @@ def _arguments() -> argparse.Namespace:
         "--without",
         type=lambda text: text.split(","),
         default=[],
-        help="parts that another machine makes: image,chart",
+        help="parts that another machine makes: image,chart,wheel",
     )
     wanted = parser.parse_args()
     if not VERSION.fullmatch(wanted.version):
@@ -164,7 +164,7 @@ def _show(version: str, steps: list[str], folder: Path) -> None:
     _say(f"{commit[:12]} can be released as {version}.  With --build this would make, in {folder}:")
     _say("  the wheel and the source distribution, built twice and compared")
     for name in steps:
-        _say(f"  what `make {name}` makes")
+        _say(f"  what `make {name}` makes" + (", compiled" if name == "wheel" else ""))
     _say("  notes.md (from CHANGELOG.md), requirements.txt and sbom.cdx.json (from uv.lock)")
     _say("  SHA256SUMS of them all")
     _say(f"and with --tag, after that, the annotated tag v{version}, and {PREVIOUS} anew.")
@@ -179,6 +179,9 @@ def _build(version: str, steps: list[str], folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="authgate-release-") as sources:
             for package in _packages(Path(sources)):
                 shutil.move(package, made / package.name)
+            if "wheel" in steps:
+                compiled = _compiled_wheel(Path(sources))
+                shutil.move(compiled, made / compiled.name)
         (made / "notes.md").write_text(f"# authgate {version}\n\n{_notes(version)}\n", "utf-8")
         _write_sbom(made / "sbom.cdx.json")
         (made / "requirements.txt").write_text(_requirements(), "utf-8")
@@ -229,6 +232,17 @@ def _packages(folder: Path) -> list[Path]:
     for path in builds[0]:
         path.chmod(0o644)
     return builds[0]
+
+
+def _compiled_wheel(folder: Path) -> Path:
+    """For this kind of machine and this Python: other machines make theirs, of the same tag."""
+    out = folder / "compiled"
+    words = ["--quiet", "--wheel", "--python", os.path.realpath(sys.executable)]
+    source = folder / f"{UMASKS[0]:o}"
+    _uv("build", *words, "--out-dir", str(out), str(source), HATCH_BUILD_HOOK_ENABLE_CUSTOM="1")
+    [wheel] = out.glob("*.whl")
+    wheel.chmod(0o644)
+    return wheel
 
 
 def _repack(archive: Path, to: Path) -> None:
@@ -287,14 +301,14 @@ def _make(target: str) -> str:
     return done.stdout
 
 
-def _uv(*words: str) -> str:
+def _uv(*words: str, **environment: str) -> str:
     done = subprocess.run(
         [ROOT / "bootstrap.sh", "uv", *words],
         cwd=ROOT,
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(_built_at())},
+        env={**os.environ, "SOURCE_DATE_EPOCH": str(_built_at()), **environment},
     )
     return done.stdout
 
