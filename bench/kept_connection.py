@@ -15,7 +15,14 @@ class KeptConnection:
 
     def ask(self, request: bytes) -> int:
         """The status of the answer, which was read whole."""
+        self.send(request)
+        return self.answered()
+
+    def send(self, request: bytes) -> None:
         self._socket.sendall(request)
+
+    def answered(self) -> int:
+        """The status of the next answer, which was read whole; nothing comes behind it."""
         answer = b""
         while (end := answer.find(b"\r\n\r\n")) < 0:
             answer += self._more(answer)

@@ -74,7 +74,10 @@ class RouteMetrics:
         """One answer: why, with which status, how long the decision took, and how long the
         upstream took until its head was there (None where it was not asked)."""
         key = (reason, status)
-        self.answers[key] = self.answers.get(key, 0) + 1
+        try:
+            self.answers[key] += 1
+        except KeyError:
+            self.answers[key] = 1
         histogram = self.decision
         histogram.counts[bisect_left(DECISION_BOUNDS_S, decision_s)] += 1
         histogram.total += decision_s
