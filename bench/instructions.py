@@ -2,8 +2,11 @@
 
 A gateway with one worker runs under callgrind; nginx is its upstream.  One connection asks for one
 thing after the other, so that each request wakes the loop by itself, which costs more than the same
-request among others.  What the worker does while nobody asks is counted too, and taken off.  Each
-figure is the median of several slices, which are taken in turns.
+request among others.  Each kind has two figures: what is executed in the
+callbacks of the loop for what a socket brings, and all, with tasks that go on later and the thread
+of the access log.  What the worker does while nobody asks is taken off; of the first that is next
+to nothing, so that it is the same to within a percent on a busy machine.  Each figure is the median
+of several slices, which are taken in turns.
 
 Counted is what the process itself executes, libraries included: sockets and TCP are the kernel's,
 which callgrind does not see.  A count does not vary with the machine's mood, as a clock does; it
@@ -14,12 +17,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -120,8 +124,34 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    instructions: int
+    in_callbacks: int
+    all: int
     seconds: float
+
+
+CALLBACK = "uv__stream_io"
+"""Of the loop: all that is done at once for what a socket brings happens in it."""
+ALL = ", all of it"
+"""Behind the name of a kind: with its tasks and threads."""
+_NAMED = re.compile(r"c?fn=\((\d+)\)(?: (.*))?")
+
+
+def inclusive(dump: Iterable[str], function: str) -> int:
+    """What was executed in a function and all that it calls (Callgrind's format, version 1: a
+    function is named once, and is a number after that)."""
+    number, callee, total, cost_follows = "", "", 0, False
+    for line in dump:
+        if cost_follows:
+            total += int(line.split()[1]) if callee == number else 0
+            cost_follows = False
+        elif line.startswith("calls="):
+            cost_follows = True
+        elif (named := _NAMED.match(line)) is not None:
+            if named[2] is not None and named[2].strip() == function:
+                number = named[1]
+            if line.startswith("cfn="):
+                callee = named[1]
+    return total
 
 
 class Worker:
@@ -138,8 +168,9 @@ class Worker:
         seconds = time.perf_counter() - began_at
         self._order("dump")
         newest = max(self._counts.glob(f"{self._pid}.*"), key=lambda path: int(path.suffix[1:]))
-        totals = [line for line in newest.read_text().splitlines() if line.startswith("totals:")]
-        return Count(int(totals[-1].split()[1]), seconds)
+        lines = newest.read_text().splitlines()
+        totals = [line for line in lines if line.startswith("totals:")]
+        return Count(inclusive(lines, CALLBACK), int(totals[-1].split()[1]), seconds)
 
     def _order(self, *words: str) -> None:
         subprocess.run(
@@ -176,12 +207,15 @@ def ask(line: KeptConnection, kind: Kind, requests: int) -> None:
 
 
 def start_gateway(
-    rig: Rig, port: int, admin: int, backend: int, program: Path
+    rig: Rig, port: int, admin: int, backend: int, code: Mapping[str, str]
 ) -> tuple[Started, Path]:
-    """The gateway under callgrind, and the folder in which it writes what it has counted."""
+    """The gateway under callgrind, and the folder in which it writes what it has counted; `code`
+    are the settings by which it takes one build or the other."""
     counts = rig.folder / "counts"
     counts.mkdir()
+    program = own_program()
     environment = gateway_environment(rig, port) | {
+        **code,
         "GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{admin}",
         # A worker that is this slow may well be late to confirm what was revoked.
         "GATEWAY_MAX_STALENESS_S": "60",
@@ -225,8 +259,8 @@ def worker_of(gateway: Started) -> int:
     return worker
 
 
-def counted(size: Size, program: Path) -> dict[str, int]:
-    """The instructions of one request of each kind, as `program`, a `gateway`, executes them."""
+def counted(size: Size, code: Mapping[str, str]) -> dict[str, int]:
+    """The instructions of one request of each kind, by the build that `code` names."""
     folder = Path(tempfile.mkdtemp(prefix="authgate-instructions-"))
     rig = Rig.build(folder, size.of_each)
     try:
@@ -234,7 +268,7 @@ def counted(size: Size, program: Path) -> dict[str, int]:
         config = rig.fill("backend.conf", BACKEND=backend)
         nginx = [found("nginx"), "-p", str(folder), "-c", str(config)]
         rig.start("backend", nginx, backend, cpu=LOAD_CPU)
-        gateway, counts = start_gateway(rig, port, admin, backend, program)
+        gateway, counts = start_gateway(rig, port, admin, backend, code)
         worker = Worker(worker_of(gateway), counts)
         await_ready(admin, START_WITHIN_S)
         return _counted(worker, size, kinds(rig), port, admin)
@@ -257,13 +291,13 @@ def _counted(
             taken = worker.count(lambda line=line, kind=kind: ask(line, kind, size.requests))  # type: ignore[misc]
             slices[kind.name].append(taken)
             line.close()
-    idle_a_s = median(rest.instructions / rest.seconds for rest in rests)
-    return {
-        name: round(
-            median((one.instructions - idle_a_s * one.seconds) / size.requests for one in each)
-        )
-        for name, each in slices.items()
-    }
+    figures = {}
+    for name, each in slices.items():
+        for suffix, field in (("", "in_callbacks"), (ALL, "all")):
+            idle_a_s = median(getattr(rest, field) / rest.seconds for rest in rests)
+            taken_off = (getattr(one, field) - idle_a_s * one.seconds for one in each)
+            figures[name + suffix] = round(median(taken_off) / size.requests)
+    return figures
 
 
 def own_program() -> Path:
@@ -286,7 +320,7 @@ def main(
 ) -> None:
     """Counts the instructions of whole requests."""
     require_valgrind()
-    figures = counted(Size(requests, slices, warm_up, idle_s), own_program())
+    figures = counted(Size(requests, slices, warm_up, idle_s), {})
     on = machine()
     table = Table("request", "instructions", title=f"{on['cpu']}, Python {on['python']}")
     for name, instructions in figures.items():

@@ -93,7 +93,7 @@ def test_the_instructions_of_whole_requests_are_counted(tmp_path: Path) -> None:
     done = instructions(*few, "--out", str(figures))
     assert done.returncode == 0, done.stdout + done.stderr
     counted = json.loads(figures.read_text())
-    assert len(counted) == 8
+    assert len(counted) == 16
     # Far from either bound: less would be no request, more a start or another process.
     assert all(30_000 < count < 3_000_000 for count in counted.values()), counted
 

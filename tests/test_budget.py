@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.budget import ANCHOR, BUDGET, Build, build_of, here, judged
-from bench.instructions import own_program
+from bench.budget import ANCHOR, BUDGET, Build, build_of, code_of, here, judged
+from bench.instructions import ALL, inclusive
 
 REPOSITORY = Path(__file__).parents[1]
 HELD = {ANCHOR: 100_000, "allowed": 150_000}
@@ -52,6 +52,38 @@ def test_a_kind_that_costs_less_fails_until_the_budget_says_so(tmp_path: Path) -
     assert guard(tmp_path, cheaper).returncode == 0
 
 
+def test_a_count_with_tasks_and_threads_is_less_sure(tmp_path: Path) -> None:
+    held = HELD | {"allowed" + ALL: 200_000}
+    assert guard(tmp_path, held, "--write").returncode == 0
+    assert guard(tmp_path, held | {"allowed" + ALL: 220_000}).returncode == 0
+    assert guard(tmp_path, held | {"allowed" + ALL: 240_000}).returncode == 1
+
+
+def test_what_a_function_calls_is_counted_with_it() -> None:
+    dump = """\
+fn=(1) main
+5 10
+cfn=(2) uv__stream_io
+calls=3 7
+6 1200
+cfn=(3) other
+calls=1 9
+6 50
+fn=(2)
+7 200
+cfn=(3)
+calls=3 9
+8 1000
+fn=(4) again
+cfn=(2)
+calls=1 7
++2 34
+totals: 1244
+""".splitlines()
+    assert inclusive(dump, "uv__stream_io") == 1_234
+    assert inclusive(dump, "nowhere") == 0
+
+
 def test_noise_passes(tmp_path: Path) -> None:
     assert guard(tmp_path, {ANCHOR: 101_500, "allowed": 148_000}, on=here()).returncode == 0
 
@@ -83,10 +115,9 @@ def test_counts_of_another_machine_are_not_kept_beside_new_ones(tmp_path: Path) 
 def test_the_budget_of_the_repository_is_of_eight_kinds() -> None:
     document = json.loads(BUDGET.read_text())
     for figures in document["builds"].values():
-        assert len(figures) == 8
+        assert len(figures) == 16
         assert not any(row.verdict for row in judged(figures, figures, elsewhere=False))
 
 
-def test_a_program_that_is_not_there_is_of_no_build(tmp_path: Path) -> None:
-    assert build_of(tmp_path / "gateway") is None
-    assert build_of(own_program()) in (Build.PURE, Build.COMPILED)
+def test_the_pure_build_is_asked_for_by_its_setting() -> None:
+    assert build_of(code_of(Build.PURE)) is Build.PURE
