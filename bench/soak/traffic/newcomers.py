@@ -10,17 +10,23 @@ import secrets
 import time
 
 from bench.soak.client import pause
-from bench.soak.crowd import Caller
+from bench.soak.crowd import Caller, Crowd
 from bench.soak.oracle import Expected, Subject, Verdict, allowed, refused
 from bench.soak.people import OVER, Person, Session, State
 from tests.mailbox import body_of
 
 MAIL_WITHIN_S = 60.0
+FORGETS_EVERY_S = 21.0
+"""One address may ask for 50 letters of a kind in 15 minutes."""
 _TOKEN = re.compile(r"token=([A-Za-z0-9_-]+)")
 
 
 class Newcomer(Caller):
     rest_s = 4.0
+
+    def __init__(self, crowd: Crowd, number: int) -> None:
+        super().__init__(crowd, number)
+        self._forgets_at = 0.0
 
     async def step(self) -> None:
         person = await self.registered(f"new-{secrets.token_hex(6)}@example.com")
@@ -32,7 +38,8 @@ class Newcomer(Caller):
         turn = self.random.randrange(4)
         if turn == 0:
             await self._change_password(session)
-        elif turn == 1:
+        elif turn == 1 and time.monotonic() >= self._forgets_at:
+            self._forgets_at = time.monotonic() + FORGETS_EVERY_S
             await self._reset_password(session)
         elif turn == 2:
             await self._make_key(session)
