@@ -231,6 +231,8 @@ class ConfigWatcher:
 
     def _compiled(self, sources: Sources) -> Snapshot | list[ConfigProblem]:
         reading = self._secret_reading = SecretReading(self.secrets)
+        # What is frozen below stays for good: young garbage is taken away before.
+        gc.collect(1)
         gc.disable()
         try:
             return compile_snapshot(sources, self.own_paths, reading, self.own_issuer)

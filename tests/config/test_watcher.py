@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -374,3 +375,24 @@ async def test_whoever_depends_on_the_configuration_is_told_of_the_new_one(
     files.routes.write_text(ROUTES.replace("/one", "/two"))
     await until(lambda: bool(told))
     assert told == [watched.snapshot.version]
+
+
+class _Cycle:
+    """What only the collector can take away."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+async def test_a_reload_keeps_no_garbage_that_was_there(
+    loaded: ConfigWatcher, files: Files
+) -> None:
+    gc.disable()
+    try:
+        cycle = weakref.ref(_Cycle())
+        files.routes.write_text(ROUTES + "# edited\n")
+        assert await loaded.reload()
+        gc.collect()
+        assert cycle() is None
+    finally:
+        gc.enable()
