@@ -38,7 +38,15 @@ MISSING += [
     for program, package in HELPERS.items()
     if not shutil.which(program, path="/usr/lib/podman:/usr/libexec/podman")
 ]
-CONTEXT = ("gateway", "deploy/image", "pyproject.toml", "uv.lock", "README.md", "LICENSE")
+CONTEXT = (
+    "gateway",
+    "deploy/image",
+    "deploy/compiled",
+    "pyproject.toml",
+    "uv.lock",
+    "README.md",
+    "LICENSE",
+)
 """As .dockerignore lets through."""
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 
