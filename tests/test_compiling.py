@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,8 @@ class Tree:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Whoever runs the suite in the background of a shell has it ignored, and hands that on.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, mode: str = "auto", *words: str) -> tuple[int, str]:

@@ -146,3 +146,23 @@ def test_two_names_of_one_backend_are_one(path: str) -> None:
     assert decide(world, "GET /moved/m").allowed
     decision = decide(world, f"GET {path}")
     assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH)
+
+
+@pytest.mark.parametrize("path", ["/ME", "/me/", "/moved/me"])
+def test_two_sites_behind_one_address_are_two_backends(path: str) -> None:
+    world = snapshot(
+        """
+        version: 1
+        upstreams:
+          shop: {targets: [http://127.0.0.1:9001], host: shop.internal}
+          blog: {targets: [http://127.0.0.1:9001], host: blog.internal}
+        routes:
+          - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, auth: public,
+             upstream: blog}
+          - {id: moved, match: {prefix: /moved}, auth: public, upstream: blog,
+             rewrite: {strip_prefix: /moved}}
+          - {id: me, match: {path: /me}, policy: nobody, upstream: shop}
+        """,
+        NOBODY,
+    )
+    assert decide(world, f"GET {path}").allowed

@@ -146,8 +146,8 @@ class RouteTable:
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
         self._guards: dict[str, _Node] = {}
-        # The upstreams that have a target: two names may stand for one backend.
-        self._upstreams_at: dict[UpstreamTarget, set[str]] = {}
+        # The upstreams that ask a target for a site: two names may stand for one backend.
+        self._upstreams_at: dict[tuple[UpstreamTarget, str | None], set[str]] = {}
         # What was asked lately: the same paths are asked for again and again.
         self._recent: BoundedMemo[tuple[str, str, tuple[str, ...]], Match]
         self._recent = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
@@ -209,7 +209,7 @@ class RouteTable:
             self._resource_hosts.update(route.hosts or ("",))
         if (upstream := route.upstream) is not None:
             for target in upstream.targets:
-                self._upstreams_at.setdefault(target, set()).add(upstream.name)
+                self._upstreams_at.setdefault((target, upstream.host), set()).add(upstream.name)
         if route.upstream is not None and route.rewrite is None:
             guard = self._guards.setdefault(route.upstream.name, _Node())
             for leaf in _leaves_for(guard, route):
@@ -295,8 +295,10 @@ class RouteTable:
         return False
 
     def _same_backend(self, upstream: Upstream) -> set[str]:
-        """The names of the upstreams that share a target with this one, its own among them."""
-        return {upstream.name}.union(*(self._upstreams_at.get(t, ()) for t in upstream.targets))
+        """The names of the upstreams that share a target with this one and ask it for the same
+        site (`host`), its own among them."""
+        asked = [(target, upstream.host) for target in upstream.targets]
+        return {upstream.name}.union(*(self._upstreams_at.get(one, ()) for one in asked))
 
     def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
         """Every route of the pattern that the path chose, whatever its method."""

@@ -167,7 +167,10 @@ async def test_a_link_that_has_gone_enrols_no_factor(house: House) -> None:
     """Else whoever held it would have the only factor of the account."""
     pending = await by_provider(house)
     secret = str(told(await begin(house, pending.mfa_token))["secret"])
-    await links_of(house).unlink(pending.account_id, "idp", label="X", session_id=None)
+    unlinked = await links_of(house).unlink(
+        pending.account_id, "idp", label="X", session_id=None, may_be_last=True
+    )
+    assert unlinked == []  # it had begun no session yet
     done = await confirm(house, pending.mfa_token, code_at(house, secret))
     assert done.status == 401, done.body
     assert (await begin(house, pending.mfa_token)).status == 401
