@@ -1,9 +1,9 @@
 """`python -m bench.budget`: what a request may cost, in instructions, kept in a file.
 
 Counts what `python -m bench.instructions` counts, of eight kinds of requests, and compares it with
-`bench/budget.json`.  Exits 1 where a kind costs 3 % more than the file says, or 15 % more with
-its tasks and threads, of which less is sure; and where it costs so much less.  Who makes a request
-cheaper, or knows why it costs more, runs it with `--write` and commits the file with the change.
+`bench/budget.json`.  Exits 1 where a kind costs 3 % more than the file says, in two counts; 6 %,
+where tasks go on with it, of which less is sure.  Who makes a request cheaper, or knows why it
+costs more, runs it with `--write` and commits the file with the change.
 
 A count is of one minor version of Python on one kind of processor, which the file names.
 Elsewhere the counts say nothing, and that is what is printed; compared is then what each kind
@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.instructions import ALL, MISSING, Size, counted, own_program, require_valgrind
+from bench.instructions import ALL, IN_TASKS, MISSING, Size, counted, own_program, require_valgrind
 from bench.processes import run_bench
 from bench.results import machine
 from bench.rig import HERE
@@ -36,7 +36,7 @@ BUDGET = HERE / "budget.json"
 ABOUT = "Instructions of a whole request. Written by: python -m bench.budget --write"
 ANCHOR = "public route"
 MOST_APART = 0.03
-MOST_APART_IN_ALL = 0.15
+MOST_APART_IN_TASKS = 0.06
 MOST_APART_ELSEWHERE = 0.1
 
 Figures = dict[str, int]
@@ -50,16 +50,20 @@ class Build(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One kind beside its budget: `share` of it was used, 1.0 for all of it."""
+    """One kind beside its budget: `share` of it was used, 1.0 for all of it.  What tasks and the
+    thread of the log do is shown and not judged, but of kinds that are done in tasks."""
 
     kind: str
     budget: int
     counted: int
     share: float
-    most_apart: float
+    most_apart: float | None
+    """None where it is not judged."""
 
     @property
     def verdict(self) -> str:
+        if self.most_apart is None:
+            return ""
         if self.share > 1 + self.most_apart:
             return "costs more"
         return "costs less" if self.share < 1 - self.most_apart else ""
@@ -78,9 +82,12 @@ def judged(budget: Figures, figures: Figures, *, elsewhere: bool) -> list[Judged
     scale = figures[ANCHOR] / budget[ANCHOR] if elsewhere else 1.0
     rows = []
     for kind, allowed in budget.items():
-        most_apart = MOST_APART_ELSEWHERE if elsewhere else MOST_APART
-        if kind.endswith(ALL):
-            most_apart = MOST_APART_IN_ALL
+        in_tasks = kind.removesuffix(ALL) in IN_TASKS
+        most_apart: float | None = MOST_APART_IN_TASKS if in_tasks else MOST_APART
+        if elsewhere:
+            most_apart = MOST_APART_ELSEWHERE
+        if kind.endswith(ALL) != in_tasks:
+            most_apart = None
         share = figures[kind] / (allowed * scale)
         rows.append(Judged(kind, allowed, figures[kind], share, most_apart))
     return rows
@@ -141,12 +148,20 @@ def compare(document: dict[str, Any], figures: dict[Build, Figures]) -> bool:
             kept = False
             continue
         show(build, rows)
-        kept = kept and not any(row.verdict for row in rows)
+        verdicts = {row.verdict for row in rows}
+        kept = kept and "costs more" not in verdicts
+        if "costs less" in verdicts:
+            console.print("--write lowers the budget: else the next change has room to cost more.")
     if not kept:
         console.print(
             "If that is meant: python -m bench.budget --write, in the commit that changes it."
         )
     return kept
+
+
+def smaller(one: Figures, other: Figures) -> Figures:
+    """What was counted besides a request, in one of two counts, is left out."""
+    return {kind: min(count, other[kind]) for kind, count in one.items()}
 
 
 def main(
@@ -179,7 +194,13 @@ def main(
         document = {"about": ABOUT, "counted_on": here(), "builds": {**others, **figures}}
         budget.write_text(json.dumps(document, indent=1) + "\n")
         console.print(f"written: {budget}")
-    if not compare(json.loads(budget.read_text()), figures):
+    held = json.loads(budget.read_text())
+    kept = compare(held, figures)
+    if not kept and figures_from is None:
+        console.print("It is counted once more.")
+        figures = {one: smaller(figures[one], counted(size, code_of(one))) for one in builds}
+        kept = compare(held, figures)
+    if not kept:
         raise typer.Exit(1)
 
 

@@ -181,6 +181,10 @@ class Worker:
         )
 
 
+IN_TASKS = frozenset(("POST of 4 KiB with a token",))
+"""Kinds that a task goes on with: what is done in callbacks varies with how the body arrives."""
+
+
 def kinds(rig: Rig) -> tuple[Kind, ...]:
     good, guest = repeat(rig.credentials.good), repeat(rig.credentials.without_role)
     new = iter(rig.credentials.tokens.read_text().split())

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.budget import ANCHOR, BUDGET, Build, build_of, code_of, here, judged
-from bench.instructions import ALL, inclusive
+from bench.budget import ANCHOR, BUDGET, Build, build_of, code_of, here, judged, smaller
+from bench.instructions import ALL, IN_TASKS, inclusive
 
 REPOSITORY = Path(__file__).parents[1]
 HELD = {ANCHOR: 100_000, "allowed": 150_000}
@@ -42,21 +42,27 @@ def test_a_kind_that_costs_more_than_three_percent_more_fails(tmp_path: Path) ->
     assert "--write" in done.stdout
 
 
-def test_a_kind_that_costs_less_fails_until_the_budget_says_so(tmp_path: Path) -> None:
-    # Else the next that costs more would have room for it.
+def test_a_kind_that_costs_less_is_told_and_may_be_kept(tmp_path: Path) -> None:
     cheaper = HELD | {"allowed": 140_000}
     done = guard(tmp_path, cheaper, on=here())
-    assert done.returncode == 1
+    assert done.returncode == 0
     assert "costs less" in done.stdout
+    assert "--write" in done.stdout
     assert guard(tmp_path, cheaper, "--write").returncode == 0
-    assert guard(tmp_path, cheaper).returncode == 0
+    assert "costs less" not in guard(tmp_path, cheaper).stdout
 
 
-def test_a_count_with_tasks_and_threads_is_less_sure(tmp_path: Path) -> None:
-    held = HELD | {"allowed" + ALL: 200_000}
+def test_tasks_and_threads_are_judged_of_kinds_that_are_done_in_tasks(tmp_path: Path) -> None:
+    [task] = IN_TASKS
+    held = HELD | {"allowed" + ALL: 200_000, task: 100_000, task + ALL: 300_000}
     assert guard(tmp_path, held, "--write").returncode == 0
-    assert guard(tmp_path, held | {"allowed" + ALL: 220_000}).returncode == 0
-    assert guard(tmp_path, held | {"allowed" + ALL: 240_000}).returncode == 1
+    for kind, count in (("allowed" + ALL, 400_000), (task, 200_000), (task + ALL, 315_000)):
+        assert guard(tmp_path, held | {kind: count}).returncode == 0
+    assert guard(tmp_path, held | {task + ALL: 320_000}).returncode == 1
+
+
+def test_what_one_of_two_counts_had_besides_is_left_out() -> None:
+    assert smaller({"a": 1, "b": 4}, {"a": 2, "b": 3}) == {"a": 1, "b": 3}
 
 
 def test_what_a_function_calls_is_counted_with_it() -> None:
