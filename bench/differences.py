@@ -321,7 +321,12 @@ def _untrue(reader: Reader, line: Mapping[str, Any], asked: SimulatedRequest) ->
 
 
 def _with(who: Principal, roles: list[str], scopes: Any) -> Principal:
-    return replace(who, roles=tuple(roles), role_set=frozenset(roles), scopes=scopes)
+    return replace(
+        who,
+        roles=tuple(roles),
+        role_set=frozenset(roles),
+        scopes=scopes if scopes is None else tuple(scopes),
+    )
 
 
 def main(

@@ -78,7 +78,7 @@ def check(
         IssuerVerifier(
             issuer,
             max_life_s=max_life_s,
-            now=SystemClock.now,
+            now=SystemClock().now,
             resource_paths=paths,
         )
         for issuer in issuers

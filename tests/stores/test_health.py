@@ -14,10 +14,11 @@ from tests.servers import SentinelServer, ValkeyServer, wait_until
 
 
 class Ahead:
-    steady = SystemClock.steady
-
     def now(self) -> float:
-        return SystemClock.now() + 7
+        return SystemClock().now() + 7
+
+    def steady(self) -> float:
+        return SystemClock().steady()
 
 
 def states(findings: list[Finding]) -> dict[str, State]:

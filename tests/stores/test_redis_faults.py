@@ -119,7 +119,7 @@ async def test_connections_that_were_reset_while_they_rested_are_not_noticed(
         for _ in range(turn * turn):  # the loop hears of it before, while or after we ask
             await asyncio.sleep(0)
         async with asyncio.TaskGroup() as together:
-            for n in range(60):
+            for n in range(30):
                 together.create_task(redis.call("PING"))
                 together.create_task(counters.spend([[BucketRequest("k", 0.001, 10)]], 1))
                 together.create_task(once.claim(f"{turn}.{number}.{n}", 60))
