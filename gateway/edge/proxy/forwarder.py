@@ -85,7 +85,7 @@ class Forwarder:
             relay.chosen = target
             return False
         relay.upstream_head = self._head(relay)
-        relay.tried.append(target)
+        self.note_attempt(relay, target)
         if cluster.spec.retry.statuses:
             _set_retry_statuses(relay, cluster)
         target.acquire()
@@ -113,7 +113,7 @@ class Forwarder:
                 if target is None:
                     return Failure(Reason.UPSTREAM_BUSY, replayable=False)
             succeeded: bool | None = None
-            tried.append(target)
+            self.note_attempt(relay, target)
             if retry.statuses:
                 _set_retry_statuses(relay, cluster)
             try:
@@ -157,6 +157,10 @@ class Forwarder:
             if connection.carries(relay):
                 connection.abort()
             raise
+
+    def note_attempt(self, relay: ResponseRelay, target: TargetPool) -> None:
+        """It is this target's turn; nothing has been sent to it."""
+        relay.tried.append(target)
 
     def may_retry(self, relay: ResponseRelay, failure: Failure) -> bool:
         """Whether to try once more after an attempt that brought no response."""

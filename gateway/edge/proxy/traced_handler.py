@@ -81,10 +81,9 @@ class TracedForwarder(Forwarder):
     def begin(
         self, relay: ResponseRelay, on_end: Callable[[ResponseRelay, Failure | None], None]
     ) -> bool:
-        relay.tried = tried = TriedTargets(relay)
+        _name_route(relay)
 
         def ended(relay: ResponseRelay, failure: Failure | None) -> None:
-            tried.detach()
             token = current_call.set(relay.exchange.head.trace)
             try:
                 on_end(relay, failure)
@@ -97,11 +96,18 @@ class TracedForwarder(Forwarder):
         return super().begin(relay, ended)
 
     async def forward(self, relay: ResponseRelay) -> Failure | None:
-        relay.tried = tried = TriedTargets(relay)
-        try:
-            return await super().forward(relay)
-        finally:
-            tried.detach()
+        _name_route(relay)
+        return await super().forward(relay)
+
+    def note_attempt(self, relay: ResponseRelay, target: TargetPool) -> None:
+        trace = relay.exchange.head.trace
+        if trace.attempts:
+            # One that was sent has ended before.
+            trace.attempts[-1].end(_CONNECT_FAILED)
+            relay.upstream_head = _with_new_parent(relay.upstream_head, trace)
+        line = relay.upstream_head.partition(b"\r\n")[0]
+        trace.attempts.append(UpstreamAttempt(trace.upstream_span_id, target.target.url, line))
+        super().note_attempt(relay, target)
 
     def may_retry(self, relay: ResponseRelay, failure: Failure) -> bool:
         attempts = relay.exchange.head.trace.attempts
@@ -127,32 +133,10 @@ class TracedCallReader(CallReader):
         return fields.trace.next_traceparent()
 
 
-class TriedTargets(list[TargetPool]):
-    """The targets that were tried; each is written down when its turn comes."""
-
-    def __init__(self, relay: ResponseRelay) -> None:
-        super().__init__(relay.tried)
-        self._relay: ResponseRelay | None = relay
-        exchange = relay.exchange
-        trace = exchange.head.trace
-        trace.pattern, trace.upstream = exchange.route.pattern, exchange.upstream.name
-
-    def detach(self) -> None:
-        """Nothing more is tried here: a call leaves no circle behind, for which the collector of
-        garbage would have to look."""
-        self._relay = None
-
-    def append(self, target: TargetPool) -> None:
-        relay = self._relay
-        assert relay is not None
-        trace = relay.exchange.head.trace
-        if trace.attempts:
-            # One that was sent has ended before.
-            trace.attempts[-1].end(_CONNECT_FAILED)
-            relay.upstream_head = _with_new_parent(relay.upstream_head, trace)
-        line = relay.upstream_head.partition(b"\r\n")[0]
-        trace.attempts.append(UpstreamAttempt(trace.upstream_span_id, target.target.url, line))
-        super().append(target)
+def _name_route(relay: ResponseRelay) -> None:
+    exchange = relay.exchange
+    trace = exchange.head.trace
+    trace.pattern, trace.upstream = exchange.route.pattern, exchange.upstream.name
 
 
 class _TracedWork(Coroutine[Any, Any, bool]):
