@@ -169,7 +169,7 @@ def test_the_page_keeps_what_was_not_measured_again(tmp_path: Path) -> None:
         row = {"variant": "", "peer": US, "requests_a_s": rate, "cpu_us": 1.0, "p50_ms": 1.0}
         row |= {"p99_ms": 1.0, "p999_ms": 1.0, "gateway_times": None, "errors": 0}
         figures = {"rows": [row], "goals": [], "missing": {}, "took_s": 1, "seconds": 2.0}
-        about = {"cpu": "a CPU", "python": "3", "rounds": 3}
+        about = {"cpu": "a CPU", "python": "3", "rounds": 3, "build": "pure"}
         return {"about": about, "scenarios": {one.name: figures for one in scenarios}}
 
     page.write(place, SCENARIOS, document(first, second, rate=1111.0), "2026-01-01")

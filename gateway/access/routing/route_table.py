@@ -295,8 +295,7 @@ class RouteTable:
         return False
 
     def _same_backend(self, upstream: Upstream) -> set[str]:
-        """The names of the upstreams that share a target with this one and ask it for the same
-        site (`host`), its own among them."""
+        """Whatever upstreams ask one of its targets for the same site: their names, and its own."""
         asked = [(target, upstream.host) for target in upstream.targets]
         return {upstream.name}.union(*(self._upstreams_at.get(one, ()) for one in asked))
 
