@@ -160,11 +160,8 @@ def loaded(rig: Rig, name: str, port: int, process: Started, seconds: float) -> 
 def asked(rig: Rig, admin: int, gateway: Started, seconds: float) -> Round:
     """The decision API alone, asked as Envoy asks it, with nothing in between."""
     peer = Peer("decisions", "decisions", admin, lambda *_: gateway)
-    script = rig.folder / "cfg" / "decide.lua"
-    told = "X-Forwarded-For: 203.0.113.7\\r\\nX-Forwarded-Proto: http\\r\\n"
-    text = (HERE / "load.lua").read_text()
-    script.write_text(text.replace('"X-Request-Id: bench-"', f'"{told}X-Request-Id: bench-"'))
-    return load(rig, peer, gateway, seconds, path=f"/decide/envoy{PATH}", script=script)
+    words = ("forwarded=1",)
+    return load(rig, peer, gateway, seconds, path=f"/decide/envoy{PATH}", words=words)
 
 
 def main(

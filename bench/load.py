@@ -18,6 +18,7 @@ from bench.rig import HERE, LOAD_CPU, Rig, found
 
 CONNECTIONS = 64
 PATH = "/api/users/"
+SCRIPT = HERE / "load.lua"
 WITHIN_S = 60.0
 """What sends a load must have ended so long after its time."""
 
@@ -48,12 +49,11 @@ def load(
     seconds: float,
     *,
     path: str = PATH,
-    script: Path = HERE / "load.lua",
     connections: int = CONNECTIONS,
     words: Sequence[str] = (),
     tokens: Path | None = None,
 ) -> Round:
-    """One round of wrk; `words` are for its script, behind the file of tokens."""
+    """One round of wrk; `words` are those of load.lua."""
     command = [
         found("wrk"),
         "-t1",
@@ -62,7 +62,7 @@ def load(
         "--timeout",
         "10s",
         "-s",
-        str(script),
+        str(SCRIPT),
         f"{'https' if peer.shape.tls else 'http'}://127.0.0.1:{peer.port}{path}",
         "--",
         str(tokens or rig.signed(peer.shape.algorithm).tokens),

@@ -8,16 +8,14 @@ from pathlib import Path
 from bench.load import CONNECTIONS, PATH, Round, load, loaded_by
 from bench.peers import Peer
 from bench.processes import Started
-from bench.rig import HERE, Rig
+from bench.rig import Rig
 from bench.scenarios.model import Load
-
-SCRIPT = HERE / "scenarios" / "requests.lua"
 
 
 def by_wrk(
     *words: str, path: str = PATH, connections: int = CONNECTIONS, tokens: Path | None = None
 ) -> Load:
-    """`words` are those of requests.lua; `tokens` come in place of the rig's."""
+    """`words` are those of load.lua; `tokens` come in place of the rig's."""
 
     def send(rig: Rig, peer: Peer, process: Started, seconds: float) -> Round:
         return load(
@@ -26,7 +24,6 @@ def by_wrk(
             process,
             seconds,
             path=path,
-            script=SCRIPT,
             connections=connections,
             words=words,
             tokens=tokens,
