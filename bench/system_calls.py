@@ -32,6 +32,7 @@ console = Console(width=None if Console().is_terminal else 120)
 CONNECTIONS = 16
 WARM_UP = 5
 SHOWN = ("read", "write", "epoll_pwait")
+ATTACHES_WITHIN_S = 10.0
 PLAIN = 5
 """Of the kinds of bench.instructions, those that need no other routes."""
 
@@ -76,6 +77,28 @@ def ask(lines: list[KeptConnection], kind: Kind, rounds: int) -> None:
                 raise RuntimeError(f"{kind.name}: answered {status}")
 
 
+def await_traced(worker: int, strace: subprocess.Popen[bytes]) -> None:
+    """Until it follows every thread of the worker: the kernel says so, and it says nothing."""
+    deadline = time.monotonic() + ATTACHES_WITHIN_S
+    while not all(_tracer_of(thread) == strace.pid for thread in _threads(worker)):
+        if strace.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("strace did not attach to the worker")
+        time.sleep(0.01)
+
+
+def _threads(worker: int) -> list[Path]:
+    return list(Path(f"/proc/{worker}/task").iterdir())
+
+
+def _tracer_of(thread: Path) -> int:
+    """proc_pid_status(5); 0 for none."""
+    try:
+        lines = (thread / "status").read_text().splitlines()
+    except FileNotFoundError:  # it has ended meanwhile, and others are looked at again
+        return 0
+    return int(next(line for line in lines if line.startswith("TracerPid:")).split()[1])
+
+
 def counted(worker: int, lines: list[KeptConnection], kind: Kind, rounds: int) -> dict[str, int]:
     """The calls of the worker while it answers, by their name."""
     with tempfile.NamedTemporaryFile("r") as told:
@@ -84,7 +107,7 @@ def counted(worker: int, lines: list[KeptConnection], kind: Kind, rounds: int) -
             start_new_session=True,
         )
         try:
-            time.sleep(1)  # it says nothing once it has attached
+            await_traced(worker, strace)
             ask(lines, kind, rounds)
         finally:
             strace.send_signal(signal.SIGINT)
