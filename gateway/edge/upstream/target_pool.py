@@ -76,7 +76,7 @@ class TargetPool:
         self.probe_at = 0.0
         self._idle: list[UpstreamConnection] = []
         self._resting: dict[UpstreamConnection, float] = {}
-        """Those that the last sweep saw idle for a while, and since when."""
+        """Those that the last sweep saw idle for a while, and since when, until that is known."""
         self.keeps_idle = False
         """Whether it was seen to leave an idle connection open.  Who closes after each answer
         and does not say so would lose a call that is sent meanwhile: what cannot be sent again
@@ -282,12 +282,12 @@ class TargetPool:
         for connection in list(self.connections):
             connection.sweep(now, self.spec)
         self._idle = [c for c in self._idle if c in self.connections]
+        seen, self._resting = self._resting, {}
         if not self.keeps_idle:
+            self._resting = {c: c.active_at for c in self._idle if now - c.active_at >= SWEEP_S}
             # Of one sweep alone it might be the loop that stood still, with an end unread.
-            resting = {c: c.active_at for c in self._idle if now - c.active_at >= SWEEP_S}
-            if any(self._resting.get(c) == since for c, since in resting.items()):
+            if any(seen.get(c) == since for c, since in self._resting.items()):
                 self.record_reuse()
-            self._resting = resting
 
     def close(self) -> None:
         """Cut what is idle; what is in flight goes on and is not pooled again."""

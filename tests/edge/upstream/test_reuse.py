@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 
 import pytest
 
+from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.edge.upstream.target_pool import UNPROVEN_MOST
 from tests.edge.rig import OK, Exchange, Rig, answer_ok, answering, running
 
@@ -192,6 +194,29 @@ async def test_a_loop_that_stood_still_is_no_proof_that_a_target_left_a_connecti
         assert not target.keeps_idle
         target.sweep(later)
         assert target.keeps_idle
+
+
+async def test_what_proved_it_is_forgotten_once_it_has_ended() -> None:
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(one, UpstreamConnection) for one in gc.get_objects())
+
+    before = held()
+    async with running(answer_ok) as rig:
+        client = await rig.client()
+        target = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        await client.send(GET)
+        assert (await client.answer()).status == 200
+        later = asyncio.get_running_loop().time() + 1.0
+        target.sweep(later)
+        target.sweep(later)
+        next(iter(target.connections)).abort()
+        async with asyncio.timeout(5):
+            while target.connections:
+                await asyncio.sleep(0.001)
+        target.sweep(later)
+    assert target.keeps_idle
+    assert held() <= before
 
 
 async def test_a_target_that_begins_to_close_is_trusted_no_longer() -> None:
