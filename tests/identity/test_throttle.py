@@ -207,14 +207,14 @@ async def test_a_sign_in_does_not_fail_because_its_attempt_cannot_be_given_back(
 async def test_forgiving_empties_the_account_and_not_the_address() -> None:
     limiter = throttle()
     assert await admitted(limiter, "a@example.com", "192.0.2.7", 9) == 5
-    await limiter.reset("a@example.com")
+    await limiter.reset("a@example.com", 0)
     assert await admitted(limiter, "a@example.com", "192.0.2.7", 9) == 5
     assert await admitted(limiter, "b@example.com", "192.0.2.7", 1) == 1
 
 
 async def test_forgiving_fails_aloud_when_the_counters_are_away() -> None:
     with pytest.raises(StoreUnavailable):
-        await throttle(Away()).reset("a@example.com")
+        await throttle(Away()).reset("a@example.com", 0)
 
 
 async def test_every_spelling_of_an_address_counts_at_one_account() -> None:
@@ -245,7 +245,7 @@ async def test_forgiving_forgets_that_proof_was_needed() -> None:
     clock = Hands()
     limiter = throttle(clock=clock)
     await fail(limiter, clock, 3)
-    await limiter.reset(ANN)
+    await limiter.reset(ANN, 0)
     assert (await limiter.reserve(ANN, HERE)).failures == 0
 
 

@@ -172,14 +172,14 @@ async def test_an_attempt_is_given_back_where_it_was_counted(limiter: Throttle, 
 async def test_forgiving_empties_each_counter_of_the_account_itself(
     limiter: Throttle, told: Told
 ) -> None:
-    await limiter.reset(ANN)
-    assert told.cleared == [account_counters(ANN)]
-    assert account_counters(ANN) == [
+    await limiter.reset(ANN, 0)
+    assert told.cleared == [account_counters(ANN, 0)]
+    assert account_counters(ANN, 0) == [
         f"login:account:{digest(ANN)}",
         f"login:devices-of:{digest('0' + chr(0) + ANN)}",
     ]
     assert account_counters(ANN, 3)[1] == OF_DEVICES
-    assert account_counter(ANN) == account_counters(ANN)[0]
+    assert account_counter(ANN) == account_counters(ANN, 0)[0]
 
 
 async def test_an_operator_empties_the_counters_of_the_accounts_devices_too(
@@ -249,7 +249,7 @@ async def test_forgiving_forgets_what_was_counted_in_memory_too(
     told.away = True
     await limiter.failed(await limiter.reserve(ANN, HERE))
     told.away = False
-    await limiter.reset(ANN)
+    await limiter.reset(ANN, 0)
     told.away = True
     assert (await limiter.reserve(ANN, HERE)).failures == 0
 

@@ -159,7 +159,9 @@ class MailLinkEndpoints:
             return ProblemReply(verified)
         with contextlib.suppress(StoreUnavailable):
             # Who failed to sign in before the address was confirmed is its owner.
-            await self._deps.throttle.reset(confirmation.normalized_email)
+            await self._deps.throttle.reset(
+                confirmation.normalized_email, confirmation.password_epoch
+            )
         account_id, changes = verified
         return await self._finish(AuditKind.EMAIL_VERIFIED, account_id, changes, call)
 
@@ -208,7 +210,7 @@ class MailLinkEndpoints:
         self._deps.audit.record(event_of(AuditKind.PASSWORD_RESET, call, subject=account.id))
         with contextlib.suppress(StoreUnavailable):
             # Whoever reads the mail is the owner: a stranger's guesses lock nobody out.
-            await self._deps.throttle.reset(account.normalized_email)
+            await self._deps.throttle.reset(account.normalized_email, account.password_epoch)
         reply = await await_propagation(self._deps.publisher, changes)
         if isinstance(reply, ProblemReply):
             return reply

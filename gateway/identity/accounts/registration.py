@@ -36,6 +36,8 @@ class EmailConfirmation:
     """None: confirming makes the account."""
     normalized_email: str
     password_hash: str | None = field(repr=False)
+    password_epoch: int = 0
+    """Of an account that is there: one that is made has no devices yet."""
 
 
 class Registrations:
@@ -111,10 +113,11 @@ class Registrations:
             if link is None:
                 return None
             row = await tx.one(
-                "SELECT password_hash FROM accounts WHERE id = :id", id=link.account_id
+                "SELECT password_hash, password_epoch FROM accounts WHERE id = :id",
+                id=link.account_id,
             )
-            stored = row["password_hash"] if row else None
-            return EmailConfirmation(link.account_id, link.normalized_email, stored)
+            stored, epoch = (row["password_hash"], int(row["password_epoch"])) if row else (None, 0)
+            return EmailConfirmation(link.account_id, link.normalized_email, stored, epoch)
 
     async def verify(
         self, token: str, checked: EmailConfirmation

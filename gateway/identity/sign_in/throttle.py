@@ -220,10 +220,10 @@ class Throttle:
         """Count the attempt although nothing was checked."""
         await self._settle(reservation, failed=False)
 
-    async def reset(self, normalized_email: str) -> None:
+    async def reset(self, normalized_email: str, epoch: int) -> None:
         """Forget the account's failures, for operators and for whoever proved by mail to own the
-        e-mail address.  Raises StoreUnavailable."""
-        counters = account_counters(normalized_email)
+        e-mail address.  `epoch` is as for `account_counters`.  Raises StoreUnavailable."""
+        counters = account_counters(normalized_email, epoch)
         await self._local.clear(counters)
         await self._shared.clear(counters)
 
@@ -258,8 +258,9 @@ def account_counter(normalized_email: str) -> str:
     return "login:account:" + hashlib.sha256(normalized_email.encode()).hexdigest()[:32]
 
 
-def account_counters(normalized_email: str, epoch: int = 0) -> list[str]:
-    """Every counter of the account itself, for `reset`."""
+def account_counters(normalized_email: str, epoch: int) -> list[str]:
+    """Every counter of the account itself, for `reset`; `epoch` is that of its password, by which
+    its devices count."""
     return [account_counter(normalized_email), _devices_counter(normalized_email, epoch)]
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.identity.accounts.account_rows import Account
 from gateway.identity.mail.recipients import requester_of
+from gateway.identity.sign_in.devices import Device
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, open_house, reason, told
 from tests.edge.endpoints.mail_house import ATTACKERS, OTHER, MailHouse, token_in
 
@@ -239,6 +241,25 @@ async def test_an_account_that_an_operator_made_is_confirmed_with_its_own_passwo
     right = await mail.post("/auth/email/verify", token=token, password=PASSWORD)
     assert right.status == 204
     assert (await mail.post("/auth/login", **CREDENTIALS)).status == 200
+
+
+async def test_who_confirms_an_address_is_forgiven_what_devices_of_the_account_failed(
+    mail: MailHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.identity.sign_in.throttle.DEVICES_FAILURES_A_DAY", 1)
+    throttle = mail.house.deps.throttle
+    password_hash = await mail.house.deps.passwords.hash(PASSWORD)
+    assert isinstance(password_hash, str)
+    account = await mail.house.deps.accounts.register(EMAIL, password_hash)
+    assert isinstance(account, Account)
+    one, other = (Device(name * 22, ("t" * 32,), account.password_epoch) for name in "ab")
+    await throttle.failed(await throttle.reserve(EMAIL, "192.0.2.7", one))
+    assert (await throttle.reserve(EMAIL, "192.0.2.7", other)).wait_s > 0
+    await mail.post("/auth/email/resend", email=EMAIL)
+    (token,) = await mail.links()
+    answer = await mail.post("/auth/email/verify", token=token, password=PASSWORD)
+    assert answer.status == 204, answer.body
+    assert (await throttle.reserve(EMAIL, "192.0.2.7", other)).wait_s == 0
 
 
 async def test_an_account_made_while_a_registration_waited_is_not_taken_over(
