@@ -137,14 +137,8 @@ class Throttle:
         if reserved.wait_s == 0 or device is None:
             return reserved
         # Others at this address have used up what all have there: that shuts out nobody who has
-        # signed in here before.  Whoever has an account may have many devices of it.
-        account = device.latest_account
-        return await self._reserve(
-            [
-                Attempt(f"{what}:device:{device.id}", DEVICE_FAILURES, WINDOW_S),
-                Attempt(f"{what}:devices-of:{account}", ADDRESS_FAILURES, WINDOW_S),
-            ]
-        )
+        # signed in here before.
+        return await self._reserve(_by_known_device(what, device, ADDRESS_FAILURES))
 
     async def reserve_link(self, token: str) -> Reservation:
         """Count one password that was tried with a mailed link, by that link alone."""
@@ -178,29 +172,21 @@ class Throttle:
     ) -> float:
         """As `count`: one mail requested, or one mailed link tried, from an IP address; of a known
         `device`, which has signed in before, where others have used up what all have there."""
-        key = f"mail:{kind}:{holder(client_ip)}"
-        wait_s = await self.count(Attempt(key, REQUESTS, WINDOW_S))
+        what = f"mail:{kind}"
+        wait_s = await self.count(Attempt(f"{what}:{holder(client_ip)}", REQUESTS, WINDOW_S))
         if wait_s == 0 or device is None:
             return wait_s
-        reserved = await self._reserve(
-            [
-                Attempt(f"mail:{kind}:device:{device.id}", DEVICE_FAILURES, WINDOW_S),
-                Attempt(f"mail:{kind}:devices-of:{device.latest_account}", REQUESTS, WINDOW_S),
-            ]
-        )
-        if reserved.wait_s == 0:
-            await self.spent(reserved)
-        return reserved.wait_s
+        return await self.count(*_by_known_device(what, device, REQUESTS))
 
     async def count_reset(self, token: str) -> float:
         """As `count`: one new password that a good link was sent with, by that link alone."""
         key = "reset:" + hashlib.sha256(token.encode()).hexdigest()[:32]
         return await self.count(Attempt(key, RESETS, WINDOW_S))
 
-    async def count(self, attempt: Attempt) -> float:
-        """Count what has happened, up to its limit: 0.0, and once it is reached the seconds
+    async def count(self, *attempts: Attempt) -> float:
+        """Count what has happened, up to each limit: 0.0, and once one is reached the seconds
         until there is room again."""
-        reserved = await self._reserve([attempt])
+        reserved = await self._reserve(attempts)
         if reserved.wait_s == 0:
             await self.spent(reserved)
         return reserved.wait_s
@@ -298,6 +284,14 @@ def _by_device(normalized_email: str, device: Device) -> list[Attempt]:
         Attempt(key, DEVICE_FAILURES, WINDOW_S, paced=True),
         Attempt(f"{key}:day", DEVICE_FAILURES_A_DAY, DAY_S),
         Attempt(_devices_counter(normalized_email, device.epoch), DEVICES_FAILURES_A_DAY, DAY_S),
+    ]
+
+
+def _by_known_device(what: str, device: Device, of_account: int) -> list[Attempt]:
+    """Of a device by itself.  Whoever has an account may have many of it."""
+    return [
+        Attempt(f"{what}:device:{device.id}", DEVICE_FAILURES, WINDOW_S),
+        Attempt(f"{what}:devices-of:{device.latest_account}", of_account, WINDOW_S),
     ]
 
 
