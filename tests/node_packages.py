@@ -1,4 +1,4 @@
-"""What tests run with node: a folder's packages, as its lock file has them, below `.tools/`."""
+"""What tests run with node: a folder's packages, as its lock file has them."""
 
 from __future__ import annotations
 
