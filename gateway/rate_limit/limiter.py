@@ -184,18 +184,8 @@ class RateLimiter:
         `requested` is for keys that are expressions.
         """
         route = self._routes.get(id(limits)) or self._route_limits(limits)
-        now = self._steady()
-        counts = route.first
-        if counts is None:
-            keys = [key_of(call, principal, requested) for key_of in route.keys]
-            return await self._take_all(route, keys, now)
-        key = route.first_key(call, principal, requested)
-        left = counts.take(key, now)
-        if left is None:
-            return await self._request(route, [None], [key], now)
-        if left >= 0:
-            return route.admitted.get(left) or route.admit(int(left))
-        return LimitState(-left, route.policy, route.named, (0,))
+        keys = [key_of(call, principal, requested) for key_of in route.keys]
+        return await self._take_all(route, keys, self._steady())
 
     async def take_for(self, limits: Sequence[Limit], key: str) -> LimitState:
         """As `take`, for a caller that knows whose call it is, whatever the limits count by."""
