@@ -47,7 +47,7 @@ class ConfigurationSource(Protocol):
 class Callers(Protocol):
     """As `worker.verified.RequestAuthenticator`."""
 
-    def authenticate_from_memory(
+    def authenticate_now(
         self,
         call: Call,
         accept: frozenset[CredentialKind],
@@ -167,7 +167,7 @@ class Shadow:
         if not isinstance(match, Match) or match.route.auth is Auth.PUBLIC:
             return Reason.NO_CREDENTIAL
         return (
-            self._callers.authenticate_from_memory(call, match.route.accept, match.route.issuers)
+            self._callers.authenticate_now(call, match.route.accept, match.route.issuers)
             if self._callers
             else None
         )

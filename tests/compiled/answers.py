@@ -173,9 +173,9 @@ class Tokens:
             good=self.good, header=header, claims=claims, signature=signature
         )
         call = call_with(text)
-        out = [self.authenticator.authenticate_from_memory(call, BEARER)]
+        out = [self.authenticator.authenticate_now(call, BEARER)]
         out.append(await self.authenticator.authenticate(call, BEARER))
-        out.append(self.authenticator.authenticate_from_memory(call, BEARER))
+        out.append(self.authenticator.authenticate_now(call, BEARER))
         return [
             repr(one) if isinstance(one, Reason) or one is None else sorted_fields(one)
             for one in out

@@ -219,21 +219,19 @@ async def test_who_is_at_hand_is_told_without_a_wait(
     gate: Gate, authenticator: RequestAuthenticator, replica: Replica
 ) -> None:
     call = call_with(gate.token())
-    principal = authenticator.authenticate_from_memory(call, BEARER)
+    principal = authenticator.authenticate_now(call, BEARER)
     assert isinstance(principal, Principal)
     replica.refused[principal.token_id] = Reason.TOKEN_REVOKED
-    assert authenticator.authenticate_from_memory(call, BEARER) is Reason.TOKEN_REVOKED
-    assert (
-        authenticator.authenticate_from_memory(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
-    )
-    assert authenticator.authenticate_from_memory(call, frozenset()) is Reason.NO_CREDENTIAL
+    assert authenticator.authenticate_now(call, BEARER) is Reason.TOKEN_REVOKED
+    assert authenticator.authenticate_now(call_with("a.b.c"), BEARER) is Reason.TOKEN_MALFORMED
+    assert authenticator.authenticate_now(call, frozenset()) is Reason.NO_CREDENTIAL
 
 
 async def test_for_whom_a_store_would_be_asked_is_not_at_hand(
     authenticator: RequestAuthenticator,
 ) -> None:
     cookie = Credential(CredentialKind.COOKIE, "x")
-    assert authenticator.authenticate_from_memory(call_with(cookie), ALL) is None
+    assert authenticator.authenticate_now(call_with(cookie), ALL) is None
 
 
 async def test_who_was_remembered_is_at_hand(
@@ -241,18 +239,18 @@ async def test_who_was_remembered_is_at_hand(
 ) -> None:
     call = call_with(gate.token())
     first = await authenticator.authenticate(call, BEARER)
-    assert authenticator.authenticate_from_memory(call, BEARER) is first
+    assert authenticator.authenticate_now(call, BEARER) is first
     clock.advance(899)
-    assert authenticator.authenticate_from_memory(call, BEARER) is first
+    assert authenticator.authenticate_now(call, BEARER) is first
     clock.advance(1)
-    assert authenticator.authenticate_from_memory(call, BEARER) is Reason.TOKEN_EXPIRED
+    assert authenticator.authenticate_now(call, BEARER) is Reason.TOKEN_EXPIRED
 
 
 @pytest.mark.parametrize("credential", [None, Reason.AMBIGUOUS_HEADER])
 async def test_what_could_not_be_read_is_at_hand(
     authenticator: RequestAuthenticator, credential: Reason | None
 ) -> None:
-    verdict = authenticator.authenticate_from_memory(call_with(credential), BEARER)
+    verdict = authenticator.authenticate_now(call_with(credential), BEARER)
     assert verdict is (credential or Reason.NO_CREDENTIAL)
 
 
@@ -261,7 +259,7 @@ async def test_a_key_that_is_not_known_here_is_not_at_hand(
 ) -> None:
     text = gate.token()
     await gate.rotation.revoke(gate.ring.signing_key().kid)
-    assert authenticator.authenticate_from_memory(call_with(text), BEARER) is None
+    assert authenticator.authenticate_now(call_with(text), BEARER) is None
 
 
 async def test_a_store_is_asked_only_after_whoever_began_it_could_go_on(
@@ -356,10 +354,10 @@ async def test_a_token_of_another_issuer_is_believed_where_and_while_that_one_is
     company.believed_until = until
     authenticator = taking(gate, replica, company)
     call = call_with("theirs")
-    assert authenticator.authenticate_from_memory(call, BEARER, issuers) is expected
+    assert authenticator.authenticate_now(call, BEARER, issuers) is expected
     for _ in range(2):  # at first sight, and remembered
         assert await authenticator.authenticate(call, BEARER, issuers) is expected
-    assert authenticator.authenticate_from_memory(call, BEARER, issuers) is expected
+    assert authenticator.authenticate_now(call, BEARER, issuers) is expected
 
 
 async def test_an_issuer_of_whom_nothing_is_known_is_not_believed_from_the_first_moment_on(
@@ -369,7 +367,7 @@ async def test_an_issuer_of_whom_nothing_is_known_is_not_believed_from_the_first
     authenticator = taking(gate, replica, Company(Presented(THEIRS)))
     call = call_with("theirs")
     unavailable = Reason.ISSUER_UNAVAILABLE
-    assert authenticator.authenticate_from_memory(call, BEARER, COMPANY) is unavailable
+    assert authenticator.authenticate_now(call, BEARER, COMPANY) is unavailable
     assert await authenticator.authenticate(call, BEARER, COMPANY) is unavailable
 
 
@@ -382,7 +380,7 @@ async def test_an_issuer_is_asked_for_the_caller_and_a_lasting_verdict_is_kept(
     company.believed_until = {"company": 2000.0}
     authenticator = taking(gate, replica, company)
     call = call_with("theirs")
-    assert authenticator.authenticate_from_memory(call, BEARER, COMPANY) is None
+    assert authenticator.authenticate_now(call, BEARER, COMPANY) is None
     begun = authenticator.authenticate(call, BEARER, COMPANY)
     assert begun.send(None) is None  # decisions are begun outside a task: the first step waits not
     begun.close()
@@ -416,5 +414,5 @@ async def test_a_token_of_ours_with_a_name_of_theirs_is_refused(
         gate.verifier, gate.ring, replica, gate.clock, issuers=Named()
     )
     call = call_with(gate.token())
-    assert authenticator.authenticate_from_memory(call, BEARER) is Reason.TOKEN_CLAIMS_INVALID
+    assert authenticator.authenticate_now(call, BEARER) is Reason.TOKEN_CLAIMS_INVALID
     assert await authenticator.authenticate(call, BEARER) is Reason.TOKEN_CLAIMS_INVALID

@@ -104,7 +104,7 @@ class AtHand:
 
     who: Principal | Reason | None
 
-    def authenticate_from_memory(
+    def authenticate_now(
         self,
         call: Call,
         accept: frozenset[CredentialKind],

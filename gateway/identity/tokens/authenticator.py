@@ -175,25 +175,6 @@ class RequestAuthenticator:
             verdict = await self._authenticate_other(credential, call)
         return self._checked(verdict, issuers) if isinstance(verdict, Principal) else verdict
 
-    def authenticate_from_memory(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> Principal | Reason | None:
-        """As `authenticate`, of what is here already; None where a store would have to be asked."""
-        credential = call.credential
-        if not isinstance(credential, Credential):
-            return credential or Reason.NO_CREDENTIAL
-        if credential.kind not in accept:
-            return Reason.NO_CREDENTIAL
-        if credential.kind is not _BEARER:
-            return None
-        principal: Principal | Reason | None = self._cached(credential.text)
-        if principal is None:
-            principal = self._verified_from_memory(credential.text, issuers)
-        return self._checked(principal, issuers) if isinstance(principal, Principal) else principal
-
     def clear(self) -> None:
         """Drop every cached token; each is verified again when it is next presented."""
         self._cache.clear()
@@ -214,15 +195,6 @@ class RequestAuthenticator:
         if principal.expires_at <= self._now():
             return Reason.TOKEN_EXPIRED
         return self._refusal(principal) or principal
-
-    def _verified_from_memory(
-        self, text: str, issuers: frozenset[str]
-    ) -> Principal | Reason | None:
-        presented = self._issuers.read(text, issuers)
-        if presented is None:
-            verdict = self._verified_own(text)
-            return None if verdict is Reason.KEY_UNKNOWN else verdict
-        return presented.verify() if presented.issuer in issuers else Reason.TOKEN_CLAIMS_INVALID
 
     def _verify_now(self, text: str, issuers: frozenset[str]) -> Principal | Reason | None:
         """The verdict on a token that is not cached, which is cached where it lasts; None where

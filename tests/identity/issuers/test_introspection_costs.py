@@ -298,6 +298,6 @@ async def test_each_question_is_told_with_its_outcome(clock: HandClock, posts: A
 async def test_what_is_remembered_is_at_hand_without_a_wait(gate: Gate, posts: Answers) -> None:
     door = made(gate, posts, asking(cache_s=30))
     call = call_with(OPAQUE)
-    assert door.authenticator.authenticate_from_memory(call, BEARER, COMPANY) is None
+    assert door.authenticator.authenticate_now(call, BEARER, COMPANY) is None
     principal = await door.asks()
-    assert door.authenticator.authenticate_from_memory(call, BEARER, COMPANY) is principal
+    assert door.authenticator.authenticate_now(call, BEARER, COMPANY) is principal

@@ -53,7 +53,7 @@ class Door:
         return await self.authenticator.authenticate(call_with(text), BEARER, issuers)
 
     def asks_memory(self, text: str, issuers: frozenset[str] = COMPANY) -> Any:
-        return self.authenticator.authenticate_from_memory(call_with(text), BEARER, issuers)
+        return self.authenticator.authenticate_now(call_with(text), BEARER, issuers)
 
 
 @pytest.fixture
