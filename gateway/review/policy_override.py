@@ -94,10 +94,10 @@ class _Exchanged:
         route = match.route
         other = self._policies.get(match.route.policy.name)
         if other is None:
-            return Match(self._routes.get(route.id, route), match.params)
+            return dataclasses.replace(match, route=self._routes.get(route.id, route))
         if route.id not in self._routes:
             self._routes[route.id] = dataclasses.replace(route, policy=other)
-        return Match(self._routes[route.id], match.params)
+        return dataclasses.replace(match, route=self._routes[route.id])
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         return self._table.bypasses_route(self._table.get(route.id) or route, method, segments)

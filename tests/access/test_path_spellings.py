@@ -9,6 +9,7 @@ from gateway.access.authorizer import Authorizer
 from gateway.access.routing.route_table import Match
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
 from gateway.model import Reason
+from gateway.review.policy_override import with_policies, with_route
 from tests.access.decision_world import call_of
 from tests.access.worlds import NOW, decide, snapshot, who
 
@@ -166,3 +167,12 @@ def test_two_sites_behind_one_address_are_two_backends(path: str) -> None:
         NOBODY,
     )
     assert decide(world, f"GET {path}").allowed
+
+
+def test_a_configuration_with_exchanged_policies_or_routes_refuses_alike() -> None:
+    (rest,) = [route for route in WORLD.routes if route.id == "rest"]
+    for other in (with_policies(WORLD, WORLD.policies), with_route(WORLD, rest)):
+        for path in ("/ADMIN", "/me/", "/Else"):
+            assert (
+                decide(other, f"GET {path}", ANN).reason == decide(WORLD, f"GET {path}", ANN).reason
+            )
