@@ -125,7 +125,8 @@ class NotFound:
 
 Show = Callable[[ConsoleRequest], Awaitable[View | NotFound]]
 Stream = Callable[[ConsoleRequest], AsyncGenerator[str, None]]
-"""Gives something every few seconds: in between it is asked whether the operator may go on."""
+"""Gives something every few seconds: before it is sent it is asked whether the operator may see
+it."""
 Act = Callable[[ConsoleRequest], Awaitable[Acted | NotDone | NotFound]]
 T = TypeVar("T")
 
