@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -21,63 +19,18 @@ from gateway.identity.sessions.hand_over import (
 )
 from gateway.model import Call, Credential, CredentialKind, Principal
 from gateway.stores.redis import RedisStore, open_redis
-from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, request
-from tests.edge.rig import Answer
+from tests.edge.auth_house import EMAIL, House, open_house, reason, request
+from tests.edge.endpoints.sharing_browser import (
+    APP1,
+    APP2,
+    GATE,
+    NAVIGATION,
+    SAME,
+    Browser,
+    leads_to,
+    me,
+)
 from tests.nonces import Once
-
-GATE, APP1, APP2 = "gate.example", "app1.example", "app2.example"
-APART = "blog.example"
-NAVIGATION = ("Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document")
-SAME = "Sec-Fetch-Site: same-origin"
-
-
-@dataclass
-class Browser:
-    """Keeps the cookies of each host, and follows nothing by itself."""
-
-    house: House
-    jar: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    async def get(self, url: str, headers: Sequence[str] = NAVIGATION) -> Answer:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        cookies = "; ".join(f"{name}={value}" for name, value in self.jar.get(host, {}).items())
-        sent = [*headers, *([f"Cookie: {cookies}"] if cookies else [])]
-        answer = await self.house.raw(request("GET", target, b"", headers=sent, host=host))
-        self._keep(host, answer)
-        return answer
-
-    async def sign_in(self, host: str = GATE) -> None:
-        body = json.dumps({**CREDENTIALS, "transport": "cookie"}).encode()
-        answer = await self.house.raw(
-            request("POST", "/auth/login", body, headers=[SAME], host=host)
-        )
-        assert answer.status == 200, answer.body
-        self._keep(host, answer)
-
-    async def code_for(self, host: str, return_to: str = "/page?x=1") -> str:
-        """The URL at which the host takes a code; the browser has been led there."""
-        started = await self.get(
-            f"https://{host}/auth/hand-over/start?return_to={quote(return_to, safe='')}"
-        )
-        assert started.status == 303, started.body
-        issued = await self.get(leads_to(started))
-        assert issued.status == 303, issued.body
-        return leads_to(issued)
-
-    def _keep(self, host: str, answer: Answer) -> None:
-        for line in answer.values("set-cookie"):
-            name, _, value = line.split(b";")[0].decode().partition("=")
-            if b"Max-Age=0" in line:
-                self.jar.get(host, {}).pop(name, None)
-            else:
-                self.jar.setdefault(host, {})[name] = value
-
-
-def leads_to(answer: Answer) -> str:
-    (location,) = answer.values("location")
-    return location.decode()
 
 
 @pytest.fixture
@@ -99,10 +52,6 @@ async def browser(house: House) -> Browser:
     signed_in = Browser(house)
     await signed_in.sign_in()
     return signed_in
-
-
-async def me(browser: Browser, host: str) -> Answer:
-    return await browser.get(f"https://{host}/auth/me", headers=[SAME])
 
 
 async def test_a_session_is_handed_over_and_leads_back_to_the_page(browser: Browser) -> None:
@@ -176,125 +125,6 @@ async def test_a_name_that_a_page_of_the_host_chose_is_worth_nothing(
     assert (await thief.get(leads_to(asked))).status == 401
     assert "__Host-session" not in thief.jar[APP1]
     assert leads_to(await browser.get(url)) == "/page?x=1"
-
-
-async def test_a_cookie_that_was_handed_over_counts_at_its_host_alone(browser: Browser) -> None:
-    """Who gets hold of it, as an application's own host may, is nobody at the others."""
-    await browser.get(await browser.code_for(APP1))
-    stolen = browser.jar[APP1]["__Host-session"]
-    thief = Browser(browser.house, {host: {"__Host-session": stolen} for host in (GATE, APP2)})
-    for host in (GATE, APP2):
-        answer = await me(thief, host)
-        assert (answer.status, reason(answer)) == (401, "session_unknown")
-        thief.jar[host] = {"__Host-session": stolen}
-        for endpoint in ("refresh", "logout"):
-            sent = request(
-                "POST",
-                f"/auth/{endpoint}",
-                b"",
-                headers=[SAME, f"Cookie: __Host-session={stolen}"],
-                host=host,
-            )
-            refused = await browser.house.raw(sent)
-            assert (refused.status, reason(refused)) == (401, "session_unknown")
-    started = await thief.get(f"https://{APP2}/auth/hand-over/start?return_to=/")
-    assert (await thief.get(leads_to(started))).status == 401
-    assert (await me(browser, APP1)).status == 200
-
-
-async def test_a_page_of_one_application_makes_no_key_that_counts_at_the_others(
-    house: House, browser: Browser
-) -> None:
-    """A key counts at every host, and for up to a year."""
-
-    async def make(host: str, cookie: str) -> Answer:
-        fields = [SAME, f"Cookie: __Host-session={cookie}"]
-        return await house.raw(
-            request("POST", "/auth/keys", b'{"name": "mine"}', headers=fields, host=host)
-        )
-
-    await browser.get(await browser.code_for(APP1))
-    own, handed_over = (browser.jar[host]["__Host-session"] for host in (GATE, APP1))
-    # Handed over, or of a sign-in at that very host.
-    for cookie in (handed_over, own):
-        refused = await make(APP1, cookie)
-        assert (refused.status, reason(refused)) == (403, "cross_origin")
-    made = await make(GATE, own)
-    assert made.status == 201, made.body
-    listed = await browser.get(f"https://{APP1}/auth/keys", headers=[SAME])
-    assert listed.body.count(b'"key_id"') == 1, listed.body
-
-
-async def test_a_page_of_one_application_sets_no_attribute_that_the_others_read(
-    house: House, browser: Browser
-) -> None:
-    async def put(host: str, cookie: str) -> Answer:
-        fields = [SAME, f"Cookie: __Host-session={cookie}"]
-        raw = request(
-            "PATCH", "/auth/me/attributes", b'{"nickname": "Al"}', headers=fields, host=host
-        )
-        return await house.raw(raw)
-
-    await browser.get(await browser.code_for(APP1))
-    own, handed_over = (browser.jar[host]["__Host-session"] for host in (GATE, APP1))
-    for cookie in (handed_over, own):
-        refused = await put(APP1, cookie)
-        assert (refused.status, reason(refused)) == (403, "cross_origin")
-    assert (await put(GATE, own)).status == 204
-
-
-async def test_a_cookie_that_was_handed_over_makes_no_key_where_nothing_is_shared_any_more(
-    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await browser.get(await browser.code_for(APP1))
-    monkeypatch.setattr("tests.edge.auth_house.SHARED_HOSTS", frozenset())
-    cookie = f"Cookie: __Host-session={browser.jar[APP1]['__Host-session']}"
-    refused = await house.raw(
-        request("POST", "/auth/keys", b'{"name": "mine"}', headers=[SAME, cookie], host=APP1)
-    )
-    assert (refused.status, reason(refused)) == (403, "cross_origin")
-
-
-async def test_a_sign_in_at_another_host_counts_at_that_host_alone(house: House) -> None:
-    """Also for who receives what browsers send to that host."""
-    browser = Browser(house)
-    await browser.sign_in(APP1)
-    assert (await me(browser, APP1)).status == 200
-    stolen = browser.jar[APP1]["__Host-session"]
-    for host in (GATE, APP2):
-        answer = await me(Browser(house, {host: {"__Host-session": stolen}}), host)
-        assert (answer.status, reason(answer)) == (401, "session_unknown")
-
-
-async def test_a_host_that_shares_nothing_gives_nothing_that_counts_at_those_that_do(
-    house: House,
-) -> None:
-    """One that routes name by a pattern (`*.example.com`), or that is of another domain."""
-    browser = Browser(house)
-    await browser.sign_in(APART)
-    assert (await me(browser, APART)).status == 200
-    cookie = browser.jar[APART]["__Host-session"]
-    for host in (GATE, APP1):
-        answer = await me(Browser(house, {host: {"__Host-session": cookie}}), host)
-        assert (answer.status, reason(answer)) == (401, "session_unknown")
-    fields = [SAME, f"Cookie: __Host-session={cookie}"]
-    refused = await house.raw(
-        request("POST", "/auth/keys", b'{"name": "mine"}', headers=fields, host=APART)
-    )
-    assert (refused.status, reason(refused)) == (403, "cross_origin")
-
-
-async def test_where_nothing_is_shared_a_cookie_makes_keys_at_any_host(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.edge.auth_house.SHARED_HOSTS", frozenset())
-    browser = Browser(house)
-    await browser.sign_in(APART)
-    fields = [SAME, f"Cookie: __Host-session={browser.jar[APART]['__Host-session']}"]
-    made = await house.raw(
-        request("POST", "/auth/keys", b'{"name": "mine"}', headers=fields, host=APART)
-    )
-    assert made.status == 201, made.body
 
 
 async def test_a_session_has_so_many_cookies_and_no_more(
