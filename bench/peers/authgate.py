@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bench.credentials import AUDIENCE, ISSUER
-from bench.peers.peer import Peer
+from bench.peers.peer import Peer, start_peer
 from bench.processes import Started, await_ready
 from bench.rig import BASE_PORT, Rig
 
@@ -67,14 +67,8 @@ def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
     _revoke(_folder(rig, peer.port) / "gateway.db", credentials.revoked_id, shape.revoked)
-    process = rig.start(
-        peer.file_name,
-        [program(), "serve", *_files(rig, peer), *options],
-        peer.port,
-        cpus=shape.workers,
-        quota=shape.quota * shape.workers,
-        env=environment,
-    )
+    command = [program(), "serve", *_files(rig, peer), *options]
+    process = start_peer(rig, peer, command, environment)
     await_ready(peer.port + 100, within_s=120)
     return process
 

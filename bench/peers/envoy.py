@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.credentials import AUDIENCE, ISSUER
-from bench.peers.peer import Peer
+from bench.peers.peer import Peer, start_peer
 from bench.processes import Started
 from bench.rig import BASE_PORT, HERE, Rig
 
@@ -212,13 +212,7 @@ def start_envoy(*, judges: bool, cached_tokens: int = 0) -> Callable[[Rig, Peer]
         threads = str(peer.shape.workers)
         options = ["--concurrency", threads, "--disable-hot-restart", "--log-level", "error"]
         command = [str(program(rig)), "-c", str(config), *options]
-        return rig.start(
-            peer.file_name,
-            command,
-            peer.port,
-            cpus=peer.shape.workers,
-            quota=peer.shape.quota * peer.shape.workers,
-        )
+        return start_peer(rig, peer, command)
 
     return start
 

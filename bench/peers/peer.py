@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,16 @@ class Peer:
 
 def needs(program: str, package: str) -> Callable[[Rig], str]:
     return lambda _: "" if found(program) else f"apt-get install {package}"
+
+
+def start_peer(
+    rig: Rig, peer: Peer, command: Sequence[str], env: Mapping[str, str] | None = None
+) -> Started:
+    """On as many CPUs as it has workers, each of which has its share of one."""
+    workers, quota = peer.shape.workers, peer.shape.quota
+    return rig.start(
+        peer.file_name, command, peer.port, cpus=workers, quota=quota * workers, env=env
+    )
 
 
 def first_line(*command: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.credentials import ISSUER
-from bench.peers.peer import Peer, Shape, revoked_list
+from bench.peers.peer import Peer, Shape, revoked_list, start_peer
 from bench.processes import Started
 from bench.rig import Rig, found
 
@@ -35,13 +35,7 @@ def start_haproxy(template: str) -> Callable[[Rig, Peer], Started]:
             MORE=_haproxy_rules(rig, peer),
         )
         command = [found("haproxy"), "-f", str(config)]
-        return rig.start(
-            peer.file_name,
-            command,
-            peer.port,
-            cpus=shape.workers,
-            quota=shape.quota * shape.workers,
-        )
+        return start_peer(rig, peer, command)
 
     return start
 
@@ -137,13 +131,7 @@ def start_nginx(judge: str) -> Callable[[Rig, Peer], Started]:
             **words,
         )
         command = [found("nginx"), "-p", str(rig.folder), "-c", str(config)]
-        return rig.start(
-            peer.file_name,
-            command,
-            peer.port,
-            cpus=shape.workers,
-            quota=shape.quota * shape.workers,
-        )
+        return start_peer(rig, peer, command)
 
     return start
 
@@ -173,4 +161,4 @@ def start_caddy(rig: Rig, peer: Peer) -> Started:
     config = rig.fill("Caddyfile", PORT=peer.port)
     command = [found("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
     environment = {"GOMAXPROCS": "1", "XDG_DATA_HOME": str(rig.folder / "run")}
-    return rig.start(peer.file_name, command, peer.port, env=environment)
+    return start_peer(rig, peer, command, environment)

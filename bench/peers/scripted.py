@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from bench.credentials import AUDIENCE, ISSUER
-from bench.peers.peer import Peer
+from bench.peers.peer import Peer, start_peer
 from bench.processes import Started
 from bench.rig import BASE_PORT, HERE, LOAD_CPU, Rig, found
 
@@ -39,7 +39,7 @@ def start_naive(rig: Rig, peer: Peer) -> Started:
         "ownership": peer.shape.ownership,
     }
     program = [sys.executable, str(HERE / "peers" / "naive.py"), json.dumps(said)]
-    return rig.start(peer.file_name, program, peer.port)
+    return start_peer(rig, peer, program)
 
 
 def naive_lacks(_: Rig) -> str:
@@ -66,4 +66,4 @@ def start_fastify(rig: Rig, peer: Peer) -> Started:
     files = [str(rig.credentials.public_pem), str(rig.credentials.revoked), ISSUER]
     program = str(rig.folder / "fastify" / "app.js")
     command = [found("node"), program, str(peer.port), str(BASE_PORT), *files]
-    return rig.start(peer.file_name, command, peer.port)
+    return start_peer(rig, peer, command)
