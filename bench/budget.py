@@ -18,7 +18,6 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.instructions import ALL, IN_TASKS, MISSING, Size, counted, own_program, require_valgrind
+from bench.peers.builds import SWITCH, Build
 from bench.processes import run_bench
 from bench.results import machine
 from bench.rig import HERE
@@ -40,12 +40,6 @@ MOST_APART_IN_TASKS = 0.06
 MOST_APART_ELSEWHERE = 0.1
 
 Figures = dict[str, int]
-
-
-class Build(StrEnum):
-    PURE = "pure"
-    COMPILED = "compiled"
-    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ def judged(budget: Figures, figures: Figures, *, elsewhere: bool) -> list[Judged
 
 def code_of(build: Build) -> dict[str, str]:
     """The settings of a `gateway` that runs this build and no other."""
-    return {"AUTHGATE_COMPILE": "always" if build is Build.COMPILED else "never"}
+    return {SWITCH: "always" if build is Build.COMPILED else "never"}
 
 
 def build_of(code: dict[str, str]) -> Build | None:
@@ -107,7 +101,7 @@ def build_of(code: dict[str, str]) -> Build | None:
         text=True,
         check=False,
     )
-    return None if said.returncode else Build(json.loads(said.stdout).get("build", Build.PURE))
+    return None if said.returncode else Build(json.loads(said.stdout)["build"])
 
 
 def require(build: Build) -> None:

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.budget import ANCHOR, BUDGET, Build, build_of, code_of, here, judged, smaller
+from bench.budget import ANCHOR, BUDGET, build_of, code_of, here, judged, smaller
 from bench.instructions import ALL, IN_TASKS, inclusive
+from bench.peers.builds import Build
 
 REPOSITORY = Path(__file__).parents[1]
 HELD = {ANCHOR: 100_000, "allowed": 150_000}

@@ -31,25 +31,23 @@ def prepare(build: Build | None) -> tuple[str, str]:
 
     None is compiled where that can be.
     """
+    why = ""
+    os.environ[SWITCH] = "never"
     if build is not Build.PURE:
-        if not _COMPILE.exists():
-            return "pure", "this tree cannot be compiled"
         command = [sys.executable, str(_COMPILE), "compile"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             os.environ[SWITCH] = "always"
-            return said_by_gateway(), ""
-        os.environ[SWITCH] = "never"
-        return said_by_gateway(), (done.stdout + done.stderr).strip()
-    os.environ[SWITCH] = "never"
-    return said_by_gateway(), ""
+        else:
+            why = (done.stdout + done.stderr).strip()
+    return said_by_gateway(), why
 
 
 def said_by_gateway() -> str:
     done = subprocess.run(
         [program(), "version", "--json"], capture_output=True, text=True, check=True
     )
-    return str(json.loads(done.stdout).get("build", "pure"))
+    return str(json.loads(done.stdout)["build"])
 
 
 def pure_beside(peer: Peer) -> Peer | None:
