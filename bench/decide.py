@@ -33,7 +33,7 @@ GOAL_MS = 0.3
 DEPLOYED = HERE.parent / "deploy" / "nginx"
 WARM_UP = 200
 
-NGINX = """
+FRONT = """
 worker_processes 1;
 daemon off;
 pid @RIG@/run/@NAME@.pid;
@@ -48,9 +48,12 @@ http {
   fastcgi_temp_path @RIG@/run/@NAME@.3;
   uwsgi_temp_path @RIG@/run/@NAME@.4;
   scgi_temp_path @RIG@/run/@NAME@.5;
+  upstream app { server 127.0.0.1:@BACKEND@; keepalive 128; keepalive_requests 100000000; }
+"""
+"""How the configuration of a front begins; behind it comes what it asks."""
+NGINX = """\
   map $http_upgrade $authgate_upgrade { default ""; }
   map $http_upgrade $authgate_connection { default ""; }
-  upstream app { server 127.0.0.1:@BACKEND@; keepalive 128; keepalive_requests 100000000; }
   upstream authgate_public { server 127.0.0.1:@PUBLIC@; }
   upstream authgate_decisions {
     server 127.0.0.1:@ADMIN@; keepalive 128; keepalive_requests 100000000;
@@ -132,7 +135,7 @@ def start_gateway(rig: Rig, port: int, admin: int, backend: int) -> Started:
 
 
 def start_nginx(rig: Rig, name: str = "front", template: str = NGINX, **ports: int) -> Started:
-    text = template
+    text = FRONT + template
     for word, value in {"RIG": rig.folder, "NAME": name, **ports}.items():
         text = text.replace(f"@{word}@", str(value))
     config = rig.folder / "cfg" / f"{name}.conf"

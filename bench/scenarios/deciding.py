@@ -20,22 +20,7 @@ Start = Callable[[Rig, Peer], Started]
 DECIDER = 40
 """What decides for a front listens on the front's port and so many."""
 GRPC = 60
-ASKS_LUA = """
-worker_processes 1;
-daemon off;
-pid @RIG@/run/@NAME@.pid;
-error_log @RIG@/log/@NAME@.err;
-events { worker_connections 8192; }
-http {
-  access_log off;
-  keepalive_requests 100000000;
-  keepalive_timeout 300s;
-  client_body_temp_path @RIG@/run/@NAME@.1;
-  proxy_temp_path @RIG@/run/@NAME@.2;
-  fastcgi_temp_path @RIG@/run/@NAME@.3;
-  uwsgi_temp_path @RIG@/run/@NAME@.4;
-  scgi_temp_path @RIG@/run/@NAME@.5;
-  upstream app { server 127.0.0.1:@BACKEND@; keepalive 128; keepalive_requests 100000000; }
+ASKS_LUA = """\
   upstream decisions { server 127.0.0.1:@ADMIN@; keepalive 128; keepalive_requests 100000000; }
   server {
     listen 127.0.0.1:@JUDGED@ backlog=4096;
