@@ -13,7 +13,6 @@ A socket takes two descriptors of its worker.  Where the hard limit of this mach
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import multiprocessing
 import os
@@ -21,7 +20,6 @@ import resource
 import time
 import urllib.request
 from dataclasses import dataclass
-from hashlib import sha1
 from multiprocessing.synchronize import Event
 from typing import Annotated, TypeVar
 
@@ -33,10 +31,10 @@ from bench.client import Caller, Times
 from bench.cluster import PASSWORD, Cluster, Node, percentile
 from bench.processes import run_bench
 from bench.rig import BASE_PORT, HERE
+from bench.websocket import asking, granting
 
 console = Console()
 ECHO_PORT = BASE_PORT + 90
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 OPENING_AT_ONCE = 50
 TOLD = b"\x88\x0f\x03\xf0token_revoked"
 MOST_KB = 60.0
@@ -57,13 +55,7 @@ class Echo(asyncio.Protocol):
             self._transport.write(data)
             return
         self._granted = True
-        key = data.lower().partition(b"sec-websocket-key: ")[0]
-        start = len(key) + len(b"sec-websocket-key: ")
-        accept = base64.b64encode(sha1(data[start : start + 24] + GUID).digest())
-        self._transport.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-            b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-        )
+        self._transport.write(granting(data))
 
 
 def run_echo(listening: Event) -> None:
@@ -112,12 +104,7 @@ class Socket(asyncio.Protocol):
     """A client that says nothing and notes when it was told to go."""
 
     def __init__(self, port: int, token: str, loop: asyncio.AbstractEventLoop) -> None:
-        key = base64.b64encode(os.urandom(16)).decode()
-        self._hello = (
-            f"GET /api/socket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
-            f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-            f"Authorization: Bearer {token}\r\n\r\n"
-        ).encode()
+        self._hello = asking(port, token)
         self.opened: asyncio.Future[None] = loop.create_future()
         self.ended: asyncio.Future[float] = loop.create_future()
         self._received = b""

@@ -7,21 +7,19 @@ python -m bench.scenarios.clients.sockets PORT                    the upstream t
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import sys
 import time
-from hashlib import sha1
 from pathlib import Path
 from typing import cast
 
 import uvloop
 
 from bench.scenarios.clients import result
+from bench.websocket import asking, granting
 
 SOCKETS = 64
 MESSAGE_BYTES = 64
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 MASK_BYTES, HEAD_BYTES = 4, 2
 
 
@@ -62,13 +60,7 @@ class Echo(asyncio.Protocol):
                 self._read = head
                 return
             self._granted = True
-            key = head.lower().partition(b"sec-websocket-key: ")[0]
-            start = len(key) + len(b"sec-websocket-key: ")
-            accept = base64.b64encode(sha1(head[start : start + 24] + GUID).digest())
-            self._transport.write(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-            )
+            self._transport.write(granting(head))
         while len(self._read) >= HEAD_BYTES:
             size = HEAD_BYTES + MASK_BYTES + (self._read[1] & 0x7F)
             if len(self._read) < size:
@@ -81,12 +73,7 @@ class Client(asyncio.Protocol):
     """One socket; `until` is when it sends no more."""
 
     def __init__(self, port: int, token: str, loop: asyncio.AbstractEventLoop) -> None:
-        key = base64.b64encode(os.urandom(16)).decode()
-        self._hello = (
-            f"GET /api/socket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
-            f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-            f"Authorization: Bearer {token}\r\n\r\n"
-        ).encode()
+        self._hello = asking(port, token)
         self._message = os.urandom(MESSAGE_BYTES // 2).hex().encode()
         self.granted: asyncio.Future[bytes] = loop.create_future()
         self.ended: asyncio.Future[None] = loop.create_future()
