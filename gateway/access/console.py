@@ -1,4 +1,4 @@
-"""What judges who may see the operator's console, and who may act there."""
+"""The operator's console: where it is, and what judges who may see it and who may act there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from enum import StrEnum
 from gateway.access.policies import Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook
 
+HOME = "/admin"
+"""Each page of it is this one or lies below."""
 ADMIN_ROLE = "admin"
 
 

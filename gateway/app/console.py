@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.access.console import HOME
 from gateway.access.simulation import person
 from gateway.access.snapshot import Snapshot
 from gateway.app.components import Components
@@ -20,7 +21,7 @@ from gateway.edge.console.live_page import LIVE, LiveDependencies, LivePage
 from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
 from gateway.edge.console.operators import OperatorDependencies, Operators
 from gateway.edge.console.overview_page import OverviewPage
-from gateway.edge.console.pages import HOME, ConsolePage, NavigationEntry, PageRegistry
+from gateway.edge.console.pages import ConsolePage, NavigationEntry, PageRegistry
 from gateway.edge.console.playground_page import PLAYGROUND, PlaygroundPage
 from gateway.edge.console.reach_page import REACH, FindCaller, ReachPage
 from gateway.edge.console.renderer import ConsoleRenderer

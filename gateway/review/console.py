@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from gateway.access.console import ConsolePermission, admin_policy
+from gateway.access.console import HOME, ConsolePermission, admin_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import BELOW, PatternSegment, Route, SegmentKind
@@ -19,7 +19,6 @@ from gateway.model import CredentialKind
 from gateway.review.changes import AccessChange
 from gateway.review.diff import Report, compare
 
-HOME = "/admin"
 _METHODS = {ConsolePermission.READ: "GET", ConsolePermission.WRITE: "POST"}
 """HEAD goes with GET."""
 

@@ -21,12 +21,11 @@ from dataclasses import dataclass, field, replace
 import structlog
 from aiohttp import web
 
-from gateway.access.console import ConsolePermission
+from gateway.access.console import HOME, ConsolePermission
 from gateway.access.policies import StepUp
 from gateway.audit.log import AuditEvent
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.pages import (
-    HOME,
     PENDING,
     UNCONFIRMED,
     ConsoleAction,

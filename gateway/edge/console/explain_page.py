@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.access.console import HOME
 from gateway.access.explanation import Explanation, explain
 from gateway.access.simulation import SimulatedRequest, person, simulate
 from gateway.access.snapshot import Snapshot
-from gateway.edge.console.pages import HOME, ConsolePage, ConsoleRequest, View
+from gateway.edge.console.pages import ConsolePage, ConsoleRequest, View
 from gateway.edge.replies.sign_in_redirects import entrance
 from gateway.model import Clock, Principal, Reason
 from gateway.review.counterfactuals import find_counterfactuals

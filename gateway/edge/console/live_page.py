@@ -12,14 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gateway.access.console import HOME
 from gateway.access.snapshot import Snapshot
-from gateway.edge.console.pages import (
-    HOME,
-    ConsolePage,
-    ConsoleRequest,
-    NotFound,
-    View,
-)
+from gateway.edge.console.pages import ConsolePage, ConsoleRequest, NotFound, View
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.review.reason_guide import plain
 from gateway.review.told_answers import LoggedAnswer, ToldAnswer, judge_again

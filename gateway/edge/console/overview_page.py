@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from gateway.edge.console.pages import HOME, ConsolePage, ConsoleRequest, Operator, View
+from gateway.access.console import HOME
+from gateway.edge.console.pages import ConsolePage, ConsoleRequest, Operator, View
 from gateway.telemetry.worker_status import Status
 
 MAILS_MAX = 50

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from gateway.access.console import ConsolePermission
+from gateway.access.console import HOME, ConsolePermission
 from gateway.access.policies import StepUp
 from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.model import Call, Change
 
-HOME = "/admin"
 PENDING = (
     "It is done and kept, but not yet confirmed by every worker.  It goes on by itself; until then"
     " a worker that is not reached refuses every call with a credential, or still has what was."

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.access.console import ConsolePermission
+from gateway.access.console import HOME, ConsolePermission
 from gateway.edge.console.pages import (
-    HOME,
     Acted,
     Attachment,
     ConsoleAction,

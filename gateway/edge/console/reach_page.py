@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.access.console import HOME
 from gateway.access.routing.routes import Route
 from gateway.access.simulation import person
 from gateway.access.snapshot import Snapshot
 from gateway.edge.console.keyset import Listing, cursor, position
-from gateway.edge.console.pages import HOME, ConsolePage, ConsoleRequest, View
+from gateway.edge.console.pages import ConsolePage, ConsoleRequest, View
 from gateway.model import Clock, Principal
 from gateway.review.reach import Reached, reach
 

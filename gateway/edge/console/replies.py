@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.edge.console.pages import HOME, Attachment
+from gateway.access.console import HOME
+from gateway.edge.console.pages import Attachment
 from gateway.edge.replies.problems import OWN_HEADERS
 from gateway.identity.sign_in.return_targets import own_path
 

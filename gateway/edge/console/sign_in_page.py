@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.access.console import HOME
 from gateway.access.policies import StepUp
 from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditEvent, AuditKind
@@ -21,7 +22,6 @@ from gateway.edge.console.operators import (
     bearer_token,
     console_cookie,
 )
-from gateway.edge.console.pages import HOME
 from gateway.edge.console.proof_of_intent import form_refusal, own_origins
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.replies import console_path, redirect

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from multidict import CIMultiDictProxy
 
+from gateway.access.console import HOME
 from gateway.access.policies import Policy
 from gateway.audit.log import AuditEvent
 from gateway.edge.admin.listener import AdminListener, AdminOptions
@@ -20,7 +21,7 @@ from gateway.edge.console.console import Console, ConsoleDependencies
 from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
 from gateway.edge.console.operators import COOKIE, OperatorDependencies, Operators
 from gateway.edge.console.overview_page import OverviewPage
-from gateway.edge.console.pages import HOME, ConsolePage, NavigationEntry, PageRegistry
+from gateway.edge.console.pages import ConsolePage, NavigationEntry, PageRegistry
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.sign_in_page import ConsoleSignIn, ConsoleSignInDependencies
 from gateway.edge.console.static_files import StaticFiles
