@@ -13,7 +13,7 @@ from itertools import chain, count, product
 from math import prod
 
 from gateway.access.routing.paths import canonical, encoded
-from gateway.access.routing.route_table import Match, RouteTable
+from gateway.access.routing.route_table import Match, NoMatch, RouteTable
 from gateway.access.routing.routes import (
     BELOW,
     WILDCARD,
@@ -140,29 +140,39 @@ class Shapes:
         self, shape: Shape, host: str, method: str, segments: tuple[str, ...]
     ) -> tuple[Route | None, Route | None] | None:
         """The routes of both sides; None for a path of another shape, or of none."""
+        matches = self._matches(shape, host, method, segments)
+        if matches is None:
+            return None
+        old, new = (match.route if isinstance(match, Match) else None for match in matches)
+        return old, new
+
+    def _matches(
+        self, shape: Shape, host: str, method: str, segments: tuple[str, ...]
+    ) -> list[Match | NoMatch] | None:
         match = self._union.match(host, method, segments)
         if not isinstance(match, Match) or self.all[int(match.route.id)] is not shape:
             return None
-        old, new = (snapshot.routes.match(host, method, segments) for snapshot in self._sides)
-        return (
-            old.route if isinstance(old, Match) else None,
-            new.route if isinstance(new, Match) else None,
-        )
+        return [snapshot.routes.match(host, method, segments) for snapshot in self._sides]
 
     def pairs(self, shape: Shape, method: str) -> list[Pair]:
-        """Every pair of routes that a path of the shape can find, each once."""
+        """Every pair of routes that a path of the shape can find, each once: by a path that no
+        backend may take for another's, where there is one.  Such a path is refused, and says
+        nothing of the routes."""
         pairs: dict[tuple[int, int], Pair] = {}
+        refused: dict[tuple[int, int], Pair] = {}
+        host = self.host_of(shape)
         for values in self._samples(shape):
-            segments = shape.filled(dict(values))
-            routes = self.find(shape, self.host_of(shape), method, segments)
-            if routes is None:
+            matches = self._matches(shape, host, method, shape.filled(dict(values)))
+            if matches is None:
                 continue
-            old, new = routes
-            pairs.setdefault((id(old), id(new)), Pair(old, new, values))
+            old, new = (match.route if isinstance(match, Match) else None for match in matches)
+            is_refused = any(isinstance(one, Match) and one.read_elsewhere for one in matches)
+            found = refused if is_refused else pairs
+            found.setdefault((id(old), id(new)), Pair(old, new, values))
             if self._known[shape.key] == 2:
                 # Where both sides have the shape, each of its paths finds the same.
                 break
-        return list(pairs.values())
+        return list((refused | pairs).values())
 
     def _samples(self, shape: Shape) -> Iterator[tuple[tuple[int, str], ...]]:
         plain = tuple((at, fresh(shape.segments[at])) for at in shape.open)

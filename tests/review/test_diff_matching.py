@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.access.routing.patterns import read_pattern, read_prefix
@@ -61,6 +61,14 @@ def covers(change: AccessChange, host: str, path: str) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(WORLDS, WORLDS)
+# The first path that finds both routes, /p/q/, is refused on one side.
+@example(
+    [("", "path: '/p/{x:path}'", True), ("", "prefix: /p/q", False)],
+    [
+        ("hosts: [a.x.example]", "path: '/p/{x}'", False),
+        ("hosts: [a.x.example]", "path: '/p/{x:path}'", True),
+    ],
+)
 def test_each_path_that_changes_is_told_and_no_whole_line_is_wrong(
     old: list[tuple[str, str, bool]], new: list[tuple[str, str, bool]]
 ) -> None:
