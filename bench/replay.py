@@ -32,6 +32,7 @@ from gateway.access.definitions import Limit
 from gateway.access.simulation import (
     FixedAuthenticator,
     SimulatedRequest,
+    SlowLimiter,
     person,
     run_sync,
     simulated_call,
@@ -63,20 +64,11 @@ class Turned:
         return self.at
 
 
-class Narrow:
+class Narrow(SlowLimiter):
     """Limits that one call in a hundred has passed."""
 
     def __init__(self, choose: random.Random) -> None:
         self._choose = choose
-
-    def take_now(
-        self,
-        limits: Sequence[Limit],
-        call: Call,
-        principal: Principal | None,
-        requested: RequestedResource = NO_RESOURCE,
-    ) -> None:
-        """It has to be asked."""
 
     async def take(
         self,

@@ -47,11 +47,8 @@ class FixedClock:
         return self.at
 
 
-@dataclass(slots=True)
-class FixedAuthenticator:
-    """Authenticates every call as the one caller (or with the one refusal) that it was given."""
-
-    caller: Principal | Reason
+class SlowAuthenticator:
+    """Of one that remembers nobody: who calls has to be waited for."""
 
     def authenticate_now(
         self,
@@ -60,6 +57,26 @@ class FixedAuthenticator:
         issuers: frozenset[str] = OWN_ISSUERS,
     ) -> None:
         """It has to be asked."""
+
+
+class SlowLimiter:
+    """Of one that counts nothing here: the answer has to be waited for."""
+
+    def take_now(
+        self,
+        limits: Sequence[Limit],
+        call: Call,
+        principal: Principal | None,
+        requested: RequestedResource = NO_RESOURCE,
+    ) -> None:
+        """It has to be asked."""
+
+
+@dataclass(slots=True)
+class FixedAuthenticator(SlowAuthenticator):
+    """Authenticates every call as the one caller (or with the one refusal) that it was given."""
+
+    caller: Principal | Reason
 
     async def authenticate(
         self,
@@ -76,17 +93,8 @@ class FixedAuthenticator:
         return caller
 
 
-class NoLimits:
+class NoLimits(SlowLimiter):
     """Admits every call: a policy does not depend on counters."""
-
-    def take_now(
-        self,
-        limits: Sequence[Limit],
-        call: Call,
-        principal: Principal | None,
-        requested: RequestedResource = NO_RESOURCE,
-    ) -> None:
-        """It has to be asked."""
 
     async def take(
         self,

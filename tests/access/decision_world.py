@@ -9,7 +9,12 @@ from typing import Any
 from gateway.access.authorizer import Decision
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
-from gateway.access.simulation import SimulatedRequest, simulated_call
+from gateway.access.simulation import (
+    SimulatedRequest,
+    SlowAuthenticator,
+    SlowLimiter,
+    simulated_call,
+)
 from gateway.model import OWN_ISSUERS, Call, CredentialKind, LimitState, Principal, Reason
 from tests.access.worlds import snapshot
 
@@ -92,21 +97,12 @@ WORLD = snapshot(
 )
 
 
-class Limits:
+class Limits(SlowLimiter):
     """Remembers what was asked; the waits are those of one asking after another."""
 
     def __init__(self, *waits_s: float) -> None:
         self.waits_s = list(waits_s)
         self.asked: list[tuple[Any, ...]] = []
-
-    def take_now(
-        self,
-        limits: Sequence[Limit],
-        call: Call,
-        principal: Principal | None,
-        requested: RequestedResource = NO_RESOURCE,
-    ) -> None:
-        """It has to be asked."""
 
     async def take(
         self,
@@ -123,20 +119,12 @@ class Limits:
         return LimitState(self.waits_s.pop(0) if self.waits_s else 0.0, names, (), ())
 
 
-class Callers:
+class Callers(SlowAuthenticator):
     """Knows who calls, and remembers what it was asked."""
 
     def __init__(self, caller: Principal | Reason) -> None:
         self.caller = caller
         self.asked: list[tuple[str, frozenset[CredentialKind], frozenset[str]]] = []
-
-    def authenticate_now(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> None:
-        """It has to be asked."""
 
     async def authenticate(
         self,

@@ -17,6 +17,8 @@ from gateway.access.simulation import (
     FixedAuthenticator,
     FixedClock,
     SimulatedRequest,
+    SlowAuthenticator,
+    SlowLimiter,
     run_sync,
     simulated_call,
 )
@@ -52,7 +54,7 @@ WORLD = snapshot(
 REFUSED = [Reason.TOKEN_EXPIRED, Reason.TOKEN_REVOKED, Reason.KEY_UNKNOWN, Reason.REPLICA_STALE]
 
 
-class Counting:
+class Counting(SlowLimiter):
     """Admits, or lets wait; and remembers who was to be charged."""
 
     def __init__(self, *waits_s: float) -> None:
@@ -60,15 +62,6 @@ class Counting:
         self.waits_s = list(waits_s) or [0.0]
         self.asked: list[tuple[tuple[str, ...], str | None]] = []
         self.requested: list[RequestedResource] = []
-
-    def take_now(
-        self,
-        limits: Sequence[Limit],
-        call: Call,
-        principal: Principal | None,
-        requested: RequestedResource = NO_RESOURCE,
-    ) -> None:
-        """It has to be asked."""
 
     async def take(
         self,
@@ -409,16 +402,8 @@ class Csrf:
         return self.valid
 
 
-class Refusing:
+class Refusing(SlowAuthenticator):
     """Nobody may look the cookie up."""
-
-    def authenticate_now(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> None:
-        """It has to be asked."""
 
     async def authenticate(
         self,

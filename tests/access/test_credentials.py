@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.routing.credentials import select_credential
-from gateway.access.simulation import FixedClock, SimulatedRequest, run_sync, simulated_call
+from gateway.access.simulation import (
+    FixedClock,
+    SimulatedRequest,
+    SlowAuthenticator,
+    run_sync,
+    simulated_call,
+)
 from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
 from tests.access.test_authorizer import Counting
 from tests.access.worlds import NOW, snapshot, who
@@ -41,19 +47,11 @@ def call_of(
     return replace(call, credential=credential, presented=presented)
 
 
-class Remembering:
+class Remembering(SlowAuthenticator):
     """Knows everyone, and remembers by what."""
 
     def __init__(self) -> None:
         self.seen: list[Credential] = []
-
-    def authenticate_now(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> None:
-        """It has to be asked."""
 
     async def authenticate(
         self,

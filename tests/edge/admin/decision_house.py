@@ -14,6 +14,7 @@ from gateway.access.authorizer import Authorizer
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
 from gateway.access.routing.own_paths import OwnPaths
+from gateway.access.simulation import SlowAuthenticator, SlowLimiter
 from gateway.access.snapshot import Snapshot
 from gateway.edge.admin.decision_api import DecisionApi
 from gateway.edge.admin.decision_point import DecisionPoint
@@ -113,18 +114,10 @@ DIALECTS = ("nginx", "envoy", "traefik", "caddy", "grpc")
 
 
 @dataclass
-class Someone:
+class Someone(SlowAuthenticator):
     """Knows one good token; remembers what it was asked."""
 
     calls: list[Call] = field(default_factory=list)
-
-    def authenticate_now(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> None:
-        """It has to be asked."""
 
     async def authenticate(
         self,
@@ -144,19 +137,10 @@ class Someone:
         return principal()
 
 
-class OneOfFour:
+class OneOfFour(SlowLimiter):
     """Three calls pass, the next does not."""
 
     left = 3
-
-    def take_now(
-        self,
-        limits: Sequence[Limit],
-        call: Call,
-        principal: Principal | None,
-        requested: RequestedResource = NO_RESOURCE,
-    ) -> None:
-        """It has to be asked."""
 
     async def take(
         self,

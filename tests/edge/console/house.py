@@ -15,6 +15,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.access.console import HOME
 from gateway.access.policies import Policy
+from gateway.access.simulation import SlowAuthenticator
 from gateway.audit.log import AuditEvent
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.console.console import Console, ConsoleDependencies
@@ -78,19 +79,11 @@ _ROLES = {
 }
 
 
-class Somebody:
+class Somebody(SlowAuthenticator):
     """Knows two access tokens: one of an admin, one of anybody."""
 
     def __init__(self) -> None:
         self.auth_time = 0
-
-    def authenticate_now(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> None:
-        """It has to be asked."""
 
     async def authenticate(
         self,

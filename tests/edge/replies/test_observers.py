@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.access.authorizer import Decision
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.route_table import RouteTable
+from gateway.access.simulation import SlowAuthenticator
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
@@ -157,15 +158,7 @@ async def _asked(handler: Any, data: bytes) -> int:
         await listener.stop(0.1)
 
 
-class _Nobody:
-    def authenticate_now(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> None:
-        """It has to be asked."""
-
+class _Nobody(SlowAuthenticator):
     async def authenticate(
         self,
         call: Call,
