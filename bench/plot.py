@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bench.results import is_ours
+
 BAR, GAP, LEFT, RIGHT, TOP, HEADING = 22, 8, 150, 90, 44, 26
 WIDTH = 760
 COLOURS = {"gateway": "#1f6feb", "judges": "#8b949e", "plain": "#d0d7de"}
@@ -64,7 +66,7 @@ def drawn_bars(title: str, caption: str, groups: Sequence[Group]) -> str:
 
 def _bar(name: str, value: float, share: float, y: int) -> list[str]:
     length = (WIDTH - LEFT - RIGHT) * share
-    ours = name == "gateway" or name.startswith(("gateway ", "gateway,"))
+    ours = is_ours(name)
     kind = "gateway" if ours else "plain" if "plain-" in name else "judges"
     weight = ' font-weight="600"' if ours else ""
     figure = f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"

@@ -31,6 +31,11 @@ PURE_GOALS = (("haproxy", 1.2, 1.4),)
 """And its sources alone."""
 
 
+def is_ours(peer: str) -> bool:
+    """Whether it is the gateway, of whichever build and however it is asked."""
+    return peer.startswith(US)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One goal, and what was reached; `reached` None where a side of it was not measured."""
@@ -131,7 +136,7 @@ def show(results: Results, peers: tuple[Peer, ...], console: Console) -> None:
             continue
         ratio = results.ratio(peer.name)
         errors = sum(one.refused + one.broken for one in results.rounds[peer.name])
-        style = "bold" if peer.name in (US, PURE) else "dim" if not peer.judges else ""
+        style = "bold" if is_ours(peer.name) else "dim" if not peer.judges else ""
         table.add_row(
             peer.name,
             peer.does + (f" [red]{errors} errors[/]" if errors else ""),

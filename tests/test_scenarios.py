@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench.results import US
 from bench.rig import Rig
 from bench.scenarios import cold, page, scale
 from bench.scenarios.catalogue import SCENARIOS
 from bench.scenarios.figures import as_document, errors, verdicts
-from bench.scenarios.model import US, Entry, Figures, Scenario
+from bench.scenarios.model import Entry, Figures, Scenario
 from bench.scenarios.run import run
 
 pytestmark = pytest.mark.slow

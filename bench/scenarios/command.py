@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.results import machine
+from bench.results import US, machine
 from bench.rig import HERE
 from bench.scenarios import page
 from bench.scenarios.catalogue import SCENARIOS
 from bench.scenarios.figures import as_document, errors, show, verdicts
-from bench.scenarios.model import US, Scenario
+from bench.scenarios.model import Scenario
 from bench.scenarios.run import run
 
 ROUNDS = 3

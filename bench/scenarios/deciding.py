@@ -12,9 +12,10 @@ from bench.decide import NGINX, start_nginx
 from bench.load import check
 from bench.peers import Peer, Shape, envoy, proxies, shaped, start_gateway
 from bench.processes import Started
+from bench.results import US
 from bench.rig import BASE_PORT, Rig, found
 from bench.scenarios.loads import by_wrk
-from bench.scenarios.model import US, Entry, Scenario
+from bench.scenarios.model import Entry, Scenario
 
 Start = Callable[[Rig, Peer], Started]
 DECIDER = 40

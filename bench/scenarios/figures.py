@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 from bench.load import Round
-from bench.results import Verdict
-from bench.scenarios.model import RATE, US, Figures, Scenario
+from bench.results import US, Verdict, is_ours
+from bench.scenarios.model import RATE, Figures, Scenario
 
 
 def median_of(rounds: list[Round], figure: str) -> float:
@@ -77,10 +77,6 @@ def as_document(scenario: Scenario, figures: Figures) -> dict[str, Any]:
         "faults": figures.faults,
         "took_s": round(figures.took_s),
     }
-
-
-def is_ours(peer: str) -> bool:
-    return peer == US or peer.startswith(f"{US} ")
 
 
 def show(scenario: Scenario, figures: Figures, console: Console) -> None:

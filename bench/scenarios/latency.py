@@ -5,9 +5,10 @@ from __future__ import annotations
 from bench.load import PATH, Round, check, load
 from bench.peers import Peer, Shape
 from bench.processes import Started
+from bench.results import US
 from bench.rig import Rig
 from bench.scenarios.loads import by_client
-from bench.scenarios.model import P99, US, Entry, Goal, Scenario
+from bench.scenarios.model import P99, Entry, Goal, Scenario
 from bench.scenarios.traffic import named
 
 CALIBRATION_S = 2.0

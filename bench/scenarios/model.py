@@ -10,7 +10,6 @@ from bench.peers import Peer
 from bench.processes import Started
 from bench.rig import Rig
 
-US = "gateway"
 RATE, CPU, P99 = "requests_a_s", "cpu_us", "p99_ms"
 
 Load = Callable[[Rig, Peer, Started, float], Round]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.plot import Group, drawn_bars
-from bench.scenarios.model import CPU, P99, RATE, US, Scenario
+from bench.results import US, Verdict, is_ours
+from bench.scenarios.model import CPU, P99, RATE, Scenario
 
 BEGIN, END = "<!-- scenarios: begin -->\n", "<!-- scenarios: end -->\n"
 FOLDER = "performance"
@@ -34,7 +35,7 @@ def section(scenario: Scenario, document: dict[str, Any], about: dict[str, Any],
     ]
     for goal in figures["goals"]:
         if goal["reached"] is not None:
-            lines += ["", f"- {_goal(goal)}"]
+            lines += ["", f"- {Verdict(**goal)}"]
     for name, cure in figures["missing"].items():
         lines += ["", f"- {name} was not measured: {cure}"]
     lines += [
@@ -57,7 +58,7 @@ def _table(scenario: Scenario, rows: list[dict[str, Any]]) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", f"|{'|'.join(aligned)}|"]
     last = None
     for row in rows:
-        peer, bold = row["peer"], "**" if row["peer"].startswith(US) else ""
+        peer, bold = row["peer"], "**" if is_ours(row["peer"]) else ""
         times = row["gateway_times"]
         figures = ("p50_ms", "p99_ms", "p999_ms") if scenario.tails else ("p99_ms",)
         cells = [
@@ -72,12 +73,6 @@ def _table(scenario: Scenario, rows: list[dict[str, Any]]) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
         last = row["variant"]
     return lines
-
-
-def _goal(goal: dict[str, Any]) -> str:
-    reached, least, aim = goal["reached"], goal["at_least"], goal["aim"]
-    word = "missed" if reached < least else "the aim reached" if reached >= aim else "reached"
-    return f"{goal['what']}: {reached:.2f} × (at least {least:g}, aim {aim:g}): {word}"
 
 
 def contents(scenarios: tuple[Scenario, ...]) -> list[str]:

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.peers import Peer
 from bench.peers.builds import PURE, pure_beside
 from bench.processes import Started
+from bench.results import US
 from bench.rig import Rig
-from bench.scenarios.model import US, Entry, Figures, Scenario
+from bench.scenarios.model import Entry, Figures, Scenario
 
 
 def run(

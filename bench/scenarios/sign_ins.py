@@ -17,10 +17,11 @@ from bench.credentials import AUDIENCE, ISSUER, Signer, new_key
 from bench.load import Round
 from bench.peers import Peer, Shape, authgate, scripted, start_gateway
 from bench.processes import Started
+from bench.results import US
 from bench.rig import BASE_PORT, HERE, LOAD_CPU, Rig, found
 from bench.scenarios.clients.sign_ins import email_of
 from bench.scenarios.loads import by_client
-from bench.scenarios.model import US, Entry, Scenario
+from bench.scenarios.model import Entry, Scenario
 from gateway.identity.accounts.passwords import import_hash
 from gateway.identity.accounts.user_import import ImportedUser, import_users
 from gateway.stores.open_database import open_database
