@@ -9,9 +9,7 @@ cost of a decision in CPU time.  Exits 1 when the median of a call grows by 0.3 
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.load import PATH, Round, load
-from bench.peers import Peer, gateway_environment
+from bench.peers import Peer, gateway_environment, make_database
 from bench.processes import Started, run_bench
 from bench.rig import HERE, LOAD_CPU, PROXY_CPU, Rig, found
 
@@ -119,17 +117,7 @@ def start_gateway(rig: Rig, port: int, admin: int, backend: int) -> Started:
     environment = gateway_environment(rig, port)
     environment["GATEWAY_ADMIN_LISTEN"] = f"127.0.0.1:{admin}"
     program = str(Path(sys.executable).with_name("gateway"))
-    for command in (
-        ["db", "upgrade"],
-        ["keys", "import", str(rig.credentials.public_pem), "--verify-only"],
-    ):
-        subprocess.run(
-            [program, *command],
-            env=os.environ | environment,
-            cwd=rig.folder,
-            check=True,
-            capture_output=True,
-        )
+    make_database(rig, environment, rig.credentials.public_pem)
     words = ["serve", "--config", str(routes), "--policies", str(policies)]
     return rig.start("gateway", [program, *words], admin, env=environment)
 

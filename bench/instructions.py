@@ -36,7 +36,7 @@ from rich.table import Table
 
 from bench.decide import free_ports
 from bench.kept_connection import KeptConnection
-from bench.peers import gateway_environment
+from bench.peers import gateway_environment, make_database
 from bench.processes import Started, await_ready, children, run_bench
 from bench.results import machine
 from bench.rig import LOAD_CPU, Rig, found
@@ -230,17 +230,7 @@ def start_gateway(
     rig.fill("gateway/policies/owned.yaml")
     policies = rig.fill("gateway/policies/users.yaml").parent
     files = ["--config", str(routes), "--policies", str(policies)]
-    for words in (
-        ["db", "upgrade"],
-        ["keys", "import", str(rig.credentials.public_pem), "--verify-only"],
-    ):
-        subprocess.run(
-            [str(program), *words],
-            env=os.environ | environment,
-            cwd=rig.folder,
-            check=True,
-            capture_output=True,
-        )
+    make_database(rig, environment, rig.credentials.public_pem)
     # A fork can be told to count only where what is executed is followed too.
     command = [
         *(found("valgrind"), "--tool=callgrind", "--instr-atstart=no"),

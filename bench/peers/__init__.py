@@ -6,11 +6,19 @@ import sys
 from dataclasses import replace
 
 from bench.peers import authgate, envoy, proxies, scripted
-from bench.peers.authgate import gateway_environment, start_gateway
+from bench.peers.authgate import gateway_environment, make_database, start_gateway
 from bench.peers.peer import Peer, Shape, first_line, needs
 from bench.rig import BASE_PORT, found
 
-__all__ = ["PEERS", "Peer", "Shape", "gateway_environment", "shaped", "start_gateway"]
+__all__ = [
+    "PEERS",
+    "Peer",
+    "Shape",
+    "gateway_environment",
+    "make_database",
+    "shaped",
+    "start_gateway",
+]
 
 PEERS = (
     Peer(

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def gateway_environment(rig: Rig, port: int) -> dict[str, str]:
     }
 
 
+def make_database(rig: Rig, environment: Mapping[str, str], public_pem: Path) -> None:
+    """The tables, and the key that tokens are verified with."""
+    for command in (
+        [program(), "db", "upgrade"],
+        [program(), "keys", "import", str(public_pem), "--verify-only"],
+    ):
+        done = subprocess.run(
+            command,
+            env=os.environ | environment,
+            cwd=rig.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+
+
 def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
     """`gateway serve` with `options`, with the key and the revoked token of the rig."""
     shutil.rmtree(_folder(rig, peer.port), ignore_errors=True)
@@ -56,16 +75,7 @@ def start_gateway(rig: Rig, peer: Peer, *options: str) -> Started:
             "GATEWAY_TLS_KEY": str(rig.certificate.with_name("tls.key")),
         }
     credentials = rig.signed(shape.algorithm)
-    everything = os.environ | environment
-    for command in (
-        [program(), "db", "upgrade"],
-        [program(), "keys", "import", str(credentials.public_pem), "--verify-only"],
-    ):
-        done = subprocess.run(
-            command, env=everything, cwd=rig.folder, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    make_database(rig, environment, credentials.public_pem)
     _revoke(_folder(rig, peer.port) / "gateway.db", credentials.revoked_id, shape.revoked)
     command = [program(), "serve", *_files(rig, peer), *options]
     process = start_peer(rig, peer, command, environment)
