@@ -60,6 +60,7 @@ class ClientTransport:
         self.transport = None
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     # --- reading ---
 

@@ -16,6 +16,10 @@ STEP_S = 1.0
 less."""
 
 
+def _do_nothing() -> None:
+    """Nobody is told."""
+
+
 class IdleTimers:
     """Those of one listener."""
 
@@ -80,5 +84,7 @@ class IdleTimer:
             self._on_idle()
 
     def cancel(self) -> None:
+        """For good: `on_idle` is forgotten, and with it whose timer it was."""
+        self._on_idle = _do_nothing
         if self.running is not None:
             self._timers.remove(self, self.running)

@@ -38,6 +38,19 @@ class IntakeOwner(Protocol):
         """What waits in memory has become more, or less."""
 
 
+class Nobody:
+    """Whom the intake tells once the client has gone."""
+
+    def serve_next(self) -> None:
+        """Nothing is served any more."""
+
+    def watch(self) -> None:
+        """Nothing takes too long any more."""
+
+    def weigh(self) -> None:
+        """Nothing waits any more."""
+
+
 class RequestIntake:
     __slots__ = (
         "_link",
@@ -60,7 +73,7 @@ class RequestIntake:
     def __init__(
         self, owner: IntakeOwner, link: ClientTransport, heads: RequestHeadReader, turns: Turns
     ) -> None:
-        self._owner = owner
+        self._owner: IntakeOwner = owner
         self._link = link
         self._turns = turns
         self._loop = asyncio.get_running_loop()
@@ -138,11 +151,14 @@ class RequestIntake:
         self._owner.watch()
 
     def stop(self) -> None:
-        """The client has gone."""
+        """The client has gone.  Nothing here refers to its connection any more, nor does a body
+        that somebody still reads: both go at once, and not with the next garbage."""
         self.put_off = False
         self.parser.stop()
         self.queue.clear()
         self.queued_bytes = 0
+        self.body = EMPTY_BODY
+        self._owner = Nobody()
 
     def take_unread(self) -> bytes:
         """What was not read, for whoever takes over the transport."""

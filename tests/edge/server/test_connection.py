@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 
 import pytest
@@ -245,3 +246,26 @@ async def test_whatever_waits_behind_a_request_is_answered_after_it(behind: byte
             assert (await client.answer()).status == 200
         await sending
         assert len(rig.upstream.requests) == count + 1
+
+
+@pytest.mark.parametrize("sent", [GET, POST + b"0123456789", POST + b"half", GET + b"GET /b"])
+async def test_one_that_is_over_goes_without_the_collector(sent: bytes) -> None:
+    """Hundreds a minute would wait for it, and what a reload freezes would never go."""
+    async with running() as rig:
+        gc.collect()
+        gc.disable()
+        try:
+            before = sum(type(one) is Connection for one in gc.get_objects())
+            for _ in range(3):
+                client = await rig.client()
+                await client.send(sent)
+                if not sent.endswith(b"half"):
+                    assert (await client.answer()).status == 200
+                client.writer.close()
+                await client.writer.wait_closed()
+            await rig.upstream.until(lambda: not rig.listener.connections)
+            await asyncio.sleep(0)  # what the loop itself still holds
+            after = sum(type(one) is Connection for one in gc.get_objects())
+        finally:
+            gc.enable()
+        assert after == before
