@@ -1,5 +1,6 @@
 """`gateway`, and `python -m gateway`: the console command."""
 
+import gc
 import os
 import signal
 import sys
@@ -12,6 +13,8 @@ def main() -> int:
         # (pid_namespaces(7)): a start or a command that is told to end would go on until it is
         # killed.  The master of a gateway that serves handles it itself.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Until the command is imported, which leaves nothing to collect (`cli.main`).
+    gc.disable()
     # After that: to import them takes the longer part of a second.
     from gateway import cli
 

@@ -130,6 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             app = build(command) if command in COMMANDS else overview()
         finally:
+            if arguments is None:
+                # This process is the command: what it has imported stays, and no collection
+                # walks it again.
+                gc.freeze()
             gc.enable()
         result = app(words, prog_name="gateway", standalone_mode=False)
         sys.stdout.flush()

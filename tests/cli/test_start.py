@@ -118,3 +118,28 @@ def test_a_check_of_the_configuration_imports_nothing_that_serves(folder: Path) 
     imported = imported_by(folder, "validate")
     assert "yaml" in imported
     assert imported & NEVER_FOR_A_CHECK == set()
+
+
+WALKED = """
+import gc, sys
+from gateway.__main__ import main
+walked = [0]
+gc.callbacks.append(lambda phase, _: walked.append(len(gc.get_objects())))
+sys.argv = ["gateway", "validate"]
+code = main()
+print(code, gc.isenabled(), max(walked), gc.get_freeze_count())
+"""
+
+
+def test_the_collector_never_walks_what_a_command_has_imported(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WALKED],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=60,
+    )
+    code, enabled, walked, frozen = done.stdout.splitlines()[-1].split()
+    assert (code, enabled) == ("0", "True"), done.stderr
+    assert int(walked) < int(frozen) / 4
