@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_private_key,
 )
 
 from gateway.identity.keys.jwk import (
@@ -77,6 +79,16 @@ def test_a_key_comes_back_from_its_jwk_and_its_der_as_itself(alg: Alg) -> None:
     assert algorithm(public) is alg
     assert thumbprint(public_from_jwk(json.dumps(public_jwk(public)))) == thumbprint(public)
     assert thumbprint(private_from_der(private_der(private)).public_key()) == thumbprint(public)
+
+
+def test_a_sealed_rsa_key_is_opened_at_once() -> None:
+    """Its primes were tried when it was made or brought in; to try them takes 0.1 s."""
+    der = private_der(rsa_key())
+    began_at = time.thread_time()
+    load_der_private_key(der, None)
+    tried_at = time.thread_time()
+    private_from_der(der)
+    assert time.thread_time() - tried_at < (tried_at - began_at) / 10
 
 
 @pytest.mark.parametrize("alg", list(Alg))

@@ -170,7 +170,12 @@ def private_der(private: PrivateKey) -> bytes:
 
 
 def private_from_der(der: bytes) -> PrivateKey:
-    key = load_der_private_key(der, None)
+    """What `private_der` wrote, of a key that was made here or that `read_pem` has judged.
+
+    The seal that it comes out of says that these are the bytes of then, so the primes of an RSA
+    key are not tried once more: that takes a tenth of a second, on the event loop of a worker.
+    """
+    key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
     if not isinstance(
         key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     ):
