@@ -164,7 +164,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
     """Every endpoint of `/auth`.  Raises StoreUnavailable."""
     settings, database = parts.settings, parts.database
     pepper = settings.password_pepper
-    passwords = await Passwords.open(
+    passwords = Passwords(
         PasswordOptions(
             pepper=pepper.get_secret_value().encode() if pepper is not None else None,
             min_length=settings.password_min_length,

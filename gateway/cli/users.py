@@ -305,7 +305,7 @@ async def add_account(
         is_known=KnownPasswords(DataFolder(settings.data_dir).known_passwords).hold,
     )
     rounds = await calibrated_rounds(context.database, settings.bcrypt_rounds)
-    passwords = await Passwords.open(options, rounds)
+    passwords = Passwords(options, rounds)
     try:
         made = await passwords.hash(password, words=(email,))
     finally:

@@ -303,7 +303,7 @@ async def open_house(
                 MailOptions("no-reply@gate.example", URL, b"m" * 32),
                 None,
             ),
-            passwords=await Passwords.open(passwords or PasswordOptions(), rounds),
+            passwords=Passwords(passwords or PasswordOptions(), rounds),
             refresh_tokens=refresh_tokens,
             sessions=sessions,
             throttle=throttle,

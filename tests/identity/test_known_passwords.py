@@ -233,7 +233,7 @@ async def test_a_password_that_the_world_knows_is_refused_with_a_hint_of_its_own
     strong = "correct horse 7 battery"
     imported(tmp_path, [sha1(strong)])
     options = PasswordOptions(is_known=KnownPasswords(tmp_path / "list").hold, threads=1)
-    passwords = await Passwords.open(options, 4)
+    passwords = Passwords(options, 4)
     try:
         assert await passwords.hash(strong) == WeakPassword(KNOWN)
         assert isinstance(await passwords.hash(strong + "!"), str)

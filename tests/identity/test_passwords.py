@@ -27,7 +27,7 @@ GOOD = "correct horse 7 battery"
 
 @pytest.fixture
 async def passwords() -> AsyncIterator[Passwords]:
-    opened = await Passwords.open(PasswordOptions(threads=2), rounds=8)
+    opened = Passwords(PasswordOptions(threads=2), rounds=8)
     yield opened
     opened.close()
 
@@ -77,7 +77,7 @@ async def test_one_password_has_one_spelling(passwords: Passwords) -> None:
 
 
 async def test_a_stored_hash_shows_neither_the_password_nor_the_pepper() -> None:
-    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=8)
+    peppered = Passwords(PasswordOptions(pepper=b"p" * 32), rounds=8)
     stored = await hashed(peppered, GOOD)
     assert stored.startswith("v1p$2b$08$")
     assert GOOD not in stored
@@ -85,9 +85,9 @@ async def test_a_stored_hash_shows_neither_the_password_nor_the_pepper() -> None
 
 
 async def test_another_pepper_makes_every_password_wrong() -> None:
-    one = await Passwords.open(PasswordOptions(pepper=b"1" * 32), rounds=8)
-    other = await Passwords.open(PasswordOptions(pepper=b"2" * 32), rounds=8)
-    none = await Passwords.open(PasswordOptions(), rounds=8)
+    one = Passwords(PasswordOptions(pepper=b"1" * 32), rounds=8)
+    other = Passwords(PasswordOptions(pepper=b"2" * 32), rounds=8)
+    none = Passwords(PasswordOptions(), rounds=8)
     stored = await hashed(one, GOOD)
     assert await matches(one, GOOD, stored)
     assert not await matches(other, GOOD, stored)
@@ -100,11 +100,34 @@ async def test_a_pepper_that_is_set_later_leaves_old_passwords_good_and_renews_t
     passwords: Passwords,
 ) -> None:
     stored = await hashed(passwords, GOOD)
-    peppered = await Passwords.open(PasswordOptions(pepper=b"p" * 32), rounds=8)
+    peppered = Passwords(PasswordOptions(pepper=b"p" * 32), rounds=8)
     assert await matches(peppered, GOOD, stored)
     assert not peppered.current(stored)
     assert passwords.current(stored)
     peppered.close()
+
+
+async def test_a_stranger_is_checked_at_the_cost_of_an_account() -> None:
+    """By the clock, nobody learns which addresses have an account."""
+    opened = Passwords(PasswordOptions(), rounds=10)
+    try:
+        stored = await hashed(opened, GOOD)
+        took: dict[str | None, float] = {}
+        for asked in (None, stored):
+            began_at = time.process_time()
+            for _ in range(5):
+                await opened.check("another " + GOOD, asked)
+            took[asked] = time.process_time() - began_at
+        assert 0.5 < took[None] / took[stored] < 2
+    finally:
+        opened.close()
+
+
+def test_none_is_hashed_before_somebody_asks() -> None:
+    """A start would wait for it."""
+    began_at = time.process_time()
+    Passwords(PasswordOptions(), rounds=14).close()
+    assert time.process_time() - began_at < 0.1
 
 
 async def test_a_hash_of_another_cost_is_not_current(passwords: Passwords) -> None:
@@ -216,7 +239,7 @@ async def test_hashing_leaves_the_loop_free(passwords: Passwords) -> None:
 
 
 async def test_past_the_queue_hashing_is_busy_and_recovers() -> None:
-    small = await Passwords.open(PasswordOptions(threads=1, queue=2), rounds=8)
+    small = Passwords(PasswordOptions(threads=1, queue=2), rounds=8)
     answers = await asyncio.gather(*(small.check(GOOD, None) for _ in range(10)))
     assert answers.count(Reason.HASHING_BUSY) == 7
     assert answers.count(Checked(good=False)) == 3
@@ -225,7 +248,7 @@ async def test_past_the_queue_hashing_is_busy_and_recovers() -> None:
 
 
 async def test_a_caller_who_leaves_gives_the_queue_its_place_back() -> None:
-    small = await Passwords.open(PasswordOptions(threads=1, queue=4), rounds=8)
+    small = Passwords(PasswordOptions(threads=1, queue=4), rounds=8)
     leaving = [asyncio.create_task(small.check(GOOD, None)) for _ in range(5)]
     await asyncio.sleep(0)
     assert await small.check(GOOD, None) is Reason.HASHING_BUSY

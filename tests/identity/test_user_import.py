@@ -20,7 +20,7 @@ bob@x.example,,,
 
 @pytest.fixture
 async def passwords() -> AsyncIterator[Passwords]:
-    opened = await Passwords.open(PasswordOptions(), 10)
+    opened = Passwords(PasswordOptions(), 10)
     yield opened
     opened.close()
 

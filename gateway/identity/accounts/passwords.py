@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import string
 import threading
 import time
 import unicodedata
@@ -41,6 +42,8 @@ _PLAIN, _PEPPERED = "v1", "v1p"
 # until the first sign-in, which renews it.
 _IMPORTED = "bc"
 _BCRYPT = re.compile(r"\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}", re.ASCII)
+_BCRYPT_BASE64 = "./" + string.ascii_letters + string.digits
+_BCRYPT_DIGEST_LENGTH = 31
 _LABEL = b"authgate password v1"
 
 KNOWN = "It stands in a list of passwords that the world knows; choose another one."
@@ -79,21 +82,15 @@ class Checked:
 
 
 class Passwords:
-    """Hashes and checks passwords in threads of its own.  Made by `open`, ended by `close`."""
+    """Hashes and checks passwords in threads of its own, until `close`."""
 
     def __init__(self, options: PasswordOptions, rounds: int) -> None:
+        """`rounds` is the installation's cost, as `calibrated_rounds` gives it."""
         self.rounds = rounds
         self._options = options
         self._scheme = _PEPPERED if options.pepper else _PLAIN
         self._pool = options.pool(options.threads, options.queue)
-        self._dummy = ""
-
-    @classmethod
-    async def open(cls, options: PasswordOptions, rounds: int) -> Passwords:
-        """`rounds` is the installation's cost, as `calibrated_rounds` gives it."""
-        passwords = cls(options, rounds)
-        passwords._dummy = await asyncio.to_thread(passwords._hash, secrets.token_urlsafe(32))
-        return passwords
+        self._dummy = _hash_of_nobody(self._scheme, rounds)
 
     @property
     def under_way(self) -> int:
@@ -197,6 +194,13 @@ class Passwords:
         return base64.b64encode(
             hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha384)
         )
+
+
+def _hash_of_nobody(scheme: str, rounds: int) -> str:
+    """What is checked for whoever has no hash: it costs as much as any other, and no password is
+    known that it is the hash of.  To hash one for it would keep every start waiting."""
+    digest = "".join(secrets.choice(_BCRYPT_BASE64) for _ in range(_BCRYPT_DIGEST_LENGTH))
+    return f"{scheme}{bcrypt.gensalt(rounds).decode()}{digest}"
 
 
 def import_hash(bcrypt_hash: str) -> str | None:
