@@ -266,12 +266,19 @@ async def test_the_cost_is_measured_once_and_kept(sqlite_database: Database) -> 
 
     def measure(rounds: int) -> float:
         measured.append(rounds)
-        return {11: 0.04, 12: 0.08, 13: 0.16}[rounds]
+        return {10: 0.02, 11: 0.04, 12: 0.08}[rounds]
 
     assert await calibrated_rounds(sqlite_database, None, measure) == 12
-    assert measured == [11, 11, 12, 12, 13, 13]
+    assert measured == [10, 11, 12, 12]
     assert await calibrated_rounds(sqlite_database, None, measure) == 12
-    assert len(measured) == 6
+    assert len(measured) == 4
+
+
+async def test_a_moment_in_which_the_machine_is_busy_does_not_settle_the_cost(
+    sqlite_database: Database,
+) -> None:
+    took = iter((0.3, 0.03, 0.3, 0.06, 0.06))
+    assert await calibrated_rounds(sqlite_database, None, lambda _rounds: next(took)) == 11
 
 
 async def test_the_cost_is_never_under_10_however_slow_the_machine(

@@ -1,17 +1,26 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.identity.keys.encryption import Sealer
-from gateway.identity.keys.jwk import Alg, KeyRefused, generate, private_der, thumbprint
+from gateway.identity.keys.jwk import (
+    Alg,
+    KeyRefused,
+    PrivateKey,
+    generate,
+    private_der,
+    thumbprint,
+)
 from gateway.identity.keys.key_ring import SIGNING_LEASE_S, KeyState
 from gateway.identity.keys.rotation import (
     NEXT_WAIT_S,
     RETIRING_EXTRA_S,
+    KeyRotation,
     RotatedKey,
     ScheduledRotation,
 )
@@ -60,6 +69,28 @@ async def count(gate: Gate, *wanted: KeyState) -> list[int]:
 
 async def test_the_first_start_makes_an_active_and_a_next_key(gate: Gate) -> None:
     assert sorted((await states(gate)).values()) == [KeyState.ACTIVE, KeyState.NEXT]
+
+
+async def test_the_first_start_makes_both_keys_side_by_side(
+    database: SqliteDatabase, clock: HandClock
+) -> None:
+    """An RSA key takes a core for a quarter of a second, and most machines have two."""
+    both = threading.Barrier(2, timeout=10)
+
+    def make(alg: Alg) -> PrivateKey:
+        both.wait()
+        return generate(alg)
+
+    rotation = KeyRotation(
+        database,
+        Sealer(SECRET),
+        Announcements(),
+        alg=Alg.EDDSA,
+        max_token_life_s=MAX_LIFE_S,
+        make=make,
+    )
+    await rotation.ensure()
+    assert len(await rotation.listing()) == 2
 
 
 async def test_a_second_start_makes_none(gate: Gate, database: Database, clock: HandClock) -> None:

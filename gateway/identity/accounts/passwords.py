@@ -279,13 +279,12 @@ def _hint(sequence: Sequence[dict[str, Any]]) -> WeakPassword:
 
 
 def _calibrate(measure: Callable[[int], float]) -> int:
-    best = LEAST_ROUNDS
-    for rounds in range(LEAST_ROUNDS + 1, MOST_ROUNDS + 1):
-        # The better of two: a machine that is busy for a moment must not settle it for good.
-        if min(measure(rounds), measure(rounds)) >= TARGET_S:
-            break
-        best = rounds
-    return best
+    """Each cost takes twice as long as the one before it, so the next is never tried in vain."""
+    for rounds in range(LEAST_ROUNDS, MOST_ROUNDS):
+        # Of two: a machine that is busy for a moment must not settle it for good.
+        if all(2 * measure(rounds) >= TARGET_S for _ in range(2)):
+            return rounds
+    return MOST_ROUNDS
 
 
 def _time_of_hash(rounds: int) -> float:

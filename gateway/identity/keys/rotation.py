@@ -108,7 +108,8 @@ class KeyRotation:
         following = in_state(rows, KeyState.NEXT)
         if in_state(rows, KeyState.ACTIVE) and following and self._suits(following):
             return
-        active, fresh = await self._fresh(), await self._fresh()
+        # Side by side: a core is left idle by neither of two RSA keys.
+        active, fresh = await asyncio.gather(self._fresh(), self._fresh())
         async with self._database.transaction() as tx:
             await signing_keys.lock(tx, self._sealer)
             rows, now = await signing_keys.all_keys(tx), int(await tx.now())
