@@ -17,6 +17,7 @@ from mypy_extensions import mypyc_attr
 from gateway.access.routing.paths import Target, split_target
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.call_trace import TRACEPARENT
+from gateway.edge.http1.cookie_pairs import pairs_with
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.peer import Peer
 from gateway.identity.clients.key_form import PREFIXES
@@ -306,13 +307,12 @@ def _without_port(hop: str) -> str:
 
 
 def _session_cookie(values: Sequence[bytes]) -> Credential | Reason | None:
-    cookies = [
-        value.strip(b" \t")
-        for line in values
-        if SESSION_COOKIE in line
-        for name, _, value in (pair.partition(b"=") for pair in line.split(b";"))
-        if name.strip(b" \t") == SESSION_COOKIE
-    ]
+    cookies: list[bytes] = []
+    for line in values:
+        for begin, end in pairs_with(SESSION_COOKIE, line):
+            name, _, value = line[begin:end].partition(b"=")
+            if name.strip(b" \t") == SESSION_COOKIE:
+                cookies.append(value.strip(b" \t"))
     if not cookies:
         return None
     if len(cookies) > 1:

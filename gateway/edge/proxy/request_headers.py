@@ -8,6 +8,7 @@ from gateway.access.field_names import folded
 from gateway.access.identity_headers import AUTHGATE
 from gateway.access.routing.routes import Route
 from gateway.bounded_memo import BoundedMemo
+from gateway.edge.http1.cookie_pairs import pairs_with
 from gateway.edge.http1.field_lines import quoted
 from gateway.edge.http1.grammar import (
     name_of,
@@ -66,18 +67,16 @@ def foreign_cookies(values: Iterable[bytes]) -> list[bytes]:
 
     Names are compared without case: a backend that folds them must not find ours.
     """
-    kept = []
+    kept: list[bytes] = []
     for value in values:
-        if b"__host-" not in value.lower():
-            kept.append(value)
-            continue
-        pairs = (pair.strip(b" \t") for pair in value.split(b";"))
-        kept += [
-            pair
-            for pair in pairs
-            if pair and pair.split(b"=", 1)[0].strip(b" \t").lower() not in OWN_COOKIES
-        ]
-    return [b"Cookie: " + b"; ".join(kept)] if kept else []
+        lower, left_from = value.lower(), 0
+        for begin, end in pairs_with(b"__host-", lower):
+            if lower[begin:end].split(b"=", 1)[0].strip(b" \t") in OWN_COOKIES:
+                kept.append(value[left_from:begin].strip(b" \t;"))
+                left_from = end
+        kept.append(value[left_from:].strip(b" \t;") if left_from else value)
+    left = b"; ".join(filter(None, kept))
+    return [b"Cookie: " + left] if left else []
 
 
 def identity_headers(principal: Principal) -> bytes:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from aiohttp_session import Session
 
+from gateway.edge.http1.cookie_pairs import pairs_with
 from gateway.identity.sessions.sealing import SessionSealer
 from gateway.identity.sign_in.session_cookies import (
     EXPIRED,
@@ -117,13 +118,13 @@ async def erase_sessions(store: RedisCalls, hashes: Sequence[str]) -> None:
 def cookies_named(call: Call, name: str) -> list[str]:
     """The value of every cookie of this name; what is not ASCII is none of ours."""
     wanted = name.encode("ascii")
-    values = [
-        value.strip()
-        for field, line in call.headers
-        if field.lower() == b"cookie" and wanted in line
-        for word, _, value in (pair.partition(b"=") for pair in line.split(b";"))
-        if word.strip() == wanted
-    ]
+    values: list[bytes] = []
+    for field, line in call.headers:
+        if field.lower() == b"cookie":
+            for begin, end in pairs_with(wanted, line):
+                word, _, value = line[begin:end].partition(b"=")
+                if word.strip() == wanted:
+                    values.append(value.strip())
     return [value.decode("ascii") for value in values if value.isascii()]
 
 
