@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.identity.base64url import encoded
 from gateway.identity.keys.jwk import Alg, SigningKey, generate
 from gateway.identity.tokens.access_tokens import (
     IAT_AHEAD_S,
@@ -16,7 +17,7 @@ from gateway.identity.tokens.access_tokens import (
     scopes_of,
     unknown_kid,
 )
-from gateway.identity.tokens.jws import BYTES_MAX, is_compact
+from gateway.identity.tokens.jws import BYTES_MAX, HEADER_BYTES_MAX, is_compact, parse
 from gateway.model import Principal, Reason
 from tests.identity.keyring import (
     AUDIENCE,
@@ -433,3 +434,17 @@ async def test_a_token_of_8_kib_is_taken_and_one_more_byte_is_not(gate: Gate) ->
     assert shortest - longest <= 2
     assert isinstance(gate.verifier.verify(by_size[longest]), Principal)
     assert gate.verifier.verify(by_size[shortest]) is Reason.TOKEN_MALFORMED
+
+
+def test_a_long_header_is_refused_unread() -> None:
+    """It is read before anybody knows who calls: 8 KiB of empty objects took 0.6 ms, three times
+    where the key was not known."""
+
+    def token(filler: int) -> str:
+        header = encoded(b'{"alg":"EdDSA","kid":"k","x":"%b"}' % (b"a" * filler))
+        return f"{header}.{encoded(b'{}')}.AAAA"
+
+    by_size = {token(filler).find("."): token(filler) for filler in range(1_480, 1_520)}
+    assert HEADER_BYTES_MAX in by_size
+    assert {size <= HEADER_BYTES_MAX for size, text in by_size.items() if parse(text)} == {True}
+    assert {size > HEADER_BYTES_MAX for size, text in by_size.items() if not parse(text)} == {True}

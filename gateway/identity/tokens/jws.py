@@ -19,6 +19,9 @@ from gateway.identity.base64url import decoded, encoded
 
 BYTES_MAX = 8192
 """Longer ones are refused unread."""
+HEADER_BYTES_MAX = 2048
+"""Of the first part: it is read to find the key, so before anybody knows whose token it is.  What
+makes headers long, certificates and keys, is refused."""
 
 _FORM = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)")
 _FORBIDDEN = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
@@ -42,7 +45,7 @@ def parse(text: str, bytes_max: int = BYTES_MAX) -> ParsedToken | None:
     if len(text) > bytes_max:
         return None
     match = _FORM.fullmatch(text)
-    if match is None:
+    if match is None or match.end(1) > HEADER_BYTES_MAX:
         return None
     header, signature = json_object(match[1]), decoded(match[3])
     if header is None or signature is None or not _FORBIDDEN.isdisjoint(header):
