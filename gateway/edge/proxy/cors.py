@@ -20,6 +20,8 @@ from gateway.access.field_names import TOKEN
 from gateway.model import Call
 
 VARY = "Origin"
+_NAMES_BYTES = 2_048
+"""Of `Access-Control-Request-Headers`: each name in it is looked at, and anybody may ask."""
 _PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 
@@ -92,11 +94,12 @@ class CrossOrigin:
         self, call: Call, cors: Cors, methods: tuple[str, ...]
     ) -> dict[str, str] | None:
         """The fields of the 204; None when the origin, method or a header is not allowed, and
-        when what stands for the method is none: it would come back as it came.
+        when what stands for the method is none, as it would come back as it came, or the names of
+        headers are longer than any page's.
 
         `methods` are the route's; those that `cors` lists narrow them.
         """
-        if not TOKEN.match(requested_method(call)):
+        if not TOKEN.match(requested_method(call)) or _asks_for_many(call):
             return None
         allowed = tuple(m for m in cors.methods if not methods or m in methods) or methods
         request = _CorsRequest(call, cors, preflight=True, methods=allowed or _requested(call))
@@ -138,6 +141,11 @@ def _requested(call: Call) -> tuple[str, ...]:
         if name.lower() == b"access-control-request-method":
             return (value.decode("latin-1"),)
     return ()
+
+
+def _asks_for_many(call: Call) -> bool:
+    wanted = b"access-control-request-headers"
+    return any(len(value) > _NAMES_BYTES for name, value in call.headers if name.lower() == wanted)
 
 
 def _has(call: Call, wanted: bytes) -> bool:
