@@ -96,9 +96,9 @@ class WellKnown:
 
 
 def _etag_matches(fields: list[str], etag: str) -> bool:
-    """RFC 9110 section 13.1.2; the comparison is weak.  Our tags hold no comma."""
-    etags = [tag.strip().removeprefix("W/") for field in fields for tag in field.split(",")]
-    return "*" in etags or etag in etags
+    """RFC 9110 section 13.1.2; the comparison is weak.  A tag is quoted, and what is quoted in ours
+    is its own hash: wherever it stands in a field, it is one of the list."""
+    return any(etag in field or field.strip() == "*" for field in fields)
 
 
 def _document(members: dict[str, Any]) -> Jwks:
