@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import structlog
 
+from gateway.app.allocator import give_back
 from gateway.app.components import Components
 from gateway.audit.chain import ChainKey
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
@@ -106,6 +107,7 @@ class Maintenance:
         only: where 10,000 connections are open that takes tens of milliseconds."""
         self._sweeps += 1
         gc.collect(2 if self._sweeps % WHOLE_SWEEP_EVERY == 0 else 1)
+        give_back()
 
     async def follow_certificates(self) -> None:
         assert self._components.certificates is not None
