@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,22 +189,15 @@ class ConfigWatcher:
             folders = {self.files.routes.parent, self.files.policies}
             present = [folder for folder in folders if folder.is_dir()]
             try:
-                async for _ in watchfiles.awatch(
-                    *present,
-                    recursive=False,
-                    step=SETTLE_S_MS,
-                    debounce=200,
-                    rust_timeout=LOOK_EVERY_MS,
-                    yield_on_timeout=True,
-                    watch_filter=None,
-                ):
-                    yield
-                    if [folder for folder in folders if folder.is_dir()] != present:
-                        break
-            except* (OSError, RuntimeError) as errors:
+                async with aclosing(_events(present)) as events:
+                    async for _ in events:
+                        yield
+                        if [folder for folder in folders if folder.is_dir()] != present:
+                            break
+            except (OSError, RuntimeError) as error:
                 # No watches left, a folder went away, or a name is not UTF-8: looking goes on
                 # without events.
-                log.debug("watch-failed", errors=[str(error) for error in errors.exceptions])
+                log.debug("watch-failed", error=str(error))
             await asyncio.sleep(LOOK_EVERY_MS / 1000)
             yield
 
@@ -287,6 +282,32 @@ class ConfigWatcher:
         log.error("reload-rejected", running=running, problems=len(problems))
         for problem in problems[:LOGGED_PROBLEMS]:
             log.error("configuration-problem", problem=str(problem))
+
+
+async def _events(folders: Sequence[Path]) -> AsyncGenerator[None]:
+    """Whenever something happened in these folders, and at each LOOK_EVERY_MS.
+
+    `awatch` tells the same by what anyio has for each event loop: 30 modules, which every worker
+    would import while it starts.
+    """
+    ended = threading.Event()
+    changes = watchfiles.watch(
+        *folders,
+        recursive=False,
+        step=SETTLE_S_MS,
+        debounce=200,
+        rust_timeout=LOOK_EVERY_MS,
+        yield_on_timeout=True,
+        watch_filter=None,
+        stop_event=ended,
+        raise_interrupt=False,
+    )
+    try:
+        while await asyncio.to_thread(next, changes, None) is not None:
+            yield
+    finally:
+        # The thread sees it within SETTLE_S, and lets go of the folders.
+        ended.set()
 
 
 def _identity(files: Files) -> list[str]:

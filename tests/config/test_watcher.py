@@ -6,6 +6,8 @@ import asyncio
 import gc
 import json
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -396,3 +398,39 @@ async def test_a_reload_keeps_no_garbage_that_was_there(
         assert cycle() is None
     finally:
         gc.enable()
+
+
+WATCHING = """
+import asyncio, sys
+from pathlib import Path
+from gateway.config.files import Files
+from gateway.config.watcher import ConfigWatcher, LastKnownGood
+
+async def main():
+    told = asyncio.Event()
+    files = Files(Path("routes.yaml"), Path("policies"))
+    watcher = ConfigWatcher(files, LastKnownGood(Path("last-good")))
+    watcher.load()
+    watcher.on_change.append(lambda snapshot: told.set())
+    task = asyncio.create_task(watcher.watch())
+    await asyncio.sleep(0)
+    files.routes.write_text(files.routes.read_text() + "# edited\\n")
+    await asyncio.wait_for(told.wait(), 20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+asyncio.run(main())
+print([name for name in sys.modules if name.startswith("anyio._backends")])
+"""
+
+
+def test_to_watch_the_files_takes_no_second_event_loop(files: Files) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHING],
+        capture_output=True,
+        text=True,
+        cwd=files.routes.parent,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
