@@ -32,7 +32,7 @@ class TextTemplate:
     pieces: tuple[Piece, ...]
 
     def names(self, source: str) -> tuple[str, ...]:
-        return tuple(piece.text for piece in self.pieces if piece.source == source)
+        return tuple([piece.text for piece in self.pieces if piece.source == source])
 
     def fill(self, values: Mapping[str, Mapping[str, Any]]) -> Any:
         """The text; or, of a template that is one placeholder alone, the value as it is.
@@ -53,10 +53,10 @@ class TextTemplate:
 def read_template(text: str, sources: tuple[str, ...]) -> TextTemplate | str:
     """The template, or a sentence about what is wrong.  `sources` are those allowed here."""
     pieces: list[Piece] = []
-    end = 0
+    end = filled = 0
     for match in _PLACEHOLDER.finditer(text):
         pieces += [Piece("", text[end : match.start()])] if match.start() > end else []
-        end = match.end()
+        end, filled = match.end(), filled + 1
         inside = match.group(1)
         source, dot, name = inside.partition(".")
         if not dot and _NAME.match(inside):
@@ -67,7 +67,7 @@ def read_template(text: str, sources: tuple[str, ...]) -> TextTemplate | str:
             known = ", ".join(["`{name}` of the path", *(f"`{{{s}.name}}`" for s in sources)])
             return f"`{{{inside}}}` is nothing that can be filled in; there is {known}"
     rest = text[end:]
-    if "{" in _PLACEHOLDER.sub("", text) or "}" in _PLACEHOLDER.sub("", text):
+    if text.count("{") > filled or text.count("}") > filled:
         return "a brace without its partner"
     if rest or not pieces:
         pieces.append(Piece("", rest))

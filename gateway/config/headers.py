@@ -143,8 +143,11 @@ class FieldSources:
 def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> None:
     """A field that two of the sources write is a problem: nobody could tell which is sent."""
     written: dict[bytes, str] = {}
+    policy = sources.policy
     if sources.request is not None:
         written = {folded_text(name): "`set_headers`" for name, _ in sources.request.fields}
+    if not written and (policy is None or not any(rule.headers for rule in policy.rules)):
+        return
     if b"authorization" in written and sources.forwards_authorization:
         reader.error(
             node,
@@ -159,7 +162,6 @@ def check_written_once(reader: Reader, node: Node, sources: FieldSources) -> Non
                 "leave it out of one",
             )
         written.setdefault(folded_text(one.name), "`identity_headers`")
-    policy = sources.policy
     if policy is None:
         return
     for rule in policy.rules:

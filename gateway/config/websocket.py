@@ -22,6 +22,8 @@ def read_websocket_options(
     reader: Reader, node: Node | None, base: WebSocketOptions
 ) -> WebSocketOptions:
     """`base` with what the block says otherwise, key by key."""
+    if node is None:
+        return base
     fields = reader.block(node, "`websocket`", WEBSOCKET_KEYS)
     options: dict[str, Any] = {
         "max_per_user": reader.integer(fields.get("max_per_user"), "`max_per_user`"),

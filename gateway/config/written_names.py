@@ -91,7 +91,14 @@ def _identity_names(node: Node | None) -> set[bytes]:
 
 
 def _child(node: Node | None, key: str) -> Node | None:
-    return next((value for name, value in _pairs(node) if name.value == key), None)
+    if isinstance(node, yaml.MappingNode):
+        name: Node
+        value: Node
+        for name, value in node.value:
+            # The value of a list or a block is a list, and equals no key.
+            if name.value == key:
+                return value
+    return None
 
 
 def _pairs(node: Node | None) -> list[tuple[Node, Node]]:

@@ -20,6 +20,10 @@ _MAX_DATA_NODES = 1_000_000
 _STR, _SEQ, _MAP = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_OCTAL = re.compile(r"0o[0-7]+\Z")
+_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+\Z")
+_BEGINS_NO_TEXT = frozenset("~nNtTfF+-.0123456789")
+"""With what a plain scalar begins that may be more than text."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)\Z")
 _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)\Z")
 _PERCENT = re.compile(r"([0-9]{1,3})%\Z")
@@ -99,15 +103,18 @@ class Reader:
             self.error(node, f"{what} is a block of `name: value` lines")
             return {}
         entries: dict[str, Node] = {}
+        names = self._names
         for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or not self._untagged(key):
+            if not isinstance(key, yaml.ScalarNode) or not (key.tag == _STR or self._untagged(key)):
                 self.error(key, "a name is plain text")
-            elif key.value in entries:
-                first = self.name_of(entries[key.value]).start_mark.line + 1
-                self.error(key, f"`{key.value}` stands here twice; the first is on line {first}")
+                continue
+            name = key.value
+            if name in entries:
+                first = self.name_of(entries[name]).start_mark.line + 1
+                self.error(key, f"`{name}` stands here twice; the first is on line {first}")
             else:
-                entries[key.value] = value
-                self._names[id(value)] = key
+                entries[name] = value
+                names[id(value)] = key
         return entries
 
     def name_of(self, value: Node) -> Node:
@@ -290,7 +297,7 @@ class Reader:
         if not isinstance(node, yaml.ScalarNode):
             self.error(node, f"{what} is one value, not a list or a block")
             return None
-        if not self._untagged(node):
+        if node.tag != _STR and not self._untagged(node):
             return None
         value = _core_value(node)
         if value is None:
@@ -324,7 +331,7 @@ def _seconds(text: str) -> float | None:
 def _core_value(node: yaml.ScalarNode) -> str | int | float | bool | None:
     """By the core schema of YAML 1.2 (section 10.3): only plain scalars are more than text."""
     text: str = node.value
-    if node.style:
+    if node.style or (text and text[0] not in _BEGINS_NO_TEXT):
         return text
     if text in ("", "~", "null", "Null", "NULL"):
         return None
@@ -334,9 +341,9 @@ def _core_value(node: yaml.ScalarNode) -> str | int | float | bool | None:
         return False
     if _INT.match(text) and len(text) < 400:
         return int(text)
-    if re.match(r"0o[0-7]+\Z", text):
+    if _OCTAL.match(text):
         return int(text, 8)
-    if re.match(r"0x[0-9a-fA-F]+\Z", text):
+    if _HEXADECIMAL.match(text):
         return int(text, 16)
     if _FLOAT.match(text):
         return float(text)

@@ -18,6 +18,7 @@ from gateway.model import Reason
 # Nearly every real path is plain: no escapes, no empty segment but a last one, no segment
 # that begins with a dot.
 _PLAIN = re.compile(r"/[A-Za-z0-9_~!$&'()*+,=:@./-]*+\Z")
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*+\Z")
 # What a second decoding would take for one; `%u002e` is of IIS.
 _ESCAPE = re.compile(r"%(?:[0-9A-Fa-f]{2}|[Uu][0-9A-Fa-f]{4})")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -107,7 +108,7 @@ def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
 def encoded(segment: str, *, between: str = "") -> str:
     """`segment` as one path segment: everything but RFC 3986's unreserved is escaped.  With
     `between="/"` it is several."""
-    return quote(segment, safe=between)
+    return segment if _UNRESERVED.match(segment) else quote(segment, safe=between)
 
 
 def _is_plain(path: str) -> bool:

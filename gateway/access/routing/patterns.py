@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.access.routing.own_paths import (
     DOCUMENTS,
@@ -17,6 +18,16 @@ from gateway.access.routing.routes import PatternSegment, SegmentKind
 from gateway.model import Reason
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([a-z]+))?\}\Z")
+
+
+_KINDS = MappingProxyType(
+    {
+        "int": SegmentKind.INT,
+        "uuid": SegmentKind.UUID,
+        "path": SegmentKind.REST,
+        None: SegmentKind.PLAIN,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +90,11 @@ def _parameter(piece: str, *, last: bool) -> PatternSegment | str:
     if match is None:
         return f"`{piece}`: a parameter is a whole segment, `{{name}}` or `{{name:uuid}}`"
     name, kind = match.groups()
-    kinds = {
-        "int": SegmentKind.INT,
-        "uuid": SegmentKind.UUID,
-        "path": SegmentKind.REST,
-        None: SegmentKind.PLAIN,
-    }
-    if kind not in kinds:
+    if kind not in _KINDS:
         return f"`{{{name}:{kind}}}`: a parameter is `:int`, `:uuid`, `:path` or plain"
     if kind == "path" and not last:
         return f"`{{{name}:path}}` takes the rest of a path, so it stands last"
-    return PatternSegment(kinds[kind], name)
+    return PatternSegment(_KINDS[kind], name)
 
 
 def reserved_path(
