@@ -48,6 +48,12 @@ def require_normalized(email: str) -> str:
     return normalized_email
 
 
+def is_same_mailbox(email: str, other: str) -> bool:
+    """Whether two spellings of one account are surely one mailbox: they differ in the case of
+    letters alone.  A mail server may well tell `gross` from `groß`, which are one account here."""
+    return _plain_name(email) == _plain_name(other)
+
+
 def display_email(text: str) -> str | None:
     """The address as it was typed, without the spaces around it; None where it is not one
     that mail could reach (RFC 5321, RFC 6531; the DNS is not asked)."""
@@ -82,6 +88,10 @@ def _validated(email: str, *, test_environment: bool = False) -> ValidatedEmail 
         return validate_email(email, check_deliverability=False, test_environment=test_environment)
     except EmailNotValidError:
         return None
+
+
+def _plain_name(email: str) -> str:
+    return unicodedata.normalize("NFC", email.strip().partition("@")[0]).lower()
 
 
 def _storable(text: str) -> bool:

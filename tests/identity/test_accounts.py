@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.identity.accounts.account_rows import Account, find_by_key
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.email_address import display_email, is_same_mailbox, normalize_email
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 from tests.databases import reset_password
@@ -129,6 +129,22 @@ def test_two_mailboxes_are_two_accounts(one: str, other: str) -> None:
 )
 def test_one_mailbox_is_one_account_in_every_spelling(one: str, other: str) -> None:
     assert normalize_email(one) == normalize_email(other) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Ann@a.example", "aNN@a.example", True),
+        ("J\u00dcRGEN@a.example", "ju\u0308rgen@a.example", True),
+        ("stra\u00dfe@a.example", "strasse@a.example", False),
+        ("\ufb01nn@a.example", "finn@a.example", False),
+        ("\uff41nn@a.example", "ann@a.example", False),
+        ("\u017fam@a.example", "sam@a.example", False),
+    ],
+)
+def test_one_account_may_be_two_mailboxes(one: str, other: str, same: bool) -> None:
+    assert normalize_email(one) == normalize_email(other) is not None
+    assert is_same_mailbox(one, other) is is_same_mailbox(other, one) is same
 
 
 def test_the_host_of_a_key_is_in_ascii() -> None:

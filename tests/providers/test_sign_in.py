@@ -195,6 +195,15 @@ def test_an_account_that_nobody_has_verified_is_not_taken_over(site: Site) -> No
     assert browser.me() is None
 
 
+def test_an_account_of_an_address_that_is_spelled_alike_is_not_taken_over(site: Site) -> None:
+    site.create("gross@example.com", "--verified")
+    site.provider.describe("sharp", email="gro\u00df@example.com", email_verified=True)
+    browser = site.browser()
+    status, told = refused(browser.sign_in("company", "sharp")[1])
+    assert (status, "exists here" in told) == (409, True)
+    assert browser.me() is None
+
+
 def test_a_registration_that_waits_is_void_once_the_owner_has_come(site: Site) -> None:
     body = json.dumps({"email": "eve@example.com", "password": PASSWORD}).encode()
     fields = {"Content-Type": "application/json"}

@@ -18,6 +18,7 @@ from gateway.identity.accounts.account_facts import provided, put_provided
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add
 from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.email_address import is_same_mailbox
 from gateway.identity.mail import registrations
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
@@ -213,6 +214,9 @@ class LinkedIdentities:
             # Its owner did not want it: they alone link it again.
             return LinkRefusal.ADDRESS_TAKEN
         if held.normalized_email != key or await _of_issuer(tx, identity, held.id) is not None:
+            return LinkRefusal.ADDRESS_TAKEN
+        if not is_same_mailbox(held.email, identity.email):
+            # What the provider has verified may be the mailbox of somebody else.
             return LinkRefusal.ADDRESS_TAKEN
         identity_id = await _insert(tx, identity, held.id)
         await self._notifications.provider_linked(tx, held.id, provider.label)

@@ -138,6 +138,22 @@ async def test_a_verified_address_links_where_the_provider_is_trusted_for_it(tow
     assert await town.mails() == ["provider_linked"]
 
 
+@pytest.mark.parametrize(
+    ("held", "given"),
+    [("gross@example.com", "gro\u00df@example.com"), ("finn@example.com", "\ufb01nn@example.com")],
+)
+async def test_an_address_that_is_spelled_alike_links_nobody(
+    town: Town, held: str, given: str
+) -> None:
+    """One name of an account is two mailboxes at the provider, which may be two people's."""
+    await town.add(held, verified=True)
+    trusted = provider("trust_email: true")
+    refused = await town.identities.sign_in(somebody(email=given, of=trusted))
+    assert refused is LinkRefusal.ADDRESS_TAKEN
+    found = await town.identities.sign_in(somebody("other", held.title(), of=trusted))
+    assert isinstance(found, LinkedAccount)
+
+
 async def test_an_account_that_nobody_has_verified_is_not_linked_by_its_address(town: Town) -> None:
     """Who registered an address of somebody else has set its password."""
     await town.add("ada@example.com", verified=False)
