@@ -87,6 +87,22 @@ async def test_the_printed_token_leaves_the_address_to_be_confirmed(
     assert (after.email_verified, after.roles) == (True, ("buyer", "user"))
 
 
+@pytest.mark.parametrize("by_mail", [True, False])
+async def test_another_spelling_of_the_address_is_to_be_confirmed(
+    database: Database, email: str, by_mail: bool
+) -> None:
+    """One name of an account may be two mailboxes: nobody was mailed at the other, nor vouched
+    for it."""
+    post = outbox(database)
+    invited_as, typed = f"gross{email}", f"gro\u00df{email}"
+    made = await invited(database, invited_as, replace(TERMS, by_mail=by_mail, verified=True))
+    token = await mailed_token(post, invited_as) if by_mail else made.token
+    account = await Invitations(database).register(token, typed, "hash", "ip")
+    assert isinstance(account, Account)
+    assert (account.email, account.email_verified) == (typed, False)
+    assert ["Confirm" in subject for subject in await letters_to(post, typed)] == [True]
+
+
 async def test_an_operator_may_vouch_for_the_address(database: Database, email: str) -> None:
     made = await invited(database, email, replace(TERMS, by_mail=False, verified=True))
     account = await Invitations(database).register(made.token, email, "hash", "ip")

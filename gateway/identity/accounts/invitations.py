@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from gateway.identity.accounts.account_rows import Account, find_by_key
 from gateway.identity.accounts.accounts import add
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import require_normalized
+from gateway.identity.email_address import is_same_mailbox, require_normalized
 from gateway.identity.mail import invitations, registrations
 from gateway.identity.mail.invitations import Invitation, OpenedInvitation
 from gateway.identity.mail.links import Purpose
@@ -121,17 +121,15 @@ class Invitations:
             return Reason.INVALID_TOKEN
         if await find_by_key(tx, key) is not None:
             return Reason.EMAIL_TAKEN
+        # In another spelling it may be another mailbox, which nobody has confirmed.
+        verified = opened.verifies and is_same_mailbox(opened.invitation.email, email)
         account = await add(
-            tx,
-            email,
-            request.password_hash,
-            roles=opened.invitation.roles,
-            verified=opened.verifies,
+            tx, email, request.password_hash, roles=opened.invitation.roles, verified=verified
         )
         if not await invitations.use(tx, opened.invitation):
             raise _InvitationInvalid
         await registrations.delete(tx, key)
-        if mails and not opened.verifies:
+        if mails and not verified:
             await queue_link(tx, Purpose.VERIFY, key, request)
         return account
 
