@@ -196,6 +196,47 @@ async def test_a_signing_out_everywhere_stops_a_move_to_another_address(house: H
     assert await house.moves.confirm(link) is None
 
 
+async def by_its_owner(house: House, thief: SessionGrant) -> None:
+    await Sessions(house.database).end(thief.session_id, "ended by its owner", owner=house.id)
+
+
+async def by_an_operator(house: House, thief: SessionGrant) -> None:
+    await Sessions(house.database).end(thief.session_id, "operator")
+
+
+async def by_a_reuse(house: House, thief: SessionGrant) -> None:
+    for address in ("192.0.2.1", "198.51.100.7"):
+        await house.tokens.rotate(thief.refresh_token, SignInSource("a browser", address))
+
+
+@pytest.mark.parametrize("ending", [by_its_owner, by_an_operator, by_a_reuse])
+async def test_a_session_that_somebody_ends_moves_the_account_nowhere(
+    house: House, ending: Callable[[House, SessionGrant], Awaitable[None]]
+) -> None:
+    """Of a thief who has the password and no second factor: they do not come back, and their link
+    would."""
+    thief = await house.sign_in()
+    new = unique("thief") + "@x.example"
+    assert await house.moves.request(house.id, new, Proof(thief.session_id, "first")) is None
+    (link,) = await links(house.post, new)
+    await ending(house, thief)
+    assert await house.moves.confirm(link) is None
+    account = await house.accounts.by_id(house.id)
+    assert account is not None
+    assert account.email == house.email
+
+
+async def test_who_signs_out_of_one_session_still_moves(house: House) -> None:
+    proof = await house.proof()
+    new = unique("new") + "@x.example"
+    assert await house.moves.request(house.id, new, proof) is None
+    (link,) = await links(house.post, new)
+    session = await Sessions(house.database).get(proof.session_id)
+    assert session is not None
+    await Sessions(house.database).sign_out_session(session, everywhere=False)
+    assert await house.moves.confirm(link) is not None
+
+
 async def test_who_adds_or_takes_away_a_factor_stops_a_move_to_another_address(
     house: House,
 ) -> None:

@@ -33,8 +33,7 @@ COARSE_S = 900
 
 SESSIONS_MAX = 100
 """Live sessions of one account.  Each is a row, a line of the list that its owner reads, a change
-to tell when the password is replaced, and with a cookie a record in Redis: who signs in again and
-again must not make any of that long."""
+to tell when the password is replaced, and with a cookie a record in Redis."""
 _ROOM_AT_ONCE = 10
 
 COOKIES_MAX = 64
@@ -114,14 +113,15 @@ class Sessions:
     async def end(
         self, session_id: str, why: str, *, owner: str | None = None
     ) -> Sequence[Change] | None:
-        """End one session; None when there is none of that id (or it is not `owner`'s).
-
-        May be repeated: a session that has ended gives the change that ended it.
-        """
+        """End one session, as a thief's, with a change of the e-mail address that it may have asked
+        for; None when there is none of that id (or it is not `owner`'s).  May be repeated: one that
+        has ended gives the change that ended it."""
         async with self._database.transaction() as tx:
             session = await find(tx, session_id)
             if session is None or (owner is not None and session.account_id != owner):
                 return None
+            await lock(tx, session.account_id)
+            await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
             return await end_one(tx, session.id, why)
 
     async def sign_out(self, principal: Principal, *, everywhere: bool) -> Sequence[Change]:

@@ -24,6 +24,7 @@ from gateway.identity.factors.factor_kinds import (
     needed_factor,
     term_is_over,
 )
+from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
 from gateway.identity.sessions.session_origins import SessionOrigin, is_linked, record_origin
@@ -210,6 +211,7 @@ class RefreshTokens:
             else:
                 again = await successor_in_grace(tx, token, row, source, now_ms)
                 if again is None:
+                    await revoke_links(tx, account.id, Purpose.EMAIL_CHANGE)
                     changes = await sessions.end_one(tx, session_id, "reused")
                     return ReuseDetected(account.id, session_id, changes)
                 successor = again
