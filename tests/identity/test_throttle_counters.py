@@ -16,7 +16,7 @@ from gateway.identity.sign_in.throttle import (
     Throttle,
     account_counter,
     account_counters,
-    factor_counter,
+    factor_counters,
     forget_failures,
 )
 from gateway.stores.protocols import Attempt, ReserveResult, StoreUnavailable
@@ -189,8 +189,9 @@ async def test_an_operator_empties_the_counters_of_the_accounts_devices_too(
         await limiter.failed(await limiter.reserve(ANN, HERE, device))
     await limiter.failed(await limiter.reserve("bob@x.example", HERE, DEVICE))
     await forget_failures(told, ANN, 3, "u1")
-    factor = factor_counter("u1")
-    assert told.cleared[0] == [*account_counters(ANN, 3), factor, f"{factor}:day"]
+    signs_in, steps_up = factor_counters("u1")
+    factors = [signs_in, f"{signs_in}:day", steps_up, f"{steps_up}:day"]
+    assert told.cleared[0] == [*account_counters(ANN, 3), *factors]
     assert (await limiter.reserve(ANN, HERE, DEVICE)).failures == 0
     assert (await limiter.reserve("bob@x.example", HERE, DEVICE)).failures == 1
 

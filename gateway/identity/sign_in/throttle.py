@@ -49,9 +49,11 @@ RESETS = 20
 FACTOR_FAILURES = 5
 ENROLMENTS = 20
 """Codes by which a secret may be confirmed that was shown a moment ago."""
-FACTOR_FAILURES_A_DAY = 30
-"""Of second factors of one account, by whoever knows its password: of the million codes three are
-good at a time, so a month of guessing has a chance of one in 370."""
+FACTOR_FAILURES_A_DAY = 20
+STEP_UP_FAILURES_A_DAY = 10
+"""Of second factors of one account, by whoever knows its password, and by whoever has a session of
+it, who so keeps nobody from signing in.  Of the million codes three are good at a time, so a month
+of guessing has a chance of one in 370."""
 
 
 class RequestKind(StrEnum):
@@ -147,15 +149,12 @@ class Throttle:
 
     async def reserve_factor(self, account_id: str, mfa_token_id: str | None = None) -> Reservation:
         """Count one answer to the question for a second factor: by the account, whoever gives it,
-        and by the sign-in that it is to complete."""
-        key = factor_counter(account_id)
-        attempts = [
-            Attempt(key, FACTOR_FAILURES, WINDOW_S),
-            Attempt(f"{key}:day", FACTOR_FAILURES_A_DAY, DAY_S),
-        ]
-        if mfa_token_id is not None:
-            attempts.append(Attempt(f"factor-token:{mfa_token_id}", FACTOR_FAILURES, WINDOW_S))
-        return await self._reserve(attempts)
+        and by the sign-in that it is to complete.  Without one it is a step-up of a session."""
+        signs_in, steps_up = factor_counters(account_id)
+        if mfa_token_id is None:
+            return await self._reserve(_of_factors(steps_up, STEP_UP_FAILURES_A_DAY))
+        of_token = Attempt(f"factor-token:{mfa_token_id}", FACTOR_FAILURES, WINDOW_S)
+        return await self._reserve([*_of_factors(signs_in, FACTOR_FAILURES_A_DAY), of_token])
 
     async def count_enrolment(self, account_id: str) -> float:
         """As `count`: one code that is to confirm a new factor."""
@@ -250,8 +249,10 @@ def account_counters(normalized_email: str, epoch: int) -> list[str]:
     return [account_counter(normalized_email), _devices_counter(normalized_email, epoch)]
 
 
-def factor_counter(account_id: str) -> str:
-    return "factor:" + hashlib.sha256(account_id.encode()).hexdigest()[:32]
+def factor_counters(account_id: str) -> tuple[str, str]:
+    """Of the second steps of its sign-ins, and of the step-ups of its sessions."""
+    digest = hashlib.sha256(account_id.encode()).hexdigest()[:32]
+    return f"factor:{digest}", f"step-up:{digest}"
 
 
 async def forget_failures(
@@ -259,9 +260,13 @@ async def forget_failures(
 ) -> None:
     """Forget the account's failures and those of each of its devices, for operators.  The owner who
     is locked out failed in a browser that has signed in before, most of the time."""
-    factor = factor_counter(account_id)
-    await shared.clear([*account_counters(normalized_email, epoch), factor, f"{factor}:day"])
+    factors = [key + of for key in factor_counters(account_id) for of in ("", ":day")]
+    await shared.clear([*account_counters(normalized_email, epoch), *factors])
     await shared.clear_under(device_counters(normalized_email))
+
+
+def _of_factors(key: str, a_day: int) -> list[Attempt]:
+    return [Attempt(key, FACTOR_FAILURES, WINDOW_S), Attempt(f"{key}:day", a_day, DAY_S)]
 
 
 def _by_stranger(normalized_email: str, client_ip: str) -> list[Attempt]:

@@ -181,6 +181,22 @@ async def test_five_wrong_codes_use_up_the_account_whoever_gave_them(house: Hous
     assert (answer.status, reason(answer)) == (429, "too_many_attempts")
 
 
+async def test_whoever_has_a_session_keeps_its_owner_from_no_sign_in(house: House) -> None:
+    """They need no password for their guesses, as whoever gives those of a sign-in does."""
+    secret, _ = await enrol(house)
+    statuses = []
+    for guesses in (6, 6, 6, 0):
+        asked = await first_step(house)
+        answer = await second_step(house, asked["mfa_token"], code_at(house, secret))
+        assert answer.status == 200, answer.body
+        token = told(answer)["access_token"]
+        for _ in range(guesses):
+            wrong = await house.ask("POST", "/auth/step-up", {"code": "no code"}, token=token)
+            statuses.append(wrong.status)
+        await later(house, 901)
+    assert statuses == ([401] * 5 + [429]) * 2 + [429] * 6
+
+
 async def test_an_mfa_token_is_over_after_five_minutes_and_after_its_use(house: House) -> None:
     secret, _ = await enrol(house)
     asked = await first_step(house)
