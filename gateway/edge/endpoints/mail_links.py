@@ -90,10 +90,11 @@ class MailLinkEndpoints:
             return fields
         token, password = fields["token"], fields.get("password")
         async with self._turns.turn(call.client_ip):
+            # With a link of their own, too, anybody can ask without limit.
             sent = await self._deps.registrations.has_sent(token)
+            confirmation = await self._deps.registrations.confirmation(token) if sent else None
         if not sent:
             return await self._bad_link(call)
-        confirmation = await self._deps.registrations.confirmation(token)
         if confirmation is None:
             return await self._deps.shielded(self._change_email(token, call))
         if password is None:
@@ -166,7 +167,8 @@ class MailLinkEndpoints:
         return await self._finish(AuditKind.EMAIL_VERIFIED, account_id, changes, call)
 
     async def _change_email(self, token: str, call: Call) -> Reply:
-        confirmed = await self._deps.email_changes.confirm(token)
+        async with self._turns.turn(call.client_ip):
+            confirmed = await self._deps.email_changes.confirm(token)
         if confirmed is None:
             return await self._bad_link(call)
         account_id, changes = confirmed

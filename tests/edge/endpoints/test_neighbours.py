@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from gateway.stores.protocols import Transaction
 from tests.authenticator import Authenticator, StoredCredential
 from tests.config.provider_texts import provider
 from tests.edge.auth_house import CREDENTIALS, URL, House, open_house, reason
+from tests.edge.endpoints.mail_house import ATTACKERS, MailHouse
 from tests.edge.endpoints.oauth_clients import (
     GRANT,
     assertion,
@@ -150,6 +151,26 @@ async def token(house: House, client: NewSecret, **changed: str) -> Answer:
     return await post(house, "/auth/token", GRANT, basic(client_id, secret))
 
 
+@contextmanager
+def counted_reads(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """How many looks at SQL are under way, and the most that were."""
+    read, counted = house.database.read_transaction, {"now": 0, "most": 0}
+
+    @asynccontextmanager
+    async def counting() -> AsyncIterator[Transaction]:
+        counted["now"] += 1
+        counted["most"] = max(counted.values())
+        try:
+            async with read() as tx:
+                yield tx
+        finally:
+            counted["now"] -= 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.database, "read_transaction", counting)
+        yield counted
+
+
 @pytest.mark.parametrize(
     ("path", "field"),
     [
@@ -164,25 +185,35 @@ async def test_who_makes_up_links_and_tokens_takes_a_share_of_the_stores_queue(
 ) -> None:
     """PostgreSQL has ten places and five hundred wait for them: a few hundred connections of one
     address, which no limit of links holds up, would else be all that SQL is asked by."""
-    read, counted = house.database.read_transaction, {"now": 0, "most": 0}
-
-    @asynccontextmanager
-    async def counting() -> AsyncIterator[Transaction]:
-        counted["now"] += 1
-        counted["most"] = max(counted.values())
-        try:
-            async with read() as tx:
-                yield tx
-        finally:
-            counted["now"] -= 1
-
-    monkeypatch.setattr(house.database, "read_transaction", counting)
     password = {"password": "four quiet rivers"} if field == "token" else {}
-    answers = await asyncio.gather(
-        *(
-            house.ask("POST", path, {field: secrets.token_urlsafe(32), **password})
-            for _ in range(60)
+    with counted_reads(house, monkeypatch) as counted:
+        answers = await asyncio.gather(
+            *(
+                house.ask("POST", path, {field: secrets.token_urlsafe(32), **password})
+                for _ in range(60)
+            )
         )
-    )
     assert counted["most"] == LOOKS_OF_ADDRESS
     assert {answer.status for answer in answers} <= {400, 401, 429}
+
+
+@pytest.mark.parametrize("purpose", ["register", "reset"])
+async def test_who_has_a_link_of_their_own_takes_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, purpose: str
+) -> None:
+    """One that is good, and is never used up: it comes without its password, or to the wrong
+    endpoint."""
+    async with open_house(tmp_path, verification="required") as house:
+        mail = MailHouse(house, house.deps.mailer)
+        if purpose == "register":
+            await mail.as_from("198.51.100.7", "eve@example.com", ATTACKERS)
+        else:
+            await house.register("eve@example.com")
+            await mail.registrations().forgot("eve@example.com", "eve")
+        (own,) = await mail.links()
+        with counted_reads(house, monkeypatch) as counted:
+            answers = await asyncio.gather(
+                *(house.ask("POST", "/auth/email/verify", {"token": own}) for _ in range(60))
+            )
+        assert counted["most"] == LOOKS_OF_ADDRESS
+        assert {answer.status for answer in answers} <= {400, 422, 429}
