@@ -120,7 +120,7 @@ class AccountEndpoints:
         fields = await read_fields(request, {"password": PASSWORD, "new_password": PASSWORD})
         if isinstance(fields, ProblemReply):
             return fields
-        proof = await self._deps.password_prover.prove(principal, fields["password"], call)
+        proof = await self._prove(principal, fields["password"], call, wants="password_changed")
         if isinstance(proof, ProblemReply):
             return proof
         reservation = await self._deps.throttle.reserve_change(principal.subject)
@@ -156,7 +156,7 @@ class AccountEndpoints:
             return invalid_field("email", "is not an address that mail can reach")
         if not self._deps.registration_rules.takes_domain(normalize_email(email) or ""):
             return OTHER_DOMAIN
-        proof = await self._deps.password_prover.prove(principal, fields["password"], call)
+        proof = await self._prove(principal, fields["password"], call, wants="email_changed")
         if isinstance(proof, ProblemReply):
             return proof
         wait_s = await self._deps.throttle.count_request(
@@ -170,6 +170,24 @@ class AccountEndpoints:
         if refusal is not None:
             return ProblemReply(refusal)
         return JsonReply(202, {"status": "verification_sent"})
+
+    async def _prove(
+        self, principal: Principal, password: str, call: Call, *, wants: str
+    ) -> Proof | ProblemReply:
+        """As the prover.  A wrong password is written down: with a stolen session it is a guess."""
+        proof = await self._deps.password_prover.prove(principal, password, call)
+        if isinstance(proof, ProblemReply) and proof.reason is Reason.INVALID_CREDENTIALS:
+            self._deps.audit.record(
+                event_of(
+                    AuditKind.STEP_UP_FAILED,
+                    call,
+                    subject=principal.subject,
+                    result=proof.reason,
+                    sid=principal.session_id,
+                    wants=wants,
+                )
+            )
+        return proof
 
     async def _delete(self, request: web.BaseRequest, call: Call, principal: Principal) -> Reply:
         deps = self._deps

@@ -235,6 +235,27 @@ async def test_a_stolen_token_guesses_no_password(house: House) -> None:
     assert reason(answers[0]) == "invalid_credentials"
 
 
+async def test_a_wrong_password_of_a_session_is_written_down(house: House) -> None:
+    """With a stolen one it is a guess, as at a sign-in or a step-up."""
+    user = (await house.register()).id
+    token = (await house.sign_in())["access_token"]
+    house.recorded.events.clear()
+    for path, more in (
+        ("/auth/password/change", {"new_password": "seven quiet rivers carry boats"}),
+        ("/auth/email/change", {"email": "thief@x.example"}),
+    ):
+        answer = await house.ask("POST", path, {"password": "wrong one 17", **more}, token=token)
+        assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+        house.clock.move(8)
+    assert [
+        (event.kind, event.subject, event.result, event.detail["wants"])
+        for event in house.recorded.events
+    ] == [
+        ("step_up_failed", user, "invalid_credentials", "password_changed"),
+        ("step_up_failed", user, "invalid_credentials", "email_changed"),
+    ]
+
+
 async def test_a_weak_new_password_is_named(house: House) -> None:
     await house.register()
     session = await house.sign_in()
