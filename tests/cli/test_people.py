@@ -245,6 +245,28 @@ def test_a_role_change_outdates_tokens(gateway: Gateway, folder: Path) -> None:
     assert json.loads(gateway("roles", "list", EMAIL, "--json")[1]) == [{"role": "manager"}]
 
 
+def test_a_role_that_a_provider_gives_becomes_the_operators_gift(
+    gateway: Gateway, folder: Path
+) -> None:
+    fields = made(gateway)
+
+    async def give(database: Database) -> None:
+        async with database.transaction() as tx:
+            await tx.run(
+                "INSERT INTO linked_identities (id, account_id, issuer, subject, provider,"
+                " linked_at, last_used_at) VALUES ('i', :id, 'https://x', 's', 'company', 1, 1)",
+                id=fields["user_id"],
+            )
+            await tx.run("INSERT INTO linked_roles (identity_id, role) VALUES ('i', 'manager')")
+
+    inside(folder, give)
+    for _ in range(2):
+        assert gateway("roles", "grant", EMAIL, "manager")[0] == GOOD
+    events = gateway("audit", "tail", "--all", "--json")[1].splitlines()
+    assert sum("manager" in event for event in events) == 1
+    assert changes(folder) == [("subject", fields["user_id"], "token_outdated")]
+
+
 @pytest.mark.parametrize("role", ["a b", "a,b", "ä", "", "x" * 129])
 def test_a_role_that_no_token_may_carry_is_wrong_usage(gateway: Gateway, role: str) -> None:
     made(gateway)

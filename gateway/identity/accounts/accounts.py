@@ -133,8 +133,8 @@ class Accounts:
         return [str(row["role"]) for row in rows]
 
     async def grant(self, account_id: str, role: str) -> Sequence[Change]:
-        """Empty where the account has the role already (or is gone).  Raises ValueError for
-        what `check_roles` refuses."""
+        """Empty where an operator gave the account the role before (or it is gone).  Raises
+        ValueError for what `check_roles` refuses."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
             if account is None:
@@ -143,9 +143,9 @@ class Accounts:
             check_roles(roles)
             check_length(roles, account.attributes, account.tenants)
             # One that a provider gives may go with its next sign-in; the operator's stays.
-            await _grant(tx, account_id, role)
+            is_new = await _grant(tx, account_id, role)
             await remove_tombstone(tx, Ended.ROLE, role_target(account_id, role))
-            if role in account.roles:
+            if not is_new:
                 return []
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
@@ -326,14 +326,16 @@ async def _put_password(tx: Transaction, account_id: str, password_hash: str) ->
     return epoch
 
 
-async def _grant(tx: Transaction, account_id: str, role: str) -> None:
-    await tx.run(
+async def _grant(tx: Transaction, account_id: str, role: str) -> bool:
+    """Whether no operator had given it before."""
+    inserted = await tx.run(
         "INSERT INTO account_roles (account_id, role, granted_at) VALUES (:id, :role, :now)"
         " ON CONFLICT (account_id, role) DO NOTHING",
         id=account_id,
         role=role,
         now=int(await tx.now()),
     )
+    return inserted > 0
 
 
 async def _update(tx: Transaction, account_id: str, assignment: str, **values: str | None) -> None:

@@ -24,12 +24,14 @@ from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
-from gateway.identity.providers.linked_identities import LinkedIdentities
+from gateway.identity.providers.identities import ProviderIdentity
+from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
 from gateway.identity.sessions.sessions import Sessions, SignInSource, begin
 from gateway.model import ChangeKind
 from gateway.stores.protocols import Attempt, Database, ReserveResult, StoreUnavailable
 from tests.databases import NOON
 from tests.edge.console.house import Answered, ConsoleHouse, console_house
+from tests.identity.providers.parts import provider
 
 PASSWORD_HASH = "$2b$10$secret-hash"
 
@@ -64,6 +66,7 @@ class People:
     house: ConsoleHouse
     database: Database
     counters: Counters
+    mailer: MailOutbox
     ada: str
     csrf: str = ""
 
@@ -117,7 +120,7 @@ async def people(sqlite_database: Database) -> AsyncIterator[People]:
     made = await Accounts(database).register("ada@example.com", PASSWORD_HASH, roles=["viewer"])
     pages = [*users.pages(), *person.pages()]
     async with console_house(*pages) as house:
-        yield People(house, database, counters, made.id, await house.sign_in())  # type: ignore[union-attr]
+        yield People(house, database, counters, mailer, made.id, await house.sign_in())  # type: ignore[union-attr]
 
 
 async def add_session(database: Database, account_id: str, agent: str = "Firefox") -> str:
@@ -190,6 +193,22 @@ async def test_a_role_is_given_and_taken_as_the_command_does(people: People) -> 
     account = await Accounts(people.database).by_id(people.ada)
     assert account is not None
     assert account.roles == ("viewer",)
+
+
+async def test_a_role_that_a_provider_gives_becomes_the_operators_gift(people: People) -> None:
+    """It is no longer gone with the next sign-in there, so it is told and stands in the log."""
+    trusted = provider("accounts: create\ntrust_email: true")
+    email, roles = "eve@example.com", ("auditor",)
+    identity = ProviderIdentity(trusted, "eve", email, email_verified=True, roles=roles)
+    notifications = SecurityNotifications(people.database, people.mailer)
+    found = await LinkedIdentities(people.database, notifications).sign_in(identity)
+    assert isinstance(found, LinkedAccount)
+    path = f"{USERS}/{found.account.id}"
+    assert (await people.act("grant", path, role="auditor")).status == 303
+    assert people.told == [("role_changed", found.account.id, "local-token", "granted")]
+    assert [one.target for one in people.house.told.changes] == [found.account.id]
+    assert await Accounts(people.database).granted_roles(found.account.id) == ["auditor"]
+    assert (await people.act("grant", path, role="auditor")).status == 422
 
 
 async def test_an_account_is_disabled_and_enabled(people: People) -> None:

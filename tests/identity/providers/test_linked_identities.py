@@ -235,8 +235,9 @@ async def test_what_a_provider_gives_is_kept_apart_from_what_operators_grant(tow
     found = await town.identities.sign_in(somebody(roles=("a", "b")))
     assert isinstance(found, LinkedAccount)
     account_id = found.account.id
-    assert await town.accounts.grant(account_id, "b") == []
-    assert await town.accounts.grant(account_id, "c") != []
+    for role in ("b", "c"):
+        assert len(await town.accounts.grant(account_id, role)) == 1
+        assert await town.accounts.grant(account_id, role) == []
     assert await town.accounts.revoke(account_id, "a") == []
     found = await town.identities.sign_in(somebody(roles=("a",)))
     assert isinstance(found, LinkedAccount)
