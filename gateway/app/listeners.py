@@ -95,6 +95,7 @@ def admin_listener(components: Components, status: WorkerStatus) -> Listener:
         complete=RetainedCounts(components.plan.folder.workers).completed,
         on_refusal=components.access_log.answered,
         problem_types=problem_types,
+        audit=components.audit,
     )
     # One proxy may ask with all of them.
     limits = ListenerLimits(connections=room_for_admin(), connections_of_one=0)

@@ -104,6 +104,8 @@ class AuditKind(StrEnum):
     """Somebody signed in to the operator's console, or tried to."""
     MAIL_CHANGED = "mail_changed"
     """By an operator: a mail of the outbox is sent now, or never."""
+    MAIL_READ = "mail_read"
+    """By an operator: the mails that nobody sends, and the links in them."""
     ISSUERS_CHECKED = "issuers_checked"
     AUDIT_CHECKED = "audit_checked"
     """By an operator, in the console: the chains are read and checked."""

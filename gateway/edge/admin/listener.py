@@ -25,11 +25,14 @@ from aiohttp import web
 
 from gateway.access.console import ConsolePermission
 from gateway.access.routing.own_paths import OwnPaths
+from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.admin.decision_api import PREFIX as DECISIONS
 from gateway.edge.admin.shared_run import SharedRun
 from gateway.edge.console.console import ENDPOINT, Console, is_of_console
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.overview_page import Outbox, WorkerStatuses
+from gateway.edge.console.pages import Operator
+from gateway.edge.endpoints.audit_events import AuditSink
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.problem_types import ProblemTypes
@@ -72,11 +75,13 @@ class AdminListener:
         complete: Callable[[Sequence[State]], Sequence[State]] | None = None,
         on_refusal: Callable[[str, AnsweredRequest], None] | None = None,
         problem_types: ProblemTypes | None = None,
+        audit: AuditSink | None = None,
     ) -> None:
         """`readiness` gives statuses that need not hold routes and counts, which are long where
         there are many routes; `console` and `operators` are None where `/admin` is not served;
         `meter` is `metrics.Metrics.record_endpoint`; `complete` adds the counts of workers that
-        are gone, in a thread; `on_refusal` is told of each answer that has a reason."""
+        are gone, in a thread; `on_refusal` is told of each answer that has a reason; `audit` of
+        who has read mails."""
         self._options = options
         self._meter = meter
         self._expositions = SharedRun(self._exposition)
@@ -91,6 +96,7 @@ class AdminListener:
         self._outbox = outbox
         self._console = console
         self._operators = operators
+        self._audit = audit
         description = files("gateway").joinpath("schemas", "openapi.yaml").read_text("utf-8")
         self._openapi = options.own_paths.told_in(description).encode()
         self._open: dict[str, Callable[[], Awaitable[web.Response]]] = {
@@ -99,14 +105,10 @@ class AdminListener:
             "/metrics": self._metrics,
             "/openapi.yaml": self._description,
         }
-        self._guarded: dict[str, Callable[[], Awaitable[web.Response]]] = {
-            "/admin/api/state": self._state,
-            "/admin/api/outbox": self._mails,
-        }
+        self._guarded = frozenset(("/admin/api/state", "/admin/api/outbox"))
         # A link in a mail sets the password of whomever it was written to.
         self._for_who_acts = frozenset(("/admin/api/outbox",))
-        guarded = set[str]() if operators is None else set(self._guarded)
-        self._known = self._open.keys() | guarded
+        self._known = self._open.keys() | (frozenset() if operators is None else self._guarded)
 
     def serve(self, client: Connection, head: RequestHead, body: RequestBody) -> ServeResult:
         """Meets `server.handler.Handler`.
@@ -169,10 +171,13 @@ class AdminListener:
             return await self._metrics(",".join(request.headers.getall("Accept", ())))
         if path in self._open:
             return await self._open[path]()
-        refusal = await self._refusal(request, path, call)
-        if refusal is not None:
-            return problem(refusal, request_id=request_id)
-        return await self._guarded[path]()
+        operator = await self._operator(request, path, call)
+        if isinstance(operator, Reason):
+            return problem(operator, request_id=request_id)
+        if path == "/admin/api/state":
+            return await self._state()
+        assert isinstance(call, Call)
+        return await self._mails(call, operator, request_id)
 
     def _allows_host(self, request: web.BaseRequest) -> bool:
         values = request.headers.getall("Host", [])
@@ -182,10 +187,10 @@ class AdminListener:
         host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         return is_loopback(host) or host in self._options.hosts
 
-    async def _refusal(
+    async def _operator(
         self, request: web.BaseRequest, path: str, call: Call | Reason
-    ) -> Reason | None:
-        """None for whoever shows a token with which this may be read; a cookie is none."""
+    ) -> Operator | Reason:
+        """Who shows a token with which this may be read; a cookie is none."""
         if _foreign(request):
             return Reason.CROSS_ORIGIN
         if isinstance(call, Reason):
@@ -195,11 +200,11 @@ class AdminListener:
         if isinstance(operator, Reason):
             return operator
         if path not in self._for_who_acts:
-            return None if operator.may(ConsolePermission.READ) else Reason.NO_RULE
+            return operator if operator.may(ConsolePermission.READ) else Reason.NO_RULE
         if not operator.may(ConsolePermission.WRITE):
             return Reason.NO_RULE
         may_act = self._operators.may_act(operator)
-        return None if may_act else Reason.INSUFFICIENT_USER_AUTHENTICATION
+        return operator if may_act else Reason.INSUFFICIENT_USER_AUTHENTICATION
 
     async def _healthz(self) -> web.Response:
         return _json({"status": "ok"})
@@ -242,10 +247,19 @@ class AdminListener:
             }
         )
 
-    async def _mails(self) -> web.Response:
-        if self._outbox is None:
-            return _json({"mails": []})
-        return _json({"mails": [dict(mail) for mail in await self._outbox.mails()]})
+    async def _mails(self, call: Call, operator: Operator, request_id: str) -> web.Response:
+        mails = [] if self._outbox is None else [dict(mail) for mail in await self._outbox.mails()]
+        if mails and self._audit is not None:
+            self._audit.record(
+                AuditEvent(
+                    AuditKind.MAIL_READ,
+                    actor=operator.actor,
+                    address=call.client_ip,
+                    request_id=request_id,
+                    detail={"mails": len(mails)},
+                )
+            )
+        return _json({"mails": mails})
 
 
 _TOLD = ("worker", "ready", "configuration", "dependencies", "issuers", "providers")

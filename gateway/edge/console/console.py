@@ -159,6 +159,7 @@ class Console:
         view = await page.show(asked)
         if isinstance(view, NotFound):
             return self._missing(asked, view)
+        self._record(asked, view.events)
         return self._deps.renderer.page(page, asked, view, problem)
 
     async def _streamed(

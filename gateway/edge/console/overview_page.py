@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.access.console import HOME
+from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.console.pages import ConsolePage, ConsoleRequest, Operator, View
 from gateway.telemetry.worker_status import Status
 
@@ -51,6 +52,8 @@ class OverviewPage:
         workers = await self._workers.gather()
         routes, count = self._routes(ROUTES_MAX)
         mails = [] if self._outbox is None else list(await self._outbox.mails())
+        shown = mails[:MAILS_MAX] if self._may_act(request.operator) else []
+        read = AuditEvent(AuditKind.MAIL_READ, detail={"mails": len(shown)})
         return View(
             "overview.html",
             {
@@ -63,8 +66,9 @@ class OverviewPage:
                 "routes": routes,
                 "route_count": count,
                 "mail_count": len(mails),
-                "mails": mails[:MAILS_MAX] if self._may_act(request.operator) else [],
+                "mails": shown,
             },
+            events=[read] if shown else [],
         )
 
 

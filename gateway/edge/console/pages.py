@@ -73,6 +73,9 @@ class View:
     status: int = 200
     title: str = ""
     """In the place of the page's own."""
+    events: Sequence[AuditEvent] = ()
+    """That it was looked at, of a page that holds what takes an account over; filled in as those
+    of an action."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,24 @@ async def test_the_outbox_is_shown_as_data(admin: Admin) -> None:
     assert json.loads(text)["mails"][0]["subject"] == "<b>Hi</b>"
 
 
+async def test_who_reads_the_links_of_mails_is_written_down() -> None:
+    """Each sets the password of whomever it was written to."""
+    async with console_house() as house:
+        path = "/admin/api/outbox"
+        assert (await house.ask(path, Authorization="Bearer token-of-user")).status == 403
+        assert (await house.ask("/admin/api/state", Authorization=f"Bearer {TOKEN}")).status == 200
+        assert house.events.mail_reads == []
+        assert (await house.ask(path, Authorization=f"Bearer {TOKEN}")).status == 200
+        await house.sign_in()
+        assert "&lt;b&gt;Hi" in (await house.ask("/admin")).text
+        read = house.events.mail_reads
+        assert {(event.actor, event.address, event.detail["mails"]) for event in read} == {
+            ("local-token", "127.0.0.1", 1)
+        }
+        assert all(event.request_id for event in read)
+        assert len(read) >= 2
+
+
 async def test_off_loopback_there_is_no_page(admin_off_loopback: Admin) -> None:
     for path in ("/admin", "/admin/api/state"):
         status, _, _ = await admin_off_loopback.get(path, Authorization=f"Bearer {TOKEN}")

@@ -16,7 +16,7 @@ from multidict import CIMultiDictProxy
 from gateway.access.console import HOME
 from gateway.access.policies import Policy
 from gateway.access.simulation import SlowAuthenticator
-from gateway.audit.log import AuditEvent
+from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.console.console import Console, ConsoleDependencies
 from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
@@ -112,10 +112,12 @@ class Events:
 
     def __init__(self) -> None:
         self.all: list[AuditEvent] = []
+        self.mail_reads: list[AuditEvent] = []
+        """Apart: the first page, which each sign-in shows, holds mails."""
         self.denials: list[tuple[str, str | None, str | None]] = []
 
     def record(self, event: AuditEvent) -> None:
-        self.all.append(event)
+        (self.mail_reads if event.kind is AuditKind.MAIL_READ else self.all).append(event)
 
     def denied(self, reason: str, route: str | None, subject: str | None) -> None:
         self.denials.append((reason, route, subject))
@@ -259,6 +261,7 @@ async def console_house(
             Mails(),
             console=console,
             operators=operators,
+            audit=house.events,
         )
         listener = Listener(admin, reader)
         listener.start()
