@@ -34,7 +34,7 @@ class Search:
         folder = DataFolder(chosen.data_dir)
         answered, told = ask_workers(folder.workers, self.request_id)
         if told is not None:
-            return LoggedAnswer("the running gateway", told["decision"], told["access"])
+            return LoggedAnswer.of_workers(told)
         if answered:
             workers = "worker" if answered == 1 else "workers"
             self.looked.append(f"the last refusals of the running gateway ({answered} {workers})")

@@ -34,6 +34,14 @@ class LoggedAnswer:
     """The fields of the access log, as far as they are known."""
     whole: bool = True
     """Whether the record holds all that a policy read."""
+    later: int = 0
+    """How many later refusals bear the same id."""
+
+    @classmethod
+    def of_workers(cls, told: Mapping[str, Any]) -> LoggedAnswer:
+        """As `telemetry.refusal_socket.ask_workers` gives it."""
+        where = "the running gateway"
+        return cls(where, told["decision"], told["access"], later=told.get("later", 0))
 
 
 @dataclass(slots=True)
@@ -78,6 +86,11 @@ class ToldAnswer:
             {name: value for name, value in facts.items() if value not in (None, "")},
             None if allowed or reason is None else _guide_of(reason),
         )
+        if found.later:
+            told.notes.append(
+                f"{found.later} later ones bear this id, which a client may choose"
+                " (X-Request-Id): this is the first; the access log has the others"
+            )
         if told.guide is not None and reason is not None:
             told.page = ProblemTypes(reasons_url).of(reason) if reasons_url is not None else None
         return told

@@ -187,14 +187,22 @@ class AccessLog:
 
     def find(self, request_id: str) -> dict[str, Any] | None:
         """A refusal of the last ones, or None: `access` holds the fields of its line, `decision`
-        the record of the decision log, None where nothing was decided."""
-        for entry in (*self._waiting, *self._writing):
-            if entry.request_id == request_id:
-                return self._shown(entry, entry.record())
-        for refusal in reversed(self._remembered):
-            if refusal.request_id == request_id:
-                return self._shown(refusal.entry, refusal.record)
-        return None
+        the record of the decision log, None where nothing was decided.  It is the first of that id:
+        a later one bears what a client sent, who may have seen the id of another.  `later` says
+        how many there are."""
+        found = [
+            *((one.entry, one.record) for one in self._remembered if one.request_id == request_id),
+            *((one, None) for one in self._not_written() if one.request_id == request_id),
+        ]
+        if not found:
+            return None
+        entry, record = found[0]
+        shown = self._shown(entry, record or entry.record())
+        return {**shown, "later": len(found) - 1}
+
+    def _not_written(self) -> Sequence[_Entry]:
+        """What is, and is not remembered yet, the newest last."""
+        return (*self._writing, *self._waiting)
 
     def recent(self, most: int) -> list[dict[str, Any]]:
         """The last refusals, as `find` gives them, the newest last."""

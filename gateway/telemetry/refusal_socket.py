@@ -62,8 +62,9 @@ class RefusalSocket:
 
 
 def ask_workers(folder: Path, request_id: str) -> tuple[int, Mapping[str, Any] | None]:
-    """How many workers answered, and what the first that knows the refusal told of it."""
-    answered = 0
+    """How many workers answered, and what was told of the refusal; of several that bear the id,
+    of the first: `later` counts the others."""
+    answered, known = 0, list[dict[str, Any]]()
     sockets = SocketFolder(folder)
     try:
         for name in sockets.names(SUFFIX):
@@ -73,8 +74,12 @@ def ask_workers(folder: Path, request_id: str) -> tuple[int, Mapping[str, Any] |
             answered += 1
             found = json.loads(answer)
             if isinstance(found, dict):
-                return answered, found
-        return answered, None
+                known.append(found)
+        if not known:
+            return answered, None
+        first = min(known, key=lambda one: str(one["access"].get("@timestamp", "")))
+        later = sum(1 + one.get("later", 0) for one in known) - 1
+        return answered, {**first, "later": later}
     finally:
         sockets.close()
 

@@ -137,6 +137,18 @@ async def test_a_refusal_is_known_before_and_after_it_was_written(tmp_path: Path
     assert log.find("another") is None
 
 
+async def test_whoever_sends_the_id_of_another_is_not_told_in_its_place(tmp_path: Path) -> None:
+    log = log_to(tmp_path / "a")
+    tell(log, "/orders/u2", "seen", 403)
+    for flushes in (False, True, False):
+        if flushes:
+            await log.flush()
+        log.refused(Reason.ROUTE_UNKNOWN, "", request("seen"))
+    found = log.find("seen")
+    assert found is not None
+    assert (found["access"]["event.reason"], found["later"]) == ("not_yours", 3)
+
+
 async def test_the_combined_format_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
     log = log_to(tmp_path / "a", combined=True)
     tell(log, "/orders/u2", "denied", 403)

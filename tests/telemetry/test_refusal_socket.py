@@ -14,6 +14,9 @@ from gateway.telemetry.socket_folder import SocketFolder
 KNOWN = {"access": {"http.request.id": "r1"}, "decision": None}
 
 
+TOLD = {**KNOWN, "later": 0}
+
+
 @asynccontextmanager
 async def worker(folder: Path) -> AsyncIterator[RefusalSocket]:
     one = RefusalSocket(folder, lambda wanted: KNOWN if wanted == "r1" else None)
@@ -26,15 +29,31 @@ async def worker(folder: Path) -> AsyncIterator[RefusalSocket]:
 
 async def test_a_worker_tells_of_the_refusal_that_it_knows(tmp_path: Path) -> None:
     async with worker(tmp_path / "w"):
-        assert await asyncio.to_thread(ask_workers, tmp_path / "w", "r1") == (1, KNOWN)
+        assert await asyncio.to_thread(ask_workers, tmp_path / "w", "r1") == (1, TOLD)
         assert await asyncio.to_thread(ask_workers, tmp_path / "w", "r2") == (1, None)
     assert ask_workers(tmp_path / "w", "r1") == (0, None)
+
+
+async def test_of_several_that_bear_an_id_the_first_is_told(tmp_path: Path) -> None:
+    """A worker is named by its process, and here are two names of one."""
+    folder, told = tmp_path / "w", []
+    for second in ("02", "01", "03"):
+        access = {"http.request.id": "r1", "@timestamp": f"2027-01-15T08:00:{second}+00:00"}
+        told.append({"access": access, "decision": None, "later": 1})
+    workers = [RefusalSocket(folder, lambda _, one=one: one) for one in told]  # type: ignore[misc]
+    for number, one in enumerate(workers):
+        one._own = f"{number}{SUFFIX}"
+        await one.start()
+    answered, found = await asyncio.to_thread(ask_workers, folder, "r1")
+    for one in workers:
+        await one.stop()
+    assert (answered, found) == (3, {**told[1], "later": 5})
 
 
 async def test_a_folder_with_a_long_path_does_as_well(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 120)
     async with worker(folder):
-        assert await asyncio.to_thread(ask_workers, folder, "r1") == (1, KNOWN)
+        assert await asyncio.to_thread(ask_workers, folder, "r1") == (1, TOLD)
 
 
 def test_where_no_gateway_runs_nobody_answers(tmp_path: Path) -> None:

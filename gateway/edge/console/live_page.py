@@ -96,7 +96,7 @@ class LivePage:
         _, found = ask_workers(self._deps.workers, request_id)
         if found is None:
             return None
-        logged = LoggedAnswer("the running gateway", found["decision"], found["access"])
+        logged = LoggedAnswer.of_workers(found)
         told = ToldAnswer.of(request_id, logged, self._deps.reasons_url)
         judge_again(told, logged, self._deps.snapshot())
         return told
