@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from gateway.access.attributes import Attribute, AttributeType, SetBy, TenantRules
+from gateway.identity.accounts import account_facts
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.account_facts import AccountFacts
-from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import ChangeKind, Reason
-from gateway.stores.protocols import Database
+from gateway.stores.protocols import Database, Transaction
 from tests.identity.test_restore import disowned
 
 SCHEMA = {
@@ -148,6 +149,21 @@ async def test_a_restore_brings_back_no_older_value(database: Database) -> None:
     assert left is not None
     assert left.attributes == {"department": "sales"}
     assert left.tenants == {"globex": "owner"}
+
+
+async def test_who_changes_their_own_asks_for_the_account_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def counted(tx: Transaction, account_id: str) -> Account | None:
+        asked.append(account_id)
+        return await locked(tx, account_id)
+
+    account = await opened(database)
+    monkeypatch.setattr(account_facts, "locked", counted)
+    assert await AccountFacts(database).put_own_attributes(account.id, {"clearance": 9})
+    assert asked == [account.id]
 
 
 async def test_an_account_that_is_deleted_leaves_nothing(database: Database) -> None:

@@ -68,7 +68,7 @@ class AccountFacts:
                 wait = too_soon(int(await tx.now()), account.not_before)
                 if wait is not None:
                     return wait
-            return await put_attributes(tx, account_id, values, SetBy.PERSON)
+            return await _put_attributes(tx, account, values, SetBy.PERSON)
 
     async def put_tenant(self, account_id: str, tenant: str, role: str | None) -> Sequence[Change]:
         """Gives the account a role in the tenant; None takes it out of it.  Both are of the form
@@ -140,7 +140,13 @@ async def put_attributes(
     tx: Transaction, account_id: str, values: Mapping[str, Value | None], set_by: str
 ) -> Sequence[Change]:
     """As `AccountFacts.put_attributes`, within a transaction."""
-    account = await locked(tx, account_id)
+    return await _put_attributes(tx, await locked(tx, account_id), values, set_by)
+
+
+async def _put_attributes(
+    tx: Transaction, account: Account | None, values: Mapping[str, Value | None], set_by: str
+) -> Sequence[Change]:
+    """Of one that is locked."""
     if account is None:
         return []
     after = {**account.attributes, **values}
@@ -152,7 +158,7 @@ async def put_attributes(
     for name, value in values.items():
         if account.attributes.get(name) != value:
             await _put_attribute(tx, account, name, value, (set_by, now))
-    return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
+    return [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
 
 
 async def put_provided(
