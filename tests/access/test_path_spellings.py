@@ -1,4 +1,4 @@
-"""Letters in another case and a final slash: what a backend may take for another route's path does
+"""Letters in another case, a final slash, the name of a script: what a backend may take for another route's path does
 not get there by a route that asks for less."""
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ WORLD = snapshot(
     - {id: both.lower, match: {path: /both}, policy: nobody, upstream: api}
     - {id: site, match: {path: "/{rest:path}", host: site.example, except_reserved: true},
        auth: public, upstream: api}
+    - {id: script, match: {prefix: /old.php}, policy: signed-in, upstream: api}
     - {id: files, match: {prefix: /files}, paths: files, policy: signed-in, upstream: api}
     - {id: files.own, match: {prefix: /files/own}, policy: nobody, upstream: api}
     """,
@@ -43,7 +44,8 @@ WORLD = snapshot(
     "path",
     ["/ADMIN", "/Admin/", "/aDmin/users", "/%41dmin/users", "/ADMIN/users/", "/ME", "/me/", "/Me/",
      "/slash", "/SLASH", "/reports", "/Reports/", "/books/1/Pages", "/BOOKS/1/pages/",
-     "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/files/OWN/x", "/files/Own;a/x", "/boo%E2%84%AAs/1/pages", "/files/a%5C..%5COWN"],
+     "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/index.php/admin", "/index.php/admin/users/", "/%69ndex.php/me", "/INDEX.PHP/ME",
+     "/app.php/me/", "/books/index.php/1/pages", "/index.php/slash", "/files/index.php/own/x", "/files/OWN/x", "/files/Own;a/x", "/boo%E2%84%AAs/1/pages", "/files/a%5C..%5COWN"],
 )  # fmt: skip
 def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> None:
     decision = decide(WORLD, f"GET {path}", ANN)
@@ -54,7 +56,9 @@ def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> N
     ("path", "route"),
     [("/Else", "rest"), ("/else/", "rest"), ("/administrators", "rest"), ("/mee", "rest"),
      ("/ELSEWHERE", "rest"), ("/books/x/pages", "rest"), ("/Both", "both"), ("/", "start"),
-     ("/admin/Open/x", "admin"), ("/admin/open", "open"), ("/files/A;b", "files")],
+     ("/admin/Open/x", "admin"), ("/admin/open", "open"), ("/files/A;b", "files"), ("/index.php", "rest"), ("/index.php/else", "rest"),
+     ("/me.php", "rest"), ("/index.phpx/me", "rest"), ("/old.php/me", "script"), ("/old.php/ME", "script"),
+     ("/index.php/elsewhere", "rest")],
 )  # fmt: skip
 def test_what_no_route_protects_otherwise_passes_as_it_came(path: str, route: str) -> None:
     decision = decide(WORLD, f"GET {path}", ANN)
@@ -70,7 +74,16 @@ def test_a_host_whose_path_nobody_protects_is_none_of_anothers() -> None:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("me", False), ("ME", False), ("me/", False), ("Me/", False), ("m", True), ("Else/", True)],
+    [
+        ("me", False),
+        ("ME", False),
+        ("me/", False),
+        ("Me/", False),
+        ("m", True),
+        ("Else/", True),
+        ("index.php/me", False),
+        ("index.php/m", True),
+    ],
 )
 def test_a_rewrite_leads_to_no_spelling_of_it(path: str, allowed: bool) -> None:
     world = snapshot(

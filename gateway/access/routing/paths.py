@@ -32,6 +32,8 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SIGNS = "/\\%;"
 # With what an escape goes on, and what climbs.
 _OF_PATHS = frozenset(_SIGNS + string.hexdigits + "uU.")
+# In the joined segments of a path: a script with something behind it, or that of all others.
+_SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)")
 _NEVER_IN_TARGET = re.compile("[\x00-\x20\x7f#\\\\]")
 
 
@@ -103,6 +105,18 @@ def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
     folded = text.casefold()
     named = segments if folded == text else tuple(folded.split("\x00"))
     return named if named[-1] else named[:-1]
+
+
+def other_spellings(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The paths, folded, that some backend takes this one for: as it stands, and where it names a
+    script, the one without.  A PHP application serves `/index.php/admin` as `/admin`, and
+    `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5)."""
+    folded = folded_path(segments)
+    text = "\x00".join(folded)
+    if ".php" not in text:
+        return [folded]
+    without, scripts = _SCRIPT.subn("", text, 1)
+    return [folded, folded_path(tuple(without.split("\x00")))] if scripts else [folded]
 
 
 def encoded(segment: str, *, between: str = "") -> str:

@@ -6,9 +6,9 @@ and the method last.  So a route that is known for a path answers 405 for other 
 and a less specific route never takes them over.  A prefix is as specific as a rest in its
 place, and takes besides what no longer pattern names: its bare name, and that with a slash.
 
-Many backends take letters in any case (Express, ASP.NET) or a path with a final slash for the one
-without (these, Rails, Laravel).  Law: what one of them would serve as a path that another route
-protects is told, so that it can be refused.
+Many backends take letters in any case (Express, ASP.NET), a path with a final slash for the one
+without (these, Rails, Laravel), or one behind `index.php` for the one without (Laravel, Symfony).
+Law: what one of them would serve as a path that another route protects is told, and so refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
-from gateway.access.routing.paths import folded_path
+from gateway.access.routing.paths import folded_path, other_spellings
 from gateway.access.routing.protection import protects_otherwise
 from gateway.access.routing.routes import (
     INT_SEGMENT,
@@ -38,8 +38,7 @@ class Match:
     route: Route
     params: dict[str, str]
     read_elsewhere: bool = False
-    """A backend may take the path for one that another route protects in another way: by letters
-    in any case, or with and without a final slash."""
+    """A backend may take the path for one that another route protects in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +209,8 @@ class RouteTable:
         if (upstream := route.upstream) is not None:
             for target in upstream.targets:
                 self._upstreams_at.setdefault((target, upstream.host), set()).add(upstream.name)
-        if route.upstream is not None and route.rewrite is None:
-            guard = self._guards.setdefault(route.upstream.name, _Node())
-            for leaf in _leaves_for(guard, route):
+            guard = self._guards.setdefault(upstream.name, _Node())
+            for leaf in _leaves_for(guard, route) if route.rewrite is None else ():
                 leaf.guarded.append(route)
         return None
 
@@ -259,22 +257,23 @@ class RouteTable:
         self, route: Route, host: str, method: str, segments: tuple[str, ...]
     ) -> bool:
         """As `Match` has it.  A path that the route names itself, as it came, is its own."""
-        folded = folded_path(segments)
-        if folded == segments and not self._has_other_spellings:
+        paths = other_spellings(segments)
+        if paths == [segments] and not self._has_other_spellings:
             return False  # nearly always: there is no other way to the same leaf
         if route.upstream is None or route.rewrite is not None:
             return False
-        others: list[Route] = []
-        for node in self._nodes(host):
-            others = [one for leaf in _walk_folded(node, folded, 0) for one in leaf.routes()]
-            if others:
-                break
-        if any(other is route for other in others):
-            return False
         backend = self._same_backend(route.upstream)
-        unchanged = (one for one in others if one.rewrite is None)
-        sent_alike = [one for one in unchanged if one.upstream and one.upstream.name in backend]
-        return protects_otherwise(sent_alike, route, method)
+        if any(text.casefold().endswith(".php") for text in _texts(route)):
+            del paths[1:]  # the route names it itself
+        each = (self._sent_alike(host, path, backend) for path in paths)
+        return any(route not in one and protects_otherwise(one, route, method) for one in each)
+
+    def _sent_alike(self, host: str, folded: tuple[str, ...], backend: set[str]) -> list[Route]:
+        """The routes that send a path so folded there unchanged, of the first host that has any."""
+        found = (_walk_folded(node, folded, 0) for node in self._nodes(host))
+        leaves: list[_Leaf] = next(filter(None, found), [])
+        routes = (route for leaf in leaves for route in leaf.routes() if route.rewrite is None)
+        return [one for one in routes if one.upstream and one.upstream.name in backend]
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         """Whether a path that `route` made by its rewrite belongs to another route.
@@ -284,11 +283,12 @@ class RouteTable:
         `route` serves by itself as well is judged by its policy and action alone.
         """
         backend = self._same_backend(route.upstream) if route.upstream else ()
+        paths = other_spellings(segments)
         for guard in filter(None, map(self._guards.get, backend)):
             leaf = _walk(guard, segments, 0, len(segments), [])
             if leaf is not None and protects_otherwise(leaf.guarded, route, method):
                 return True
-            leaves = _walk_folded(guard, folded_path(segments), 0)
+            leaves = [one for path in paths for one in _walk_folded(guard, path, 0)]
             others = [other for one in leaves if one is not leaf for other in one.guarded]
             if protects_otherwise(others, route, method):
                 return True
