@@ -123,6 +123,68 @@ def test_a_host_that_no_longer_shares_the_session_is_not_led_to() -> None:
         SHARING.add(APP)
 
 
+CONSOLE = "https://console.example:9443"
+
+
+def led_to_console(path: str, opened_at: str = GATE) -> str | None:
+    target = TARGETS.open(TARGETS.seal_for_console(CONSOLE, path), opened_at)
+    return None if target is None else target.location
+
+
+def test_the_console_is_led_to_through_where_it_asks_for_a_session() -> None:
+    start = f"{CONSOLE}/admin/sign-in/start?return_to="
+    assert (
+        led_to_console("/accounts?page=2&q=a%20b") == start + "/accounts%3Fpage%3D2%26q%3Da%2520b"
+    )
+    assert led_to_console("/", opened_at=OTHER) == start + "/"
+    assert led_to_console("//evil.example") == start + "/"
+    assert led_to_console("https://evil.example/") == start + "/"
+
+
+def test_what_leads_to_the_console_is_over_after_an_hour_and_says_what_it_asks_for() -> None:
+    asked = StepUp(max_age_s=0, amr=("mfa",))
+    sealed = TARGETS.seal_for_console(CONSOLE, "/", asked)
+    target = TARGETS.open(sealed, GATE)
+    assert target is not None
+    assert target.asked == asked
+    plain = TARGETS.open(TARGETS.seal_for_console(CONSOLE, "/"), GATE)
+    assert plain is not None
+    assert plain.asked is None
+    CLOCK.at += RETURN_TTL_S - 0.5
+    assert TARGETS.open(sealed, GATE) is not None
+    CLOCK.at += 0.5
+    assert TARGETS.open(sealed, GATE) is None
+
+
+def test_what_is_sealed_for_a_page_never_leads_to_the_console_nor_the_other_way() -> None:
+    parts: list[object] = ["https://evil.example", "/page", None, [], 9_999_999_999]
+    assert TARGETS.open(SealedTokens(KEY).seal(b"return to", parts), GATE) is None
+    target = TARGETS.open(SealedTokens(KEY).seal(b"return to the console", parts), GATE)
+    assert target is not None
+    assert target.location == "https://evil.example/admin/sign-in/start?return_to=/page"
+
+
+def test_each_gateway_leads_on_by_its_own_url_its_own_paths_and_its_own_key() -> None:
+    def made(key: bytes) -> ReturnTargets:
+        return ReturnTargets(
+            key,
+            HandClock(1_000.0),
+            public_url="https://id.example",
+            own_paths=OwnPaths("/in"),
+            shared_hosts=lambda: frozenset({"shop.example"}),
+        )
+
+    targets = made(KEY)
+    sealed = targets.seal("shop.example", "/x")
+    expected = "https://shop.example/in/hand-over/start?return_to=/x"
+    assert targets.location(sealed, "id.example") == expected
+    assert made(bytes(32)).open(sealed, "id.example") is None
+
+
+def test_who_only_leads_on_is_told_where() -> None:
+    assert TARGETS.location(TARGETS.seal(GATE, "/page"), GATE) == "/page"
+
+
 def test_what_the_sign_in_must_be_is_sealed_in_with_it() -> None:
     asked = StepUp(max_age_s=300, amr=("otp", "mfa"))
     target = TARGETS.open(TARGETS.seal(GATE, "/pay", asked), GATE)

@@ -46,6 +46,27 @@ BY_DEVICE = [
 AT_ADDRESS = Attempt("login:devices-at:192.0.2.7", 50, 900)
 
 
+def of_factors(what: str, a_day: int) -> list[Attempt]:
+    key = f"{what}:{digest('a')}"
+    return [Attempt(key, 5, 900), Attempt(f"{key}:day", a_day, DAY_S)]
+
+
+def of_all(what: str) -> list[Attempt]:
+    """By what those count who guess no password, of whichever device."""
+    return [
+        Attempt(f"{what}:address:192.0.2.7", 50, 900),
+        Attempt(f"{what}:network:192.0.2.0/24", 250, 900),
+    ]
+
+
+def of_device(what: str) -> list[Attempt]:
+    """By what a known device counts alone, once those of all are used up."""
+    return [
+        Attempt(f"{what}:device:{DEVICE.id}", 5, 900),
+        Attempt(f"{what}:devices-of:{'t' * 16}", 50, 900),
+    ]
+
+
 class Told(LocalAttempts):
     """Counters that keep what they were told, and may be away."""
 
@@ -103,6 +124,14 @@ ASKED: list[tuple[str, Asked, list[Attempt]]] = [
     ("device", lambda it: it.reserve(ANN, HERE, DEVICE), [*BY_DEVICE, AT_ADDRESS]),
     ("link", lambda it: it.reserve_link("t"), [Attempt(f"link:{digest('t')}", 5, 900)]),
     ("change", lambda it: it.reserve_change("a"), [Attempt(f"change:{digest('a')}", 10, 3600)]),
+    ("step-up", lambda it: it.reserve_factor("a"), of_factors("step-up", 10)),
+    (
+        "second step",
+        lambda it: it.reserve_factor("a", "m"),
+        [*of_factors("factor", 20), Attempt("factor-token:m", 5, 900)],
+    ),
+    ("passkey", lambda it: it.reserve_passkey(HERE, DEVICE), of_all("passkey")),
+    ("provider", lambda it: it.reserve_provider(HERE, None), of_all("provider")),
 ]
 
 
@@ -131,9 +160,14 @@ async def test_an_attempt_counts_by_these_counters_and_no_others(
             lambda it: it.count_request(HERE, RequestKind.REGISTER),
             Attempt("mail:register:192.0.2.7", 50, 900),
         ),
+        (
+            lambda it: it.count_request(HERE, RequestKind.LINK, DEVICE),
+            Attempt("mail:link:192.0.2.7", 50, 900),
+        ),
         (lambda it: it.count_reset("t"), Attempt(f"reset:{digest('t')}", 20, 900)),
+        (lambda it: it.count_enrolment("a"), Attempt(f"enrolment:{digest('a')}", 20, 900)),
     ],
-    ids=["resend", "register", "reset"],
+    ids=["resend", "register", "link", "reset", "enrolment"],
 )
 async def test_what_is_requested_counts_at_once_and_by_one_counter(
     limiter: Throttle,
@@ -189,8 +223,9 @@ async def test_an_operator_empties_the_counters_of_the_accounts_devices_too(
         await limiter.failed(await limiter.reserve(ANN, HERE, device))
     await limiter.failed(await limiter.reserve("bob@x.example", HERE, DEVICE))
     await forget_failures(told, ANN, 3, "u1")
-    signs_in, steps_up = factor_counters("u1")
-    factors = [signs_in, f"{signs_in}:day", steps_up, f"{steps_up}:day"]
+    names = [f"{what}:{digest('u1')}" for what in ("factor", "step-up")]
+    assert list(factor_counters("u1")) == names
+    factors = [key + of for key in names for of in ("", ":day")]
     assert told.cleared[0] == [*account_counters(ANN, 3), *factors]
     assert (await limiter.reserve(ANN, HERE, DEVICE)).failures == 0
     assert (await limiter.reserve("bob@x.example", HERE, DEVICE)).failures == 1
@@ -264,6 +299,42 @@ async def test_a_device_is_not_shut_out_by_the_others_at_its_address(
     reservation = await limiter.reserve(ANN, HERE, DEVICE)
     assert reservation.wait_s == 0
     assert list(reservation.attempts) == BY_DEVICE
+
+
+@pytest.mark.parametrize(
+    ("what", "asked"),
+    [
+        ("passkey", Throttle.reserve_passkey),
+        ("provider", Throttle.reserve_provider),
+    ],
+)
+async def test_what_others_use_up_at_its_address_shuts_no_known_device_out(
+    limiter: Throttle,
+    told: Told,
+    what: str,
+    asked: Callable[[Throttle, str, Device | None], Awaitable[Reservation]],
+) -> None:
+    for _ in range(50):
+        assert (await asked(limiter, HERE, None)).wait_s == 0
+    assert (await asked(limiter, HERE, None)).wait_s > 0
+    reservation = await asked(limiter, HERE, DEVICE)
+    assert reservation.wait_s == 0
+    assert list(reservation.attempts) == of_device(what)
+
+
+async def test_a_known_device_asks_for_mail_where_others_have_used_up_its_address(
+    limiter: Throttle, told: Told, clock: Hands
+) -> None:
+    for _ in range(50):
+        assert await limiter.count_request(HERE, RequestKind.RESET) == 0.0
+    clock.move(100)
+    assert await limiter.count_request(HERE, RequestKind.RESET) == 800.0
+    assert await limiter.count_request(HERE, RequestKind.RESET, DEVICE) == 0.0
+    assert told.settled[-1][0] == of_device("mail:reset")
+    # A device has an end as well.
+    for _ in range(4):
+        assert await limiter.count_request(HERE, RequestKind.RESET, DEVICE) == 0.0
+    assert await limiter.count_request(HERE, RequestKind.RESET, DEVICE) == 900.0
 
 
 async def test_a_device_that_has_failed_itself_waits_with_the_others(
