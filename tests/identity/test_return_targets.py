@@ -182,7 +182,8 @@ def test_each_gateway_leads_on_by_its_own_url_its_own_paths_and_its_own_key() ->
 
 
 def test_who_only_leads_on_is_told_where() -> None:
-    assert TARGETS.location(TARGETS.seal(GATE, "/page"), GATE) == "/page"
+    for host in (GATE, APP, OTHER):
+        assert TARGETS.location(TARGETS.seal(host, "/page"), host) == "/page"
 
 
 def test_what_the_sign_in_must_be_is_sealed_in_with_it() -> None:
