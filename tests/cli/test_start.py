@@ -92,6 +92,7 @@ NEVER_AT_A_START = frozenset(
     (
         "OpenSSL",
         "authlib",
+        "email_validator",
         "opentelemetry",
         "psycopg",
         "pyasn1",

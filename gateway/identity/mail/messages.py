@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-
-from email_validator import EmailNotValidError, ValidatedEmail, validate_email
+from typing import TYPE_CHECKING
 
 from gateway.identity.mail.templates import InvalidMail, RenderedMail
+
+if TYPE_CHECKING:
+    from email_validator import ValidatedEmail
 
 
 def single_email(text: str) -> str:
@@ -53,6 +55,9 @@ def sender_email(sender: str) -> str:
 
 
 def _validated(text: str) -> ValidatedEmail:
+    # Here: its tables take as long to make as a whole room of ours, and few mails are sent.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         return validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
