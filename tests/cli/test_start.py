@@ -144,3 +144,23 @@ def test_the_collector_never_walks_what_a_command_has_imported(folder: Path) -> 
     code, enabled, walked, frozen = done.stdout.splitlines()[-1].split()
     assert (code, enabled) == ("0", "True"), done.stderr
     assert int(walked) < int(frozen) / 4
+
+
+def test_no_package_of_the_environment_has_a_say_in_the_settings(
+    folder: Path, tmp_path: Path
+) -> None:
+    told = tmp_path / "packages" / "told-1.0.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: told\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[pydantic]\ntold = told:plugin\n")
+    (told.parent / "told.py").write_text("print('asked')\nplugin = None\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "validate"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{told.parent}"},
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "asked" not in done.stdout
