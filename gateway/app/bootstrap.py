@@ -7,7 +7,7 @@ under another secret) is found here, by the master, so that no worker ever fails
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys import signing_keys
 from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.jwk import Alg, PrivateKey, generate
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
@@ -55,6 +56,8 @@ class BootstrapContext:
     """A configuration that judges beside the traffic and enforces nothing."""
     templates: MailTemplates | None = None
     """Read by `initialize`; a worker that is replaced has them even when they are gone."""
+    make_key: Callable[[Alg], PrivateKey] = generate
+    """Makes a signing key, in a thread."""
     page_overrides: PageOverrides = field(default_factory=PageOverrides)
     """The same."""
 
@@ -146,6 +149,7 @@ def make_key_rotation(
         publisher,
         alg=plan.settings.signing_alg,
         max_token_life_s=plan.settings.max_token_life_s,
+        make=plan.make_key,
     )
 
 

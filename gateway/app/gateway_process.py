@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +13,11 @@ from gateway.app.setting_types import Address
 from gateway.app.supervision import Deaths, Readiness, Systemd
 from gateway.app.worker import App
 from gateway.edge.server.listener_tls import Certificates
-from gateway.stores.embedded import EmbeddedValkey
+from gateway.identity.keys.early_keys import EarlyKeys
+from gateway.identity.keys.jwk import Alg, generate
+from gateway.identity.keys.rotation import FIRST_KEYS
+from gateway.stores.embedded import EmbeddedValkey, ServerMissing
+from gateway.stores.open_database import sqlite_path
 
 
 class ChildProcess(Protocol):
@@ -53,11 +58,32 @@ class GatewayProcess:
     certificates: Certificates | None = None
     """What the public listener shows; None where it speaks plain HTTP."""
     child: ChildProcess | None = None
+    _valkey: EmbeddedValkey | None = None
+    _early_keys: EarlyKeys | None = None
     welcome: Callable[[App, DemoUser], None] | None = None
     """Told once, when the first worker can decide: what `gateway dev` prints."""
     readiness: Readiness = field(default_factory=Readiness)
     deaths: Deaths = field(default_factory=Deaths)
     systemd: Systemd = field(default_factory=lambda: Systemd(None))
+
+    def begin_stores(self) -> None:
+        """What takes long and needs no configuration: the embedded Valkey of an earlier start
+        reads what it holds, and the keys of a first one are made.
+
+        From the main thread; `stop_child` ends it.  Raises nothing: what is in the way of it
+        `open_stores` tells, after all that is told before it.
+        """
+        settings, folder = self.plan.settings, self.plan.folder.path
+        if not settings.stores_are_own:
+            return
+        if (folder / "valkey").is_dir():
+            valkey = EmbeddedValkey(folder)
+            with suppress(ServerMissing, OSError):
+                valkey.begin()
+                self._valkey = self.child = valkey
+        if not sqlite_path(settings.database_url).exists():
+            self._early_keys = EarlyKeys(Alg(settings.signing_alg), FIRST_KEYS)
+            self.plan.make_key = self._early_keys.take
 
     def open_stores(self) -> None:
         """Starts the embedded Valkey, and makes what a fresh installation lacks.
@@ -71,14 +97,17 @@ class GatewayProcess:
             self.certificates = Certificates(settings.tls_cert, settings.tls_key)
         self.plan.redis_url = settings.redis_url
         if settings.embedded_redis:
-            child = EmbeddedValkey(self.plan.folder.path)
-            self.plan.redis_url = child.start()
-            self.child = child
+            valkey = self._valkey or EmbeddedValkey(self.plan.folder.path)
+            self.plan.redis_url = valkey.start()
+            self._valkey = self.child = valkey
         try:
             initialize(self.plan)
         except BaseException:
             self.stop_child()
             raise
+        if self._early_keys is not None:
+            self._early_keys.wait()  # nothing but this thread may be there when it forks
+            self._early_keys, self.plan.make_key = None, generate
 
     def stop_child(self) -> None:
         if self.child is not None:

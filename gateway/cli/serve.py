@@ -137,16 +137,9 @@ def _run(
     if shadow is not None:
         plan.shadow = watcher(shadow, folder.path / "last-good-shadow")
     listeners = Listeners(settings.listen, settings.admin_listen, demo, settings.ext_authz_listen)
+    process = GatewayProcess(plan, listeners, welcome=_welcome if dev else None)
     try:
-        processes.lock_data_dir(plan)
-        plan.configuration.load()
-        if plan.shadow is not None:
-            plan.shadow.load()
-        if demo is not None:
-            _tell_demo_elsewhere(plan.configuration, demo)
-        processes.find_ports_free(listeners)
-        process = GatewayProcess(plan, listeners, welcome=_welcome if dev else None)
-        process.open_stores()
+        _prepare(process)
     except (
         CertificateWrong,
         FolderError,
@@ -173,6 +166,24 @@ def _run(
         raise CliError("the configuration is wrong, so nothing was started") from wrong
     _print_start(start_table(process, settings_source()))
     processes.run(process)
+
+
+def _prepare(process: GatewayProcess) -> None:
+    """Everything that can refuse a start, in the order in which it is told."""
+    plan, listeners = process.plan, process.listeners
+    processes.lock_data_dir(plan)
+    process.begin_stores()
+    try:
+        plan.configuration.load()
+        if plan.shadow is not None:
+            plan.shadow.load()
+        if listeners.demo is not None:
+            _tell_demo_elsewhere(plan.configuration, listeners.demo)
+        processes.find_ports_free(listeners)
+        process.open_stores()
+    except BaseException:
+        process.stop_child()
+        raise
 
 
 def _print_start(rows: list[tuple[str, str]]) -> None:

@@ -77,12 +77,17 @@ class EmbeddedValkey:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def start(self) -> str:
-        """Its URL, once it answers.  ServerMissing; StoreUnavailable when it does not come up."""
+    def begin(self) -> None:
+        """Lets it read what it holds until `start` waits for it.  ServerMissing, OSError."""
         self._binary = self._binary or server_binary()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._spawn(_socket_path(self._data_dir))
+
+    def start(self) -> str:
+        """Its URL, once it answers.  ServerMissing; StoreUnavailable when it does not come up."""
+        if self._process is None:
+            self.begin()
         path = _socket_path(self._data_dir)
-        self._spawn(path)
         deadline = self._steady() + START_TIMEOUT_S
         while not _answers(path):
             if self._process is None or self._process.poll() is not None:

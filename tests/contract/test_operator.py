@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.stores.embedded import embedded_url
 from tests.contract.answers import Answer
 from tests.contract.running import Running, wait_as_told
 from tests.forked import run_command
@@ -158,6 +160,24 @@ def test_a_wrong_configuration_never_starts(tmp_path: Path) -> None:
     answer = run(tmp_path, "serve", GATEWAY_EMAIL_VERIFICATION="off")
     assert answer.returncode == 1
     assert "routes.yaml:2" in answer.stdout + answer.stderr
+
+
+def test_a_first_start_that_is_refused_makes_no_store(tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text("version: 1\nroutes: 7\n")
+    assert run(tmp_path, "serve").returncode == 1
+    assert not (tmp_path / "data" / "valkey").exists()
+    assert not (tmp_path / "data" / "gateway.db").exists()
+
+
+def test_a_later_start_that_is_refused_leaves_no_server_behind(tmp_path: Path) -> None:
+    """It has read what it holds while the configuration was read."""
+    (tmp_path / "routes.yaml").write_text("version: 1\nroutes: 7\n")
+    (tmp_path / "data" / "valkey").mkdir(parents=True)
+    assert run(tmp_path, "serve").returncode == 1
+    url = embedded_url(tmp_path / "data")
+    assert url is not None
+    with socket.socket(socket.AF_UNIX) as asking, pytest.raises(OSError, match=r"refused|No such"):
+        asking.connect(url.removeprefix("unix://"))
 
 
 def test_dev_refuses_anything_but_loopback(tmp_path: Path) -> None:

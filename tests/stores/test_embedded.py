@@ -51,6 +51,13 @@ async def test_it_answers_on_a_socket_that_only_its_owner_reaches(
     assert stat.S_IMODE((tmp_path / "valkey").stat().st_mode) == 0o700
 
 
+def test_one_that_was_begun_is_waited_for(valkey: EmbeddedValkey) -> None:
+    valkey.begin()
+    begun = valkey.pid
+    valkey.start()
+    assert valkey.pid == begun
+
+
 async def test_what_it_answered_survives_kill_9(valkey: EmbeddedValkey, tmp_path: Path) -> None:
     url = valkey.start()
     await ask(url, "SET", "a", "1")

@@ -33,6 +33,9 @@ from gateway.identity.revocations import record
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, RevocationPublisher, Transaction
 
+FIRST_KEYS = 2
+"""Made at a first start: one that signs, and the next."""
+
 NEXT_WAIT_S = JWKS_MAX_AGE_S + REFRESH_EVERY_S
 """From the confirmed announcement of a key to its first signature: a worker may serve the old
 JWKS until its next reading, and a client may keep that for the max-age."""
