@@ -1,4 +1,4 @@
-"""Letters in another case, a final slash, the name of a script: what a backend may take for another route's path does
+"""Letters in another case, a final slash, the name of a script, the data of a page: what a backend may take for another route's path does
 not get there by a route that asks for less."""
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ WORLD = snapshot(
     "path",
     ["/ADMIN", "/Admin/", "/aDmin/users", "/%41dmin/users", "/ADMIN/users/", "/ME", "/me/", "/Me/",
      "/slash", "/SLASH", "/reports", "/Reports/", "/books/1/Pages", "/BOOKS/1/pages/",
-     "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/index.php/admin", "/index.php/admin/users/", "/%69ndex.php/me", "/INDEX.PHP/ME",
+     "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/_next/data/b1/admin.json", "/_next/data/b1/admin/users.json", "/_next/data/b1/me.json",
+     "/books/_next/data/b1/1/pages.json", "/index.php/admin", "/index.php/admin/users/", "/%69ndex.php/me", "/INDEX.PHP/ME",
      "/app.php/me/", "/books/index.php/1/pages", "/index.php/slash", "/files/index.php/own/x", "/files/OWN/x", "/files/Own;a/x", "/boo%E2%84%AAs/1/pages", "/files/a%5C..%5COWN"],
 )  # fmt: skip
 def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> None:
@@ -57,7 +58,7 @@ def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> N
     [("/Else", "rest"), ("/else/", "rest"), ("/administrators", "rest"), ("/mee", "rest"),
      ("/ELSEWHERE", "rest"), ("/books/x/pages", "rest"), ("/Both", "both"), ("/", "start"),
      ("/admin/Open/x", "admin"), ("/admin/open", "open"), ("/files/A;b", "files"), ("/index.php", "rest"), ("/index.php/else", "rest"),
-     ("/me.php", "rest"), ("/index.phpx/me", "rest"), ("/old.php/me", "script"), ("/old.php/ME", "script"),
+     ("/me.php", "rest"), ("/_next/data/b1/index.json", "rest"), ("/_next/data/b1/me", "rest"), ("/_next/data/me.json", "rest"), ("/_next/static/me.json", "rest"), ("/index.phpx/me", "rest"), ("/old.php/me", "script"), ("/old.php/ME", "script"),
      ("/index.php/elsewhere", "rest")],
 )  # fmt: skip
 def test_what_no_route_protects_otherwise_passes_as_it_came(path: str, route: str) -> None:
@@ -189,3 +190,18 @@ def test_a_configuration_with_exchanged_policies_or_routes_refuses_alike() -> No
             assert (
                 decide(other, f"GET {path}", ANN).reason == decide(WORLD, f"GET {path}", ANN).reason
             )
+
+
+def test_what_is_open_to_everybody_opens_no_page_by_its_data() -> None:
+    world = snapshot(
+        """
+        - {id: assets, match: {prefix: /_next}, auth: public, upstream: api}
+        - {id: start, match: {path: /}, policy: signed-in, upstream: api}
+        - {id: pages, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+           upstream: api}
+        """,
+        NOBODY,
+    )
+    for path in ("/_next/data/b1/desk.json", "/_next/data/b1/index.json"):
+        assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+    assert decide(world, "GET /_next/static/chunks/main.js").allowed

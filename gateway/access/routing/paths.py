@@ -33,7 +33,8 @@ _SIGNS = "/\\%;"
 # With what an escape goes on, and what climbs.
 _OF_PATHS = frozenset(_SIGNS + string.hexdigits + "uU.")
 # In the joined segments of a path: a script with something behind it, or that of all others.
-_SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)")
+_SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
+_PAGE_DATA = re.compile("(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z")
 _NEVER_IN_TARGET = re.compile("[\x00-\x20\x7f#\\\\]")
 
 
@@ -110,13 +111,16 @@ def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
 def other_spellings(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The paths, folded, that some backend takes this one for: as it stands, and where it names a
     script, the one without.  A PHP application serves `/index.php/admin` as `/admin`, and
-    `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5)."""
+    `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5).  Next.js gives what the page `/admin`
+    shows as `/_next/data/BUILD/admin.json`."""
     folded = folded_path(segments)
     text = "\x00".join(folded)
-    if ".php" not in text:
-        return [folded]
-    without, scripts = _SCRIPT.subn("", text, 1)
-    return [folded, folded_path(tuple(without.split("\x00")))] if scripts else [folded]
+    spellings = [folded]
+    for sign, pattern in ((".php", _SCRIPT), ("_next\x00data\x00", _PAGE_DATA)):
+        other, found = pattern.subn(r"\1", text, 1) if sign in text else ("", 0)
+        if found:
+            spellings.append(folded_path(tuple(other.split("\x00"))))
+    return spellings
 
 
 def encoded(segment: str, *, between: str = "") -> str:
