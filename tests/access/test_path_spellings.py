@@ -44,7 +44,7 @@ WORLD = snapshot(
     "path",
     ["/ADMIN", "/Admin/", "/aDmin/users", "/%41dmin/users", "/ADMIN/users/", "/ME", "/me/", "/Me/",
      "/slash", "/SLASH", "/reports", "/Reports/", "/books/1/Pages", "/BOOKS/1/pages/",
-     "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/_next/data/b1/admin.json", "/_next/data/b1/admin/users.json", "/_next/data/b1/me.json",
+     "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/_next/data/b1/admin.json", "/_next/data/b1/admin/users.json", "/_next/data/b1/me.json", "/me/__data.json", "/me/_payload.json", "/me.data", "/slash/__data.json",
      "/books/_next/data/b1/1/pages.json", "/index.php/admin", "/index.php/admin/users/", "/%69ndex.php/me", "/INDEX.PHP/ME",
      "/app.php/me/", "/books/index.php/1/pages", "/index.php/slash", "/files/index.php/own/x", "/files/OWN/x", "/files/Own;a/x", "/boo%E2%84%AAs/1/pages", "/files/a%5C..%5COWN"],
 )  # fmt: skip
@@ -58,7 +58,8 @@ def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> N
     [("/Else", "rest"), ("/else/", "rest"), ("/administrators", "rest"), ("/mee", "rest"),
      ("/ELSEWHERE", "rest"), ("/books/x/pages", "rest"), ("/Both", "both"), ("/", "start"),
      ("/admin/Open/x", "admin"), ("/admin/open", "open"), ("/files/A;b", "files"), ("/index.php", "rest"), ("/index.php/else", "rest"),
-     ("/me.php", "rest"), ("/_next/data/b1/index.json", "rest"), ("/_next/data/b1/me", "rest"), ("/_next/data/me.json", "rest"), ("/_next/static/me.json", "rest"), ("/index.phpx/me", "rest"), ("/old.php/me", "script"), ("/old.php/ME", "script"),
+     ("/me.php", "rest"), ("/_next/data/b1/index.json", "rest"), ("/_next/data/b1/me", "rest"), ("/_next/data/me.json", "rest"), ("/_next/static/me.json", "rest"),
+        ("/else.data", "rest"), ("/x__data.json", "rest"), ("/me.database", "rest"), ("/_root.data", "rest"), ("/__data.json", "rest"), ("/index.phpx/me", "rest"), ("/old.php/me", "script"), ("/old.php/ME", "script"),
      ("/index.php/elsewhere", "rest")],
 )  # fmt: skip
 def test_what_no_route_protects_otherwise_passes_as_it_came(path: str, route: str) -> None:

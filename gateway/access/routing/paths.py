@@ -35,6 +35,16 @@ _OF_PATHS = frozenset(_SIGNS + string.hexdigits + "uU.")
 # In the joined segments of a path: a script with something behind it, or that of all others.
 _SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
 _PAGE_DATA = re.compile("(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z")
+_DATA_BELOW = re.compile("(?<![^\x00])(?:__data|_payload)\\.json\\Z()")
+_DATA_BESIDE = re.compile("(?:(?<![^\x00])_(?:root)?)?\\.data\\Z()")
+_OTHERWISE = (
+    (".php", _SCRIPT),
+    ("_next\x00data\x00", _PAGE_DATA),
+    ("__data.json", _DATA_BELOW),
+    ("_payload.json", _DATA_BELOW),
+    (".data", _DATA_BESIDE),
+)
+"""What stands in such a path, and what finds it: what is left with its group is the other one."""
 _NEVER_IN_TARGET = re.compile("[\x00-\x20\x7f#\\\\]")
 
 
@@ -111,12 +121,13 @@ def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
 def other_spellings(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The paths, folded, that some backend takes this one for: as it stands, and where it names a
     script, the one without.  A PHP application serves `/index.php/admin` as `/admin`, and
-    `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5).  Next.js gives what the page `/admin`
-    shows as `/_next/data/BUILD/admin.json`."""
+    `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5).  What the page `/admin` shows
+    Next.js gives as `/_next/data/BUILD/admin.json` too, SvelteKit as `/admin/__data.json`, Nuxt as
+    `/admin/_payload.json`, and React Router as `/admin.data`."""
     folded = folded_path(segments)
     text = "\x00".join(folded)
     spellings = [folded]
-    for sign, pattern in ((".php", _SCRIPT), ("_next\x00data\x00", _PAGE_DATA)):
+    for sign, pattern in _OTHERWISE:
         other, found = pattern.subn(r"\1", text, 1) if sign in text else ("", 0)
         if found:
             spellings.append(folded_path(tuple(other.split("\x00"))))
