@@ -96,12 +96,16 @@ class GatewayProcess:
         if settings.tls_cert is not None and settings.tls_key is not None:
             self.certificates = Certificates(settings.tls_cert, settings.tls_key)
         self.plan.redis_url = settings.redis_url
-        if settings.embedded_redis:
-            valkey = self._valkey or EmbeddedValkey(self.plan.folder.path)
-            self.plan.redis_url = valkey.start()
-            self._valkey = self.child = valkey
+        if settings.embedded_redis and self._valkey is None:
+            self._valkey = self.child = EmbeddedValkey(self.plan.folder.path)
         try:
+            if self._valkey is not None:
+                own = settings.stores_are_own
+                self.plan.redis_url = self._valkey.begin() if own else self._valkey.start()
             initialize(self.plan)
+            if self._valkey is not None:
+                # Where both stores are our own, nothing before has asked it.
+                self._valkey.start()
         except BaseException:
             self.stop_child()
             raise

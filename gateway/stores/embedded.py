@@ -77,16 +77,19 @@ class EmbeddedValkey:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def begin(self) -> None:
-        """Lets it read what it holds until `start` waits for it.  ServerMissing, OSError."""
+    def begin(self) -> str:
+        """Its URL, at which it answers once it has read what it holds: `start` waits for that.
+        ServerMissing, OSError."""
         self._binary = self._binary or server_binary()
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._spawn(_socket_path(self._data_dir))
+        path = _socket_path(self._data_dir)
+        if self._process is None:
+            self._spawn(path)
+        return _url(path)
 
     def start(self) -> str:
         """Its URL, once it answers.  ServerMissing; StoreUnavailable when it does not come up."""
-        if self._process is None:
-            self.begin()
+        url = self.begin()
         path = _socket_path(self._data_dir)
         deadline = self._steady() + START_TIMEOUT_S
         while not _answers(path):
@@ -96,7 +99,7 @@ class EmbeddedValkey:
                 self.stop()
                 raise StoreUnavailable("redis", "the embedded server does not answer")
             time.sleep(0.005)
-        return _url(path)
+        return url
 
     def check(self) -> None:
         """Restarts it when it has died, with growing pauses.  Call about once a second."""
