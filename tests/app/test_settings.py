@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import email_validator  # noqa: F401 (the deadline of a property is not for importing it)
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import email_validator  # noqa: F401 (the deadline of a property is not for importing it)
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
