@@ -25,6 +25,24 @@ class Files:
     def listed(self) -> list[Path]:
         """Every `*.yaml` below the policy folder but the tests, in the order of their names;
         the folder may be missing.  Links are followed: a mounted ConfigMap is made of them."""
+        return sorted(map(Path, self._listed()))
+
+    def signature(self) -> Signature:
+        """What differs when a file was written, replaced, added or taken away.
+
+        Asked again and again, and so without a `Path`: each interns the names it is made of, and
+        Python's table of those that are interned grows with what comes and goes, too.
+        """
+        stamps = []
+        for path in (str(self.routes), *sorted(self._listed())):
+            try:
+                seen = os.stat(path)
+                stamps.append((path, seen.st_ino, seen.st_mtime_ns, seen.st_size))
+            except OSError:
+                stamps.append((path, 0, 0, -1))
+        return tuple(stamps)
+
+    def _listed(self) -> list[str]:
         paths = []
         for folder, below, names in os.walk(self.policies, followlinks=True):
             # `..2026_01_01` and `..data` of a ConfigMap hold the same files once more.
@@ -33,25 +51,14 @@ class Files:
                 for name in below
                 if not name.startswith(".")
                 and name != "tests"
-                and not _leads_back(Path(folder, name), folder)
+                and not _leads_back(os.path.join(folder, name), folder)
             ]
             paths += [
-                Path(folder, name)
+                os.path.join(folder, name)
                 for name in names
                 if name.endswith(".yaml") and not name.startswith(".")
             ]
-        return sorted(paths)
-
-    def signature(self) -> Signature:
-        """What differs when a file was written, replaced, added or taken away."""
-        stamps = []
-        for path in (self.routes, *self.listed()):
-            try:
-                seen = path.stat()
-                stamps.append((str(path), seen.st_ino, seen.st_mtime_ns, seen.st_size))
-            except OSError:
-                stamps.append((str(path), 0, 0, -1))
-        return tuple(stamps)
+        return paths
 
 
 def read_sources(
@@ -104,9 +111,9 @@ def _misnamed(path: Path) -> ConfigProblem:
     return ConfigProblem(shown, 1, 1, "the name of this file is not UTF-8: give it another")
 
 
-def _leads_back(path: Path, folder: str) -> bool:
+def _leads_back(path: str, folder: str) -> bool:
     """Whether a link leads to a folder above itself: to follow it would never end."""
-    if not path.is_symlink():
+    if not os.path.islink(path):
         return False
     target, here = os.path.realpath(path), os.path.realpath(folder)
     return os.path.commonpath((target, here)) == target

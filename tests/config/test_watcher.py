@@ -434,3 +434,12 @@ def test_to_watch_the_files_takes_no_second_event_loop(files: Files) -> None:
         timeout=60,
     )
     assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_to_look_at_the_files_interns_none_of_their_names(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker looks each second, and Python's table of interned strings grows with each."""
+    seen = files.signature()
+    monkeypatch.setattr("gateway.config.files.Path", None)
+    assert files.signature() == seen

@@ -114,3 +114,12 @@ def test_a_command_s_name_is_not_taken_for_what_stands_behind_it(
         assert not processes.is_surely_dead(name)
     finally:
         file.write_bytes(command)
+
+
+def test_to_look_at_a_process_interns_no_name(
+    processes: LocalProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker looks twice a second, and Python's table of interned strings grows with each."""
+    name = lease_name()
+    monkeypatch.setattr("gateway.revocation.process_id.Path", None)
+    assert not processes.is_surely_dead(name)
