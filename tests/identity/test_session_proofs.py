@@ -18,7 +18,12 @@ from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.factors.factor_kinds import AccountVersion, FactorKind, FactorNeeded
 from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import SignInSource
-from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
+from gateway.identity.sign_in.refresh_tokens import (
+    RefreshOptions,
+    RefreshTokens,
+    ReuseDetected,
+    SessionGrant,
+)
 from gateway.model import Reason
 from gateway.stores.protocols import Database, Transaction
 from tests.databases import NOON, Hands, add_account, fresh_database, reset_password
@@ -219,6 +224,29 @@ async def test_a_session_that_began_with_a_factor_outlasts_the_term(
     clock.move(100)
     assert isinstance(await tokens.rotate(bearer.refresh_token, SOURCE), SessionGrant)
     assert await tokens.renew(cookie.session_id) is not None
+
+
+async def test_a_token_that_comes_twice_ends_the_move_of_its_account_to_another_address(
+    tokens: RefreshTokens, account: Account, store: Database
+) -> None:
+    other = await add_account(store, "bob@x.example")
+    links = [(account.id, "address"), (account.id, "verify"), (other, "address")]
+    for number, (whose, purpose) in enumerate(links):
+        await run(
+            store,
+            "INSERT INTO mail_tokens (hash, account_id, purpose, email_key, created_at, expires_at)"
+            " VALUES (:hash, :id, :purpose, 'x@x.example', 0, 9999999999)",
+            hash=str(number),
+            id=whose,
+            purpose=purpose,
+        )
+    grant = await began(tokens, account)
+    assert isinstance(await tokens.rotate(grant.refresh_token, SOURCE), SessionGrant)
+    thief = replace(SOURCE, user_agent="another")
+    assert isinstance(await tokens.rotate(grant.refresh_token, thief), ReuseDetected)
+    async with store.read_transaction() as tx:
+        left = await tx.all("SELECT account_id, purpose FROM mail_tokens ORDER BY hash")
+    assert [(row["account_id"], row["purpose"]) for row in left] == links[1:]
 
 
 @pytest.mark.parametrize("how", ["rotate", "renew"])
