@@ -65,6 +65,17 @@ def test_part_of_a_head_is_held() -> None:
     assert not one.head_begun
 
 
+def test_a_body_that_begins_with_its_head_is_the_body_alone() -> None:
+    """Were what stands before it taken too, the upstream would be sent the head as contents."""
+    head = POST + b"Content-Length: 500\r\n\r\n"
+    one = parser()
+    assert events(one, head + b"x" * 100)[1:] == [b"x" * 100]
+    assert (one.body_bytes, one.unread, one.in_body) == (100, 0, True)
+    assert events(one, b"y" * 400 + GET)[0] == b"y" * 400
+    # The same where another request came before it.
+    assert said(events(parser(), GET + head + b"x" * 100)) == ["/a", "/b", b"x" * 100]
+
+
 @pytest.mark.parametrize(("data", "begun"), [(b"\r\n", False), (b"\r", True), (b"\r\nG", True)])
 def test_an_empty_line_is_no_beginning_of_a_head(data: bytes, begun: bool) -> None:
     one = parser()
