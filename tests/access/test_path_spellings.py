@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.access.authorizer import Authorizer
+from gateway.access.routing.paths import other_spellings
 from gateway.access.routing.route_table import Match
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
 from gateway.model import Reason
@@ -67,6 +68,32 @@ def test_what_no_route_protects_otherwise_passes_as_it_came(path: str, route: st
     assert decision.route is not None
     assert (decision.route.id, decision.allowed) == (route, route != "admin")
     assert decision.reason is not Reason.AMBIGUOUS_PATH
+
+
+@pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        ("", []),
+        ("a", []),
+        ("A/b", ["a/b"]),
+        ("a/b/", ["a/b"]),
+        ("A/B/", ["a/b"]),
+        ("a.phps", []),
+        ("a.php", []),
+        ("index.php", ["index.php", ""]),
+        ("INDEX.PHP/A/b/", ["index.php/a/b", "a/b"]),
+        ("a/b.php/c/d", ["a/b.php/c/d", "a/c/d"]),
+        ("a/index.php", ["a/index.php", "a"]),
+        # The first script serves what stands behind it.
+        ("a.php/b.php/c", ["a.php/b.php/c", "b.php/c"]),
+    ],
+)
+def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
+    path: str, others: list[str]
+) -> None:
+    segments = tuple(path.split("/"))
+    found = ["/".join(one) for one in other_spellings(segments)]
+    assert found == (others or [path])
 
 
 def test_a_host_whose_path_nobody_protects_is_none_of_anothers() -> None:
