@@ -141,6 +141,19 @@ def test_a_route_that_asks_for_more_takes_every_spelling() -> None:
     assert (decision.route and decision.route.id, decision.reason) == ("rest", Reason.NO_RULE)
 
 
+@pytest.mark.parametrize(("auth", "allowed"), [("optional", True), ("required", False)])
+def test_strangers_pass_where_another_route_asks_only_who_comes(auth: str, allowed: bool) -> None:
+    policy = "" if auth == "optional" else "policy: signed-in,"
+    world = snapshot(
+        f"""
+        - {{id: rest, match: {{path: "/{{rest:path}}", except_reserved: true}}, auth: public,
+           upstream: api}}
+        - {{id: greets, match: {{path: /greets}}, auth: {auth}, {policy} upstream: api}}
+        """
+    )
+    assert decide(world, "GET /GREETS").allowed is allowed
+
+
 def test_what_lasts_is_ended_where_another_configuration_protects_what_it_may_be() -> None:
     call = call_of("GET /LIVE", ANN)
     open_world = snapshot(

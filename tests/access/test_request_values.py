@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 from urllib.parse import parse_qsl, quote_plus, unquote_to_bytes
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from gateway.access.routing.request_values import (
     HeaderFields,
     QueryParameters,
+    engine_takes,
     field_at,
+    query_parameter,
     reads_alike,
 )
 from tests.access.test_paths import least_cpu_s
@@ -257,3 +260,52 @@ def test_a_field_of_the_body_has_one_name_in_any_case(body: object, alike: bool)
 def test_a_field_of_the_body_is_found_by_its_path(path: str, value: object) -> None:
     assert field_at({"a": {"b": {"c": 1}}}, path) == value
     assert field_at([], path) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        ("", None),
+        ("b=1", None),
+        ("a=1", "1"),
+        ("b=2&a=%31+", "1 "),
+        ("a=", ""),
+        ("a=1&a=1", None),
+        ("A=1", None),
+        ("a=1&a[]=2", None),
+        ("a=%ff", None),
+    ],
+)
+def test_one_parameter_is_read_where_all_take_it_for_the_same(
+    query: str, value: str | None
+) -> None:
+    assert query_parameter(query, "a") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "takes"),
+    [
+        (None, True),
+        ("text", True),
+        (True, True),
+        (2**63 - 1, True),
+        (2**63, False),
+        (-(2**63), False),
+        (2.0**53 - 1, True),
+        (2.0**53, False),
+        (-(2.0**53), False),
+        (2**53, True),
+        ([], True),
+        ({}, True),
+        ([1, [2], {"a": "b"}], True),
+        ([[], [], []], False),
+        ([[[[]]]], False),
+        ({"a": {}, "b": {}}, True),
+        ({"a": {"b": {"c": {}}}}, False),
+        ([1, {"a": 2**63}], False),
+        ({"a": [2.0**53]}, False),
+        ({"9" * 30: "key"}, True),
+    ],
+)
+def test_the_engine_takes_what_it_reads_exactly_and_of_few_parts(value: Any, takes: bool) -> None:
+    assert engine_takes(value, 3) is takes

@@ -28,8 +28,7 @@ class QueryParameters:
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
         self._folded = {_query_folded(name): name for name in self.names}
-        depths = {name.count("[") for name in self.names}
-        self._behind = tuple(map(_behind_brackets, sorted(depths, reverse=True)))
+        self._behind = tuple(map(_behind_brackets, {name.count("[") for name in self.names}))
 
     def read(self, query: str) -> dict[str, str] | None:
         """Those that are there; None when one is ambiguous.
