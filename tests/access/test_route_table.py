@@ -130,6 +130,20 @@ def test_a_rewrite_reaches_what_others_protect_by_the_method_alone() -> None:
     assert not table.bypasses_route(answers, "GET", ("admin",))
 
 
+def test_a_path_that_is_rewritten_is_not_protected_as_it_came() -> None:
+    table = snapshot(
+        """
+        - {id: rewrites, match: {prefix: /open}, auth: public, upstream: api,
+           rewrite: {strip_prefix: /open}}
+        - {id: moved, match: {path: /admin}, policy: signed-in, upstream: api,
+           rewrite: {path: /elsewhere}}
+        """
+    ).routes
+    rewrites = table.get("rewrites")
+    assert rewrites is not None
+    assert not table.bypasses_route(rewrites, "GET", ("admin",))
+
+
 def test_a_protected_route_of_every_method_is_bypassed_by_each() -> None:
     table = snapshot(
         """
