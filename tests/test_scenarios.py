@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
 
+from bench.load import Round
+from bench.peers import Peer
+from bench.processes import Started
 from bench.results import US
-from bench.rig import Rig
+from bench.rig import BASE_PORT, Rig
 from bench.scenarios import cold, page, scale
 from bench.scenarios.catalogue import SCENARIOS
 from bench.scenarios.figures import as_document, errors, verdicts
@@ -146,9 +150,26 @@ def test_a_peer_that_does_not_do_the_work_is_told_and_in_no_table(folder: Path) 
     assert "no token got 200, not 401" in figures.faults["haproxy"]
 
 
-def test_a_goal_is_held_to_the_median_of_the_ratios() -> None:
-    from bench.load import Round
+def test_rows_of_one_peer_ask_its_oracle_once(folder: Path) -> None:
+    """A second wrong password would be refused because of the first one."""
+    asked: list[str] = []
+    peer = Peer(US, "nothing", BASE_PORT + 1, lambda rig, peer: cast(Started, None))
 
+    def oracle(rig: Rig, peer: Peer) -> list[str]:
+        asked.append(peer.name)
+        return []
+
+    def load(rig: Rig, peer: Peer, process: Started, seconds: float) -> Round:
+        return Round(1.0, 10.0, 1.0, 2.0, 0, 0)
+
+    rows = [Entry(peer, load, oracle, variant) for variant in ("sign-in", "refresh")]
+    scenario = Scenario("two", "Two rows", "", lambda _: rows, backend=lambda _: None, users=1)
+    figures = run(scenario, folder, Console(quiet=True), rounds=1, seconds=0.1, warm=False)
+    assert asked == [US]
+    assert list(figures.rounds) == [("sign-in", US), ("refresh", US)]
+
+
+def test_a_goal_is_held_to_the_median_of_the_ratios() -> None:
     (tls,) = (one for one in SCENARIOS if one.name == "tls")
 
     def rounds(*rates: float) -> list[Round]:

@@ -15,7 +15,7 @@ from bench.peers.builds import PURE, pure_beside
 from bench.processes import Started
 from bench.results import US
 from bench.rig import Rig
-from bench.scenarios.model import Entry, Figures, Scenario
+from bench.scenarios.model import Entry, Figures, Oracle, Scenario
 
 
 def run(
@@ -67,8 +67,13 @@ def _with_pure(entries: list[Entry]) -> list[Entry]:
 def _start(
     rig: Rig, entries: list[Entry], figures: Figures, console: Console
 ) -> dict[Peer, Started]:
-    """Starts what can be started.  Whoever fails the oracle of one row is in no table."""
+    """Starts what can be started.  Whoever fails the oracle of one row is in no table.
+
+    Rows that share a peer and an oracle ask once: who has guessed a password wrong has to wait,
+    and the same question again would be refused for that.
+    """
     running: dict[Peer, Started] = {}
+    asked: set[tuple[Peer, Oracle]] = set()
     for entry in entries:
         peer = entry.peer
         if peer.name in figures.missing:
@@ -83,6 +88,9 @@ def _start(
                 except RuntimeError as error:
                     figures.faults.setdefault(peer.name, []).append(str(error))
                     continue
+            if (peer, entry.oracle) in asked:
+                continue
+            asked.add((peer, entry.oracle))
             faults = entry.oracle(rig, peer)
         if faults:
             figures.faults.setdefault(peer.name, []).extend(faults)
