@@ -4,6 +4,7 @@
 --   cold=FILE skip=N share=S   a share of the requests has the next token of FILE, from line N on
 --   method=POST body=BYTES     each request has a body
 --   routes=N                   the paths are those of N routes
+--   paths=N                    so many different paths are asked for, each with one of the tokens
 --   owners=1                   each user asks for an order of their own
 --   public=1                   without a token
 --   forwarded=1                with what a proxy says of the client
@@ -40,7 +41,7 @@ function init(arguments)
    local host = wrk.host .. ":" .. wrk.port
    local tokens, bytes = {}, tonumber(said.body or 0)
    for token in io.lines(arguments[1]) do tokens[#tokens + 1] = token end
-   count = math.max(#tokens, tonumber(said.routes or 0))
+   count = math.max(#tokens, tonumber(said.paths or 0))
    local fields = ""
    if said.forwarded then
       fields = "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: http\r\n"

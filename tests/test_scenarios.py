@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -101,9 +102,11 @@ class Agreeable(asyncio.Protocol):
 
 
 @contextmanager
-def agreeable(port: int, tls: ssl.SSLContext | None) -> Iterator[None]:
+def agreeable(
+    port: int, tls: ssl.SSLContext | None, kind: Callable[[], Agreeable] = Agreeable
+) -> Iterator[None]:
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(Agreeable, "127.0.0.1", port, ssl=tls))
+    server = loop.run_until_complete(loop.create_server(kind, "127.0.0.1", port, ssl=tls))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
@@ -167,6 +170,42 @@ def test_rows_of_one_peer_ask_its_oracle_once(folder: Path) -> None:
     figures = run(scenario, folder, Console(quiet=True), rounds=1, seconds=0.1, warm=False)
     assert asked == [US]
     assert list(figures.rounds) == [("sign-in", US), ("refresh", US)]
+
+
+class Counting(Agreeable):
+    """Keeps the paths that are asked for."""
+
+    def __init__(self, paths: set[bytes]) -> None:
+        self._paths = paths
+
+    def data_received(self, data: bytes) -> None:
+        self._paths.update(re.findall(rb"GET ([^?]+)", data))
+        super().data_received(data)
+
+
+class Idle:
+    """In the place of a started peer, where its CPU time says nothing."""
+
+    def cpu_s(self) -> float:
+        return 0.0
+
+    kernel_s = cpu_s
+
+
+@NEEDS
+def test_as_many_paths_are_asked_for_however_many_routes_there_are(folder: Path) -> None:
+    """Else memories of paths would be compared, and not routes."""
+    rig = Rig.build(folder, 2)
+    asked: dict[str, set[bytes]] = {}
+    for entry in scale.routes(rig, counts=(2, 50)):
+        if entry.peer.name == US:
+            paths = asked.setdefault(entry.variant, set())
+            with agreeable(entry.peer.port, None, partial(Counting, paths)):
+                entry.load(rig, entry.peer, cast(Started, Idle()), 1)
+    few, many = asked.values()
+    assert len(few) == len(many) == 50
+    assert len({path.split(b"/")[2] for path in few}) == 2
+    assert len({path.split(b"/")[2] for path in many}) == 50
 
 
 def test_a_goal_is_held_to_the_median_of_the_ratios() -> None:
