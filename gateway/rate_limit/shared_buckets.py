@@ -5,7 +5,9 @@ them needs no request, and since they were paid for in advance, all workers toge
 exceed the limit, however late they hear of each other.  What a worker no longer needs goes back
 within a second.  How many units it prefetches follows the key's own pace, and is never more
 than burst / N, nor more than an Nth of what is left: the last units of a bucket are not locked
-up by workers that do not need them.
+up by workers that do not need them.  A key that is asked about again within REST_S prefetches a
+hundredth of its burst, divided among the workers, however slow it is, and may leave that unspent
+for as long: of many callers each is slow, and each of their calls would ask.
 
 While Redis is unavailable a worker requests nothing: it spends its share, rate / N and
 burst / N, and reports that once Redis is back.  A worker that merely sees no other requests all
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,12 +46,16 @@ _STALL_S = 0.01
 _FADE = 0.9  # of the pace, each sync: a pace remembers about one second
 _IDLE = 0.5  # a pace below this is a key that nobody uses any more
 _REQUESTS_A_ROUND_TRIP = 500
+REST_S = 10.0
+"""For so long units may rest unspent, while they are few beside the burst."""
+_RESTING_PART = 100
 
 
 class PrefetchedTokens:
     """The units of one key that this worker has taken and not yet spent."""
 
     __slots__ = (
+        "asked_at",
         "full_at",
         "key",
         "left",
@@ -76,6 +83,8 @@ class PrefetchedTokens:
         """Units spent of the share and not yet reported to the shared bucket."""
         self.queued = False
         """Whether the next sync visits these tokens."""
+        self.asked_at = -math.inf
+        """When a call last had to ask for units."""
 
 
 class SlowAnswer(StoreUnavailable):
@@ -186,6 +195,9 @@ class SharedCounts:
         self._steady = clock.steady
         self._keys: RecentKeys[PrefetchedTokens] = RecentKeys(capacity, limit.burst / limit.per_s)
         self._queued: list[PrefetchedTokens] = []
+        self._resting: deque[tuple[float, PrefetchedTokens]] = deque()
+        """Until when the units of idle keys may rest."""
+        self._resting_most = capacity // 2
         self._share = (0, 0.0, 0.0)
         """Of this worker alone: among how many it shares, its interval, and its slack."""
 
@@ -206,8 +218,12 @@ class SharedCounts:
     def request(self, key: str, now: float) -> BucketRequest:
         """The request to the shared bucket, where `take` could not tell."""
         tokens = self._tokens(key, now)
-        tokens.pace += 1
+        # What was spent of resting units was spent at no known pace.
+        tokens.pace = tokens.pace + 1 if tokens.queued else 1.0
         ahead = min(int(tokens.pace) - 1, self._most_prefetched())
+        if now - tokens.asked_at < REST_S:
+            ahead = max(ahead, self._most_resting())
+        tokens.asked_at = now
         return self._request(tokens, now, least=1, most=1 + max(ahead, 0))
 
     def granted(self, key: str, now: float, grant: BucketGrant) -> int:
@@ -275,6 +291,10 @@ class SharedCounts:
             return 0
         return self._burst // workers
 
+    def _most_resting(self) -> int:
+        """Units of an idle key that may be held unspent; by all workers a 100th of the burst."""
+        return self._burst // (_RESTING_PART * self._client.workers) if self._prefetches else 0
+
     def _request(
         self, tokens: PrefetchedTokens, now: float, *, least: int, most: int, back: int = 0
     ) -> BucketRequest:
@@ -324,8 +344,9 @@ class SharedCounts:
             tokens.queued = False
             tokens.pace *= _FADE
             if tokens.pace < _IDLE:
-                if tokens.units or tokens.unreported:
-                    back, tokens.units = tokens.units, 0
+                kept = self._rested(tokens, now)
+                if tokens.units > kept or tokens.unreported:
+                    back, tokens.units = tokens.units - kept, kept
                     due.append((tokens, self._request(tokens, now, least=0, most=0, back=back)))
                 continue
             self._queue(tokens)
@@ -333,4 +354,31 @@ class SharedCounts:
             more = want - tokens.units if want > 1 and tokens.units * 3 < want else 0
             if tokens.unreported or (more and now >= tokens.refused_until):
                 due.append((tokens, self._request(tokens, now, least=0, most=max(more, 0))))
+        due += self._rested_long(now)
         return due
+
+    def _rested(self, tokens: PrefetchedTokens, now: float) -> int:
+        """How many units an idle key may keep for a while."""
+        kept = min(tokens.units, self._most_resting())
+        if not kept or len(self._resting) >= self._resting_most:
+            return 0
+        self._rest(tokens, now)
+        return kept
+
+    def _rest(self, tokens: PrefetchedTokens, now: float) -> None:
+        tokens.pace = 0.0  # from here on it tells whether they were used
+        self._resting.append((now + REST_S, tokens))
+
+    def _rested_long(self, now: float) -> Iterator[tuple[PrefetchedTokens, BucketRequest]]:
+        """What was used meanwhile is filled up and rests again, what was not goes back."""
+        while self._resting and self._resting[0][0] <= now:
+            _, tokens = self._resting.popleft()
+            if tokens.queued or not tokens.units:
+                continue
+            if tokens.pace:
+                self._rest(tokens, now)
+                more = max(self._most_resting() - tokens.units, 0)
+                yield tokens, self._request(tokens, now, least=0, most=more)
+            else:
+                back, tokens.units = tokens.units, 0
+                yield tokens, self._request(tokens, now, least=0, most=0, back=back)

@@ -12,6 +12,7 @@ import pytest
 from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.model import Call, Principal, SystemClock
 from gateway.rate_limit.limiter import RateLimiter
+from gateway.rate_limit.shared_buckets import REST_S
 from gateway.stores.counters import RedisCounters
 from gateway.stores.protocols import BucketGrant, BucketRequest, StoreUnavailable
 from gateway.stores.redis import RedisStore, open_redis
@@ -145,6 +146,71 @@ async def test_what_a_worker_holds_and_no_longer_uses_goes_back(redis: RedisStor
     for _ in range(60):
         await one.sync()
     assert sum([await passes(other, asked) for _ in range(100)]) == 70
+
+
+class Later(SystemClock):
+    """A steady clock that a test sets forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        self.steady = lambda: SystemClock.steady() + self.ahead_s  # type: ignore[misc]
+
+
+async def in_turns(
+    two: Sequence[RateLimiter], clock: Later, asked: tuple[Limit, ...], *, seconds: int
+) -> int:
+    """How many pass of one call a second, which the workers take in turns while they sync."""
+    passed = 0
+    for second in range(seconds):
+        passed += await passes(two[second % len(two)], asked)
+        for _ in range(10):
+            clock.ahead_s += 0.1
+            for worker in two:
+                await worker.sync()
+    return passed
+
+
+async def test_a_slow_caller_of_a_large_burst_asks_every_few_calls(redis: RedisStore) -> None:
+    """Each of many callers is slow, and two workers asked for nearly each call of theirs."""
+    asked, clock = (limit(per_s=0.001, burst=2000),), Later()
+    two = [RateLimiter(clock, RedisCounters(redis)) for _ in range(2)]
+    for worker in two:
+        worker.workers = 2
+    before = await commands(redis)
+    assert await in_turns(two, clock, asked, seconds=40) == 40
+    scripts = (await commands(redis) - before) / 4
+    assert scripts <= 16
+
+
+async def test_what_rests_with_a_worker_goes_back(redis: RedisStore) -> None:
+    asked, clock = (limit(per_s=0.001, burst=2000),), Later()
+    two = [RateLimiter(clock, RedisCounters(redis)) for _ in range(2)]
+    for worker in two:
+        worker.workers = 2
+    await in_turns(two, clock, asked, seconds=10)
+    for _ in range(2):  # what was used is filled up and rests once more
+        clock.ahead_s += REST_S
+        for worker in two:
+            await worker.sync()
+    peek = [[BucketRequest("calls:ada", 1000.0, 2000, 0, 0)]]
+    (answer,) = await RedisCounters(redis).spend(peek, 1)
+    assert isinstance(answer, list)
+    assert answer[0].left == 1990
+
+
+async def test_what_rests_is_a_hundredth_of_the_burst(redis: RedisStore) -> None:
+    """So much may pass too late, and so much may others miss."""
+    asked = (limit(per_s=0.001, burst=2000),)
+    four = workers(redis, 4)
+    for worker in four:
+        for _ in range(2):
+            await passes(worker, asked)
+        for _ in range(20):
+            await worker.sync()
+    peek = [[BucketRequest("calls:ada", 1000.0, 2000, 0, 0)]]
+    (answer,) = await RedisCounters(redis).spend(peek, 1)
+    assert isinstance(answer, list)
+    assert 2000 - 8 - 20 <= answer[0].left < 2000 - 8
 
 
 async def test_a_refusal_is_remembered_so_that_a_flood_asks_nobody(redis: RedisStore) -> None:
