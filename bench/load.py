@@ -38,6 +38,11 @@ class Round:
     kernel_us: float = 0.0
     """What of `cpu_us` the kernel used: reading and writing, whoever asks it to."""
 
+    @property
+    def cores(self) -> float:
+        """How many cores' time the proxy used."""
+        return self.requests_a_s * self.cpu_us / 1e6
+
     def as_json(self) -> dict[str, float]:
         return asdict(self)
 

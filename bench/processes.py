@@ -55,12 +55,16 @@ class Started:
         log: Path,
         cwd: Path,
         env: Mapping[str, str] | None = None,
+        group: Path | None = None,
     ) -> None:
+        """`group`: the file of the members of a control group, which it enters before it begins."""
         everywhere = os.sched_getaffinity(0)
         cpus = everywhere if cpu is None else {cpu} & everywhere or everywhere
 
         def settle() -> None:
             os.sched_setaffinity(0, cpus)
+            if group is not None:
+                group.write_text("0")
             # A signal that the bench ignores while it stops would be ignored by it, too.
             for number in _ENDING:
                 signal.signal(number, signal.SIG_DFL)

@@ -113,11 +113,12 @@ class Rig:
             # A gateway would share it (SO_REUSEPORT), and the figures be those of another one.
             raise RuntimeError(f"something listens on {port} already: set BENCH_PORT")
         on = cpu if cpus == 1 else None
-        process = Started(command, cpu=on, log=log, cwd=self.folder, env=env)
-        self.started.append(process)
+        group = None
         if quota:
             self.quotas.append(Quota(name, quota))
-            self.quotas[-1].take(process.pid)
+            group = self.quotas[-1].members
+        process = Started(command, cpu=on, log=log, cwd=self.folder, env=env, group=group)
+        self.started.append(process)
         await_port(port, process)
         return process
 

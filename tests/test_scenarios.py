@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ from typing import cast
 import pytest
 from rich.console import Console
 
+from bench import quota
+from bench.credentials import Credentials
 from bench.load import Round
-from bench.peers import Peer
+from bench.peers import Peer, Shape
 from bench.processes import Started
 from bench.results import US
 from bench.rig import BASE_PORT, Rig
@@ -206,6 +209,34 @@ def test_as_many_paths_are_asked_for_however_many_routes_there_are(folder: Path)
     assert len(few) == len(many) == 50
     assert len({path.split(b"/")[2] for path in few}) == 2
     assert len({path.split(b"/")[2] for path in many}) == 50
+
+
+def test_a_round_past_the_quota_is_a_fault() -> None:
+    peer = Peer("nginx", "", 1, lambda rig, peer: cast(Started, None), shape=Shape(quota=0.3))
+
+    def round_of(cores: float) -> Round:
+        return scale.within_quota(lambda *_: Round(10_000, cores * 100, 1.0, 2.0, 0, 0))(
+            cast(Rig, None), peer, cast(Started, None), 1
+        )
+
+    assert round_of(0.31).cores == pytest.approx(0.31)
+    with pytest.raises(RuntimeError, match=r"0.95 cores: the quota of 0.3 does not hold it"):
+        round_of(0.95)
+
+
+@pytest.mark.skipif(bool(quota.lacks()), reason=quota.lacks())
+def test_a_process_has_its_quota_before_it_begins(folder: Path) -> None:
+    """nginx forks its workers before anybody could look who there is."""
+    (folder / "log").mkdir()
+    rig = Rig(folder, cast(Credentials, None))
+    listen = f"exec {sys.executable} -m http.server {BASE_PORT + 1} --bind 127.0.0.1"
+    told = "while read -r group; do echo $group; done < /proc/self/cgroup"
+    try:
+        process = rig.start("first", ["sh", "-c", f"{told}; {listen}"], BASE_PORT + 1, quota=0.5)
+        assert rig.quotas[0].members.parent.name in process.log.read_text()
+    finally:
+        rig.stop()
+    assert not rig.quotas[0].members.exists()
 
 
 def test_a_goal_is_held_to_the_median_of_the_ratios() -> None:

@@ -61,6 +61,8 @@ class Scenario:
     backend: Callable[[Rig], None] = Rig.start_backend
     users: int = 1_000
     seconds: float = 2.0
+    warm_s: float = 1.0
+    """How long the round is that warms up: until each worker has met each token."""
     goals: tuple[Goal, ...] = ()
     flat: tuple[Flat, ...] = ()
     tails: bool = False

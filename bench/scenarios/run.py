@@ -44,7 +44,7 @@ def run(
         running = _start(rig, entries, figures, console)
         entries = [entry for entry in entries if entry.peer in running]
         figures.rounds = {(entry.variant, entry.peer.name): [] for entry in entries}
-        plan = [min(1.0, seconds)] * warm + [seconds] * rounds
+        plan = [scenario.warm_s] * warm + [seconds] * rounds
         _measure(rig, scenario, entries, running, figures, console, plan, warm=warm)
     finally:
         rig.stop()
