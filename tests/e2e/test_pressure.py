@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import selectors
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -249,6 +251,48 @@ def test_calls_that_wait_for_their_upstream_leave_descriptors_to_stores_and_file
         assert "Too many open files" not in one.log.read_text()
         assert "EMFILE" not in one.log.read_text()
         expect_no_trace(one)
+
+
+def test_who_asks_at_once_is_answered_late_where_descriptors_are_few(tmp_path: Path) -> None:
+    """Each call of a burst wanted a connection of its own, and those past the last one got 503."""
+    limit = 200
+    within = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"]
+    with ExitStack() as stack:
+        backend = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=limit))
+        routes = SLOW % backend.getsockname()[1]
+        one = stack.enter_context(started(tmp_path / "g", routes=routes, within=within))
+        callers = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", one.port), timeout=10))
+            for _ in range((limit - limit // 4) * 2 // 3 - 3)
+        ]
+        for sock in callers:
+            sock.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        answering = threading.Thread(target=answer_each, args=(backend, len(callers)))
+        answering.start()
+        statuses = [read_answer(sock.makefile("rb"), "GET").status for sock in callers]
+        answering.join()
+        assert statuses == [200] * len(callers)
+
+
+def answer_each(backend: socket.socket, count: int) -> None:
+    """Over whatever connections come: nothing until no more of them do."""
+    backend.settimeout(0.3)
+    with selectors.DefaultSelector() as selector:
+        with suppress(TimeoutError):
+            while True:
+                selector.register(backend.accept()[0], selectors.EVENT_READ)
+        backend.settimeout(0)
+        selector.register(backend, selectors.EVENT_READ)
+        while count and (ready := selector.select(10)):
+            for key, _ in ready:
+                assert isinstance(key.fileobj, socket.socket)
+                if key.fileobj is backend:
+                    selector.register(backend.accept()[0], selectors.EVENT_READ)
+                elif key.fileobj.recv(65_536):
+                    key.fileobj.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                    count -= 1
+                else:
+                    selector.unregister(key.fileobj)
 
 
 def test_without_a_file_descriptor_nobody_is_let_in_and_it_heals(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ class Forwarder:
                 # What is sent once only goes where nobody is about to hang up.
                 repeatable = exchange.call.method in _REPEATABLE
                 idle = target.take_idle() if target.keeps_idle or repeatable else None
-                connection = idle or await _connect(target)
+                connection = idle or await _connect(target, repeatable)
                 if isinstance(connection, Reason):
                     if connection is Reason.UPSTREAM_BUSY:
                         # It is our own descriptors that are lacking.
@@ -333,9 +333,9 @@ def _first_of_body(relay: ResponseRelay, connection: UpstreamConnection, pump: B
         raise
 
 
-async def _connect(target: TargetPool) -> UpstreamConnection | Reason:
+async def _connect(target: TargetPool, repeatable: bool) -> UpstreamConnection | Reason:
     try:
-        connection = await target.connect()
+        connection = await target.obtain(repeatable=repeatable)
     except NoDescriptor:
         target.record_connect_failure("no file descriptor is left")
         return Reason.UPSTREAM_BUSY

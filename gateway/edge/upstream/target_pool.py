@@ -20,6 +20,7 @@ from gateway.config.upstream_tls import TlsContexts
 from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
+from gateway.edge.upstream.connection_queue import ConnectionQueue, Deadline
 from gateway.edge.upstream.resolver import Endpoints, has_name
 from gateway.edge.upstream.target_health import TargetHealth
 
@@ -90,6 +91,7 @@ class TargetPool:
         self._connect_failures = 0
         self._warn_at = 0.0
         self._loop = loop
+        self._queue = ConnectionQueue(loop, scarce, self.put_idle)
         self._waiters: Waiters = deque()
         self.apply(spec, self._waiters)
 
@@ -159,6 +161,40 @@ class TargetPool:
             connection.abort()
         return None
 
+    async def obtain(self, *, repeatable: bool) -> UpstreamConnection:
+        """One for a call that found none idle, new or just fallen free; raises as `connect`.
+
+        `repeatable`: it may be sent again, and so over what the target may be about to close.
+        """
+        queue = self._queue
+        while not queue.begin():
+            if not (self.connections or queue.connecting):
+                raise NoDescriptor
+            freed = await self._freed(repeatable)
+            if freed is None:
+                break
+            if freed.ready:
+                return freed
+        connected = False
+        try:
+            connection = await self.connect()
+            connected = True
+            return connection
+        finally:
+            queue.end(connected=connected)
+
+    async def _freed(self, repeatable: bool) -> UpstreamConnection | None:
+        """As `ConnectionQueue.wait`; NoDescriptor where that is why."""
+        self._all_reusable = False
+        try:
+            return await self._queue.wait(self.spec, repeatable=repeatable)
+        except TimeoutError:
+            if self._scarce():
+                raise NoDescriptor from None
+            raise
+        finally:
+            self._look_again()
+
     async def connect(self) -> UpstreamConnection:
         """A new connection, to whatever its name leads to.
 
@@ -167,9 +203,16 @@ class TargetPool:
         """
         if self._scarce():
             raise NoDescriptor
+        began_at = self._loop.time()
+        due_at = began_at + self.spec.timeout_connect_s
         try:
-            async with asyncio.timeout(self.spec.timeout_connect_s):
-                connection = await self._connect()
+            async with asyncio.timeout(None) as deadline:
+                timer = Deadline(self._loop, deadline, began_at + self.spec.timeout_response_s)
+                timer.start(due_at)
+                try:
+                    connection = await self._connect()
+                finally:
+                    timer.stop()
         except OSError as error:  # TimeoutError is one
             if error.errno in _NO_DESCRIPTOR:
                 raise NoDescriptor from error
@@ -241,6 +284,8 @@ class TargetPool:
             self._idle.append(connection)
         elif self._closed or connection in self._retired:
             connection.abort()
+        elif self._queue.waiting and self._queue.hand_over(connection, keeps_idle=self.keeps_idle):
+            pass
         elif self.keeps_idle or len(self._idle) < UNPROVEN_MOST:
             self._idle.append(connection)
         else:
@@ -249,12 +294,18 @@ class TargetPool:
     def discard(self, connection: UpstreamConnection) -> None:
         self.connections.discard(connection)
         self._retired.discard(connection)
-        self._all_reusable = self.keeps_idle and not (self._closed or self._retired)
+        self._look_again()
+        if self._queue.waiting:
+            self._loop.call_soon(self._queue.give_turns)
+
+    def _look_again(self) -> None:
+        unchanged = not (self._closed or self._retired or self._queue.waiting)
+        self._all_reusable = self.keeps_idle and unchanged
 
     def record_reuse(self) -> None:
         """It left an idle connection open for a while, or answered on one again."""
         self.keeps_idle = True
-        self._all_reusable = not (self._closed or self._retired)
+        self._look_again()
 
     def record_early_close(self) -> None:
         """It closed an idle connection as soon as it was one, and had not said so."""
@@ -279,6 +330,7 @@ class TargetPool:
                 connection.abort()
 
     def sweep(self, now: float) -> None:
+        self._queue.give_turns()  # descriptors may be free again
         for connection in list(self.connections):
             connection.sweep(now, self.spec)
         self._idle = [c for c in self._idle if c in self.connections]
