@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 
-_ALPHABET = re.compile(r"[A-Za-z0-9_-]*")
-
-_STANDARD = bytes.maketrans(b"-_", b"+/")
+_STANDARD = bytes.maketrans(b"-_+/=", b"+/???")
+"""To the alphabet that `binascii` reads; what it reads and is none of ours becomes unreadable."""
 _PADDING = (b"", b"", b"==", b"=")
 """By the characters over."""
 
 # RFC 4648 section 3.5: the bits of the last character that do not count are zero.
-_LAST_OF_TWO = frozenset("AQgw")
-_LAST_OF_THREE = frozenset("AEIMQUYcgkosw048")
+_LAST_OF_TWO = frozenset(b"AQgw")
+_LAST_OF_THREE = frozenset(b"AEIMQUYcgkosw048")
 
 
 def encoded(raw: bytes) -> str:
@@ -27,10 +25,15 @@ def encoded(raw: bytes) -> str:
 def decoded(text: str) -> bytes | None:
     """None for any other spelling: padding, white space, `+`, `/`, stray bits."""
     over = len(text) % 4
-    if over == 1 or _ALPHABET.fullmatch(text) is None:
+    if over == 1:
         return None
-    if over == 2 and text[-1] not in _LAST_OF_TWO:
+    try:
+        spelled = text.encode("ascii")
+        if over == 2 and spelled[-1] not in _LAST_OF_TWO:
+            return None
+        if over == 3 and spelled[-1] not in _LAST_OF_THREE:
+            return None
+        return binascii.a2b_base64(spelled.translate(_STANDARD) + _PADDING[over], strict_mode=True)
+    except ValueError:
+        # Not ASCII, or (binascii.Error is one too) a sign of no alphabet.
         return None
-    if over == 3 and text[-1] not in _LAST_OF_THREE:
-        return None
-    return binascii.a2b_base64(text.encode("ascii").translate(_STANDARD) + _PADDING[over])

@@ -19,7 +19,22 @@ def test_what_decodes_has_no_other_spelling(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["A", "AB", "AAB", "AA==", "AA=", "A+AA", "A/AA", "AA A", "AA\n", "é"]
+    "text",
+    [
+        "A",
+        "AB",
+        "AAB",
+        "AA==",
+        "AA=",
+        "A=AA",
+        "A+AA",
+        "A/AA",
+        "A?AA",
+        "AA A",
+        "AA\n",
+        "é",
+        "A\ud800AA",
+    ],
 )
 def test_other_spellings_are_refused(text: str) -> None:
     assert decoded(text) is None

@@ -251,6 +251,37 @@ async def test_the_signature_of_one_token_does_not_fit_another(gate: Gate) -> No
     assert gate.verifier.verify(mixed) is Reason.TOKEN_SIGNATURE_INVALID
 
 
+# A header that was read before
+
+
+async def test_the_header_of_a_token_that_was_believed_vouches_for_no_other(gate: Gate) -> None:
+    good = gate.token()
+    assert isinstance(gate.verifier.verify(good), Principal)
+    header, payload, signature = good.split(".")
+    others = (
+        f"{header}.{b64(json.dumps({**CLAIMS, 'sub': 'u-mallory'}).encode())}.{signature}",
+        f"{header}.{payload}.{b64(bytes(64))}",
+        f"{header}.{payload}.",
+    )
+    for text in others:
+        assert gate.verifier.verify(text) is Reason.TOKEN_SIGNATURE_INVALID
+    for text in (
+        f"{header}.{payload}",
+        f"{header}..{signature}",
+        f"{header}.{payload}=.{signature}",
+    ):
+        assert gate.verifier.verify(text) is Reason.TOKEN_MALFORMED
+
+
+async def test_a_key_that_was_revoked_is_unknown_under_a_header_that_was_believed(
+    gate: Gate,
+) -> None:
+    assert isinstance(gate.verifier.verify(gate.token()), Principal)
+    later = gate.token()
+    await gate.rotation.revoke(gate.ring.signing_key().kid)
+    assert gate.verifier.verify(later) is Reason.KEY_UNKNOWN
+
+
 # Anything
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.access.issuers import ABSENT, ClaimError, Issuer, RequiredClaim, TokenUse
-from gateway.identity.base64url import encoded
+from gateway.identity.base64url import decoded, encoded
 from gateway.identity.issuers.external_ids import EXTERNAL_ID_MAX, external_name, is_external_id
 from gateway.identity.issuers.jwk_set import IssuerKey
 from gateway.identity.tokens import jws
@@ -80,7 +80,7 @@ def read_foreign_token(text: str, names: Mapping[str, str]) -> ForeignToken | No
 
 def issuer_named_in(text: str) -> str | None:
     """The `iss` of what has the form of a signed token, whatever its header says."""
-    claims = jws.json_object(text.split(".")[1]) if len(text) <= jws.BYTES_MAX else None
+    claims = jws.json_object(decoded(text.split(".")[1])) if len(text) <= jws.BYTES_MAX else None
     issuer = None if claims is None else claims.get("iss")
     return issuer if isinstance(issuer, str) else None
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.bounded_memo import BoundedMemo
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.tokens import jws
 from gateway.model import Clock, Principal, Reason
@@ -27,6 +28,8 @@ FIRST_PARTY_CLIENT = "authgate"
 
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _EMAIL_MAX = 254
+_HEADERS_MAX = 64
+_HEADER_LETTERS_MAX = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -148,6 +151,9 @@ class TokenVerifier:
         self._audience = audience
         self._max_life_s = max_life_s
         self._clock = clock
+        self._headers: BoundedMemo[str, jws.Header] = BoundedMemo(_HEADERS_MAX)
+        """All tokens of a key have the same, mostly.  Only of tokens whose signature held, so that
+        forged ones put nothing in the place of those."""
 
     def verify(self, text: str, *, allow_expired: bool = False) -> Principal | Reason:
         """Who the token speaks of, or why it is not believed.
@@ -158,8 +164,12 @@ class TokenVerifier:
         is missing or of another type; TOKEN_EXPIRED.  `allow_expired` is for signing out: a
         token otherwise good.
         """
-        parsed = jws.parse(text)
-        if parsed is None or parsed.typ is None:
+        headers = self._headers
+        parsed = jws.parse(text, jws.BYTES_MAX, headers)
+        if parsed is None:
+            return Reason.TOKEN_MALFORMED
+        typ = parsed.typ
+        if typ is None:
             return Reason.TOKEN_MALFORMED
         key = self._ring.key(parsed.kid)
         if key is None:
@@ -167,10 +177,12 @@ class TokenVerifier:
         # CVE-2026-48523, CVE-2022-29217: what the header says chooses nothing.
         if parsed.alg != key.alg or not key.verifies(parsed.signed, parsed.signature):
             return Reason.TOKEN_SIGNATURE_INVALID
+        if (part := parsed.header_part) not in headers and len(part) <= _HEADER_LETTERS_MAX:
+            headers.keep(part, jws.Header(parsed.alg, typ, parsed.kid))
         claims = jws.json_object(parsed.payload)
         if claims is None or not _well_named(claims):
             return Reason.TOKEN_MALFORMED
-        if not _well_typed(claims) or not self._for_here(parsed.typ, claims):
+        if not _well_typed(claims) or not self._for_here(typ, claims):
             return Reason.TOKEN_CLAIMS_INVALID
         # RFC 7519 section 4.1.4: refused on or after it; no leeway.
         if claims["exp"] <= self._clock.now() and not allow_expired:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,34 +28,64 @@ _FORBIDDEN = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip"})
 
 
 @dataclass(slots=True)
-class ParsedToken:
-    """The parts of a token, not yet believed.  `payload` is the part as it came."""
+class Header:
+    """What the first part of a token says."""
 
     alg: str
     typ: str | None
-    """None where the header has none."""
+    """None where there is none."""
     kid: str
+
+
+@dataclass(slots=True)
+class ParsedToken:
+    """The parts of a token, not yet believed."""
+
+    alg: str
+    typ: str | None
+    kid: str
+    header_part: str
+    """The header as it came."""
     signed: bytes
-    payload: str
+    payload: bytes
+    """What is said to be JSON."""
     signature: bytes
 
 
-def parse(text: str, bytes_max: int = BYTES_MAX) -> ParsedToken | None:
-    """None for what is no JWS with `alg` and `kid`, or brings a key or an extension."""
+def parse(
+    text: str, bytes_max: int = BYTES_MAX, known: Mapping[str, Header] | None = None
+) -> ParsedToken | None:
+    """None for what is no JWS with `alg` and `kid`, or brings a key or an extension.
+
+    `known`: headers that were read before, by their text.
+    """
     if len(text) > bytes_max:
         return None
-    match = _FORM.fullmatch(text)
-    if match is None or match.end(1) > HEADER_BYTES_MAX:
+    parts = text.split(".", 3)
+    if len(parts) != 3 or len(parts[0]) > HEADER_BYTES_MAX:
         return None
-    header, signature = json_object(match[1]), decoded(match[3])
-    if header is None or signature is None or not _FORBIDDEN.isdisjoint(header):
+    header_part, payload_part, signature_part = parts
+    header = None if known is None else known.get(header_part)
+    if header is None and (header := _header(header_part)) is None:
         return None
-    alg, typ, kid = header.get("alg"), header.get("typ"), header.get("kid")
+    payload, signature = decoded(payload_part), decoded(signature_part)
+    if not payload or signature is None:
+        return None
+    # It is ASCII: both parts were decoded, now or when the header was read.
+    both = text[: len(header_part) + 1 + len(payload_part)].encode("ascii")
+    return ParsedToken(header.alg, header.typ, header.kid, header_part, both, payload, signature)
+
+
+def _header(part: str) -> Header | None:
+    members = json_object(decoded(part))
+    if members is None or not _FORBIDDEN.isdisjoint(members):
+        return None
+    alg, typ, kid = members.get("alg"), members.get("typ"), members.get("kid")
     if not (isinstance(alg, str) and isinstance(kid, str)):
         return None
-    if not isinstance(typ, str) and "typ" in header:
+    if not isinstance(typ, str) and "typ" in members:
         return None
-    return ParsedToken(alg, typ, kid, text[: match.end(2)].encode(), match[2], signature)
+    return Header(alg, typ, kid)
 
 
 def short_type(typ: str) -> str:
@@ -74,9 +104,8 @@ def signed(header: dict[str, Any], payload: dict[str, Any], sign: Callable[[byte
     return f"{text}.{encoded(sign(text.encode()))}"
 
 
-def json_object(part: str) -> dict[str, Any] | None:
+def json_object(raw: bytes | None) -> dict[str, Any] | None:
     """The JSON object in a part of a token, if everybody would read it in the same way."""
-    raw = decoded(part)
     if raw is None:
         return None
     try:
