@@ -155,7 +155,7 @@ async def test_a_token_that_embeds_its_own_key_is_refused(gate: Gate) -> None:
         "${env.X}",
         "{{x}}",
         "é" * 43,
-        "k" * 3000,
+        "k" * 1000,
     ],
 )
 async def test_a_kid_of_somebodys_invention_is_a_miss(gate: Gate, kid: str) -> None:
