@@ -130,6 +130,17 @@ def test_a_rewrite_reaches_what_others_protect_by_the_method_alone() -> None:
     assert not table.bypasses_route(answers, "GET", ("admin",))
 
 
+def test_a_route_of_a_backend_that_no_other_asks_bypasses_nothing() -> None:
+    admin, moved = snapshot(
+        """
+        - {id: admin, match: {path: /admin}, policy: signed-in, upstream: api}
+        - {id: moved, match: {prefix: /moved}, auth: public, upstream: other,
+           rewrite: {strip_prefix: /moved}}
+        """
+    ).routes
+    assert not RouteTable([admin]).bypasses_route(moved, "GET", ("admin",))
+
+
 def test_a_path_that_is_rewritten_is_not_protected_as_it_came() -> None:
     table = snapshot(
         """
