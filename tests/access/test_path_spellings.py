@@ -214,6 +214,12 @@ def test_what_lasts_is_ended_where_another_configuration_protects_what_it_may_be
     assert judge.reevaluate(call, closed_world, ANN).reason == Reason.AMBIGUOUS_PATH
 
 
+def test_a_refusal_names_the_route_that_took_the_path() -> None:
+    decision = decide(WORLD, "GET /ADMIN", ANN)
+    assert decision.route is not None
+    assert (decision.route.id, decision.policy) == ("rest", "signed-in")
+
+
 def test_it_is_remembered_with_the_route() -> None:
     for _ in range(2):
         match = WORLD.routes.match("", "GET", ("ADMIN",))
