@@ -113,12 +113,57 @@ async def test_no_number_of_accounts_fills_a_lane_for_another_address(bench: Ben
     assert answers.count(Reason.HASHING_BUSY) == 36 + 3
 
 
+@pytest.mark.parametrize("crowded", ["2001:db8:77:{:x}::1", "192.0.2.{}"])
+async def test_no_number_of_addresses_of_a_neighbourhood_fills_a_lane_for_another(
+    bench: Bench, crowded: str
+) -> None:
+    """Whoever has a /48 of IPv6, as anybody may, comes from 65,536 addresses."""
+    held, order = await bench.hold(), list[str]()
+
+    def ask(account: str, client_ip: str) -> asyncio.Task[object]:
+        asked = bench.threads.run(
+            lambda: order.append(client_ip), Lane.KNOWN, account, client_ip=client_ip
+        )
+        return asyncio.ensure_future(asked)
+
+    crowd = [ask(f"mallory{n // 5}", crowded.format(n)) for n in range(64)]
+    await asyncio.sleep(0)
+    assert bench.threads.pending == 65
+    owner = ask("alice", "198.51.100.1")
+    await asyncio.sleep(0)
+    # Of the neighbourhood itself nobody has more than the others.
+    assert await ask("mallory20", crowded.format(70)) is Reason.HASHING_BUSY
+    bench.go.set()
+    assert set(await asyncio.gather(held, owner)) == {None}
+    assert "198.51.100.1" in order[:2]
+    assert (await asyncio.gather(*crowd)).count(Reason.HASHING_BUSY) == 1
+
+
+async def test_within_a_neighbourhood_addresses_take_turns(bench: Bench) -> None:
+    held, order = await bench.hold(), list[str]()
+
+    def ask(account: str, client_ip: str) -> asyncio.Task[object]:
+        asked = bench.threads.run(
+            lambda: order.append(client_ip), Lane.KNOWN, account, client_ip=client_ip
+        )
+        return asyncio.ensure_future(asked)
+
+    crowd = [ask(f"mallory{n // 5}", "192.0.2.66") for n in range(64)]
+    await asyncio.sleep(0)
+    neighbour = ask("alice", "192.0.2.7")
+    await asyncio.sleep(0)
+    bench.go.set()
+    assert set(await asyncio.gather(held, neighbour)) == {None}
+    assert order[:2] == ["192.0.2.66", "192.0.2.7"]
+    assert (await asyncio.gather(*crowd)).count(Reason.HASHING_BUSY) == 1
+
+
 async def test_where_nobody_has_more_than_others_a_full_lane_is_busy(bench: Bench) -> None:
     held = await bench.hold()
-    crowd = [bench.ask(Lane.NEW, client_ip=f"192.0.2.{n}") for n in range(64)]
+    crowd = [bench.ask(Lane.NEW, client_ip=f"192.0.{n}.1") for n in range(64)]
     await asyncio.sleep(0)
     assert await bench.ask(Lane.NEW, client_ip="198.51.100.1") is Reason.HASHING_BUSY
-    assert await bench.ask(Lane.NEW, client_ip="192.0.2.7") is Reason.HASHING_BUSY
+    assert await bench.ask(Lane.NEW, client_ip="192.0.7.2") is Reason.HASHING_BUSY
     bench.go.set()
     await asyncio.gather(held, *crowd)
     assert len(bench.served) == 64

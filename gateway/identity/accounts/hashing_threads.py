@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from gateway.call_trace import Traced
 from gateway.client_networks import holder as holder_of
+from gateway.client_networks import neighbourhood as neighbourhood_of
 from gateway.model import Reason
 
 T = TypeVar("T")
@@ -58,53 +59,83 @@ class _Job:
     work: Callable[[], Any]
     lane: Lane
     holder: str
-    address: str
+    client_ip: str
     """Empty where nobody's."""
     future: Future[Any] = field(default_factory=Future)
 
 
 class _Queue:
-    """The jobs of one lane that wait: an address after the other, one job each."""
+    """The jobs of one lane that wait: one neighbourhood after the other, and in each one address
+    after the other, one job each.  Whoever has a /48 of IPv6 has 65,536 addresses."""
 
     def __init__(self) -> None:
-        self._by_address: OrderedDict[str, deque[_Job]] = OrderedDict()
+        self._by_network: OrderedDict[str, _Neighbourhood] = OrderedDict()
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[_Job]:
-        for jobs in self._by_address.values():
-            yield from jobs
+        for network in self._by_network.values():
+            for jobs in network.by_address.values():
+                yield from jobs
 
     def add(self, job: _Job) -> None:
-        self._by_address.setdefault(job.address, deque()).append(job)
+        network = self._by_network.setdefault(_network(job), _Neighbourhood())
+        network.by_address.setdefault(_address(job), deque()).append(job)
+        network.length += 1
         self._length += 1
 
     def next(self) -> _Job:
-        address, jobs = next(iter(self._by_address.items()))
-        self._by_address.move_to_end(address)
+        name, network = next(iter(self._by_network.items()))
+        self._by_network.move_to_end(name)
+        address, jobs = next(iter(network.by_address.items()))
+        network.by_address.move_to_end(address)
         job = jobs[0]
         self.remove(job)
         return job
 
     def remove(self, job: _Job) -> None:
         """Raises ValueError where it does not wait."""
-        jobs = self._by_address.get(job.address, deque())
+        network = self._by_network.get(_network(job), _Neighbourhood())
+        jobs = network.by_address.get(_address(job), deque())
         jobs.remove(job)
+        network.length -= 1
         self._length -= 1
         if not jobs:
-            del self._by_address[job.address]
+            del network.by_address[_address(job)]
+        if not network.length:
+            del self._by_network[_network(job)]
 
-    def make_room(self, address: str) -> _Job | None:
-        """The job that gives its place to one of `address`: the latest of the address that has
-        most, where that has more even then; None where none does."""
-        most = max(self._by_address.values(), key=len, default=deque[_Job]())
-        if len(most) < len(self._by_address.get(address, ())) + 2:
+    def make_room(self, newcomer: _Job) -> _Job | None:
+        """The job that gives its place to this one: of the neighbourhood that has most, where that
+        has more even then, else of its own; the latest of the address there that has most, and
+        in its own neighbourhood has more even then.  None where there is no such."""
+        own = self._by_network.get(_network(newcomer), _Neighbourhood())
+        most = max(self._by_network.values(), key=lambda one: one.length, default=own)
+        least = 1
+        if most.length < own.length + 2:
+            most, least = own, len(own.by_address.get(_address(newcomer), ())) + 2
+        jobs = max(most.by_address.values(), key=len, default=deque[_Job]())
+        if len(jobs) < least:
             return None
-        job = most[-1]
+        job = jobs[-1]
         self.remove(job)
         return job
+
+
+@dataclass(slots=True)
+class _Neighbourhood:
+    by_address: OrderedDict[str, deque[_Job]] = field(default_factory=OrderedDict)
+    length: int = 0
+
+
+def _network(job: _Job) -> str:
+    return neighbourhood_of(job.client_ip) if job.client_ip else ""
+
+
+def _address(job: _Job) -> str:
+    return holder_of(job.client_ip) if job.client_ip else ""
 
 
 class HashingThreads:
@@ -125,14 +156,14 @@ class HashingThreads:
         """What `work` gives, or HASHING_BUSY.  `holder` names the account, or the mailed link,
         that asks; empty where there is neither.  A link has its own: who has a session of the
         account keeps no owner from a reset.  `client_ip` is the IP address that asks."""
-        job = _Job(work, lane, holder, holder_of(client_ip) if client_ip else "")
+        job = _Job(work, lane, holder, client_ip)
         displaced: _Job | None = None
         with self._lock:
             if holder and self._by_holder[lane, holder] >= HOLDER_JOBS:
                 return Reason.HASHING_BUSY
             starts, waiting = self._free > 0, self._waiting[lane]
             if not starts and len(waiting) >= self._queue:
-                displaced = waiting.make_room(job.address)
+                displaced = waiting.make_room(job)
                 if displaced is None:
                     return Reason.HASHING_BUSY
             self._pending += 1
