@@ -45,6 +45,8 @@ def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readi
         for segments in _parted((call.segments, *others)):
             if routes.bypasses_route(route, call.method, segments):
                 return None
+            if routes.is_protected_elsewhere(route, call.host, call.method, segments):
+                return None
             other = routes.match(call.host, call.method, segments)
             if isinstance(other, Match) and other.route.policy is route.policy:
                 found.append((_as_read(call, segments), other))

@@ -291,3 +291,43 @@ def test_what_is_open_to_everybody_opens_no_page_by_its_data() -> None:
     for path in ("/_next/data/b1/desk.json", "/_next/data/b1/index.json"):
         assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
     assert decide(world, "GET /_next/static/chunks/main.js").allowed
+
+
+STRIPPED = """
+    - {id: app, match: {prefix: /app}, policy: signed-in, upstream: api,
+       allow_encoded_slash: true, rewrite: {strip_prefix: /app}}
+    - {id: admin, match: {path: /app/admin}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /app}}
+    - {id: secret, match: {path: "/app/docs/secret/{x}"}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /app}}
+    - {id: shelf, match: {path: "/shelf/{name}"}, policy: signed-in, upstream: api,
+       allow_encoded_slash: true, rewrite: {path: "/s/{name}"}}
+    - {id: shelf.own, match: {path: "/shelf/own/{name}"}, policy: nobody, upstream: api,
+       rewrite: {path: "/s/own/{name}"}}
+    - {id: else, match: {path: /app/else}, policy: nobody, upstream: other,
+       rewrite: {strip_prefix: /app}}
+    - {id: unchanged, match: {path: /app/as-it-is}, policy: nobody, upstream: api}
+    - {id: old, match: {path: /old/else}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /old}}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/app/ADMIN", "/app/admin/", "/app/index.php/admin", "/app/admin/__data.json",
+     "/app/docs/SECRET/x", "/app/docs/secret%2Fx", "/app/docs/Secret%2Fx",
+     "/shelf/own%2Fx", "/shelf/OWN%2Fx"],
+)  # fmt: skip
+def test_a_path_that_is_protected_before_its_rewrite_is_reached_by_no_spelling(path: str) -> None:
+    decision = decide(snapshot(STRIPPED, NOBODY), f"GET {path}", ANN)
+    assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH), decision.target
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/app/Else", "/app/As-It-Is", "/app/docs/open%2Fx", "/app/docs/SECRETS/x", "/app/a/",
+     "/shelf/a%2Fb", "/app/index.php/a", "/app/else/"],
+)  # fmt: skip
+def test_what_goes_elsewhere_or_as_it_came_is_no_spelling_of_it(path: str) -> None:
+    decision = decide(snapshot(STRIPPED, NOBODY), f"GET {path}", ANN)
+    assert decision.allowed, decision.reason

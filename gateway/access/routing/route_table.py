@@ -20,15 +20,14 @@ from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
 from gateway.access.routing.paths import folded_path, other_spellings
 from gateway.access.routing.protection import protects_otherwise
-from gateway.access.routing.routes import (
-    INT_SEGMENT,
-    UUID_SEGMENT,
-    WILDCARD,
-    PatternSegment,
-    Route,
-    SegmentKind,
-    wildcard_of,
+from gateway.access.routing.route_trie import (
+    RouteLeaf,
+    RouteNode,
+    leaves_for,
+    walk,
+    walk_folded,
 )
+from gateway.access.routing.routes import WILDCARD, Route, SegmentKind, wildcard_of
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
 
@@ -56,73 +55,6 @@ _RECENT_MAX = 4_096
 _RECENT_LENGTH_MAX = 256
 
 
-class _Leaf:
-    """The routes of one pattern, by method."""
-
-    __slots__ = ("any", "by_method", "guarded", "no_match")
-
-    def __init__(self) -> None:
-        self.guarded: list[Route] = []
-        self.by_method: dict[str, Route] = {}
-        self.any: Route | None = None
-        self.no_match = _UNKNOWN
-
-    def routes(self) -> list[Route]:
-        routes = list(dict.fromkeys(self.by_method.values()))
-        return routes if self.any is None else [*routes, self.any]
-
-    def rival(self, route: Route) -> Route | None:
-        """A route of this leaf that takes a method of `route`."""
-        if self.any is not None:
-            return self.any
-        named = route.methods or tuple(self.by_method)
-        return next((self.by_method[one] for one in named if one in self.by_method), None)
-
-    def insert(self, route: Route) -> None:
-        """Add a route that has no rival here."""
-        if not route.methods:
-            self.any = route
-            return
-        self.by_method.update(dict.fromkeys(route.methods, route))
-        allow = set(self.by_method)
-        if "GET" in allow:
-            allow.add("HEAD")
-        self.no_match = NoMatch(Reason.METHOD_NOT_ALLOWED, tuple(sorted(allow)))
-
-
-class _Node:
-    __slots__ = ("below", "leaf", "literals", "number", "plain", "rest", "unfolded", "uuid")
-
-    def __init__(self) -> None:
-        self.literals: dict[str, _Node] = {}
-        self.unfolded: dict[str, list[_Node]] = {}
-        """Of the literals those that are not in lower case, by what they are in it."""
-        self.number: _Node | None = None
-        self.uuid: _Node | None = None
-        self.plain: _Node | None = None
-        self.rest: _Leaf | None = None
-        self.leaf: _Leaf | None = None
-        self.below: _Leaf | None = None
-        """Of a prefix that ends here: its bare name, and that with a slash."""
-
-    def child(self, segment: PatternSegment) -> _Node:
-        if segment.kind is SegmentKind.LITERAL:
-            known = self.literals.get(segment.text)
-            if known is None:
-                known = self.literals[segment.text] = _Node()
-                if (folded := segment.text.casefold()) != segment.text:
-                    self.unfolded.setdefault(folded, []).append(known)
-            return known
-        if segment.kind is SegmentKind.INT:
-            self.number = self.number or _Node()
-            return self.number
-        if segment.kind is SegmentKind.UUID:
-            self.uuid = self.uuid or _Node()
-            return self.uuid
-        self.plain = self.plain or _Node()
-        return self.plain
-
-
 class RouteTable:
     """All routes of one snapshot.  Built at load by `insert`, then only asked.
 
@@ -132,10 +64,10 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route] = (), own_paths: OwnPaths | None = None) -> None:
         self.own_paths = own_paths or OwnPaths()
         """Of no route, whatever it matches."""
-        self._any_host = _Node()
-        self._hosts: dict[str, _Node] = {}
+        self._any_host = RouteNode()
+        self._hosts: dict[str, RouteNode] = {}
         # By what stands behind the first label.
-        self._wildcards: dict[str, _Node] = {}
+        self._wildcards: dict[str, RouteNode] = {}
         self._by_id: dict[str, Route] = {}
         # As routes that are resources of OAuth name them; empty is that of the public URL.
         self._resource_hosts: set[str] = set()
@@ -144,7 +76,7 @@ class RouteTable:
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
-        self._guards: dict[str, _Node] = {}
+        self._guards: dict[str, RouteNode] = {}
         # The upstreams that ask a target for a site: two names may stand for one backend.
         self._upstreams_at: dict[tuple[UpstreamTarget, str | None], set[str]] = {}
         # What was asked lately: the same paths are asked for again and again.
@@ -194,7 +126,7 @@ class RouteTable:
     def insert(self, route: Route) -> Route | None:
         """None, or the route that could match the same request with equal specificity."""
         self._recent.clear()
-        leaves = [leaf for node in self._roots(route) for leaf in _leaves_for(node, route)]
+        leaves = [leaf for node in self._roots(route) for leaf in leaves_for(node, route)]
         for leaf in leaves:
             rival = leaf.rival(route)
             if rival is not None:
@@ -209,12 +141,12 @@ class RouteTable:
         if (upstream := route.upstream) is not None:
             for target in upstream.targets:
                 self._upstreams_at.setdefault((target, upstream.host), set()).add(upstream.name)
-            guard = self._guards.setdefault(upstream.name, _Node())
-            for leaf in _leaves_for(guard, route) if route.rewrite is None else ():
+            guard = self._guards.setdefault(upstream.name, RouteNode())
+            for leaf in leaves_for(guard, route) if route.rewrite is None else ():
                 leaf.guarded.append(route)
         return None
 
-    def _roots(self, route: Route) -> list[_Node]:
+    def _roots(self, route: Route) -> list[RouteNode]:
         """The trie of each host of the route."""
         if not route.hosts:
             return [self._any_host]
@@ -223,7 +155,7 @@ class RouteTable:
             known, name = self._hosts, host
             if host.startswith(WILDCARD):
                 known, name = self._wildcards, host.removeprefix(WILDCARD)
-            roots.append(known.setdefault(name, _Node()))
+            roots.append(known.setdefault(name, RouteNode()))
         return roots
 
     def match(self, host: str, method: str, segments: tuple[str, ...]) -> Match | NoMatch:
@@ -248,7 +180,7 @@ class RouteTable:
             # GET admits HEAD (RFC 9110 section 9.3.2).
             route = leaf.by_method.get("GET") if method == "HEAD" else None
             if route is None:
-                return leaf.no_match
+                return NoMatch(Reason.METHOD_NOT_ALLOWED, leaf.allow) if leaf.allow else _UNKNOWN
         # What a prefix has below it stands last, and has no name.
         params = dict(zip(route.param_names, values, strict=False))
         return Match(route, params, self._is_read_elsewhere(route, host, method, segments))
@@ -256,24 +188,40 @@ class RouteTable:
     def _is_read_elsewhere(
         self, route: Route, host: str, method: str, segments: tuple[str, ...]
     ) -> bool:
-        """As `Match` has it.  A path that the route names itself, as it came, is its own."""
-        paths = other_spellings(segments)
-        if paths == [segments] and not self._has_other_spellings:
+        """As `Match` has it."""
+        if not self._has_other_spellings and other_spellings(segments) == [segments]:
             return False  # nearly always: there is no other way to the same leaf
-        if route.upstream is None or route.rewrite is not None:
+        return self.is_protected_elsewhere(route, host, method, segments)
+
+    def is_protected_elsewhere(
+        self, route: Route, host: str, method: str, segments: tuple[str, ...]
+    ) -> bool:
+        """Whether a path that a backend may read in what `route` takes, in some spelling, is one
+        that another route sends there and protects in another way.  A path that the route names
+        itself is its own.
+        """
+        if route.upstream is None:
             return False
-        backend = self._same_backend(route.upstream)
+        paths = other_spellings(segments)
         if any(text.casefold().endswith(".php") for text in _texts(route)):
             del paths[1:]  # the route names it itself
-        each = (self._sent_alike(host, path, backend) for path in paths)
+        each = (self._sent_alike(host, path, route) for path in paths)
         return any(route not in one and protects_otherwise(one, route, method) for one in each)
 
-    def _sent_alike(self, host: str, folded: tuple[str, ...], backend: set[str]) -> list[Route]:
-        """The routes that send a path so folded there unchanged, of the first host that has any."""
-        found = (_walk_folded(node, folded, 0) for node in self._nodes(host))
-        leaves: list[_Leaf] = next(filter(None, found), [])
-        routes = (route for leaf in leaves for route in leaf.routes() if route.rewrite is None)
-        return [one for one in routes if one.upstream and one.upstream.name in backend]
+    def _sent_alike(self, host: str, folded: tuple[str, ...], route: Route) -> list[Route]:
+        """The routes that send a path so folded to the backend of `route`, unchanged as it does or
+        rewritten as it does, of the first host that has any."""
+        found = (walk_folded(node, folded, 0) for node in self._nodes(host))
+        leaves: list[RouteLeaf] = next(filter(None, found), [])
+        backend = self._same_backend(route.upstream) if route.upstream else ()
+        return [
+            one
+            for leaf in leaves
+            for one in leaf.routes()
+            if (one.rewrite is None) is (route.rewrite is None)
+            and one.upstream
+            and one.upstream.name in backend
+        ]
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
         """Whether a path that `route` made by its rewrite belongs to another route.
@@ -285,10 +233,10 @@ class RouteTable:
         backend = self._same_backend(route.upstream) if route.upstream else ()
         paths = other_spellings(segments)
         for guard in filter(None, map(self._guards.get, backend)):
-            leaf = _walk(guard, segments, 0, len(segments), [])
+            leaf = walk(guard, segments, 0, len(segments), [])
             if leaf is not None and protects_otherwise(leaf.guarded, route, method):
                 return True
-            leaves = [one for path in paths for one in _walk_folded(guard, path, 0)]
+            leaves = [one for path in paths for one in walk_folded(guard, path, 0)]
             others = [other for one in leaves if one is not leaf for other in one.guarded]
             if protects_otherwise(others, route, method):
                 return True
@@ -304,15 +252,15 @@ class RouteTable:
         leaf, _ = self._leaf(host, segments)
         return [] if leaf is None else leaf.routes()
 
-    def _leaf(self, host: str, segments: tuple[str, ...]) -> tuple[_Leaf | None, list[str]]:
+    def _leaf(self, host: str, segments: tuple[str, ...]) -> tuple[RouteLeaf | None, list[str]]:
         values: list[str] = []
         for node in self._nodes(host):
-            leaf = _walk(node, segments, 0, len(segments), values)
+            leaf = walk(node, segments, 0, len(segments), values)
             if leaf is not None:
                 return leaf, values
         return None, values
 
-    def _nodes(self, host: str) -> list[_Node]:
+    def _nodes(self, host: str) -> list[RouteNode]:
         """The tries that may take a call of this host, the most specific first."""
         nodes = [self._any_host]
         if self._wildcards and (node := self._wildcards.get(host.partition(".")[2])) is not None:
@@ -322,79 +270,7 @@ class RouteTable:
         return nodes
 
 
-def _leaves_for(node: _Node, route: Route) -> tuple[_Leaf, ...]:
-    """Where the route belongs: one leaf, and two of a prefix."""
-    for segment in route.segments:
-        if segment.kind is SegmentKind.REST:
-            node.rest = node.rest or _Leaf()
-            return (node.rest,)
-        node = node.child(segment)
-    if route.is_prefix:
-        node.rest, node.below = node.rest or _Leaf(), node.below or _Leaf()
-        return node.rest, node.below
-    node.leaf = node.leaf or _Leaf()
-    return (node.leaf,)
-
-
 def _texts(route: Route) -> tuple[str, ...]:
     """The literal segments of its pattern, and something in the place of the others."""
     texts = [s.text if s.kind is SegmentKind.LITERAL else "*" for s in route.segments]
     return tuple(texts) if any(texts) else ("*",)  # `/` has no other spelling
-
-
-def _walk_folded(node: _Node, segments: tuple[str, ...], at: int) -> list[_Leaf]:
-    """Every leaf below `node` that a path so folded may be of, of the most specific kind."""
-    if at == len(segments):
-        slash = node.literals.get("")
-        leaves = (node.leaf, node.below, None if slash is None else slash.leaf)
-        return [leaf for leaf in leaves if leaf is not None]
-    segment = segments[at]
-    literals = [*node.unfolded.get(segment, ())]
-    if (child := node.literals.get(segment)) is not None:
-        literals.append(child)
-    found = [leaf for child in literals for leaf in _walk_folded(child, segments, at + 1)]
-    if found:
-        return found
-    for child in (
-        node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
-        node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
-        node.plain,
-    ):
-        if child is not None and (found := _walk_folded(child, segments, at + 1)):
-            return found
-    return [] if node.rest is None else [node.rest]
-
-
-def _walk(
-    node: _Node, segments: tuple[str, ...], at: int, count: int, values: list[str]
-) -> _Leaf | None:
-    """The leaf below `node` for `segments[at:]`, its parameters appended to `values`.
-
-    Each node of the trie is tried at most once for a path, so a hostile path costs no more
-    than the table is large, and no deeper than its longest pattern.
-    """
-    if at == count:
-        return node.leaf or node.below
-    segment = segments[at]
-    child = node.literals.get(segment)
-    if child is not None:
-        leaf = _walk(child, segments, at + 1, count, values)
-        if leaf is not None:
-            return leaf
-    if not segment:
-        return node.below
-    for child in (
-        node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
-        node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
-        node.plain,
-    ):
-        if child is not None:
-            values.append(segment)
-            leaf = _walk(child, segments, at + 1, count, values)
-            if leaf is not None:
-                return leaf
-            values.pop()
-    if node.rest is not None:
-        values.append("/".join(segments[at:]))
-        return node.rest
-    return None

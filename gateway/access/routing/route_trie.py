@@ -1,0 +1,154 @@
+"""The trie in which the patterns of routes stand, and the ways to walk it.
+
+Segment by segment from the left, literal over typed over plain over the rest, with backtracking.
+"""
+
+from __future__ import annotations
+
+from gateway.access.routing.routes import (
+    INT_SEGMENT,
+    UUID_SEGMENT,
+    PatternSegment,
+    Route,
+    SegmentKind,
+)
+
+
+class RouteLeaf:
+    """The routes of one pattern, by method."""
+
+    __slots__ = ("allow", "any", "by_method", "guarded")
+
+    def __init__(self) -> None:
+        self.guarded: list[Route] = []
+        self.by_method: dict[str, Route] = {}
+        self.any: Route | None = None
+        self.allow: tuple[str, ...] = ()
+        """The methods that are told where another one is asked for."""
+
+    def routes(self) -> list[Route]:
+        routes = list(dict.fromkeys(self.by_method.values()))
+        return routes if self.any is None else [*routes, self.any]
+
+    def rival(self, route: Route) -> Route | None:
+        """A route of this leaf that takes a method of `route`."""
+        if self.any is not None:
+            return self.any
+        named = route.methods or tuple(self.by_method)
+        return next((self.by_method[one] for one in named if one in self.by_method), None)
+
+    def insert(self, route: Route) -> None:
+        """Add a route that has no rival here."""
+        if not route.methods:
+            self.any = route
+            return
+        self.by_method.update(dict.fromkeys(route.methods, route))
+        allow = set(self.by_method)
+        if "GET" in allow:
+            allow.add("HEAD")
+        self.allow = tuple(sorted(allow))
+
+
+class RouteNode:
+    __slots__ = ("below", "leaf", "literals", "number", "plain", "rest", "unfolded", "uuid")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, RouteNode] = {}
+        self.unfolded: dict[str, list[RouteNode]] = {}
+        """Of the literals those that are not in lower case, by what they are in it."""
+        self.number: RouteNode | None = None
+        self.uuid: RouteNode | None = None
+        self.plain: RouteNode | None = None
+        self.rest: RouteLeaf | None = None
+        self.leaf: RouteLeaf | None = None
+        self.below: RouteLeaf | None = None
+        """Of a prefix that ends here: its bare name, and that with a slash."""
+
+    def child(self, segment: PatternSegment) -> RouteNode:
+        if segment.kind is SegmentKind.LITERAL:
+            known = self.literals.get(segment.text)
+            if known is None:
+                known = self.literals[segment.text] = RouteNode()
+                if (folded := segment.text.casefold()) != segment.text:
+                    self.unfolded.setdefault(folded, []).append(known)
+            return known
+        if segment.kind is SegmentKind.INT:
+            self.number = self.number or RouteNode()
+            return self.number
+        if segment.kind is SegmentKind.UUID:
+            self.uuid = self.uuid or RouteNode()
+            return self.uuid
+        self.plain = self.plain or RouteNode()
+        return self.plain
+
+
+def leaves_for(node: RouteNode, route: Route) -> tuple[RouteLeaf, ...]:
+    """Where the route belongs: one leaf, and two of a prefix."""
+    for segment in route.segments:
+        if segment.kind is SegmentKind.REST:
+            node.rest = node.rest or RouteLeaf()
+            return (node.rest,)
+        node = node.child(segment)
+    if route.is_prefix:
+        node.rest, node.below = node.rest or RouteLeaf(), node.below or RouteLeaf()
+        return node.rest, node.below
+    node.leaf = node.leaf or RouteLeaf()
+    return (node.leaf,)
+
+
+def walk_folded(node: RouteNode, segments: tuple[str, ...], at: int) -> list[RouteLeaf]:
+    """Every leaf below `node` that a path so folded may be of, of the most specific kind."""
+    if at == len(segments):
+        slash = node.literals.get("")
+        leaves = (node.leaf, node.below, None if slash is None else slash.leaf)
+        return [leaf for leaf in leaves if leaf is not None]
+    segment = segments[at]
+    literals = [*node.unfolded.get(segment, ())]
+    if (child := node.literals.get(segment)) is not None:
+        literals.append(child)
+    found = [leaf for child in literals for leaf in walk_folded(child, segments, at + 1)]
+    if found:
+        return found
+    for child in (
+        node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
+        node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
+        node.plain,
+    ):
+        if child is not None and (found := walk_folded(child, segments, at + 1)):
+            return found
+    return [] if node.rest is None else [node.rest]
+
+
+def walk(
+    node: RouteNode, segments: tuple[str, ...], at: int, count: int, values: list[str]
+) -> RouteLeaf | None:
+    """The leaf below `node` for `segments[at:]`, its parameters appended to `values`.
+
+    Each node of the trie is tried at most once for a path, so a hostile path costs no more
+    than the table is large, and no deeper than its longest pattern.
+    """
+    if at == count:
+        return node.leaf or node.below
+    segment = segments[at]
+    child = node.literals.get(segment)
+    if child is not None:
+        leaf = walk(child, segments, at + 1, count, values)
+        if leaf is not None:
+            return leaf
+    if not segment:
+        return node.below
+    for child in (
+        node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
+        node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
+        node.plain,
+    ):
+        if child is not None:
+            values.append(segment)
+            leaf = walk(child, segments, at + 1, count, values)
+            if leaf is not None:
+                return leaf
+            values.pop()
+    if node.rest is not None:
+        values.append("/".join(segments[at:]))
+        return node.rest
+    return None
