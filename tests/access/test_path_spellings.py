@@ -114,6 +114,9 @@ def test_a_host_whose_path_nobody_protects_is_none_of_anothers() -> None:
         ("Else/", True),
         ("index.php/me", False),
         ("index.php/m", True),
+        ("me/index.php/x", False),
+        ("run.php/x", False),
+        ("index.phpme", False),
     ],
 )
 def test_a_rewrite_leads_to_no_spelling_of_it(path: str, allowed: bool) -> None:
@@ -122,6 +125,7 @@ def test_a_rewrite_leads_to_no_spelling_of_it(path: str, allowed: bool) -> None:
         - {id: moved, match: {prefix: /moved}, auth: public, upstream: api,
            rewrite: {strip_prefix: /moved}}
         - {id: me, match: {path: /me}, policy: nobody, upstream: api}
+        - {id: run, match: {path: /run.php}, policy: nobody, upstream: api}
         """,
         NOBODY,
     )
@@ -331,3 +335,42 @@ def test_a_path_that_is_protected_before_its_rewrite_is_reached_by_no_spelling(p
 def test_what_goes_elsewhere_or_as_it_came_is_no_spelling_of_it(path: str) -> None:
     decision = decide(snapshot(STRIPPED, NOBODY), f"GET {path}", ANN)
     assert decision.allowed, decision.reason
+
+
+SCRIPTS = """
+    - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+       upstream: api}
+    - {id: login, match: {path: /wp-login.php}, policy: nobody, upstream: api}
+    - {id: cgi, match: {path: /cgi-bin/x.cgi}, policy: nobody, upstream: api}
+    - {id: page, match: {path: /Desk.aspx}, policy: nobody, upstream: api}
+    - {id: admin, match: {path: /admin}, policy: nobody, upstream: api}
+    - {id: users, match: {path: "/users/{id:int}"}, policy: nobody, upstream: api}
+    - {id: report, match: {path: /report.php}, policy: nobody, upstream: api}
+    - {id: report.parts, match: {path: "/report.php/{part}"}, auth: public, upstream: api}
+    - {id: site.page, match: {path: "/sites/{domain}"}, policy: nobody, upstream: api}
+    - {id: tool, match: {path: /tool.cgi}, policy: nobody, upstream: api}
+    - {id: tool.parts, match: {path: "/tool.cgi/{part}"}, auth: public, upstream: api}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/wp-login.php/x", "/wp-login.php/", "/WP-LOGIN.PHP/x/y", "/wp-login.ph%70/x.php/y",
+     "/Desk.aspx/x", "/desk.ASPX/x", "/cgi-bin/x.cgi/y", "/admin/index.php", "/admin/index.php/x",
+     "/admin/index.php/x.php/y", "/index.phpadmin", "/index.phpusers/7", "/report.PHP/x"],
+)  # fmt: skip
+def test_what_a_server_runs_for_a_longer_path_is_refused_with_it(path: str) -> None:
+    decision = decide(snapshot(SCRIPTS, NOBODY), f"GET {path}", ANN)
+    assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH), decision.route
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/report.php/x", "report.parts"), ("/tool.cgi/x", "tool.parts"), ("/other.php/x", "rest"),
+     ("/x/wp-login.php/y", "rest"), ("/wp-login.phpx/y", "rest"), ("/index.phpother", "rest"),
+     ("/admin.cgi/x", "rest"), ("/sites/example.pl/x", "rest"), ("/admin.phps", "rest"), ("/myindex.phpadmin", "rest")],
+)  # fmt: skip
+def test_what_runs_no_protected_script_passes(path: str, route: str) -> None:
+    decision = decide(snapshot(SCRIPTS, NOBODY), f"GET {path}", ANN)
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, True), decision.reason

@@ -34,11 +34,17 @@ _SIGNS = "/\\%;"
 _OF_PATHS = frozenset(_SIGNS + string.hexdigits + "uU.")
 # In the joined segments of a path: a script with something behind it, or that of all others.
 _SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
+_INDEX_BEFORE = re.compile("(?<![^\x00])index\\.php(?=[^\x00])()")
+_RUN = "\\.(?:php[3-8]?|phtml|f?cgi|pl|asp|as[hmp]x|cf[cm]|svc)"
+_SCRIPT_NAME = re.compile(f"{_RUN}\\Z")
+_BEHIND_SCRIPT = re.compile(f"({_RUN})\x00.*\\Z", re.DOTALL)
+_BEHIND_INDEX = re.compile("\x00index\\.php\x00.*\\Z", re.DOTALL)
 _PAGE_DATA = re.compile("(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z")
 _DATA_BELOW = re.compile("(?<![^\x00])(?:__data|_payload)\\.json\\Z()")
 _DATA_BESIDE = re.compile("(?:(?<![^\x00])_(?:root)?)?\\.data\\Z()")
 _OTHERWISE = (
     (".php", _SCRIPT),
+    ("index.php", _INDEX_BEFORE),
     ("_next\x00data\x00", _PAGE_DATA),
     ("__data.json", _DATA_BELOW),
     ("_payload.json", _DATA_BELOW),
@@ -121,7 +127,8 @@ def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
 def other_spellings(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The paths, folded, that some backend takes this one for: as it stands, and where it names a
     script, the one without.  A PHP application serves `/index.php/admin` as `/admin`, and
-    `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5).  What the page `/admin` shows
+    `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5); Symfony takes `/index.phpadmin` for
+    it too.  What the page `/admin` shows
     Next.js gives as `/_next/data/BUILD/admin.json` too, SvelteKit as `/admin/__data.json`, Nuxt as
     `/admin/_payload.json`, and React Router as `/admin.data`."""
     folded = folded_path(segments)
@@ -132,6 +139,22 @@ def other_spellings(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
         if found:
             spellings.append(folded_path(tuple(other.split("\x00"))))
     return spellings
+
+
+def run_instead(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The paths, folded, of what a server runs for this one, where a script stands in it: that
+    script, whatever is behind it (Apache, IIS), and of `index.php` its folder."""
+    text = "\x00".join(folded_path(segments))
+    script = _BEHIND_SCRIPT.sub(r"\1", text) if "." in text else text
+    if script == text:
+        return []
+    folder = _BEHIND_INDEX.sub("", text)
+    return [tuple(one.split("\x00")) for one in (script, folder) if one != text]
+
+
+def is_script(name: str) -> bool:
+    """Whether a segment names what some server runs."""
+    return _SCRIPT_NAME.search(name.casefold()) is not None
 
 
 def encoded(segment: str, *, between: str = "") -> str:

@@ -7,7 +7,8 @@ and a less specific route never takes them over.  A prefix is as specific as a r
 place, and takes besides what no longer pattern names: its bare name, and that with a slash.
 
 Many backends take letters in any case (Express, ASP.NET), a path with a final slash for the one
-without (these, Rails, Laravel), or one behind `index.php` for the one without (Laravel, Symfony).
+without (these, Rails, Laravel), or one behind `index.php` for the one without (Laravel, Symfony),
+or run a script whatever stands behind it (Apache, IIS).
 Law: what one of them would serve as a path that another route protects is told, and so refused.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
-from gateway.access.routing.paths import folded_path, other_spellings
+from gateway.access.routing.paths import folded_path, is_script, other_spellings, run_instead
 from gateway.access.routing.protection import protects_otherwise
 from gateway.access.routing.route_trie import (
     RouteLeaf,
@@ -189,7 +190,8 @@ class RouteTable:
         self, route: Route, host: str, method: str, segments: tuple[str, ...]
     ) -> bool:
         """As `Match` has it."""
-        if not self._has_other_spellings and other_spellings(segments) == [segments]:
+        is_plain = other_spellings(segments) == [segments] and not run_instead(segments)
+        if is_plain and not self._has_other_spellings:
             return False  # nearly always: there is no other way to the same leaf
         return self.is_protected_elsewhere(route, host, method, segments)
 
@@ -202,11 +204,12 @@ class RouteTable:
         """
         if route.upstream is None:
             return False
-        paths = other_spellings(segments)
-        if any(text.casefold().endswith(".php") for text in _texts(route)):
-            del paths[1:]  # the route names it itself
-        each = (self._sent_alike(host, path, route) for path in paths)
-        return any(route not in one and protects_otherwise(one, route, method) for one in each)
+        paths, scripts = other_spellings(segments), run_instead(segments)
+        if any(is_script(text) for text in _texts(route)):
+            del paths[1:], scripts[:]  # the route names it itself
+        found = [self._sent_alike(host, path, route) for path in paths]
+        found += [_named(self._sent_alike(host, path, route)) for path in scripts]
+        return any(route not in one and protects_otherwise(one, route, method) for one in found)
 
     def _sent_alike(self, host: str, folded: tuple[str, ...], route: Route) -> list[Route]:
         """The routes that send a path so folded to the backend of `route`, unchanged as it does or
@@ -231,13 +234,15 @@ class RouteTable:
         `route` serves by itself as well is judged by its policy and action alone.
         """
         backend = self._same_backend(route.upstream) if route.upstream else ()
-        paths = other_spellings(segments)
+        paths, scripts = other_spellings(segments), run_instead(segments)
         for guard in filter(None, map(self._guards.get, backend)):
             leaf = walk(guard, segments, 0, len(segments), [])
             if leaf is not None and protects_otherwise(leaf.guarded, route, method):
                 return True
             leaves = [one for path in paths for one in walk_folded(guard, path, 0)]
             others = [other for one in leaves if one is not leaf for other in one.guarded]
+            run = [one for path in scripts for one in walk_folded(guard, path, 0)]
+            others += _named(other for one in run if one is not leaf for other in one.guarded)
             if protects_otherwise(others, route, method):
                 return True
         return False
@@ -268,6 +273,11 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
+
+
+def _named(routes: Iterable[Route]) -> list[Route]:
+    """Those that name the end of their path: what else may stand there need be no script."""
+    return [route for route in routes if _texts(route)[-1] != "*"]
 
 
 def _texts(route: Route) -> tuple[str, ...]:
