@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from gateway.access.attributes import tenant_of
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
+from gateway.access.routing.route_table import RouteTable
 from gateway.access.simulation import FixedClock, run_sync
+from gateway.access.snapshot import Snapshot
 from gateway.model import OWN_ISSUERS, Call, CredentialKind, LimitState, Principal, Reason
 from tests.access.decision_world import WORLD, Callers, Limits, call_of, told
 from tests.access.test_decisions import CASES
@@ -75,9 +78,11 @@ def test_whatever_is_in_memory_the_decision_is_the_same(
 
 def test_who_is_in_memory_is_looked_for_by_what_the_route_takes() -> None:
     route = next(route for route in WORLD.routes if route.id == "cookies")
+    route = replace(route, issuers=frozenset(("own", "company")))
     callers = KnownCallers(who("u1"))
     gate = Authorizer(callers, Limits(), clock=FixedClock(NOW))
-    decision = gate.begin(call_of("GET /cookies", who("u1")), WORLD)
+    table = RouteTable([route])
+    decision = gate.begin(call_of("GET /cookies", who("u1")), Snapshot("v", table))
     assert isinstance(decision, Decision)
     assert callers.asked == [("/cookies", route.accept, route.issuers)]
 
