@@ -204,3 +204,33 @@ def test_a_stranger_acts_for_no_tenant(limits: type[Tenants]) -> None:
     gate = Authorizer(KnownCallers(Reason.NO_CREDENTIAL), counts, clock=FixedClock(NOW))
     assert run_sync(gate, call_of("GET /o/north"), TENANTS).allowed
     assert counts.asked == [("per-user", None), ("per-tenant", None)]
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/t/north", True), ("/t/south", False)])
+def test_a_call_that_lasts_is_judged_anew_as_of_the_tenant_that_its_path_names(
+    path: str, allowed: bool
+) -> None:
+    claims = {"tenants": {"north": "owner", "south": "member"}, "tenant": "south"}
+    caller = who("u1", claims=claims)
+    gate = Authorizer(KnownCallers(caller), Limits(), clock=FixedClock(NOW))
+    assert gate.reevaluate(call_of(f"GET {path}", caller), TENANTS, caller).allowed is allowed
+
+
+def test_a_denied_reading_tells_where_the_caller_stands() -> None:
+    world = snapshot(
+        """
+        - {id: files, match: {prefix: /files}, paths: files, policy: f, limits: [per-user],
+           upstream: api}
+        """,
+        """
+        policy: f
+        rules:
+          - {id: most, allow: ["*"]}
+          - {id: own, deny: ["*"], when: request.path == '/files/own'}
+        """,
+    )
+    gate = Authorizer(KnownCallers(who("u1")), KnownLimits(), clock=FixedClock(NOW))
+    decision = run_sync(gate, call_of("GET /files/own;a", who("u1")), world)
+    assert (decision.allowed, decision.read_as) == (False, "/files/own")
+    assert decision.limit is not None
+    assert decision.limit.policy == "per-user"
