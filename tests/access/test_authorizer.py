@@ -366,6 +366,25 @@ def test_a_number_that_the_engine_would_round_is_no_value() -> None:
     assert not decide(world, "POST /r/7", who(), body={"n": 2**63, "m": 2**63 + 1}).allowed
 
 
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        (2.0**53 - 1, True),
+        (2.0**53, False),
+        ([2.0**53], False),
+        ([[]] * 4_095, True),
+        ([[]] * 4_096, False),
+    ],
+)
+def test_what_the_engine_would_round_or_read_for_long_is_no_value(
+    value: Any, allowed: bool
+) -> None:
+    world = resource_world('{n: "{body.n}", m: "{body.m}"}', "resource.m == 'm'")
+    decision = decide(world, "POST /r/7", who(), body={"n": value, "m": "m", "unread": [2.0**53]})
+    assert decision.allowed is allowed
+    assert allowed or decision.reason == Reason.BODY_MALFORMED
+
+
 def test_what_is_filled_in_is_never_read_as_a_template_again() -> None:
     # CVE-2026-30852: request text was expanded a second time.
     world = resource_world('{owner: "{id}"}', "resource.owner == '{headers.host}'")

@@ -48,8 +48,11 @@ READING = snapshot(
       - {id: asked, allow: ["admin:read"], when: request.query.why == 'ticket'}
       - {id: from, allow: ["admin:read"], when: "request.headers['x-desk'] == 'one'"}
       - {id: late, allow: ["admin:late"], when: now > timestamp('2027-01-15T08:00:00Z')}
+      - {id: page, allow: ["admin:page"], when: request.path == '/admin/logs'}
+      - {id: desk, allow: ["admin:desk"], when: user.id in data.teams.desk}
       - {id: role, allow: role-permissions}
     """,
+    data__teams="version: 1\nteams: {desk: [ann]}\n",
 ).policies["reading"]
 
 
@@ -96,5 +99,24 @@ def test_a_policy_is_told_the_time(later_s: float, allowed: bool) -> None:
     ann = who("ann")
     call = call_of("GET /admin", ann)
     verdict = action_verdict(READING, "admin:late", call, ann, lambda: NOW + later_s)
+    assert isinstance(verdict, Verdict)
+    assert verdict.allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("subject", "path", "action", "allowed"),
+    [
+        ("ann", "/admin/logs", "admin:page", True),
+        ("ann", "/admin", "admin:page", False),
+        ("ann", "/admin", "admin:desk", True),
+        ("bob", "/admin", "admin:desk", False),
+    ],
+)
+def test_a_policy_is_told_of_the_call_and_of_its_tables(
+    subject: str, path: str, action: str, allowed: bool
+) -> None:
+    caller = who(subject)
+    call = call_of(f"GET {path}", caller)
+    verdict = action_verdict(READING, action, call, caller, lambda: NOW)
     assert isinstance(verdict, Verdict)
     assert verdict.allowed is allowed

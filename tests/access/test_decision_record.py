@@ -11,12 +11,14 @@ import pytest
 from gateway.access.decision_record import (
     CREDENTIAL_REFUSALS,
     RecordedDecision,
+    kept_call,
     read_record,
     record_of,
     unknown_reads,
 )
 from gateway.access.simulation import FixedClock, SimulatedRequest, recorded_request, simulate
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from tests.access.decision_world import call_of
 from tests.access.worlds import NOW, snapshot, who
 
 WORLD = snapshot(
@@ -336,3 +338,22 @@ def test_what_a_route_reads_and_the_line_does_not_hold_is_named() -> None:
     ]  # fmt: skip
     for other in (None, WORLD.routes.get("public"), WORLD.routes.get("bare")):
         assert unknown_reads(nothing, other) == []
+
+
+def test_a_call_is_kept_with_what_its_policy_reads_of_the_body_alone() -> None:
+    call = call_of(
+        "POST /read/7",
+        who("u1"),
+        body={"meta": {"team": "red", "more": "x" * 99}, "size": 1.5, "list": [1], "other": "y"},
+    )
+    (route,) = [one for one in WORLD.routes if one.id == "read"]
+    kept, characters = kept_call(call, route)
+    assert kept == replace(call, body={"meta": {"team": "red"}, "size": 1.5})
+    assert characters == 3
+    for without in (None, next(one for one in WORLD.routes if one.id == "bare")):
+        kept, characters = kept_call(call, without)
+        assert (kept.body, characters) == (None, 0)
+    empty = call_of("POST /read/7", who("u1"))
+    kept, characters = kept_call(empty, route)
+    assert kept is empty
+    assert characters == 0

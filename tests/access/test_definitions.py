@@ -6,6 +6,7 @@ import pytest
 
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.definitions import DirectResponse, HeaderChanges, Limit, LimitKey
+from gateway.access.renames import renamed_setting
 from gateway.access.secret_text import SecretText
 from gateway.access.suggestions import suggestion
 
@@ -99,6 +100,14 @@ def test_what_was_meant_is_guessed_or_what_there_is_is_named(
     word: str, known: object, said: str
 ) -> None:
     assert suggestion(word, known) == said
+
+
+def test_what_became_of_a_setting_is_known_by_its_old_name_alone() -> None:
+    found = renamed_setting("GATEWAY_AUDIT_KEEP_DAYS")
+    assert found is not None
+    assert found.new == "GATEWAY_AUDIT_RETENTION_DAYS"
+    for name in ("GATEWAY_AUDIT_RETENTION_DAYS", "respond", ""):
+        assert renamed_setting(name) is None
 
 
 def test_a_secret_shows_itself_to_nothing() -> None:

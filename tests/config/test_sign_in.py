@@ -54,3 +54,16 @@ def test_the_page_of_a_path_is_that_of_its_route() -> None:
     assert not world.has_sign_in_page("any.example", "/c")
     assert not world.has_sign_in_page("any.example", "/nowhere")
     assert not world.has_sign_in_page("any.example", "/a/../a")
+
+
+def test_a_page_is_asked_for_by_get() -> None:
+    world = snapshot(
+        """
+        - {id: reads, match: {path: /a, methods: [GET]}, policy: signed-in, sign_in: page,
+           upstream: api}
+        - {id: writes, match: {path: /b, methods: [POST]}, policy: signed-in, sign_in: page,
+           upstream: api}
+        """
+    )
+    assert world.has_sign_in_page("any.example", "/a")
+    assert not world.has_sign_in_page("any.example", "/b")
