@@ -3,6 +3,8 @@ not get there by a route that asks for less."""
 
 from __future__ import annotations
 
+from time import thread_time
+
 import pytest
 
 from gateway.access.authorizer import Authorizer
@@ -374,3 +376,21 @@ def test_what_runs_no_protected_script_passes(path: str, route: str) -> None:
     decision = decide(snapshot(SCRIPTS, NOBODY), f"GET {path}", ANN)
     assert decision.route is not None
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/_next/data" * 700, "/_next/data" * 700 + "/x.jsonx", "/_next/data" * 700 + "/x.json",
+     "/_next/data/" + "x/" * 3900 + ".json", "/a.php" * 1300, "/index.phpx" * 700,
+     "/" + "index.php" * 880, "/" + ".php" * 1990, "/" + ".data" * 1600, "/_" * 4000 + ".data",
+     "/__data.json" * 650, "/a.pl.pl" * 990, "/me/index.php" * 610],
+)  # fmt: skip
+def test_no_path_takes_long_to_compare(path: str) -> None:
+    segments = tuple(path[1:].split("/"))
+    assert len(path) < 8_192
+    took_s = []
+    for _ in range(5):
+        began = thread_time()
+        WORLD.routes.match("", "GET", segments)
+        took_s.append(thread_time() - began)
+    assert min(took_s) < 0.01

@@ -43,14 +43,15 @@ _PAGE_DATA = re.compile("(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))
 _DATA_BELOW = re.compile("(?<![^\x00])(?:__data|_payload)\\.json\\Z()")
 _DATA_BESIDE = re.compile("(?:(?<![^\x00])_(?:root)?)?\\.data\\Z()")
 _OTHERWISE = (
-    (".php", _SCRIPT),
-    ("index.php", _INDEX_BEFORE),
-    ("_next\x00data\x00", _PAGE_DATA),
-    ("__data.json", _DATA_BELOW),
-    ("_payload.json", _DATA_BELOW),
-    (".data", _DATA_BESIDE),
+    (".php", "", _SCRIPT),
+    ("index.php", "", _INDEX_BEFORE),
+    ("_next\x00data\x00", ".json", _PAGE_DATA),
+    ("__data.json", ".json", _DATA_BELOW),
+    ("_payload.json", ".json", _DATA_BELOW),
+    (".data", ".data", _DATA_BESIDE),
 )
-"""What stands in such a path, and what finds it: what is left with its group is the other one."""
+"""What stands in such a path, how it ends, and what finds it: what is left with its group is the
+other one.  Without that end an expression would look on from each place where one could begin."""
 _NEVER_IN_TARGET = re.compile("[\x00-\x20\x7f#\\\\]")
 
 
@@ -134,8 +135,10 @@ def other_spellings(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
     folded = folded_path(segments)
     text = "\x00".join(folded)
     spellings = [folded]
-    for sign, pattern in _OTHERWISE:
-        other, found = pattern.subn(r"\1", text, 1) if sign in text else ("", 0)
+    for sign, end, pattern in _OTHERWISE:
+        if sign not in text or not text.endswith(end):
+            continue
+        other, found = pattern.subn(r"\1", text, 1)
         if found:
             spellings.append(folded_path(tuple(other.split("\x00"))))
     return spellings
