@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
@@ -155,10 +156,10 @@ class Later:
         self.ahead_s = 0.0
 
     def now(self) -> float:
-        return SystemClock.now()
+        return time.time()
 
     def steady(self) -> float:
-        return SystemClock.steady() + self.ahead_s
+        return time.monotonic() + self.ahead_s
 
 
 async def in_turns(
