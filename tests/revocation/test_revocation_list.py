@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.model import OWN_ISSUER, Change, ChangeKind, Principal, Reason, without_session
@@ -122,6 +124,11 @@ def test_where_a_session_of_another_issuer_ended_its_tokens_without_one_end_too(
     assert revoked.refusal(holder("company", None, 101)) is None
     assert revoked.refusal(holder("company", "company:s1")) is None
     assert revoked.refusal(holder(OWN_ISSUER, None)) is None
+    # Nor where something of another time is kept of the same caller.
+    revoked.apply(replace(change(ChangeKind.SUBJECT, "company:ann"), not_before=50), 1e9)
+    assert revoked.refusal(holder("company", "company:s1")) is None
+    assert revoked.refusal(holder(OWN_ISSUER, None)) is None
+    assert revoked.refusal(holder("company", None)) is Reason.TOKEN_REVOKED
     untouched = RevocationList()
     assert untouched.refusal(holder("company", None)) is None
 
