@@ -39,6 +39,39 @@ def test_each_address_has_a_share_and_gets_it_back() -> None:
     assert shares.under_way == 1
 
 
+def test_a_neighbourhood_has_two_addresses_worth_together() -> None:
+    """Whoever has a /48 of IPv6 comes from 65,536 addresses."""
+    shares = AddressShares(2)
+    for number in range(4):
+        assert shares.has_room(f"2001:db8:77:{number:x}::1")
+        shares.take(f"2001:db8:77:{number:x}::1")
+    assert not shares.has_room("2001:db8:77:ffff::1")
+    assert shares.has_room("2001:db8:78::1")
+    for number in range(4):
+        shares.give_back(f"2001:db8:77:{number:x}::1")
+    assert shares.has_room("2001:db8:77:ffff::1")
+
+
+@pytest.mark.parametrize("crowded", ["2001:db8:77:{:x}::1", "192.0.2.{}"])
+async def test_those_of_one_neighbourhood_take_turns_too(crowded: str) -> None:
+    turns, go_on = AddressTurns(most=4), asyncio.Event()
+    under_way: list[str] = []
+
+    async def look(client_ip: str) -> None:
+        async with turns.turn(client_ip):
+            under_way.append(client_ip)
+            await go_on.wait()
+
+    crowd = [asyncio.create_task(look(crowded.format(n))) for n in range(9)]
+    crowd.append(asyncio.create_task(look("198.51.100.1")))
+    await asyncio.sleep(0)
+    assert under_way == [*map(crowded.format, range(4)), "198.51.100.1"]
+    crowd[5].cancel()
+    go_on.set()
+    await asyncio.gather(*crowd, return_exceptions=True)
+    assert len(under_way) == 9
+
+
 async def test_those_of_one_address_take_turns_and_keep_no_other_waiting() -> None:
     turns, go_on = AddressTurns(most=2), asyncio.Event()
     under_way: list[str] = []

@@ -13,7 +13,6 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from gateway.client_networks import holder
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.clients.api_keys import client_principal
 from gateway.identity.clients.key_form import is_personal, well_formed
@@ -150,7 +149,7 @@ class ApiKeyAuthenticator:
             digest = hash_token(text)
             places, stranger = self._places_of_good, None
             if digest not in self._good:
-                places, stranger = self._places_of_others, holder(client_ip)
+                places, stranger = self._places_of_others, client_ip
                 if not self._unknown.has_room(stranger):
                     return Reason.STORE_BUSY
                 self._unknown.take(stranger)

@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway import strict_json
 from gateway.access.issuers import ClientAssertionKey, Introspection, Issuer
 from gateway.bounded_memo import BoundedMemo
-from gateway.client_networks import holder
 from gateway.identity.issuers.asking_lane import AskingLane
 from gateway.identity.issuers.fetching import AnswerTooLong, FetchFailed
 from gateway.identity.issuers.form_posts import PostRefused
@@ -146,7 +145,7 @@ class Introspector:
     def _begun(self, text: str, client_ip: str) -> asyncio.Task[Principal | Reason] | None:
         lane, stranger = self._lane_of_good, None
         if _key(text) not in self._good:
-            lane, stranger = self._lane_of_others, holder(client_ip)
+            lane, stranger = self._lane_of_others, client_ip
             if not self._unknown.has_room(stranger) or self._unknown.under_way >= MOST_WAITING:
                 return None
         if not lane.may_ask():

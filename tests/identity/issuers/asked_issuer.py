@@ -55,10 +55,10 @@ class Door:
         return await self.authenticator.authenticate(call, BEARER, issuers)
 
     def strangers(self, many: int, text: str = "made-up-number-{}") -> list[Asking]:
-        """Each asks from an address of its own."""
+        """Each asks from a neighbourhood of its own."""
         return [
             asyncio.create_task(
-                self.asks(text.format(number), client_ip=f"192.0.{number // 250}.{number % 250}")
+                self.asks(text.format(number), client_ip=f"10.{number // 250}.{number % 250}.1")
             )
             for number in range(many)
         ]
