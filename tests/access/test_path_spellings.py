@@ -378,12 +378,49 @@ def test_what_runs_no_protected_script_passes(path: str, route: str) -> None:
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
 
 
+FOLDERS = """
+    - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+       upstream: api}
+    - {id: start, match: {path: /}, policy: nobody, upstream: api}
+    - {id: admin, match: {path: /Admin}, policy: nobody, upstream: api}
+    - {id: desk, match: {path: /desk/}, policy: nobody, upstream: api}
+    - {id: shown, match: {path: /desk/index.html}, auth: public, upstream: api}
+    - {id: user, match: {path: "/users/{id:int}"}, policy: nobody, upstream: api}
+    - {id: moved, match: {prefix: /moved}, policy: signed-in, upstream: api,
+       rewrite: {strip_prefix: /moved}}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/admin/index", "/Admin/Index", "/admin/index.html", "/desk/index.htm", "/desk/Default.aspx",
+     "/users/7/index", "/index.html", "/index", "/default.html", "/moved/desk/index.html",
+     "/desk/INDEX.HTML", "/desk/index/"],
+)  # fmt: skip
+def test_the_page_of_a_folder_is_refused_by_its_own_name(path: str) -> None:
+    decision = decide(snapshot(FOLDERS, NOBODY), f"GET {path}", ANN)
+    assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH), decision.route
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/desk/index.html", "shown"), ("/desk/index.js", "rest"), ("/desk/myindex.html", "rest"),
+     ("/desk/index.html/x", "rest"), ("/else/index.html", "rest"), ("/users/x/index", "rest"),
+     ("/desk/default", "rest"), ("/desk/indexes", "rest")],
+)  # fmt: skip
+def test_what_is_no_page_of_a_protected_folder_passes(path: str, route: str) -> None:
+    decision = decide(snapshot(FOLDERS, NOBODY), f"GET {path}", ANN)
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
 @pytest.mark.parametrize(
     "path",
     ["/_next/data" * 700, "/_next/data" * 700 + "/x.jsonx", "/_next/data" * 700 + "/x.json",
      "/_next/data/" + "x/" * 3900 + ".json", "/a.php" * 1300, "/index.phpx" * 700,
      "/" + "index.php" * 880, "/" + ".php" * 1990, "/" + ".data" * 1600, "/_" * 4000 + ".data",
-     "/__data.json" * 650, "/a.pl.pl" * 990, "/me/index.php" * 610],
+     "/__data.json" * 650, "/a.pl.pl" * 990, "/index" * 1360,
+     "/default.html" * 620, "/me/index.php" * 610],
 )  # fmt: skip
 def test_no_path_takes_long_to_compare(path: str) -> None:
     segments = tuple(path[1:].split("/"))

@@ -35,6 +35,9 @@ _OF_PATHS = frozenset(_SIGNS + string.hexdigits + "uU.")
 # In the joined segments of a path: a script with something behind it, or that of all others.
 _SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
 _INDEX_BEFORE = re.compile("(?<![^\x00])index\\.php(?=[^\x00])()")
+_INDEX = re.compile(
+    "(?<![^\x00])(?:index(?:\\.(?:x?html?|shtml|jsp|aspx?|cfm|f?cgi|pl))?|default\\.(?:html?|aspx?))\\Z()"
+)
 _RUN = "\\.(?:php[3-8]?|phtml|f?cgi|pl|asp|as[hmp]x|cf[cm]|svc)"
 _SCRIPT_NAME = re.compile(f"{_RUN}\\Z")
 _BEHIND_SCRIPT = re.compile(f"({_RUN})\x00.*\\Z", re.DOTALL)
@@ -45,6 +48,8 @@ _DATA_BESIDE = re.compile("(?:(?<![^\x00])_(?:root)?)?\\.data\\Z()")
 _OTHERWISE = (
     (".php", "", _SCRIPT),
     ("index.php", "", _INDEX_BEFORE),
+    ("index", "", _INDEX),
+    ("default.", "", _INDEX),
     ("_next\x00data\x00", ".json", _PAGE_DATA),
     ("__data.json", ".json", _DATA_BELOW),
     ("_payload.json", ".json", _DATA_BELOW),
@@ -131,7 +136,8 @@ def other_spellings(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
     `/index.php` as `/` (PATH_INFO of RFC 3875 section 4.1.5); Symfony takes `/index.phpadmin` for
     it too.  What the page `/admin` shows
     Next.js gives as `/_next/data/BUILD/admin.json` too, SvelteKit as `/admin/__data.json`, Nuxt as
-    `/admin/_payload.json`, and React Router as `/admin.data`."""
+    `/admin/_payload.json`, and React Router as `/admin.data`.  ASP.NET, CakePHP and others serve
+    `/admin/index` as `/admin`, and a server of files `/admin/index.html`."""
     folded = folded_path(segments)
     text = "\x00".join(folded)
     spellings = [folded]
@@ -153,6 +159,11 @@ def run_instead(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
         return []
     folder = _BEHIND_INDEX.sub("", text)
     return [tuple(one.split("\x00")) for one in (script, folder) if one != text]
+
+
+def is_index(name: str) -> bool:
+    """Whether a segment names the page of a folder."""
+    return _INDEX.match(name.casefold()) is not None
 
 
 def is_script(name: str) -> bool:

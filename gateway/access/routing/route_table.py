@@ -19,7 +19,13 @@ from dataclasses import dataclass
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
-from gateway.access.routing.paths import folded_path, is_script, other_spellings, run_instead
+from gateway.access.routing.paths import (
+    folded_path,
+    is_index,
+    is_script,
+    other_spellings,
+    run_instead,
+)
 from gateway.access.routing.protection import protects_otherwise
 from gateway.access.routing.route_trie import (
     RouteLeaf,
@@ -205,7 +211,8 @@ class RouteTable:
         if route.upstream is None:
             return False
         paths, scripts = other_spellings(segments), run_instead(segments)
-        if any(is_script(text) for text in _texts(route)):
+        texts = _texts(route)
+        if any(map(is_script, texts)) or (not route.is_prefix and is_index(texts[-1])):
             del paths[1:], scripts[:]  # the route names it itself
         found = [self._sent_alike(host, path, route) for path in paths]
         found += [_named(self._sent_alike(host, path, route)) for path in scripts]
