@@ -276,6 +276,21 @@ class CookieSessions:
                 await deps.storage.seal(session)
         return grant
 
+    def sweep(self) -> None:
+        """Forget the sessions that are over; called once a minute."""
+        now, refusal = self._deps.clock.now(), self._deps.revocations.refusal
+        over = [
+            cookie
+            for cookie, principal in self._remembered.items()
+            if principal.expires_at <= now or refusal(principal) is Reason.TOKEN_REVOKED
+        ]
+        for cookie in over:
+            del self._remembered[cookie]
+
+    def __len__(self) -> int:
+        """Sessions that are remembered."""
+        return len(self._remembered)
+
     def _remember(self, cookie: str, principal: Principal) -> Principal:
         self._remembered[cookie] = principal
         self._remembered.move_to_end(cookie)

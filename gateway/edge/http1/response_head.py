@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from itertools import filterfalse
 from typing import Any
 
-from gateway.bounded_memo import BoundedMemo
+from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.edge.http1.grammar import (
     Malformed,
     check_line,
@@ -143,10 +143,10 @@ class ResponseHeadReader:
     __slots__ = ("_is_plain", "_lines", "_plain", "_statuses", "_watched", "rendered")
 
     def __init__(self, *, lines: int = _MEMO_LINES, statuses: int = _MEMO_STATUSES) -> None:
-        self._plain: BoundedMemo[bytes, None] = BoundedMemo(lines)
-        """Whole lines that only pass."""
+        self._plain: BoundedMemo[bytes, None] = BoundedMemo(lines, kept_s=MINUTE_S)
+        """Whole lines that only pass; there is another `Date` each second."""
         self._is_plain = self._plain.__contains__
-        self._lines: BoundedMemo[bytes, Special] = BoundedMemo(lines)
+        self._lines: BoundedMemo[bytes, Special] = BoundedMemo(lines, kept_s=MINUTE_S)
         """Whole lines that the gateway reads."""
         self._statuses: BoundedMemo[bytes, tuple[bytes, int, int]] = BoundedMemo(statuses)
         """By the status line: that for the client, its status, and the upstream's version."""

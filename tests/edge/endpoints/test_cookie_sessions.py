@@ -243,6 +243,20 @@ async def test_a_revoked_session_is_refused_and_its_cookie_taken(house: House) -
     assert expires(answer)
 
 
+async def test_a_session_that_is_over_is_remembered_for_a_minute_at_most(house: House) -> None:
+    """However few others there are: whoever signed out asks no more."""
+    cookie, _ = await signed_in(house)
+    assert (await ask(house, "GET", "/auth/me", cookie)).status == 200
+    async with house.database.read_transaction() as tx:
+        row = await tx.one("SELECT id FROM families")
+    assert row is not None
+    house.deps.cookies.sweep()
+    assert len(house.deps.cookies) == 1
+    await house.workers.publish(await house.deps.sessions.end(str(row["id"]), "operator") or [])
+    house.deps.cookies.sweep()
+    assert len(house.deps.cookies) == 0
+
+
 async def test_a_disabled_account_has_no_session(house: House) -> None:
     cookie, _ = await signed_in(house)
     account = await house.deps.accounts.by_email(EMAIL)
