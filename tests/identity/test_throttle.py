@@ -12,6 +12,7 @@ from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.identity.sign_in.throttle import (
     ACCOUNT_FAILURES,
     ADDRESS_FAILURES,
+    NETWORK_REQUESTS,
     REQUESTS,
     WINDOW_S,
     RequestKind,
@@ -247,6 +248,16 @@ async def test_forgiving_forgets_that_proof_was_needed() -> None:
     await fail(limiter, clock, 3)
     await limiter.reset(ANN, 0)
     assert (await limiter.reserve(ANN, HERE)).failures == 0
+
+
+@pytest.mark.parametrize("near", ["2001:db8:77:{:x}::1", "192.0.2.{}"])
+async def test_a_neighbourhood_requests_no_more_mail_than_five_addresses(near: str) -> None:
+    """Whoever has a /48 of IPv6 comes from 65,536 addresses."""
+    limiter = throttle()
+    for number in range(NETWORK_REQUESTS):
+        assert await limiter.count_request(near.format(number % 200), RequestKind.RESET) == 0
+    assert await limiter.count_request(near.format(201), RequestKind.RESET) > 0
+    assert await limiter.count_request("198.51.100.1", RequestKind.RESET) == 0
 
 
 async def test_who_registers_all_day_stops_nobody_from_a_reset() -> None:

@@ -149,37 +149,44 @@ async def test_an_attempt_counts_by_these_counters_and_no_others(
     assert len(mark) == 10
 
 
+def of_mail(what: str) -> list[Attempt]:
+    return [
+        Attempt(f"{what}:192.0.2.7", 50, 900),
+        Attempt(f"{what}:network:192.0.2.0/24", 250, 900),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("counted", "counter"),
+    ("counted", "counters"),
     [
         (
             lambda it: it.count_request(HERE, RequestKind.RESEND),
-            Attempt("mail:resend:192.0.2.7", 50, 900),
+            of_mail("mail:resend"),
         ),
         (
             lambda it: it.count_request(HERE, RequestKind.REGISTER),
-            Attempt("mail:register:192.0.2.7", 50, 900),
+            of_mail("mail:register"),
         ),
         (
             lambda it: it.count_request(HERE, RequestKind.LINK, DEVICE),
-            Attempt("mail:link:192.0.2.7", 50, 900),
+            of_mail("mail:link"),
         ),
-        (lambda it: it.count_reset("t"), Attempt(f"reset:{digest('t')}", 20, 900)),
-        (lambda it: it.count_enrolment("a"), Attempt(f"enrolment:{digest('a')}", 20, 900)),
+        (lambda it: it.count_reset("t"), [Attempt(f"reset:{digest('t')}", 20, 900)]),
+        (lambda it: it.count_enrolment("a"), [Attempt(f"enrolment:{digest('a')}", 20, 900)]),
     ],
     ids=["resend", "register", "link", "reset", "enrolment"],
 )
-async def test_what_is_requested_counts_at_once_and_by_one_counter(
+async def test_what_is_requested_counts_at_once_and_by_these_counters(
     limiter: Throttle,
     told: Told,
     counted: Callable[[Throttle], Awaitable[float]],
-    counter: Attempt,
+    counters: list[Attempt],
 ) -> None:
     assert await counted(limiter) == 0.0
     ((reserved, mark),) = told.reserved
-    assert reserved == [counter]
+    assert reserved == counters
     assert len(mark) == 10
-    assert told.settled == [([counter], mark, False)]
+    assert told.settled == [(counters, mark, False)]
 
 
 async def test_no_two_attempts_have_the_same_mark(limiter: Throttle, told: Told) -> None:

@@ -37,6 +37,8 @@ CAPTCHA_AFTER_FAILURES = 3
 """After so many an attempt needs a solved challenge."""
 REQUESTS = 50
 """Of one IP address and one purpose."""
+NETWORK_REQUESTS = 250
+"""The same of a neighbourhood: whoever has a /48 of IPv6 has 65,536 addresses."""
 WINDOW_S = 900
 DAY_S = 86_400
 CHANGES = 10
@@ -172,7 +174,10 @@ class Throttle:
         """As `count`: one mail requested, or one mailed link tried, from an IP address; of a known
         `device`, which has signed in before, where others have used up what all have there."""
         what = f"mail:{kind}"
-        wait_s = await self.count(Attempt(f"{what}:{holder(client_ip)}", REQUESTS, WINDOW_S))
+        wait_s = await self.count(
+            Attempt(f"{what}:{holder(client_ip)}", REQUESTS, WINDOW_S),
+            Attempt(f"{what}:network:{neighbourhood(client_ip)}", NETWORK_REQUESTS, WINDOW_S),
+        )
         if wait_s == 0 or device is None:
             return wait_s
         return await self.count(*_by_known_device(what, device, REQUESTS))
