@@ -115,13 +115,15 @@ class ConnectionQueue:
 
 class Deadline:
     """Ends what takes too long, but for time in which this worker stood still; `last_at` is the
-    end whatever happens."""
+    end whatever happens.
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, timeout: asyncio.Timeout, last_at: float
-    ) -> None:
+    `timeout` is what it ends, from `start` to `stop`.  Nobody else holds it: what was cancelled
+    keeps its frames, and with it among them they would keep themselves.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, last_at: float) -> None:
+        self.timeout: asyncio.Timeout | None = None
         self._loop = loop
-        self._timeout = timeout
         self._last_at = last_at
         self._due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -131,6 +133,7 @@ class Deadline:
         self._timer = self._loop.call_at(due_at, self._come)
 
     def stop(self) -> None:
+        self.timeout = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -138,5 +141,5 @@ class Deadline:
         now = self._loop.time()
         if now - self._due_at > STALL_S and now < self._last_at:
             self.start(now + STALL_S)
-        else:
-            self._timeout.reschedule(now)
+        elif self.timeout is not None:
+            self.timeout.reschedule(now)

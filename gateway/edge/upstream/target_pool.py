@@ -205,14 +205,14 @@ class TargetPool:
             raise NoDescriptor
         began_at = self._loop.time()
         due_at = began_at + self.spec.timeout_connect_s
+        deadline = Deadline(self._loop, began_at + self.spec.timeout_response_s)
         try:
-            async with asyncio.timeout(None) as deadline:
-                timer = Deadline(self._loop, deadline, began_at + self.spec.timeout_response_s)
-                timer.start(due_at)
+            async with asyncio.timeout(None) as deadline.timeout:
+                deadline.start(due_at)
                 try:
                     connection = await self._connect()
                 finally:
-                    timer.stop()
+                    deadline.stop()
         except OSError as error:  # TimeoutError is one
             if error.errno in _NO_DESCRIPTOR:
                 raise NoDescriptor from error
