@@ -49,9 +49,15 @@ http {
   upstream app { server 127.0.0.1:@BACKEND@; keepalive 128; keepalive_requests 100000000; }
 """
 """How the configuration of a front begins; behind it comes what it asks."""
-NGINX = """\
-  map $http_upgrade $authgate_upgrade { default ""; }
-  map $http_upgrade $authgate_connection { default ""; }
+MAPS = "\n".join(
+    line
+    for line in (DEPLOYED / "nginx.conf").read_text().splitlines()
+    if line.lstrip().startswith("map ")
+)
+"""Those that the files of `deploy/nginx` go by."""
+NGINX = (
+    f"{MAPS}\n"
+    + """\
   upstream authgate_public { server 127.0.0.1:@PUBLIC@; }
   upstream authgate_decisions {
     server 127.0.0.1:@ADMIN@; keepalive 128; keepalive_requests 100000000;
@@ -72,6 +78,7 @@ NGINX = """\
   }
 }
 """
+)
 
 
 class Line:
