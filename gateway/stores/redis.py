@@ -229,9 +229,12 @@ class RedisStore:
 
 def _never_sent(error: RedisConnectionError) -> bool:
     """The event loop had closed the connection already and dropped what was written to it: its
-    stream says so with a ConnectionResetError that has no error number of the kernel's."""
+    stream says so with a ConnectionResetError that has no error number of the kernel's, or where
+    the reset was read before, with that, as soon as it is written to."""
     cause = error.__cause__
-    return isinstance(cause, ConnectionResetError) and cause.errno is None
+    if not isinstance(cause, ConnectionResetError):
+        return False
+    return cause.errno is None or "while writing to socket" in str(error)
 
 
 class _KnownUnavailable(StoreUnavailable):
