@@ -164,6 +164,10 @@ class RedisStore:
         return answer
 
     async def _tried(self, work: Callable[[], Awaitable[Any]], *, again: bool) -> Any:
+        if not again:
+            # The loop hears first of what was reset before: what it writes to such a connection
+            # and the kernel refuses looks as if it had been sent.
+            await asyncio.sleep(0)
         for _ in range(_MOST_CONNECTIONS):
             try:
                 return await work()
@@ -229,12 +233,9 @@ class RedisStore:
 
 def _never_sent(error: RedisConnectionError) -> bool:
     """The event loop had closed the connection already and dropped what was written to it: its
-    stream says so with a ConnectionResetError that has no error number of the kernel's, or where
-    the reset was read before, with that, as soon as it is written to."""
+    stream says so with a ConnectionResetError that has no error number of the kernel's."""
     cause = error.__cause__
-    if not isinstance(cause, ConnectionResetError):
-        return False
-    return cause.errno is None or "while writing to socket" in str(error)
+    return isinstance(cause, ConnectionResetError) and cause.errno is None
 
 
 class _KnownUnavailable(StoreUnavailable):

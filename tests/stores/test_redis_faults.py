@@ -127,6 +127,17 @@ async def test_connections_that_were_reset_while_they_rested_are_not_noticed(
     assert not redis.is_unavailable
 
 
+async def test_what_may_run_once_notices_no_reset_of_before(
+    proxy: FaultProxy, redis: RedisStore
+) -> None:
+    """Though the loop has not heard of it yet, as where both come in one turn of it."""
+    counters = RedisCounters(redis)
+    for number in range(50):
+        await redis.call("PING")
+        proxy.reset_idle()
+        await counters.spend([[BucketRequest(str(number), 0.001, 10)]], 1)
+
+
 @pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
 async def test_whatever_is_asked_during_a_fault_no_other_exception_comes_out(
     proxy: FaultProxy, redis: RedisStore, fault: Fault
