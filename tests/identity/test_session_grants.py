@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,40 +27,8 @@ from gateway.identity.sign_in.refresh_tokens import (
 )
 from gateway.model import Reason
 from gateway.stores.protocols import Database, Transaction
-from tests.databases import NOON, Hands, fresh_database
-
-LIFE_S = 604_800
-SOURCE = SignInSource("Firefox", "192.0.2.7")
-COOKIE_HASH = "c" * 43
-
-
-@pytest.fixture
-def clock() -> Hands:
-    return Hands()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
-    async with fresh_database(tmp_path, clock) as database:
-        yield database
-
-
-@pytest.fixture
-async def account(store: Database) -> Account:
-    made = await Accounts(store).register("ann@x.example", "hash")
-    assert isinstance(made, Account)
-    return made
-
-
-@pytest.fixture
-def tokens(store: Database) -> RefreshTokens:
-    return RefreshTokens(store, RefreshOptions())
-
-
-async def began(tokens: RefreshTokens, account: Account, **options: Any) -> SessionGrant:
-    grant = await tokens.begin(account.id, SOURCE, checked_hash="hash", **options)
-    assert isinstance(grant, SessionGrant)
-    return replace(grant, displaced=tuple(grant.displaced))
+from tests.databases import NOON, Hands
+from tests.identity.begun_sessions import COOKIE_HASH, LIFE_S, SOURCE, began
 
 
 async def family(store: Database, session_id: str) -> dict[str, Any]:
@@ -144,22 +111,22 @@ async def test_only_where_it_is_asked_for_must_an_address_be_verified(
 
 
 async def test_a_session_that_made_room_is_told(
-    tokens: RefreshTokens, account: Account, clock: Hands
+    tokens: RefreshTokens, account: Account, hands: Hands
 ) -> None:
     first = await began(tokens, account)
     for _ in range(SESSIONS_MAX - 1):
-        clock.move(1)
+        hands.move(1)
         assert (await began(tokens, account)).displaced == ()
-    clock.move(1)
+    hands.move(1)
     (displaced,) = (await began(tokens, account)).displaced
     assert displaced.session_id == first.session_id
 
 
 async def test_a_rotation_gives_what_is_left_of_the_same_session(
-    tokens: RefreshTokens, account: Account, store: Database, clock: Hands
+    tokens: RefreshTokens, account: Account, store: Database, hands: Hands
 ) -> None:
     first = await began(tokens, account)
-    clock.move(100.7)
+    hands.move(100.7)
     second = await tokens.rotate(first.refresh_token, SOURCE)
     assert isinstance(second, SessionGrant)
     assert second == replace(
@@ -260,20 +227,20 @@ async def test_nobody_is_asked_how_long_what_is_no_token_has_to_wait(
 
 
 async def test_a_session_is_renewed_and_its_cookie_stays(
-    tokens: RefreshTokens, account: Account, store: Database, clock: Hands
+    tokens: RefreshTokens, account: Account, store: Database, hands: Hands
 ) -> None:
     grant = await began(tokens, account, cookie_hash=COOKIE_HASH, amr=("pwd", "otp"))
-    clock.move(100.7)
+    hands.move(100.7)
     renewed = await tokens.renew(grant.session_id)
     assert renewed == replace(grant, issued_at=NOON + 100, expires_in_s=LIFE_S - 100)
     assert (await family(store, grant.session_id))["last_used_at"] == NOON + 100
 
 
 async def test_a_renewal_may_let_one_more_cookie_stand_for_the_session(
-    tokens: RefreshTokens, account: Account, store: Database, clock: Hands
+    tokens: RefreshTokens, account: Account, store: Database, hands: Hands
 ) -> None:
     grant = await began(tokens, account, cookie_hash=COOKIE_HASH)
-    clock.move(100)
+    hands.move(100)
     assert await tokens.renew(grant.session_id, cookie_hash="d" * 43) is not None
     for cookie_hash in (COOKIE_HASH, "d" * 43):
         found = await tokens.session_of_cookie(cookie_hash)
@@ -286,13 +253,13 @@ async def test_a_renewal_may_let_one_more_cookie_stand_for_the_session(
 
 
 async def test_one_cookie_more_than_a_session_may_have_drops_the_oldest_and_tells_it(
-    tokens: RefreshTokens, account: Account, clock: Hands, monkeypatch: pytest.MonkeyPatch
+    tokens: RefreshTokens, account: Account, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.identity.sessions.sessions.COOKIES_MAX", 2)
     grant = await began(tokens, account, cookie_hash=COOKIE_HASH)
     dropped = []
     for letter in "defg":
-        clock.move(1)
+        hands.move(1)
         renewed = await tokens.renew(grant.session_id, cookie_hash=letter * 43)
         assert renewed is not None
         dropped.append(list(renewed.dropped_cookies))
@@ -314,7 +281,7 @@ async def test_a_session_is_renewed_only_by_what_stands_for_it(
 
 @pytest.mark.parametrize("how", ["ended", "expired", "idle", "disabled"])
 async def test_a_session_that_is_over_is_neither_renewed_nor_rotated_nor_found(
-    account: Account, store: Database, clock: Hands, how: str
+    account: Account, store: Database, hands: Hands, how: str
 ) -> None:
     tokens = RefreshTokens(store, RefreshOptions(idle_s=3600))
     cookie = await began(tokens, account, cookie_hash=COOKIE_HASH)
@@ -330,9 +297,9 @@ async def test_a_session_that_is_over_is_neither_renewed_nor_rotated_nor_found(
         async with store.transaction() as tx:
             if how == "expired":
                 await tx.run("UPDATE families SET last_used_at = :last", last=last)
-        clock.at = last - 1
+        hands.at = last - 1
         assert await tokens.find_active(bearer.refresh_token) is not None
-        clock.at = last
+        hands.at = last
     assert await tokens.renew(cookie.session_id) is None
     assert await tokens.rotate(bearer.refresh_token, SOURCE) is Reason.INVALID_REFRESH_TOKEN
     # An account is not read for it: whoever is disabled has no session that is not ended.
@@ -340,11 +307,11 @@ async def test_a_session_that_is_over_is_neither_renewed_nor_rotated_nor_found(
 
 
 async def test_without_an_idle_time_a_session_lasts_unused(
-    tokens: RefreshTokens, account: Account, clock: Hands
+    tokens: RefreshTokens, account: Account, hands: Hands
 ) -> None:
     cookie = await began(tokens, account, cookie_hash=COOKIE_HASH)
     bearer = await began(tokens, account)
-    clock.move(LIFE_S - 1)
+    hands.move(LIFE_S - 1)
     assert await tokens.find_active(bearer.refresh_token) is not None
     renewed = await tokens.renew(cookie.session_id)
     assert renewed is not None
@@ -386,12 +353,12 @@ async def test_only_a_token_that_can_still_be_refreshed_is_active(
 
 
 async def test_the_time_of_use_is_never_set_back(
-    tokens: RefreshTokens, account: Account, store: Database, clock: Hands
+    tokens: RefreshTokens, account: Account, store: Database, hands: Hands
 ) -> None:
     grant = await began(tokens, account, cookie_hash=COOKIE_HASH)
-    clock.move(1000)
+    hands.move(1000)
     await tokens.renew(grant.session_id)
-    clock.move(-500)
+    hands.move(-500)
     await tokens.renew(grant.session_id)
     assert (await family(store, grant.session_id))["last_used_at"] == NOON + 1000
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,10 +11,8 @@ from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
-from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.factors.factor_kinds import AccountVersion, FactorKind, FactorNeeded
 from gateway.identity.sessions.session_origins import SessionOrigin
-from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshOptions,
     RefreshTokens,
@@ -26,47 +21,12 @@ from gateway.identity.sign_in.refresh_tokens import (
 )
 from gateway.model import Reason
 from gateway.stores.protocols import Database, Transaction
-from tests.databases import NOON, Hands, add_account, fresh_database, reset_password
+from tests.databases import NOON, Hands, add_account, reset_password
+from tests.identity.begun_sessions import COOKIE_HASH, SOURCE, began, run
 
-SOURCE = SignInSource("Firefox", "192.0.2.7")
-COOKIE_HASH = "c" * 43
 TERM_S = 1_000
 RULE = FactorRule(everyone=True, within_s=TERM_S)
 ORIGIN = SessionOrigin("link-1", "https://id.example", "s-1", "corp", "sid-1", NOON - 600, "sealed")
-
-
-@pytest.fixture
-def clock() -> Hands:
-    return Hands()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
-    async with fresh_database(tmp_path, clock) as database:
-        yield database
-
-
-@pytest.fixture
-async def account(store: Database) -> Account:
-    made = await Accounts(store).register("ann@x.example", "hash")
-    assert isinstance(made, Account)
-    return made
-
-
-@pytest.fixture
-def tokens(store: Database) -> RefreshTokens:
-    return RefreshTokens(store, RefreshOptions())
-
-
-async def run(store: Database, statement: str, **values: Any) -> None:
-    async with store.transaction() as tx:
-        await tx.run(statement, **values)
-
-
-async def began(tokens: RefreshTokens, account: Account, **options: Any) -> SessionGrant:
-    grant = await tokens.begin(account.id, SOURCE, checked_hash="hash", **options)
-    assert isinstance(grant, SessionGrant)
-    return grant
 
 
 async def enrol(store: Database, account: Account) -> None:
@@ -192,16 +152,16 @@ async def test_an_account_that_has_a_factor_begins_no_session_without_it(
 
 
 async def test_once_the_term_is_over_no_session_begins_or_goes_on_without_a_factor(
-    account: Account, store: Database, clock: Hands
+    account: Account, store: Database, hands: Hands
 ) -> None:
     tokens = RefreshTokens(store, RefreshOptions(), lambda: RULE)
     bearer = await began(tokens, account)
     cookie = await began(tokens, account, cookie_hash=COOKIE_HASH)
-    clock.at = NOON + TERM_S - 1
+    hands.at = NOON + TERM_S - 1
     rotated = await tokens.rotate(bearer.refresh_token, SOURCE)
     assert isinstance(rotated, SessionGrant)
     assert await tokens.renew(cookie.session_id) is not None
-    clock.at = NOON + TERM_S
+    hands.at = NOON + TERM_S
     needed = await tokens.begin(account.id, SOURCE, checked_hash="hash")
     assert isinstance(needed, FactorNeeded)
     assert needed.kinds == ()
@@ -216,12 +176,12 @@ async def test_once_the_term_is_over_no_session_begins_or_goes_on_without_a_fact
 
 
 async def test_a_session_that_began_with_a_factor_outlasts_the_term(
-    account: Account, store: Database, clock: Hands
+    account: Account, store: Database, hands: Hands
 ) -> None:
     tokens = RefreshTokens(store, RefreshOptions(), lambda: replace(RULE, within_s=0))
     bearer = await began(tokens, account, amr=("pwd", "otp", "mfa"))
     cookie = await began(tokens, account, amr=("fed", "mfa"), cookie_hash=COOKIE_HASH)
-    clock.move(100)
+    hands.move(100)
     assert isinstance(await tokens.rotate(bearer.refresh_token, SOURCE), SessionGrant)
     assert await tokens.renew(cookie.session_id) is not None
 
@@ -251,11 +211,11 @@ async def test_a_token_that_comes_twice_ends_the_move_of_its_account_to_another_
 
 @pytest.mark.parametrize("how", ["rotate", "renew"])
 async def test_the_term_of_a_session_of_before_the_rule_begins_with_its_next_token(
-    account: Account, store: Database, clock: Hands, how: str
+    account: Account, store: Database, hands: Hands, how: str
 ) -> None:
     free = RefreshTokens(store, RefreshOptions())
     grant = await began(free, account, cookie_hash=None if how == "rotate" else COOKIE_HASH)
-    clock.move(50)
+    hands.move(50)
     tokens = RefreshTokens(store, RefreshOptions(), lambda: RULE)
     if how == "rotate":
         assert isinstance(await tokens.rotate(grant.refresh_token, SOURCE), SessionGrant)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,15 +10,14 @@ import pytest
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.factors.factor_kinds import FactorKind, FactorNeeded, FactorProof
-from gateway.identity.sessions.sessions import Sessions, SignInSource
+from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.identity.sign_in.step_up import StepUps
 from gateway.model import Reason
 from gateway.stores.protocols import Database
-from tests.databases import NOON, Hands, fresh_database, reset_password
+from tests.databases import NOON, Hands, reset_password
+from tests.identity.begun_sessions import LIFE_S, began, run
 
-LIFE_S = 604_800
-SOURCE = SignInSource("Firefox", "192.0.2.7")
 CODE = FactorProof(FactorKind.TOTP, ("otp",))
 
 
@@ -28,33 +26,14 @@ def told_claims(account: Account, tenant: str | None) -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def clock() -> Hands:
-    return Hands()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
-    async with fresh_database(tmp_path, clock) as database:
-        yield database
-
-
-@pytest.fixture
-async def account(store: Database) -> Account:
-    made = await Accounts(store).register("ann@x.example", "hash")
-    assert isinstance(made, Account)
-    return made
-
-
-@pytest.fixture
 def step_ups(store: Database) -> StepUps:
     return StepUps(store, told_claims)
 
 
-async def began(store: Database, account: Account, *amr: str) -> str:
-    tokens = RefreshTokens(store, RefreshOptions(life_s=LIFE_S))
-    grant = await tokens.begin(account.id, SOURCE, checked_hash="hash", amr=amr or ("pwd",))
-    assert isinstance(grant, SessionGrant)
-    return grant.session_id
+async def signed_in(store: Database, account: Account, *amr: str) -> str:
+    """The id of a session."""
+    tokens = RefreshTokens(store, RefreshOptions())
+    return (await began(tokens, account, amr=amr or ("pwd",))).session_id
 
 
 async def row_of(store: Database, session_id: str) -> tuple[Any, ...]:
@@ -66,21 +45,16 @@ async def row_of(store: Database, session_id: str) -> tuple[Any, ...]:
     return row["amr"], row["auth_time"], row["last_used_at"]
 
 
-async def run(store: Database, statement: str, **values: Any) -> None:
-    async with store.transaction() as tx:
-        await tx.run(statement, **values)
-
-
 async def test_a_code_makes_a_session_fresh_and_leaves_its_refresh_token(
-    step_ups: StepUps, store: Database, account: Account, clock: Hands
+    step_ups: StepUps, store: Database, account: Account, hands: Hands
 ) -> None:
-    session_id = await began(store, account)
-    other_id = await began(store, account)
+    session_id = await signed_in(store, account)
+    other_id = await signed_in(store, account)
     await run(
         store, "INSERT INTO account_tenants VALUES (:id, 'north', 'editor', 1)", id=account.id
     )
     await run(store, "UPDATE families SET tenant = 'north' WHERE id = :id", id=session_id)
-    clock.move(100.7)
+    hands.move(100.7)
     grant = await step_ups.by_factor(account.id, session_id, CODE)
     assert isinstance(grant, SessionGrant)
     assert grant.account.id == account.id
@@ -99,10 +73,10 @@ async def test_a_code_makes_a_session_fresh_and_leaves_its_refresh_token(
 
 
 async def test_a_password_makes_the_session_of_an_account_without_a_factor_fresh(
-    step_ups: StepUps, store: Database, account: Account, clock: Hands
+    step_ups: StepUps, store: Database, account: Account, hands: Hands
 ) -> None:
-    session_id = await began(store, account)
-    clock.move(100)
+    session_id = await signed_in(store, account)
+    hands.move(100)
     grant = await step_ups.by_password(account.id, session_id, "hash")
     assert isinstance(grant, SessionGrant)
     assert (grant.session_id, grant.amr, grant.auth_time) == (session_id, ("pwd",), NOON + 100)
@@ -112,7 +86,7 @@ async def test_a_password_makes_the_session_of_an_account_without_a_factor_fresh
 async def test_a_factor_that_is_given_now_takes_the_place_of_those_of_before(
     step_ups: StepUps, store: Database, account: Account
 ) -> None:
-    session_id = await began(store, account, "fed", "pwd", "hwk", "otp", "mfa")
+    session_id = await signed_in(store, account, "fed", "pwd", "hwk", "otp", "mfa")
     proof = FactorProof(FactorKind.PASSKEY, ("hwk", "pin"))
     grant = await step_ups.by_factor(account.id, session_id, proof)
     assert isinstance(grant, SessionGrant)
@@ -123,7 +97,7 @@ async def test_a_factor_that_is_given_now_takes_the_place_of_those_of_before(
 async def test_a_password_is_told_once_however_often_it_was_given(
     step_ups: StepUps, store: Database, account: Account
 ) -> None:
-    session_id = await began(store, account, "fed")
+    session_id = await signed_in(store, account, "fed")
     for _ in range(2):
         grant = await step_ups.by_password(account.id, session_id, "hash")
         assert isinstance(grant, SessionGrant)
@@ -133,7 +107,7 @@ async def test_a_password_is_told_once_however_often_it_was_given(
 async def test_a_new_token_lies_after_every_change_of_the_account(
     step_ups: StepUps, store: Database, account: Account
 ) -> None:
-    session_id = await began(store, account)
+    session_id = await signed_in(store, account)
     (change,) = await Accounts(store).grant(account.id, "manager")
     grant = await step_ups.by_factor(account.id, session_id, CODE)
     assert isinstance(grant, SessionGrant)
@@ -143,16 +117,16 @@ async def test_a_new_token_lies_after_every_change_of_the_account(
 
 
 async def test_a_password_alone_is_answered_with_the_factors_that_the_account_has(
-    step_ups: StepUps, store: Database, account: Account, clock: Hands
+    step_ups: StepUps, store: Database, account: Account, hands: Hands
 ) -> None:
-    session_id = await began(store, account)
+    session_id = await signed_in(store, account)
     await run(
         store,
         "INSERT INTO totp_factors (id, account_id, sealed_secret, begun_by, created_at,"
         " confirmed_at, last_step) VALUES ('f', :id, 'sealed', 's', 1, 2, 0)",
         id=account.id,
     )
-    clock.move(100)
+    hands.move(100)
     needed = await step_ups.by_password(account.id, session_id, "hash")
     assert isinstance(needed, FactorNeeded)
     assert (needed.account.id, needed.amr, needed.kinds) == (
@@ -164,11 +138,11 @@ async def test_a_password_alone_is_answered_with_the_factors_that_the_account_ha
 
 
 async def test_a_password_alone_steps_up_no_session_that_has_the_factor_of_a_provider(
-    step_ups: StepUps, store: Database, account: Account, clock: Hands
+    step_ups: StepUps, store: Database, account: Account, hands: Hands
 ) -> None:
-    session_id = await began(store, account, "fed", "mfa")
-    other_id = await began(store, account)
-    clock.move(100)
+    session_id = await signed_in(store, account, "fed", "mfa")
+    other_id = await signed_in(store, account)
+    hands.move(100)
     needed = await step_ups.by_password(account.id, session_id, "hash")
     assert isinstance(needed, FactorNeeded)
     assert (needed.account.id, needed.amr, needed.kinds) == (account.id, ("pwd",), ())
@@ -179,7 +153,7 @@ async def test_a_password_alone_steps_up_no_session_that_has_the_factor_of_a_pro
 async def test_a_password_that_was_replaced_meanwhile_proves_nothing(
     step_ups: StepUps, store: Database, account: Account
 ) -> None:
-    session_id = await began(store, account)
+    session_id = await signed_in(store, account)
     await reset_password(store, account.id, "new")
     assert await step_ups.by_password(account.id, session_id, "hash") is Reason.INVALID_CREDENTIALS
     assert await step_ups.by_password("nobody", session_id, None) is Reason.INVALID_CREDENTIALS
@@ -187,15 +161,15 @@ async def test_a_password_that_was_replaced_meanwhile_proves_nothing(
 
 @pytest.mark.parametrize("how", ["ended", "expired", "disabled", "another's", "unknown", "erased"])
 async def test_a_session_that_is_over_or_anothers_is_not_made_fresh(
-    step_ups: StepUps, store: Database, account: Account, clock: Hands, how: str
+    step_ups: StepUps, store: Database, account: Account, hands: Hands, how: str
 ) -> None:
-    session_id = await began(store, account)
+    session_id = await signed_in(store, account)
     whose, before = account.id, await row_of(store, session_id)
     match how:
         case "ended":
             await Sessions(store).end(session_id, "x")
         case "expired":
-            clock.at = NOON + LIFE_S
+            hands.at = NOON + LIFE_S
         case "disabled":
             await run(store, "UPDATE accounts SET disabled = 1")
         case "another's":
@@ -212,10 +186,10 @@ async def test_a_session_that_is_over_or_anothers_is_not_made_fresh(
 
 
 async def test_in_the_last_second_of_a_session_it_is_still_made_fresh(
-    step_ups: StepUps, store: Database, account: Account, clock: Hands
+    step_ups: StepUps, store: Database, account: Account, hands: Hands
 ) -> None:
-    session_id = await began(store, account)
-    clock.at = NOON + LIFE_S - 1
+    session_id = await signed_in(store, account)
+    hands.at = NOON + LIFE_S - 1
     grant = await step_ups.by_factor(account.id, session_id, CODE)
     assert isinstance(grant, SessionGrant)
     assert grant.expires_in_s == 1
