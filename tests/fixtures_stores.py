@@ -15,6 +15,7 @@ import pytest
 
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
+from gateway.stores.redis import RedisStore, open_redis
 from tests import servers
 from tests.databases import KeptSchema, fresh_database, write_schema
 from tests.servers import PostgresServer, ValkeyServer
@@ -115,6 +116,13 @@ def redis_url(server_urls: servers.Urls) -> str:
 @pytest.fixture
 def key_prefix() -> str:
     return f"test-{secrets.token_hex(6)}:"
+
+
+@pytest.fixture
+async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
+    store = open_redis(redis_url, prefix=key_prefix)
+    yield store
+    await store.close()
 
 
 @pytest.fixture

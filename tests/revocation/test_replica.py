@@ -13,16 +13,9 @@ from gateway.model import Change, ChangeKind, Reason, SystemClock
 from gateway.revocation.publisher import StreamPublisher
 from gateway.revocation.replica import Replica
 from gateway.stores.protocols import Database, StoreUnavailable, StreamView
-from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.redis import RedisStore
 from gateway.stores.stream import RedisChangeStream
 from tests.config.sites import Site, eventually, principal, sited
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

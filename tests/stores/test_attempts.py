@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.protocols import PENDING_S, Attempt, Attempts
-from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.redis import RedisStore
 from tests.databases import Hands
 
 ACCOUNT = Attempt("account:a", 5, 900, paced=True, an_hour=15)
 ADDRESS = Attempt("address:b", 50, 900)
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -1,19 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
 
 from gateway.stores.nonces import RedisNonceStore
-from gateway.stores.redis import RedisStore, open_redis
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
+from gateway.stores.redis import RedisStore
 
 
 async def test_of_many_at_once_one_is_first(redis: RedisStore) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -15,13 +15,6 @@ from tests.servers import ValkeyServer
 
 def change(target: str) -> Change:
     return Change(f"id-{target}", ChangeKind.SESSION, target, 5, Reason.TOKEN_REVOKED, 7)
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

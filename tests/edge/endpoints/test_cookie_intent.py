@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.redis import RedisStore
 from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, told
 from tests.edge.endpoints.cookie_calls import APP, CORS, MINT, SAME, ask, signed_in
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -13,16 +13,9 @@ from gateway.identity.sessions.sessions import SESSIONS_MAX, SignInSource
 from gateway.identity.sign_in.refresh_tokens import SessionGrant
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.model import ChangeKind
-from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.redis import RedisStore
 from tests.edge.auth_house import CREDENTIALS, EMAIL, House, open_house, reason, told
 from tests.edge.endpoints.cookie_calls import CORS, MINT, SAME, ask, empty, expires, signed_in
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

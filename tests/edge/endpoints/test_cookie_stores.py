@@ -16,13 +16,6 @@ from tests.servers import ValkeyServer
 
 
 @pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def house(tmp_path: Path, redis: RedisStore) -> AsyncIterator[House]:
     async with open_house(tmp_path, redis=redis, auth_cors=CORS) as opened:
         await opened.register()

@@ -18,7 +18,7 @@ from gateway.identity.sessions.hand_over import (
     HandOvers,
 )
 from gateway.model import Call, Credential, CredentialKind, Principal
-from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.redis import RedisStore
 from tests.edge.auth_house import EMAIL, House, open_house, reason, request
 from tests.edge.endpoints.sharing_browser import (
     APP1,
@@ -31,13 +31,6 @@ from tests.edge.endpoints.sharing_browser import (
     me,
 )
 from tests.nonces import Once
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.stores.redis import RedisStore, open_redis
+from gateway.stores.redis import RedisStore
 from tests.edge.auth_house import House, open_house, reason, request
 from tests.edge.endpoints.sharing_browser import (
     APART,
@@ -20,13 +20,6 @@ from tests.edge.endpoints.sharing_browser import (
     me,
 )
 from tests.edge.rig import Answer
-
-
-@pytest.fixture
-async def redis(redis_url: str, key_prefix: str) -> AsyncIterator[RedisStore]:
-    store = open_redis(redis_url, prefix=key_prefix)
-    yield store
-    await store.close()
 
 
 @pytest.fixture
