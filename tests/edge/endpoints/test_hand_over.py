@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -19,7 +17,7 @@ from gateway.identity.sessions.hand_over import (
 )
 from gateway.model import Call, Credential, CredentialKind, Principal
 from gateway.stores.redis import RedisStore
-from tests.edge.auth_house import EMAIL, House, open_house, reason, request
+from tests.edge.auth_house import EMAIL, House, reason, request
 from tests.edge.endpoints.sharing_browser import (
     APP1,
     APP2,
@@ -31,20 +29,6 @@ from tests.edge.endpoints.sharing_browser import (
     me,
 )
 from tests.nonces import Once
-
-
-@pytest.fixture
-async def house(tmp_path: Path, redis: RedisStore) -> AsyncIterator[House]:
-    async with open_house(tmp_path, redis=redis) as opened:
-        await opened.register()
-        yield opened
-
-
-@pytest.fixture
-async def browser(house: House) -> Browser:
-    signed_in = Browser(house)
-    await signed_in.sign_in()
-    return signed_in
 
 
 async def test_a_session_is_handed_over_and_leads_back_to_the_page(browser: Browser) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from gateway.stores.redis import RedisStore
-from tests.edge.auth_house import House, open_house, reason, request
+from tests.edge.auth_house import House, reason, request
 from tests.edge.endpoints.sharing_browser import (
     APART,
     APP1,
@@ -20,20 +16,6 @@ from tests.edge.endpoints.sharing_browser import (
     me,
 )
 from tests.edge.rig import Answer
-
-
-@pytest.fixture
-async def house(tmp_path: Path, redis: RedisStore) -> AsyncIterator[House]:
-    async with open_house(tmp_path, redis=redis) as opened:
-        await opened.register()
-        yield opened
-
-
-@pytest.fixture
-async def browser(house: House) -> Browser:
-    signed_in = Browser(house)
-    await signed_in.sign_in()
-    return signed_in
 
 
 async def test_a_cookie_that_was_handed_over_counts_at_its_host_alone(browser: Browser) -> None:
