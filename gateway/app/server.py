@@ -15,7 +15,6 @@ import time
 
 import structlog
 
-from gateway.app.allocator import share_one_heap
 from gateway.app.bootstrap import BootstrapContext
 from gateway.app.gateway_process import GatewayProcess, Listeners
 from gateway.app.master import GunicornApplication, Master
@@ -77,7 +76,6 @@ def find_ports_free(listeners: Listeners) -> None:
 
 def run(process: GatewayProcess) -> None:
     """Serves until a signal ends it; leaves by SystemExit with the exit code."""
-    share_one_heap()
     # gunicorn would tell systemd as soon as it has forked.
     process.systemd = Systemd(os.environ.pop("NOTIFY_SOCKET", None))
     for name in [n for n in os.environ if n.startswith(("GUNICORN_", "LISTEN_FD"))]:

@@ -13,6 +13,7 @@ import typer
 
 from gateway.app import quickstart
 from gateway.app import server as processes
+from gateway.app.allocator import share_one_heap
 from gateway.app.bootstrap import BootstrapContext
 from gateway.app.data_dir import DataFolder, FolderError
 from gateway.app.gateway_process import GatewayProcess, Listeners
@@ -170,6 +171,7 @@ def _run(
 
 def _prepare(process: GatewayProcess) -> None:
     """Everything that can refuse a start, in the order in which it is told."""
+    share_one_heap()  # what follows begins threads
     plan, listeners = process.plan, process.listeners
     processes.lock_data_dir(plan)
     process.begin_stores()

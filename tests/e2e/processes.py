@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.contract.running import Running
+
+HEAP_BYTES = 64 << 20
 
 
 def until(condition: Callable[[], bool], within_s: float) -> None:
@@ -83,3 +86,20 @@ def children(pid: int) -> list[int]:
 
 def name_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def heaps(pid: int) -> int:
+    """Of threads, as glibc makes them: 64 MiB at a multiple of as many, of which what is not used
+    yet may not be touched."""
+    areas = [_area(line) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return sum(
+        begin % HEAP_BYTES == 0 and rights == "rw-p" and later[1:] == (begin + HEAP_BYTES, "---p")
+        for (begin, _, rights), later in itertools.pairwise(areas)
+    )
+
+
+def _area(line: str) -> tuple[int, int, str]:
+    """Where it begins and ends, and what may be done with it: proc_pid_maps(5)."""
+    addresses, rights, *_ = line.split()
+    begin, _, end = addresses.partition("-")
+    return int(begin, 16), int(end, 16), rights

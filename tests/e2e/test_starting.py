@@ -15,7 +15,7 @@ import pytest
 
 from tests.certificates import self_signed
 from tests.contract.running import Running, started
-from tests.e2e.processes import children, public_works, ready, until, workers
+from tests.e2e.processes import children, heaps, public_works, ready, until, workers
 from tests.forked import GATEWAY
 from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
@@ -189,3 +189,11 @@ def test_a_redis_url_that_names_nothing_is_told_at_the_start(tmp_path: Path) -> 
     assert done.returncode == 2
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_threads_of_a_start_have_no_heap_of_their_own(tmp_path: Path) -> None:
+    # A first one: two keys are made while the files are read, and tables in a thread.
+    with started(tmp_path / "g") as one:
+        one.sign_in("first@example.com")
+        processes = [one.process.pid, *workers(one)]
+        assert [heaps(pid) for pid in processes] == [0, 0]
