@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from gateway.app.bootstrap import BootstrapContext, initialize
 from gateway.app.quickstart import DemoUser
@@ -18,15 +18,6 @@ from gateway.identity.keys.jwk import Alg, generate
 from gateway.identity.keys.rotation import FIRST_KEYS
 from gateway.stores.embedded import EmbeddedValkey, ServerMissing
 from gateway.stores.open_database import sqlite_path
-
-
-class ChildProcess(Protocol):
-    """What the master keeps alive beside its workers (the embedded Valkey)."""
-
-    def check(self) -> None:
-        """Restarts it when it has died.  Called about once a second, from the main thread."""
-
-    def stop(self) -> None: ...
 
 
 @dataclass
@@ -57,8 +48,8 @@ class GatewayProcess:
     listeners: Listeners
     certificates: Certificates | None = None
     """What the public listener shows; None where it speaks plain HTTP."""
-    child: ChildProcess | None = None
-    _valkey: EmbeddedValkey | None = None
+    valkey: EmbeddedValkey | None = None
+    """The embedded one, which the master keeps alive beside its workers."""
     _early_keys: EarlyKeys | None = None
     welcome: Callable[[App, DemoUser], None] | None = None
     """Told once, when the first worker can decide: what `gateway dev` prints."""
@@ -70,8 +61,8 @@ class GatewayProcess:
         """What takes long and needs no configuration: the embedded Valkey of an earlier start
         reads what it holds, and the keys of a first one are made.
 
-        From the main thread; `stop_child` ends it.  Raises nothing: what is in the way of it
-        `open_stores` tells, after all that is told before it.
+        From the main thread.  Raises nothing: what is in the way of it `open_stores` tells, after
+        all that is told before it.
         """
         settings, folder = self.plan.settings, self.plan.folder.path
         if not settings.stores_are_own:
@@ -80,8 +71,9 @@ class GatewayProcess:
             valkey = EmbeddedValkey(folder)
             with suppress(ServerMissing, OSError):
                 valkey.begin()
-                self._valkey = self.child = valkey
-        if not sqlite_path(settings.database_url).exists():
+                self.valkey = valkey
+        # Of `os`, which answers no where it may not look.
+        if not os.path.exists(sqlite_path(settings.database_url)):
             self._early_keys = EarlyKeys(Alg(settings.signing_alg), FIRST_KEYS)
             self.plan.make_key = self._early_keys.take
 
@@ -90,29 +82,27 @@ class GatewayProcess:
 
         From the main thread, before any fork.  Raises CertificateWrong, ServerMissing,
         StoreUnavailable (the embedded one only: any other may come back), and what `initialize`
-        raises.
+        raises; what was begun by then is for `stop_stores`.
         """
         settings = self.plan.settings
         if settings.tls_cert is not None and settings.tls_key is not None:
             self.certificates = Certificates(settings.tls_cert, settings.tls_key)
         self.plan.redis_url = settings.redis_url
-        if settings.embedded_redis and self._valkey is None:
-            self._valkey = self.child = EmbeddedValkey(self.plan.folder.path)
-        try:
-            if self._valkey is not None:
-                own = settings.stores_are_own
-                self.plan.redis_url = self._valkey.begin() if own else self._valkey.start()
-            initialize(self.plan)
-            if self._valkey is not None:
-                # Where both stores are our own, nothing before has asked it.
-                self._valkey.start()
-        except BaseException:
-            self.stop_child()
-            raise
+        if settings.embedded_redis and self.valkey is None:
+            self.valkey = EmbeddedValkey(self.plan.folder.path)
+        if self.valkey is not None:
+            own = settings.stores_are_own
+            self.plan.redis_url = self.valkey.begin() if own else self.valkey.start()
+        initialize(self.plan)
+        if self.valkey is not None:
+            # Where both stores are our own, nothing before has asked it.
+            self.valkey.start()
         if self._early_keys is not None:
             self._early_keys.wait()  # nothing but this thread may be there when it forks
             self._early_keys, self.plan.make_key = None, generate
 
-    def stop_child(self) -> None:
-        if self.child is not None:
-            self.child.stop()
+    def stop_stores(self) -> None:
+        """Ends the embedded Valkey, if there is one: the last thing that a gateway does, and what
+        a start that is refused does with what it has begun."""
+        if self.valkey is not None:
+            self.valkey.stop()

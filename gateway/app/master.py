@@ -145,8 +145,8 @@ class Master(Arbiter):  # type: ignore[misc]
             if worker.aborted:
                 log.error("worker-hung", worker=worker.pid, silent_s=HANG_S)
         self._tell_readiness()
-        if self.app.process.child is not None:
-            self.app.process.child.check()
+        if self.app.process.valkey is not None:
+            self.app.process.valkey.check()
         if self.app.process.certificates is not None:
             # A worker that is forked from now on begins with what is good.
             self.app.process.certificates.poll()
@@ -156,5 +156,5 @@ class Master(Arbiter):  # type: ignore[misc]
             super().halt(reason, exit_status)
         finally:
             # After the workers: they write to it until they end.
-            self.app.process.stop_child()
+            self.app.process.stop_stores()
             log.info("stopped")

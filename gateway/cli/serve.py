@@ -174,8 +174,8 @@ def _prepare(process: GatewayProcess) -> None:
     share_one_heap()  # what follows begins threads
     plan, listeners = process.plan, process.listeners
     processes.lock_data_dir(plan)
-    process.begin_stores()
     try:
+        process.begin_stores()
         plan.configuration.load()
         if plan.shadow is not None:
             plan.shadow.load()
@@ -184,7 +184,7 @@ def _prepare(process: GatewayProcess) -> None:
         processes.find_ports_free(listeners)
         process.open_stores()
     except BaseException:
-        process.stop_child()
+        process.stop_stores()
         raise
 
 
