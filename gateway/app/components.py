@@ -139,9 +139,11 @@ def build_components(
     metrics = Metrics()
     classes = classes_of(settings, metrics, clock)
     tasks = Tasks(metrics.defects("task"))
-    database = classes.database(open_database(settings.database_url, clock=clock))
+    # What a worker finds was made before it; a folder that is away comes back with what it holds.
+    database = classes.database(open_database(settings.database_url, clock=clock, create=False))
     sql_watch = StoreWatch(
-        open_database(settings.database_url, clock=clock, pool_size=1), on_change=_log_sql
+        open_database(settings.database_url, clock=clock, pool_size=1, create=False),
+        on_change=_log_sql,
     )
     redis = open_redis(plan.redis_url, durable=settings.embedded_redis, store=classes.redis)
     clock_monitor = ClockMonitor(clock, {"SQL": sql_time, "Redis": redis.time})

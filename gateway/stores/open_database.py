@@ -15,16 +15,22 @@ from gateway.stores.sqlite import SqliteDatabase
 
 
 def open_database(
-    url: str, *, clock: Clock | None = None, pool_size: int = 10, folder: Path | None = None
+    url: str,
+    *,
+    clock: Clock | None = None,
+    pool_size: int = 10,
+    folder: Path | None = None,
+    create: bool = True,
 ) -> Database:
     """The SQL store that the URL names; ValueError, without the password, when it names none.
 
     `sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…` as libpq reads it.
-    A relative path starts at `folder`, or where the process runs.
+    A relative path starts at `folder`, or where the process runs.  Without `create`, a SQLite
+    file that is not there is a store that is away.
     """
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
-        return SqliteDatabase(sqlite_path(url, folder), clock or SystemClock())
+        return SqliteDatabase(sqlite_path(url, folder), clock or SystemClock(), create=create)
     if scheme in ("postgresql", "postgres"):
         # Here: its driver takes 6 MB and a tenth of a start.
         from gateway.stores.postgres import PostgresDatabase, PostgresOptions

@@ -36,15 +36,17 @@ _CONFLICTS = {
 
 
 class SqliteDatabase:
-    """Meets `protocols.Database`.  The file is created at the first use, readable by its owner."""
+    """Meets `protocols.Database`.  With `create`, a file that is not there is made at the first
+    use, readable by its owner."""
 
     dialect = "sqlite"
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, *, create: bool = True) -> None:
         self.path = path
         self._clock = clock
-        self._writer = _SqlitePool(path, 1, read_only=False)
-        self._readers = _SqlitePool(path, READERS, read_only=True)
+        file = _File(path, create=create)
+        self._writer = _SqlitePool(file, 1, read_only=False)
+        self._readers = _SqlitePool(file, READERS, read_only=True)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -133,11 +135,43 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("sql", "the database file is damaged") from error
 
 
+class _File:
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self._path = path
+        self._create = create
+
+    def prepare(self) -> None:
+        """An owner-only file; its `-wal` and `-shm` take their modes from it.
+
+        A file that is there is not opened: to close it again would drop the locks of every
+        connection of this process (POSIX), and the next process to close its own would take
+        itself for the last one and delete the log under us.
+        """
+        if not self._create:
+            return
+        path = self._path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise StoreUnavailable("sql", f"{path}: {error.strerror}") from error
+
+    def connect(self) -> sqlite3.Connection:
+        """One that makes no file: what was moved away comes back, and an empty database in its
+        place would pass for it."""
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_TIMEOUT_S)
+        connection.row_factory = _as_dict
+        return connection
+
+
 class _SqlitePool:
     """Connections of one kind, opened as they are needed, each used by one caller at a time."""
 
-    def __init__(self, path: Path, size: int, *, read_only: bool) -> None:
-        self._path = path
+    def __init__(self, file: _File, size: int, *, read_only: bool) -> None:
+        self._file = file
         self._read_only = read_only
         self._slots = ConnectionSlots("sql", size)
         self._free: list[SqliteThread] = []
@@ -161,8 +195,8 @@ class _SqlitePool:
             await connection.close()
 
     async def _open(self) -> SqliteThread:
-        _make_private(self._path)
-        connection = SqliteThread(self._connect)
+        self._file.prepare()
+        connection = SqliteThread(self._file.connect)
         try:
             await _write_ahead(connection)
             with translated():
@@ -171,11 +205,6 @@ class _SqlitePool:
             await connection.close()
             raise
         self._opened.append(connection)
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=LOCK_TIMEOUT_S)
-        connection.row_factory = _as_dict
         return connection
 
     def _configure(self, connection: sqlite3.Connection) -> None:
@@ -220,19 +249,3 @@ async def _roll_back(connection: SqliteThread) -> None:
 
 def _as_dict(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> dict[str, Any]:
     return {column[0]: value for column, value in zip(cursor.description, values, strict=True)}
-
-
-def _make_private(path: Path) -> None:
-    """An owner-only file; its `-wal` and `-shm` take their modes from it.
-
-    A file that is there is not opened: to close it again would drop the locks of every
-    connection of this process (POSIX), and the next process to close its own would take
-    itself for the last one and delete the log under us.
-    """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise StoreUnavailable("sql", f"{path}: {error.strerror}") from error

@@ -164,7 +164,7 @@ class DecisionLog:
             for entry in entries
         ]
         try:
-            self._options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._options.folder.mkdir(mode=0o700, exist_ok=True)
             self._rotate()
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(descriptor, "a", encoding="utf-8") as file:

@@ -47,6 +47,7 @@ def test_a_worker_that_cannot_be_started_is_counted_and_tried_again(tmp_path: Pa
         os.kill(workers(gateway)[0], signal.SIGKILL)
         # One that died, and the tries to put another in its place.
         wait_until(lambda: restarts(gateway) >= 3, WITHIN_S, "the count of the tries")
+        assert not data.exists()  # no worker makes an empty one that would pass for it
         away.rename(data)
         wait_until(lambda: len(workers(gateway)) == 2, WITHIN_S, "another worker")
         log = gateway.log.read_text()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.model import SystemClock
-from gateway.stores.protocols import Database
+from gateway.stores.open_database import open_database
+from gateway.stores.protocols import Database, StoreUnavailable
 from gateway.stores.sqlite import SqliteDatabase
 
 READ_IN_A_PROCESS_OF_ITS_OWN = """
@@ -71,3 +72,24 @@ async def test_what_is_written_after_a_command_has_ended_is_not_lost(
     assert await seen_by_another_process(path) == "[1]"
     await put(database, 2)
     assert await seen_by_another_process(path) == "[1, 2]"
+
+
+async def test_a_database_that_is_moved_away_is_not_made_anew_by_who_only_uses_it(
+    tmp_path: Path,
+) -> None:
+    data, away = tmp_path / "data", tmp_path / "away"
+    url = f"sqlite:///{data}/gateway.db"
+    made = open_database(url)
+    async with made.transaction() as tx:
+        await tx.run("CREATE TABLE kept (id TEXT)")
+    await made.close()
+    data.rename(away)
+    used = open_database(url, create=False)
+    with pytest.raises(StoreUnavailable):
+        async with used.read_transaction() as tx:
+            await tx.all("SELECT id FROM kept")
+    assert not data.exists()
+    away.rename(data)
+    async with used.read_transaction() as tx:
+        assert await tx.all("SELECT id FROM kept") == []
+    await used.close()
