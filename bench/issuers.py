@@ -25,7 +25,7 @@ from typing import Any
 import structlog
 
 from gateway.access.authorizer import Authorizer
-from gateway.access.simulation import NoLimits, SimulatedRequest, simulated_call
+from gateway.access.simulation import NoLimits, SimulatedRequest, completed, simulated_call
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.identity.tokens.authenticator import RequestAuthenticator
@@ -112,7 +112,7 @@ async def measured(issuers: int, rounds: int, folder: Path) -> dict[str, Any]:
         return authenticator.authenticate(call, route.accept, route.issuers)
 
     for call in (own, foreign):
-        assert _finished(decided(call)).allowed
+        assert completed(decided(call)).allowed
     decide = _interleaved(decided, own, foreign, rounds)
     authenticate = _interleaved(authenticated, own, foreign, rounds)
     return {"issuers": issuers, "decide": decide, "authenticate": authenticate}
@@ -150,19 +150,10 @@ def _once(work: Callable[[Call], Coroutine[Any, Any, Any]], call: Call) -> float
     gc.disable()
     began = time.process_time()
     for _ in range(CALLS):
-        _finished(work(call))
+        completed(work(call))  # what is remembered is decided without a turn of the loop
     took_s = time.process_time() - began
     gc.enable()
     return took_s / CALLS
-
-
-def _finished(work: Coroutine[Any, Any, Any]) -> Any:
-    """What is remembered is decided without a turn of the loop."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("it waits")
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ the code that serves traffic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.access.authorizer import Authorizer, Decision
@@ -32,6 +32,8 @@ from gateway.model import (
 
 _ADMITTED = LimitState(0.0, "", (), ())
 _YEAR_S = 366 * 86_400
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +199,16 @@ def simulate(request: SimulatedRequest, snapshot: Snapshot) -> SimulatedResult:
 
 def run_sync(authorizer: Authorizer, call: Call, snapshot: Snapshot) -> Decision:
     """Run `Authorizer.decide` to its end: nothing that it awaits here ever waits."""
-    running = authorizer.decide(call, snapshot)
+    return completed(authorizer.decide(call, snapshot))
+
+
+def completed(running: Coroutine[Any, Any, _T]) -> _T:
+    """What a coroutine returns that never waits.  Raises AssertionError where it does."""
     try:
         running.send(None)
     except StopIteration as done:
-        decision: Decision = done.value
-        return decision
+        returned: _T = done.value
+        return returned
     running.close()
     raise AssertionError("a simulated request waited for something")
 

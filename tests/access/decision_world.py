@@ -1,21 +1,13 @@
-"""A configuration whose decisions are told field by field, and whom and what it asks."""
+"""A configuration whose decisions are told field by field."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 from gateway.access.authorizer import Decision
-from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
-from gateway.access.definitions import Limit
-from gateway.access.simulation import (
-    SimulatedRequest,
-    SlowAuthenticator,
-    SlowLimiter,
-    simulated_call,
-)
-from gateway.model import OWN_ISSUERS, Call, CredentialKind, LimitState, Principal, Reason
+from gateway.access.simulation import SimulatedRequest, simulated_call
+from gateway.model import Call, Principal, Reason
 from tests.access.worlds import snapshot
 
 WORLD = snapshot(
@@ -95,45 +87,6 @@ WORLD = snapshot(
          when: "!(request.params.x in ['b', 'c', 'c;d']) && request.path != '/files/e'"}
     """,
 )
-
-
-class Limits(SlowLimiter):
-    """Remembers what was asked; the waits are those of one asking after another."""
-
-    def __init__(self, *waits_s: float) -> None:
-        self.waits_s = list(waits_s)
-        self.asked: list[tuple[Any, ...]] = []
-
-    async def take(
-        self,
-        limits: Sequence[Limit],
-        call: Call,
-        principal: Principal | None,
-        requested: RequestedResource = NO_RESOURCE,
-    ) -> LimitState:
-        names = "+".join(limit.name for limit in limits)
-        whom = principal.subject if principal else None
-        self.asked.append(
-            (names, call.path, whom, dict(requested.params), dict(requested.resource))
-        )
-        return LimitState(self.waits_s.pop(0) if self.waits_s else 0.0, names, (), ())
-
-
-class Callers(SlowAuthenticator):
-    """Knows who calls, and remembers what it was asked."""
-
-    def __init__(self, caller: Principal | Reason) -> None:
-        self.caller = caller
-        self.asked: list[tuple[str, frozenset[CredentialKind], frozenset[str]]] = []
-
-    async def authenticate(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> Principal | Reason:
-        self.asked.append((call.path, accept, issuers))
-        return self.caller
 
 
 def call_of(request: str, caller: Principal | Reason = Reason.NO_CREDENTIAL, **more: Any) -> Call:

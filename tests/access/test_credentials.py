@@ -12,13 +12,13 @@ from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.routing.credentials import select_credential
 from gateway.access.simulation import (
     FixedClock,
+    NoLimits,
     SimulatedRequest,
     SlowAuthenticator,
     run_sync,
     simulated_call,
 )
 from gateway.model import OWN_ISSUERS, Call, Credential, CredentialKind, Principal, Reason
-from tests.access.test_authorizer import Counting
 from tests.access.worlds import NOW, snapshot, who
 
 BEARER = Credential(CredentialKind.BEARER, "a.b.c")
@@ -70,7 +70,7 @@ class Remembering(SlowAuthenticator):
 
 def decided(call: Call) -> tuple[Decision, list[Credential]]:
     authenticator = Remembering()
-    authorizer = Authorizer(authenticator, Counting(), clock=FixedClock(NOW))
+    authorizer = Authorizer(authenticator, NoLimits(), clock=FixedClock(NOW))
     return run_sync(authorizer, call, WORLD), authenticator.seen
 
 
@@ -154,7 +154,7 @@ def test_a_call_that_goes_on_is_judged_by_the_credential_that_it_began_with() ->
     """A new configuration accepts what came beside it: nobody has verified that."""
     fetched = ("Sec-Fetch-Site", "same-origin")
     call = call_of("/cookie", BEARER, (BEARER, COOKIE), fetched)
-    authorizer = Authorizer(Remembering(), Counting(), clock=FixedClock(NOW))
+    authorizer = Authorizer(Remembering(), NoLimits(), clock=FixedClock(NOW))
     assert run_sync(authorizer, call, WORLD).allowed
     assert authorizer.reevaluate(call, WORLD, who("u1")).allowed
     both = snapshot("- {id: a, match: {path: /cookie}, policy: signed-in, upstream: api}")

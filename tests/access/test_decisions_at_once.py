@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,45 +13,13 @@ from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
 from gateway.access.routing.route_table import RouteTable
-from gateway.access.simulation import FixedClock, run_sync
+from gateway.access.simulation import FixedClock, completed, run_sync
 from gateway.access.snapshot import Snapshot
-from gateway.model import OWN_ISSUERS, Call, CredentialKind, LimitState, Principal, Reason
-from tests.access.decision_world import WORLD, Callers, Limits, call_of, told
-from tests.access.test_decisions import CASES
+from gateway.model import Call, CredentialKind, LimitState, Principal, Reason
+from tests.access.asked import Callers, KnownCallers, KnownLimits, Limits
+from tests.access.decision_cases import CASES
+from tests.access.decision_world import WORLD, call_of, told
 from tests.access.worlds import NOW, anew, snapshot, who
-
-
-def ended(running: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        running.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("it waited for something")
-
-
-class KnownCallers(Callers):
-    """Has every caller in memory."""
-
-    def authenticate_now(  # type: ignore[override]
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> Principal | Reason:
-        return ended(self.authenticate(call, accept, issuers))  # type: ignore[no-any-return]
-
-
-class KnownLimits(Limits):
-    """Has every counter in memory."""
-
-    def take_now(  # type: ignore[override]
-        self,
-        limits: Sequence[Limit],
-        call: Call,
-        principal: Principal | None,
-        requested: RequestedResource = NO_RESOURCE,
-    ) -> LimitState:
-        return ended(self.take(limits, call, principal, requested))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("knows_limits", [True, False])
@@ -72,7 +40,7 @@ def test_whatever_is_in_memory_the_decision_is_the_same(
     begun = gate.begin(call_of(request_, caller), anew(WORLD))
     if knows_callers and knows_limits:
         assert isinstance(begun, Decision)
-    found = begun if isinstance(begun, Decision) else ended(begun)
+    found = begun if isinstance(begun, Decision) else completed(begun)
     assert (told(found), limits.asked) == (decision, asked)
 
 

@@ -9,7 +9,8 @@ import pytest
 from gateway.access.authorizer import Authorizer
 from gateway.access.simulation import FixedClock
 from gateway.model import Principal, Reason
-from tests.access.decision_world import WORLD, Callers, Limits, call_of, told
+from tests.access.asked import Callers, Limits
+from tests.access.decision_world import WORLD, call_of, told
 from tests.access.worlds import NOW, who
 
 AGAIN: list[tuple[str, Principal | None, dict[str, Any]]] = [

@@ -11,7 +11,7 @@ from gateway.access.simulation import (
 )
 from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, Principal, Reason
-from tests.access.test_authorizer import Counting
+from tests.access.asked import Limits
 from tests.access.worlds import NOW, snapshot, who
 
 POLICY = """
@@ -34,11 +34,11 @@ def judged(
     kind: CredentialKind = CredentialKind.BEARER,
     url: str = "/a",
     **more: object,
-) -> tuple[Decision, Counting]:
+) -> tuple[Decision, Limits]:
     asked = SimulatedRequest("GET", url, caller or Reason.NO_CREDENTIAL, kind=kind, **more)  # type: ignore[arg-type]
     call = simulated_call(asked)
     assert not isinstance(call, Reason)
-    limiter = Counting(60.0)
+    limiter = Limits(60.0)
     # Nobody is identified anew: whoever calls is known.
     gate = Authorizer(FixedAuthenticator(Reason.KEY_UNKNOWN), limiter, clock=FixedClock(NOW))
     return gate.reevaluate(call, snapshot, caller), limiter

@@ -14,7 +14,8 @@ from gateway.access.routing.route_table import RouteTable
 from gateway.access.simulation import FixedClock, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import CredentialKind, Reason
-from tests.access.decision_world import WORLD, Callers, Limits, call_of, told
+from tests.access.asked import Callers, Limits
+from tests.access.decision_world import WORLD, call_of, told
 from tests.access.worlds import NOW, snapshot, who
 
 HOST = ("Host", "h.example")

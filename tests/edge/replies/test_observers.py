@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.access.authorizer import Decision
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.route_table import RouteTable
-from gateway.access.simulation import SlowAuthenticator
+from gateway.access.simulation import FixedAuthenticator
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.rate_limits import EndpointLimits
@@ -22,7 +22,7 @@ from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Listener, ListenerLimits
 from gateway.edge.upstream.clusters import Clusters
 from gateway.identity.sign_in.session_cookies import Csrf
-from gateway.model import OWN_ISSUERS, Call, CredentialKind, Principal, Reason
+from gateway.model import Call, Reason
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.telemetry.metrics import Metrics
 from tests.databases import Hands
@@ -158,16 +158,6 @@ async def _asked(handler: Any, data: bytes) -> int:
         await listener.stop(0.1)
 
 
-class _Nobody(SlowAuthenticator):
-    async def authenticate(
-        self,
-        call: Call,
-        accept: frozenset[CredentialKind],
-        issuers: frozenset[str] = OWN_ISSUERS,
-    ) -> Principal | Reason:
-        return Reason.NO_CREDENTIAL
-
-
 async def test_a_defect_of_an_endpoint_is_a_500_of_that_endpoint() -> None:
     metrics = Metrics()
     shielded: Any = None
@@ -176,7 +166,11 @@ async def test_a_defect_of_an_endpoint_is_a_500_of_that_endpoint() -> None:
         _WellKnown(),  # type: ignore[arg-type]
         shielded,
         https=False,
-        csrf_guard=CsrfGuard(Csrf(b"c" * 32), lambda _: AllowedOrigins(OwnOrigins()), _Nobody()),
+        csrf_guard=CsrfGuard(
+            Csrf(b"c" * 32),
+            lambda _: AllowedOrigins(OwnOrigins()),
+            FixedAuthenticator(Reason.NO_CREDENTIAL),
+        ),
         limits=EndpointLimits(RateLimiter(Hands())),
         meter=metrics.record_endpoint,
         defects=metrics.defects("answer"),

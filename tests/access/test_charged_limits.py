@@ -1,0 +1,134 @@
+"""Which limits a decision asks, when, and who is charged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.access.authorizer import Authorizer, Decision
+from gateway.access.simulation import FixedAuthenticator, FixedClock, run_sync
+from gateway.model import Principal, Reason
+from tests.access.asked import Limits
+from tests.access.decision_world import call_of
+from tests.access.worlds import NOW, problems, rule_world, snapshot, who
+
+WORLD = snapshot(
+    """
+    - {id: needed, match: {path: /needed}, policy: signed-in, upstream: api}
+    - {id: limited, match: {path: /limited}, policy: signed-in, limits: [per-user], upstream: api}
+    """
+)
+
+
+def limited(url: str, caller: Principal | Reason, limiter: Limits) -> Decision:
+    gate = Authorizer(FixedAuthenticator(caller), limiter, clock=FixedClock(NOW))
+    return run_sync(gate, call_of(f"GET {url}", caller), WORLD)
+
+
+def test_a_limit_that_is_used_up_refuses_before_the_policy() -> None:
+    limiter = Limits(7.0)
+    decision = limited("/limited", who("u1"), limiter)
+    assert (decision.refusal, decision.retry_after_s) == (Reason.RATE_LIMITED, 7.0)
+    assert limiter.asked == [("per-user", "/limited", "u1", {}, {})]
+
+
+def test_a_refused_credential_is_charged_to_the_address() -> None:
+    limiter = Limits()
+    assert limited("/limited", Reason.TOKEN_EXPIRED, limiter).refusal is Reason.TOKEN_EXPIRED
+    assert limiter.asked == [("per-user", "/limited", None, {}, {})]
+    waiting = limited("/limited", Reason.TOKEN_EXPIRED, Limits(1.0))
+    assert waiting.refusal is Reason.RATE_LIMITED
+
+
+def test_a_route_without_limits_asks_nobody() -> None:
+    limiter = Limits(7.0)
+    assert limited("/needed", who(), limiter).allowed
+    assert limiter.asked == []
+
+
+def test_a_rule_may_ask_for_limits_of_its_own() -> None:
+    world = rule_world("- {id: a, allow: ['*'], limits: [per-user]}")
+    for wait_s, allowed in ((0.0, True), (3.0, False)):
+        gate = Authorizer(FixedAuthenticator(who()), Limits(wait_s), clock=FixedClock(NOW))
+        decision = run_sync(gate, call_of("GET /orders/7", who()), world)
+        assert (decision.allowed, decision.rule) == (allowed, "a")
+
+
+TENANTS = """
+version: 1
+upstreams: {{api: {{targets: [http://127.0.0.1:9001]}}}}
+limits:
+  per-user: {{key: user, rate: 600/1m}}
+  per-tenant: {{key: {key}, rate: 600/1m}}
+  per-route: {{key: route, rate: 600/1m}}
+routes:
+  - id: own
+    match: {{path: "/tenants/{{tenant}}"}}
+    policy: p
+    action: a:b
+    resource: {{tenant: "{{tenant}}"}}
+    limits: [per-user, per-tenant]
+    upstream: api
+  - id: open
+    match: {{path: "/open/{{tenant}}"}}
+    auth: public
+    resource: {{tenant: "{{tenant}}"}}
+    limits: [per-user, per-tenant]
+    upstream: api
+"""
+
+OWN_TENANT = """
+policy: p
+rules: [{id: own, allow: ["a:b"], when: resource.tenant == user.id, limits: [per-route]}]
+"""
+
+
+@pytest.mark.parametrize("key", ["resource.tenant", "request.params.tenant"])
+def test_a_limit_by_what_is_asked_is_charged_to_those_who_may_ask(key: str) -> None:
+    world = snapshot(TENANTS.format(key=key), OWN_TENANT)
+
+    def asked(url: str, *waits_s: float) -> tuple[Decision, list[tuple[Any, ...]]]:
+        limiter = Limits(*waits_s)
+        gate = Authorizer(FixedAuthenticator(who("u1")), limiter, clock=FixedClock(NOW))
+        return run_sync(gate, call_of(f"GET {url}", who("u1")), world), limiter.asked
+
+    tenant = {"tenant": "u1"}
+    allowed, asking = asked("/tenants/u1")
+    assert allowed.allowed
+    assert asking == [
+        ("per-user", "/tenants/u1", "u1", {}, {}),
+        ("per-tenant+per-route", "/tenants/u1", "u1", tenant, tenant),
+    ]
+    # A stranger to the tenant spends nothing of what its people may spend.
+    denied, asking = asked("/tenants/u2")
+    assert denied.refusal is Reason.NO_RULE
+    assert asking == [("per-user", "/tenants/u2", "u1", {}, {})]
+    waits, _ = asked("/tenants/u1", 0.0, 3.0)
+    assert (waits.refusal, waits.retry_after_s, waits.rule) == (Reason.RATE_LIMITED, 3.0, "own")
+    # Where nobody judges, all are asked at once.
+    _, [(names, *_, params, _)] = asked("/open/u1")
+    assert (names, params) == ("per-user+per-tenant", tenant)
+
+
+def test_the_limits_that_a_rule_asks_for_are_the_same_object_each_time() -> None:
+    world = snapshot(TENANTS.format(key="resource.tenant"), OWN_TENANT)
+    (route,) = (one for one in world.routes if one.id == "own")
+    (rule,) = world.policies["p"].rules
+    assert route.limits_after(rule) is route.limits_after(rule)
+    assert [one.route_id for one in route.limits_after(rule)] == ["", "own"]
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("resource.team", "add `resource: {team: …}`"),
+        ("request.params.tenan", "the path has no `{tenan}`; did you mean `tenant`?"),
+    ],
+)
+def test_what_a_limit_counts_by_is_given_by_its_routes(key: str, says: str) -> None:
+    said = problems(TENANTS.format(key=key), OWN_TENANT)
+    assert len(said) == 2
+    assert all(
+        "limit `per-tenant` (routes.yaml:6) counts by" in one and says in one for one in said
+    )
