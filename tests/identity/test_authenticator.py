@@ -385,8 +385,9 @@ async def test_an_issuer_is_asked_for_the_caller_and_a_lasting_verdict_is_kept(
     assert begun.send(None) is None  # decisions are begun outside a task: the first step waits not
     begun.close()
     assert presented.asked_for == []
-    assert await authenticator.authenticate(call, BEARER, COMPANY) is THEIRS
-    assert presented.asked_for == ["127.0.0.1"]
+    for _ in range(2):
+        assert await authenticator.authenticate(call, BEARER, COMPANY) is THEIRS
+    assert presented.asked_for == ["127.0.0.1"] * (1 if lasts else 2)
     assert len(authenticator) == int(lasts)
 
 

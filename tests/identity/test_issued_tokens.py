@@ -14,7 +14,7 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 
 from gateway.identity.keys.jwk import Alg
-from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT
+from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT, acr_of
 from gateway.identity.tokens.jws import BYTES_MAX
 from gateway.model import Principal
 from gateway.stores.protocols import StoreUnavailable
@@ -69,6 +69,34 @@ async def test_a_client_has_neither_address_nor_session(gate: Gate) -> None:
     principal = gate.verifier.verify(text)
     assert isinstance(principal, Principal)
     assert (principal.email, principal.session_id) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("until_s", "life_s"),
+    [(300, 300), (899, 899), (900, 900), (901, 900), (1, 1), (0, 1), (-60, 1)],
+)
+async def test_a_token_that_must_end_earlier_lives_for_no_longer_and_for_a_second_at_least(
+    gate: Gate, until_s: int, life_s: int
+) -> None:
+    issued = gate.issuer.issue(ALICE, START, until=START + until_s)
+    assert issued.expires_at == START + life_s
+    assert json.loads(unb64(issued.text.split(".")[1]))["exp"] == START + life_s
+
+
+@pytest.mark.parametrize(
+    ("amr", "acr"),
+    [
+        ((), None),
+        (("otp",), None),
+        (("pwd",), "pwd"),
+        (("mfa",), "mfa"),
+        (("pwd", "otp", "mfa"), "mfa"),
+    ],
+)
+def test_more_than_one_factor_counts_for_more_than_a_password(
+    amr: tuple[str, ...], acr: str | None
+) -> None:
+    assert acr_of(amr) == acr
 
 
 async def test_no_two_tokens_have_the_same_id(gate: Gate) -> None:

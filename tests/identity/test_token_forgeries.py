@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.identity.keys.jwk import Alg, SigningKey, generate, public_jwk, thumbprint, verifying
 from gateway.identity.tokens.access_tokens import unknown_kid
+from gateway.identity.tokens.jws import Header, parse
 from gateway.model import Principal, Reason
 from tests.identity.keyring import Gate, b64, ed_key, rsa_key, signed, unb64
 from tests.identity.test_access_tokens import CLAIMS
@@ -280,6 +281,19 @@ async def test_a_key_that_was_revoked_is_unknown_under_a_header_that_was_believe
     later = gate.token()
     await gate.rotation.revoke(gate.ring.signing_key().kid)
     assert gate.verifier.verify(later) is Reason.KEY_UNKNOWN
+
+
+async def test_what_was_read_of_a_header_is_told_of_its_very_text_alone(gate: Gate) -> None:
+    key = gate.ring.signing_key()
+    header, *rest = gate.token().split(".")
+    read = Header("a", "b", "c")
+    for known, told in (
+        ({header: read}, ("a", "b", "c")),
+        ({header[:-1]: read, f"{header}A": read}, (key.alg, "at+jwt", key.kid)),
+    ):
+        parsed = parse(".".join((header, *rest)), known=known)
+        assert parsed is not None
+        assert (parsed.alg, parsed.typ, parsed.kid) == told
 
 
 # Anything
