@@ -33,6 +33,7 @@ from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.made_up import AddressTurns
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, Reason
@@ -69,6 +70,7 @@ class RegistrationDependencies:
 class RegistrationEndpoints:
     def __init__(self, dependencies: RegistrationDependencies) -> None:
         self._deps = dependencies
+        self._turns = AddressTurns()
 
     def endpoints(self) -> dict[tuple[str, ...], dict[str, Endpoint]]:
         return {("register",): {"POST": self.register}}
@@ -108,7 +110,9 @@ class RegistrationEndpoints:
 
     async def _by_invitation(self, token: str, email: str, password: str, call: Call) -> Reply:
         """The account at once: the operator has asked for it."""
-        if await self._deps.invitations.find(token, email) is None:
+        async with self._turns.turn(call.client_ip):
+            invitation = await self._deps.invitations.find(token, email)
+        if invitation is None:
             # Counted against its sender, as a mailed link that is none.
             wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.LINK)
             if wait_s > 0:

@@ -48,6 +48,11 @@ class ClientFailures:
         keys = (of_client,) if of_client in self._good else (of_client, of_address)
         return max(0.0, *(self._until.get(key, 0.0) - now for key in keys))
 
+    def is_known(self, client_ip: str, proof: BasicSecret | Assertion) -> bool:
+        """Whether this worker has believed the secret, or the client at this address."""
+        of_client, _ = _keys(client_ip, claimed_client(proof))
+        return of_client in self._good or _secret_digest(proof) in self._good
+
     def believed(self, client_ip: str, proof: BasicSecret | Assertion) -> None:
         of_client, _ = _keys(client_ip, claimed_client(proof))
         for digest in (of_client, _secret_digest(proof)):

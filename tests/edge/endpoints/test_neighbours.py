@@ -197,6 +197,74 @@ async def test_who_makes_up_links_and_tokens_takes_a_share_of_the_stores_queue(
     assert {answer.status for answer in answers} <= {400, 401, 429}
 
 
+async def test_who_makes_up_invitations_takes_no_more(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counted_reads(house, monkeypatch) as counted:
+        answers = await asyncio.gather(
+            *(
+                house.ask(
+                    "POST",
+                    "/auth/register",
+                    {**CREDENTIALS, "invitation": secrets.token_urlsafe(32)},
+                )
+                for _ in range(60)
+            )
+        )
+    assert counted["most"] == LOOKS_OF_ADDRESS
+    assert {answer.status for answer in answers} <= {403, 429}
+
+
+@pytest.mark.parametrize("endpoint", ["token", "introspect", "revoke"])
+async def test_who_makes_up_clients_takes_no_more(
+    house: House, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    with counted_reads(house, monkeypatch) as counted:
+        answers = await asyncio.gather(
+            *(
+                post(house, f"/auth/{endpoint}", GRANT, basic(f"client-{n}", "made-up"))
+                for n in range(60)
+            )
+        )
+    assert counted["most"] == LOOKS_OF_ADDRESS
+    assert {answer.status for answer in answers} == {401}
+
+
+async def test_a_client_that_was_believed_waits_behind_no_made_up_ones(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = generate(Alg.ES256)
+    by_secret, by_key = await created(house), await created(house, "other", [key])
+    assert (await token(house, by_secret)).status == 200
+    assert (await with_assertion(house, assertion(by_key, key, house))).status == 200
+    read, held, go_on = house.database.read_transaction, asyncio.Event(), asyncio.Event()
+    under_way = 0
+
+    @asynccontextmanager
+    async def slow_for_the_first() -> AsyncIterator[Transaction]:
+        nonlocal under_way
+        under_way += 1
+        if under_way == LOOKS_OF_ADDRESS:
+            held.set()
+        if under_way <= LOOKS_OF_ADDRESS:
+            await go_on.wait()
+        async with read() as tx:
+            yield tx
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.database, "read_transaction", slow_for_the_first)
+        made_up = [
+            asyncio.create_task(token(house, by_secret, client_id=f"client-{n}"))
+            for n in range(LOOKS_OF_ADDRESS + 4)
+        ]
+        await held.wait()
+        assert (await token(house, by_secret)).status == 200
+        again = await with_assertion(house, assertion(by_key, key, house, jti="twice"))
+        assert again.status == 200
+        go_on.set()
+        assert {(await one).status for one in made_up} == {401}
+
+
 @pytest.mark.parametrize("purpose", ["register", "reset"])
 async def test_who_has_a_link_of_their_own_takes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, purpose: str
