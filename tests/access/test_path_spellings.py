@@ -51,7 +51,11 @@ WORLD = snapshot(
      "/WRITTEN", "/written/", "/me%2F", "/BOTH", "/both/", "/_next/data/b1/admin.json", "/_next/data/b1/admin/users.json", "/_next/data/b1/me.json", "/me/__data.json", "/me/_payload.json", "/me.data", "/slash/__data.json",
      "/books/_next/data/b1/1/pages.json", "/index.php/admin", "/index.php/admin/users/", "/%69ndex.php/me", "/INDEX.PHP/ME",
      "/app.php/me/", "/books/index.php/1/pages", "/index.php/slash", "/files/index.php/own/x", "/files/OWN/x", "/files/Own;a/x", "/boo%E2%84%AAs/1/pages",
-     "/Items/3F2504E0-4F89-11D3-9A0C-0305E82C3301/pages", "/files/a%5C..%5COWN"],
+     "/Items/3F2504E0-4F89-11D3-9A0C-0305E82C3301/pages", "/files/a%5C..%5COWN",
+     "/me.html", "/ME.HTML", "/me.html/", "/me.json", "/me.php", "/admin.xml", "/books/1/pages.pdf", "/me.", "/me%20", "/me.html.",
+     "/(S(lit3py55t21z5v55vlm25s55))/me", "/(s(a)F(b))/ADMIN/users", "/(A(x))/(S(y))/me", "/x.php/(S(y))/me.html", "/index.php/me/index", "/index.php/ME.html",
+     "/page-data/me/page-data.json", "/page-data/admin/users/page-data.json", "/me/q-data.json", "/me.html__data.json", "/_next/data/b1/en/me.json", "/_next/data/b1/pt-BR/admin/users.json",
+     "/me/index.txt", "/%EF%BD%8De", "/%E2%93%82e"],
 )  # fmt: skip
 def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> None:
     decision = decide(WORLD, f"GET {path}", ANN)
@@ -63,7 +67,8 @@ def test_what_a_backend_may_take_for_a_protected_path_is_refused(path: str) -> N
     [("/Else", "rest"), ("/else/", "rest"), ("/administrators", "rest"), ("/mee", "rest"),
      ("/ELSEWHERE", "rest"), ("/books/x/pages", "rest"), ("/Items/x/pages", "rest"), ("/Both", "both"), ("/", "start"),
      ("/admin/Open/x", "admin"), ("/admin/open", "open"), ("/files/A;b", "files"), ("/index.php", "rest"), ("/index.php/else", "rest"),
-     ("/me.php", "rest"), ("/_next/data/b1/index.json", "rest"), ("/_next/data/b1/me", "rest"), ("/_next/data/me.json", "rest"), ("/_next/static/me.json", "rest"),
+     ("/me.js", "rest"), ("/me.css", "rest"), ("/me.min.html", "rest"), ("/mee.html", "rest"), ("/me.html/x", "rest"), ("/.html", "rest"), ("/(x)/me", "rest"), ("/(S())/me", "rest"), ("/(S(x)/me", "rest"), ("/x(S(x))/me", "rest"), ("/(S(x))", "rest"),
+     ("/page-data/me.json", "rest"), ("/_next/data/b1/users/me.json", "rest"), ("/_next/data/b1/index.json", "rest"), ("/_next/data/b1/me", "rest"), ("/_next/data/me.json", "rest"), ("/_next/static/me.json", "rest"),
         ("/else.data", "rest"), ("/x__data.json", "rest"), ("/me.database", "rest"), ("/_root.data", "rest"), ("/__data.json", "rest"), ("/index.phpx/me", "rest"), ("/old.php/me", "script"), ("/old.php/ME", "script"),
      ("/index.php/elsewhere", "rest")],
 )  # fmt: skip
@@ -83,13 +88,14 @@ def test_what_no_route_protects_otherwise_passes_as_it_came(path: str, route: st
         ("a/b/", ["a/b"]),
         ("A/B/", ["a/b"]),
         ("a.phps", []),
-        ("a.php", []),
-        ("index.php", ["index.php", ""]),
+        ("a.php", ["a.php", "a"]),
+        ("index.php", ["index.php", "", "index"]),
         ("INDEX.PHP/A/b/", ["index.php/a/b", "a/b"]),
         ("a/b.php/c/d", ["a/b.php/c/d", "a/c/d"]),
-        ("a/index.php", ["a/index.php", "a"]),
+        ("a/index.php", ["a/index.php", "a", "a/index"]),
         # The first script serves what stands behind it.
-        ("a.php/b.php/c", ["a.php/b.php/c", "b.php/c"]),
+        ("a.php/b.php/c", ["a.php/b.php/c", "b.php/c", "c"]),
+        ("a/(S(x))/b.html", ["a/(s(x))/b.html", "a/b.html", "a/(s(x))/b", "a/b"]),
     ],
 )
 def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
@@ -414,13 +420,53 @@ def test_what_is_no_page_of_a_protected_folder_passes(path: str, route: str) -> 
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
 
 
+PAGES = """
+    - {id: rest, match: {prefix: /, except_reserved: true}, policy: signed-in, upstream: api}
+    - {id: desk, match: {path: /desk/index.php}, policy: nobody, upstream: api}
+    - {id: list, match: {path: /List.html}, policy: nobody, upstream: api}
+    - {id: start, match: {path: /index.html}, policy: nobody, upstream: api}
+    - {id: shown, match: {path: /shown/}, auth: public, upstream: api}
+    - {id: shown.page, match: {path: /shown/index.php}, policy: nobody, upstream: api}
+    - {id: named, match: {path: /named}, auth: public, upstream: api}
+    - {id: named.page, match: {path: /named.html}, policy: nobody, upstream: api}
+    - {id: manifest, match: {path: /manifest.json}, auth: public, upstream: api}
+    - {id: manual, match: {path: /manual}, policy: nobody, upstream: api}
+    - {id: manual.page, match: {path: /manual.pdf}, auth: public, upstream: api}
+    - {id: coffee, match: {path: "/caf%C3%A9"}, policy: nobody, upstream: api}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/desk/", "/desk", "/DESK/", "/desk/index", "/list", "/LIST/", "/desk/index.php/x",
+     "/(S(x))/desk/", "/cafe%CC%81", "/CAF%C3%89", "/Manual.pdf"],
+)  # fmt: skip
+def test_what_is_served_by_a_protected_file_is_refused_by_its_shorter_name(path: str) -> None:
+    decision = decide(snapshot(PAGES, NOBODY), f"GET {path}", ANN)
+    assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH), decision.route
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/", "rest"), ("/shown/", "shown"), ("/named", "named"), ("/manifest.json", "manifest"),
+     ("/manual.pdf", "manual.page"), ("/desks", "rest"), ("/list/x", "rest"), ("/else.json", "rest"),
+     ("/else/index.php", "rest")],
+)  # fmt: skip
+def test_a_route_that_names_the_path_itself_takes_it(path: str, route: str) -> None:
+    decision = decide(snapshot(PAGES, NOBODY), f"GET {path}", ANN)
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
 @pytest.mark.parametrize(
     "path",
     ["/_next/data" * 700, "/_next/data" * 700 + "/x.jsonx", "/_next/data" * 700 + "/x.json",
      "/_next/data/" + "x/" * 3900 + ".json", "/a.php" * 1300, "/index.phpx" * 700,
      "/" + "index.php" * 880, "/" + ".php" * 1990, "/" + ".data" * 1600, "/_" * 4000 + ".data",
      "/__data.json" * 650, "/a.pl.pl" * 990, "/index" * 1360,
-     "/default.html" * 620, "/me/index.php" * 610],
+     "/default.html" * 620, "/me/index.php" * 610, "/(S(x))" * 1160, "/x/(S(x))" * 900 + "/",
+     "/" + "(s(" * 2600 + "))/x", "/(S(x" + "(a" * 3000 + "))/x", "/" + "." * 8000 + "x", "/x" + ". " * 4000, "/" + ".html" * 1600,
+     "/page-data" * 800 + "/page-data.json", "/_next/data/b/en" * 500 + ".json"],
 )  # fmt: skip
 def test_no_path_takes_long_to_compare(path: str) -> None:
     segments = tuple(path[1:].split("/"))

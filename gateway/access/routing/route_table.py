@@ -24,6 +24,7 @@ from gateway.access.routing.paths import (
     is_index,
     is_script,
     other_spellings,
+    page_name,
     run_instead,
 )
 from gateway.access.routing.protection import protects_otherwise
@@ -79,7 +80,8 @@ class RouteTable:
         # As routes that are resources of OAuth name them; empty is that of the public URL.
         self._resource_hosts: set[str] = set()
         self._has_other_spellings = False
-        """Whether a route names a path in other letters than small ones, or with a final slash."""
+        """Whether a route names a path in other letters than small ones, with a final slash, or by
+        the name of a page."""
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
@@ -142,7 +144,8 @@ class RouteTable:
             leaf.insert(route)
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
-        self._has_other_spellings |= folded_path(_texts(route)) != _texts(route)
+        texts = _texts(route)
+        self._has_other_spellings |= folded_path(texts) != texts or page_name(texts[-1]) is not None
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
         if (upstream := route.upstream) is not None:
@@ -196,7 +199,7 @@ class RouteTable:
         self, route: Route, host: str, method: str, segments: tuple[str, ...]
     ) -> bool:
         """As `Match` has it."""
-        is_plain = other_spellings(segments) == [segments] and not run_instead(segments)
+        is_plain = other_spellings(segments) == [segments] and not _run_instead([segments])
         if is_plain and not self._has_other_spellings:
             return False  # nearly always: there is no other way to the same leaf
         return self.is_protected_elsewhere(route, host, method, segments)
@@ -210,18 +213,22 @@ class RouteTable:
         """
         if route.upstream is None:
             return False
-        paths, scripts = other_spellings(segments), run_instead(segments)
         texts = _texts(route)
-        if any(map(is_script, texts)) or (not route.is_prefix and is_index(texts[-1])):
+        named = not route.is_prefix and texts[-1] != "*"
+        paths = other_spellings(segments, names_its_end=named)
+        scripts = _run_instead(paths)
+        if any(map(is_script, texts)) or (named and is_index(texts[-1])):
             del paths[1:], scripts[:]  # the route names it itself
-        found = [self._sent_alike(host, path, route) for path in paths]
+        found = [self._sent_alike(host, path, route, pages=not named) for path in paths]
         found += [_named(self._sent_alike(host, path, route)) for path in scripts]
         return any(route not in one and protects_otherwise(one, route, method) for one in found)
 
-    def _sent_alike(self, host: str, folded: tuple[str, ...], route: Route) -> list[Route]:
+    def _sent_alike(
+        self, host: str, folded: tuple[str, ...], route: Route, *, pages: bool = False
+    ) -> list[Route]:
         """The routes that send a path so folded to the backend of `route`, unchanged as it does or
         rewritten as it does, of the first host that has any."""
-        found = (walk_folded(node, folded, 0) for node in self._nodes(host))
+        found = (walk_folded(node, folded, 0, pages=pages) for node in self._nodes(host))
         leaves: list[RouteLeaf] = next(filter(None, found), [])
         backend = self._same_backend(route.upstream) if route.upstream else ()
         return [
@@ -241,12 +248,13 @@ class RouteTable:
         `route` serves by itself as well is judged by its policy and action alone.
         """
         backend = self._same_backend(route.upstream) if route.upstream else ()
-        paths, scripts = other_spellings(segments), run_instead(segments)
+        paths = other_spellings(segments)
+        scripts = _run_instead(paths)
         for guard in filter(None, map(self._guards.get, backend)):
             leaf = walk(guard, segments, 0, len(segments), [])
             if leaf is not None and protects_otherwise(leaf.guarded, route, method):
                 return True
-            leaves = [one for path in paths for one in walk_folded(guard, path, 0)]
+            leaves = [one for path in paths for one in walk_folded(guard, path, 0, pages=True)]
             others = [other for one in leaves if one is not leaf for other in one.guarded]
             run = [one for path in scripts for one in walk_folded(guard, path, 0)]
             others += _named(other for one in run if one is not leaf for other in one.guarded)
@@ -280,6 +288,10 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
+
+
+def _run_instead(paths: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [run for path in paths for run in run_instead(path)]
 
 
 def _named(routes: Iterable[Route]) -> list[Route]:

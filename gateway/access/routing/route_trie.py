@@ -5,6 +5,7 @@ Segment by segment from the left, literal over typed over plain over the rest, w
 
 from __future__ import annotations
 
+from gateway.access.routing.paths import folded_text, page_name
 from gateway.access.routing.routes import (
     INT_SEGMENT,
     UUID_SEGMENT,
@@ -50,12 +51,24 @@ class RouteLeaf:
 
 
 class RouteNode:
-    __slots__ = ("below", "leaf", "literals", "number", "plain", "rest", "unfolded", "uuid")
+    __slots__ = (
+        "below",
+        "leaf",
+        "literals",
+        "number",
+        "pages",
+        "plain",
+        "rest",
+        "unfolded",
+        "uuid",
+    )
 
     def __init__(self) -> None:
         self.literals: dict[str, RouteNode] = {}
         self.unfolded: dict[str, list[RouteNode]] = {}
         """Of the literals those that are not in lower case, by what they are in it."""
+        self.pages: dict[str, list[RouteNode]] = {}
+        """Of the literals those that name a page, by the name under which some servers give it."""
         self.number: RouteNode | None = None
         self.uuid: RouteNode | None = None
         self.plain: RouteNode | None = None
@@ -69,8 +82,10 @@ class RouteNode:
             known = self.literals.get(segment.text)
             if known is None:
                 known = self.literals[segment.text] = RouteNode()
-                if (folded := segment.text.casefold()) != segment.text:
+                if (folded := folded_text(segment.text)) != segment.text:
                     self.unfolded.setdefault(folded, []).append(known)
+                if (page := page_name(segment.text)) is not None:
+                    self.pages.setdefault(page, []).append(known)
             return known
         if segment.kind is SegmentKind.INT:
             self.number = self.number or RouteNode()
@@ -96,17 +111,29 @@ def leaves_for(node: RouteNode, route: Route) -> tuple[RouteLeaf, ...]:
     return (node.leaf,)
 
 
-def walk_folded(node: RouteNode, segments: tuple[str, ...], at: int) -> list[RouteLeaf]:
-    """Every leaf below `node` that a path so folded may be of, of the most specific kind."""
+def walk_folded(
+    node: RouteNode, segments: tuple[str, ...], at: int, *, pages: bool = False
+) -> list[RouteLeaf]:
+    """Every leaf below `node` that a path so folded may be of, of the most specific kind.
+
+    With `pages` also those of what a server may give for it: of a folder, but for the first of
+    all, its page, and of a name the file of that name.
+    """
     if at == len(segments):
         slash = node.literals.get("")
-        leaves = (node.leaf, node.below, None if slash is None else slash.leaf)
+        leaves = [node.leaf, node.below, None if slash is None else slash.leaf]
+        if pages and at:
+            leaves += [page.leaf for page in node.pages.get("", ())]
         return [leaf for leaf in leaves if leaf is not None]
     segment = segments[at]
     literals = [*node.unfolded.get(segment, ())]
     if (child := node.literals.get(segment)) is not None:
         literals.append(child)
-    found = [leaf for child in literals for leaf in walk_folded(child, segments, at + 1)]
+    if pages and at + 1 == len(segments):
+        literals += node.pages.get(segment, ())
+    found = [
+        leaf for child in literals for leaf in walk_folded(child, segments, at + 1, pages=pages)
+    ]
     if found:
         return found
     for child in (
@@ -114,7 +141,7 @@ def walk_folded(node: RouteNode, segments: tuple[str, ...], at: int) -> list[Rou
         node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
         node.plain,
     ):
-        if child is not None and (found := walk_folded(child, segments, at + 1)):
+        if child is not None and (found := walk_folded(child, segments, at + 1, pages=pages)):
             return found
     return [] if node.rest is None else [node.rest]
 
