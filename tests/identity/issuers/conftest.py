@@ -1,4 +1,5 @@
-"""An issuer that calls one token active, who asks it, and who judges a token."""
+"""An issuer that calls one token active, who asks it, who judges a token; and its keys as one worker
+knows them."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.access.issuers import Issuer
+from gateway.identity.issuers.kept_keys import KeptKeys
+from gateway.identity.issuers.key_sets import KeySet, KeySetDependencies
 from gateway.model import Principal, Reason
 from tests.identity.issuers.asked_issuer import ACTIVE, OPAQUE, Door, made
-from tests.identity.issuers.provider import Answers, Signer, issuer
+from tests.identity.issuers.provider import Answers, Documents, MakeKeySet, Signer, issuer
 from tests.identity.issuers.verdicts import KEY, Judge, verdict
 from tests.identity.keyring import Gate, HandClock
 
@@ -37,3 +40,14 @@ def judged(clock: HandClock) -> Judge:
         return verdict(of or issuer(), clock, key.token(header=header, **claims))
 
     return judge
+
+
+@pytest.fixture(name="made")
+def make_key_set(clock: HandClock) -> MakeKeySet:
+    """Its next fetch is due as early as it may be: `spread` would put it off."""
+
+    def make(documents: Documents, kept: KeptKeys | None = None, **changed: Any) -> KeySet:
+        dependencies = KeySetDependencies(documents, kept, clock, spread=lambda: 0.0)
+        return KeySet(issuer(**changed), dependencies)
+
+    return make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from gateway.access.issuers import ClaimPath, Issuer
 from gateway.identity.issuers.fetching import FetchedDocument, FetchFailed
 from gateway.identity.issuers.issuer_tokens import IssuerTokens, IssuerTokensOptions
 from gateway.identity.issuers.kept_keys import KeptKeys
+from gateway.identity.issuers.key_sets import KeySet
 from gateway.identity.keys.jwk import PrivateKey
 from tests.identity.keyring import ISSUER, MAX_LIFE_S, START, HandClock, b64, ed_key, rsa_key
 
@@ -23,6 +24,9 @@ URL = "https://id.example.com/realms/main"
 KEYS_URL = "https://id.example.com/realms/main/certs"
 DISCOVERY_URL = f"{URL}/.well-known/openid-configuration"
 AUDIENCE = "api"
+
+MakeKeySet = Callable[..., KeySet]
+"""Of `Documents`, of what keeps the keys or nothing, and of changes to `issuer`."""
 
 CLAIMS: dict[str, Any] = {
     "iss": URL,
