@@ -1,4 +1,4 @@
-"""What the tests of a sign-in that several hosts share begin with."""
+"""What the tests of a sign-in that several hosts share begin with, and a house that waits for mail."""
 
 from __future__ import annotations
 
@@ -26,3 +26,10 @@ async def browser(house: House) -> Browser:
     signed_in = Browser(house)
     await signed_in.sign_in()
     return signed_in
+
+
+@pytest.fixture
+async def mail(tmp_path: Path) -> AsyncIterator[House]:
+    """Whoever registers confirms the address before the first sign-in."""
+    async with open_house(tmp_path, verification="required") as opened:
+        yield opened

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.identity.accounts.passwords import PasswordOptions
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason
-from tests.edge.endpoints.test_people import letters
+from tests.edge.endpoints.sign_in_calls import letters
 
 KNOWN: set[str] = set()
 """What the world has learned, after it was chosen."""

@@ -1,0 +1,73 @@
+"""Owners who move their account to another address, or change its password, through real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.edge.auth_house import CREDENTIALS, PASSWORD, House, open_house, reason, told
+from tests.edge.endpoints.sign_in_calls import OTHER, asked_to_move, letters, link_to, login
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path) as opened:
+        yield opened
+
+
+async def test_a_changed_password_is_told_to_its_owner(house: House) -> None:
+    await house.register()
+    session = await house.sign_in()
+    answer = await house.ask(
+        "POST",
+        "/auth/password/change",
+        {"password": PASSWORD, "new_password": OTHER},
+        token=session["access_token"],
+    )
+    assert answer.status == 204
+    assert ["was changed" in text for _, text in await letters(house)] == [True]
+
+
+async def test_an_account_moves_to_an_address_that_confirms_it(mail: House) -> None:
+    await mail.register()
+    session = await mail.sign_in()
+    answer = await asked_to_move(mail, session["access_token"], "Anna@y.example")
+    assert (answer.status, told(answer)) == (202, {"status": "verification_sent"})
+    link = await link_to(mail, "Anna@y.example")
+    assert (await mail.ask("POST", "/auth/email/verify", {"token": link})).status == 204
+    refused = await mail.ask("GET", "/auth/me", token=session["access_token"])
+    assert reason(refused) == "token_outdated"
+    again = {"email": "anna@y.example", "password": PASSWORD}
+    assert told(await login(mail, again))["user"]["email"] == "Anna@y.example"
+    assert (await login(mail, CREDENTIALS)).status == 401
+
+
+async def test_moving_needs_the_password_and_counts_as_an_attempt(house: House) -> None:
+    await house.register()
+    session = await house.sign_in()
+    answers = []
+    for number in range(7):
+        answers.append(
+            await asked_to_move(house, session["access_token"], "anna@y.example", f"guess {number}")
+        )
+        house.clock.move(8)
+    assert [answer.status for answer in answers] == [401] * 5 + [429] * 2
+    assert await letters(house) == []
+
+
+async def test_moving_to_an_address_that_has_an_account_says_the_same(house: House) -> None:
+    await house.register()
+    await house.register("bob@example.com")
+    session = await house.sign_in()
+    free = await asked_to_move(house, session["access_token"], "anna@y.example")
+    taken = await asked_to_move(house, session["access_token"], "bob@example.com")
+    assert (free.status, free.body) == (taken.status, taken.body)
+
+
+@pytest.mark.parametrize("email", ["", "x", "a@b@c.example", "a@y.example\r\nBcc: b@y.example"])
+async def test_moving_to_what_is_no_address_is_refused(house: House, email: str) -> None:
+    await house.register()
+    session = await house.sign_in()
+    assert (await asked_to_move(house, session["access_token"], email)).status == 422
