@@ -16,7 +16,9 @@ from multidict import CIMultiDictProxy
 from gateway.access.console import HOME
 from gateway.access.policies import Policy
 from gateway.access.simulation import SlowAuthenticator
+from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditEvent, AuditKind
+from gateway.config.compile import Sources, compile_snapshot
 from gateway.edge.admin.listener import AdminListener, AdminOptions
 from gateway.edge.console.console import Console, ConsoleDependencies
 from gateway.edge.console.local_sign_in import LocalSignIn, LocalSignInDependencies
@@ -268,3 +270,13 @@ async def console_house(
         house.base = f"http://127.0.0.1:{await listen(listener)}"
         yield house
         await listener.stop(0.1)
+
+
+def policy_of(rules: str) -> Policy:
+    """The policy of `console:` with this one rule; its role `viewer` may look."""
+    text = f"version: 1\npolicy: ops\nroles: {{viewer: [admin:read]}}\nrules:\n  - {rules}\n"
+    routes = "version: 1\nconsole: {policy: ops}\nroutes: []\n"
+    snapshot = compile_snapshot(Sources(("routes.yaml", routes), (("policies/ops.yaml", text),)))
+    assert isinstance(snapshot, Snapshot), snapshot
+    assert snapshot.console_policy is not None
+    return snapshot.console_policy

@@ -20,8 +20,7 @@ from gateway.identity.clients.clients import Clients
 from gateway.identity.sessions.session_search import SessionSearch
 from gateway.identity.sessions.sessions import Sessions
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
-from tests.edge.console.house import console_house
-from tests.edge.console.test_console import policy_of
+from tests.edge.console.house import console_house, policy_of
 from tests.edge.console.test_credential_pages import Credentials, add_sessions, make_client
 from tests.edge.console.test_credential_pages import credentials as credentials
 from tests.edge.console.test_users_page import People
