@@ -12,7 +12,7 @@ from gateway.access.decision import Decision, ambiguous, charged, last_limited, 
 from gateway.access.definitions import Limit
 from gateway.access.evaluation import evaluation_context, requested_resource
 from gateway.access.policies import Verdict
-from gateway.access.readings import Readings, bypasses_route, readings_of
+from gateway.access.readings import Readings, bypasses_route, has_readings, readings_of
 from gateway.access.resource_servers import audience_refusal, missing_scopes
 from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.csrf import (
@@ -118,8 +118,7 @@ class Authorizer:
         """The decision, where all that it asks is in memory; else what goes on from where it has
         to wait.  That may be begun outside a task: what it needs one for, it does after a wait."""
         match = snapshot.routes.match(call.host, call.method, call.segments)
-        odd = call.files_only or call.encoded_slash
-        if odd and readings_of(call, match, snapshot.routes) is None:
+        if has_readings(call) and readings_of(call, match, snapshot.routes) is None:
             return ambiguous(match)
         if not isinstance(match, Match):
             if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
@@ -214,7 +213,7 @@ class Authorizer:
         if not decision.allowed:
             decision.limit = limit_state
             return decision
-        if call.files_only or call.encoded_slash:
+        if has_readings(call):
             readings = readings_of(call, match, snapshot.routes)
             denied = self._evaluate_readings(readings, caller) if readings else None
             if denied is not None:
@@ -251,7 +250,7 @@ class Authorizer:
         """
         match = snapshot.routes.match(call.host, call.method, call.segments)
         readings: Readings | None = ()
-        if call.files_only or call.encoded_slash:
+        if has_readings(call):
             readings = readings_of(call, match, snapshot.routes)
         if readings is None:
             return ambiguous(match)

@@ -1,10 +1,10 @@
 """What else a backend may take a call for, on a route with `paths: files` or with
-`allow_encoded_slash`.
+`allow_encoded_slash`; and the path that a COPY or MOVE writes.
 
 Law: what some backend reads as another path is judged as that path too, and is refused where it is
 a route's whose policy did not judge it.  With `paths: files` that is every other route's.  A slash
 that came encoded stands in names that are no path of any route, so there it is what another route
-protects in front of the same upstream.
+protects in front of the same upstream.  What is written has to be of the same route, too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from gateway.access.routing.destinations import MOVING, moved_to
 from gateway.access.routing.path_readings import other_readings
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
@@ -22,13 +23,35 @@ Readings = Sequence[tuple[Call, Match]]
 """The other calls that the backend may see, as they are to be judged."""
 
 
+def has_readings(call: Call) -> bool:
+    """Whether `readings_of` is to be asked."""
+    return call.files_only or call.encoded_slash or call.method in MOVING
+
+
 def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readings | None:
-    """The other readings of a call that is `files_only` or has an encoded slash, where a policy
-    judges them; None where it may not pass at all."""
+    """The other readings of a call that is `files_only` or has an encoded slash, and of the path
+    that it writes, where a policy judges them; None where it may not pass at all."""
     if not isinstance(match, Match):
         # The methods of a route that takes such paths are told as ever, and nothing of another's.
         known = not call.files_only or routes.admits_files(call.host, call.segments)
         return () if known else None
+    readings = _readings_of_path(call, match, routes)
+    moved = moved_to(call) if call.method in MOVING else None
+    if readings is None or moved is None:
+        return readings
+    # A backend reads it in its own words, which a rewrite does not tell.
+    if isinstance(moved, Reason) or match.route.rewrite is not None:
+        return None
+    other = routes.match(moved.host, moved.method, moved.segments)
+    if not isinstance(other, Match) or other.route is not match.route or other.read_elsewhere:
+        return None
+    more = _readings_of_path(moved, other, routes)
+    if more is None or match.route.policy is None:
+        return more
+    return [*readings, (moved, other), *more]
+
+
+def _readings_of_path(call: Call, match: Match, routes: RouteTable) -> Readings | None:
     route = match.route
     if call.encoded_slash and not route.allow_encoded_slash:
         return None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from gateway.access.routing.destinations import MOVING, has_destination
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.request_head import RequestHead, RequestLine
 from gateway.edge.proxy.request import (
@@ -259,6 +260,8 @@ def original_request(
     https = _HTTPS.get(raw.proto or b"")
     if https is None:
         return Unreadable(f"{prefix}Proto must come exactly once and be http or https.")
+    if method.decode("ascii") in MOVING and not has_destination(head):
+        return Unreadable("A COPY or MOVE must come with its Destination, which is judged, too.")
     start = RequestLine(b"", method.decode("ascii"), target.decode("ascii"), 1)
     original = OriginalHead(start, host, head)
     return OriginalRequest(original, Peer(raw.client_ip, https=https, trusted=False))

@@ -48,6 +48,19 @@ async def test_trace_and_connect_are_refused(house: House, dialect: str, method:
     assert seen(answer, dialect) == (405, "method_not_allowed")
 
 
+@each_dialect
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+async def test_what_a_copy_or_move_writes_is_shown_and_judged(
+    house: House, dialect: str, method: str
+) -> None:
+    answer = await house.ask(dialect, "/public/a", method=method)
+    assert seen(answer, dialect) == (400, "request_malformed")
+    for path, expected in (("/public/b", 200), ("/me", 400)):
+        answer = await house.ask(dialect, "/public/a", ("Destination", path), method=method)
+        status = answer.status if answer.status == 200 else seen(answer, dialect)[0]
+        assert status == expected
+
+
 AMBIGUOUS = (
     "/public/../me",
     "/public/%2e%2e/me",

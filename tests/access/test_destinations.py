@@ -1,0 +1,98 @@
+"""COPY and MOVE write another path than that of their request line: nobody writes where they may
+not by it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.access.authorizer import Authorizer
+from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
+from gateway.model import Principal, Reason
+from tests.access.decision_world import call_of
+from tests.access.worlds import NOW, decide, snapshot, who
+
+ANN = who("ann")
+POLICIES = (
+    "policy: nobody\nrules: [{id: none, deny: ['*']}]",
+    "policy: own\nrules: [{id: own, allow: [files], when: request.params.user == user.id}]",
+    "policy: hour\nrules: [{id: all, allow: ['*']}]",
+)
+ROUTES = """
+    - {id: files, match: {path: "/dav/{user}/{rest:path}"}, policy: own, action: files,
+       paths: files, allow_encoded_slash: true, upstream: api}
+    - {id: personnel, match: {prefix: /hr}, policy: nobody, upstream: api}
+    - {id: shelf, match: {path: "/shelf/{rest:path}"}, auth: public, upstream: api}
+    - {id: shelf.own, match: {prefix: /shelf/own}, policy: nobody, upstream: api}
+    - {id: all, match: {path: "/all/{rest:path}"}, policy: hour, upstream: api}
+    - {id: moved, match: {prefix: /moved}, policy: hour, upstream: api,
+       rewrite: {strip_prefix: /moved}}
+"""
+WORLD = snapshot(ROUTES, *POLICIES)
+
+
+def asked(
+    method: str, path: str, *destinations: str, caller: Principal | Reason = ANN
+) -> tuple[bool, str]:
+    fields = tuple(("Destination", one) for one in destinations)
+    decision = decide(WORLD, f"{method} http://here.example{path}", caller, headers=fields)
+    return decision.allowed, decision.reason
+
+
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+@pytest.mark.parametrize(
+    "destination",
+    ["/dav/ann/b", "http://here.example/dav/ann/b", "https://HERE.example.:8443/dav/ann/b;v1",
+     "/dav/ann/a%2Fb", "/dav/%61nn/b/"],
+)  # fmt: skip
+def test_who_may_write_there_copies_and_moves(method: str, destination: str) -> None:
+    assert asked(method, "/dav/ann/a", destination)[0]
+
+
+@pytest.mark.parametrize("method", ["COPY", "MOVE"])
+@pytest.mark.parametrize("path", ["/dav/bob/a", "/dav/bob/a;x", "/dav/b%6fb/a"])
+def test_the_policy_judges_what_is_written_too(method: str, path: str) -> None:
+    assert asked(method, "/dav/ann/a", f"http://here.example{path}") == (False, Reason.NO_RULE)
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["/hr/payroll", "http://here.example/hr/payroll", "/shelf/x", "/nowhere", "/dav/ann",
+     "http://there.example/dav/ann/b", "//here.example/dav/ann/b", "/dav/ann/../bob/b",
+     "/dav/ann/%2e%2e/b", "/dav/ann//b", "dav/ann/b", "b", "", "*", "ftp://here.example/dav/ann/b",
+     "http://ann@here.example/dav/ann/b", "http://here.example/dav/ann/b?x=1", "/dav/ann/b#x",
+     "/dav/ann/b, /hr/x", "http://here.example", "/dav/ann/%00", "/DAV/ann/b", "/dav/ann/b%5C..%5Cc"],
+)  # fmt: skip
+def test_what_is_no_path_of_the_same_route_is_refused(destination: str) -> None:
+    assert asked("MOVE", "/dav/ann/a", destination) == (False, Reason.AMBIGUOUS_PATH)
+
+
+def test_two_of_them_are_none() -> None:
+    both = ("/dav/ann/b", "/dav/ann/c")
+    assert asked("COPY", "/dav/ann/a", *both) == (False, Reason.AMBIGUOUS_PATH)
+
+
+def test_strangers_write_nothing_that_is_protected() -> None:
+    assert asked("COPY", "/shelf/a", "/shelf/b", caller=Reason.NO_CREDENTIAL)[0]
+    for path in ("/shelf/own/b", "/SHELF/OWN/b", "/hr/b"):
+        found = asked("COPY", "/shelf/a", path, caller=Reason.NO_CREDENTIAL)
+        assert found == (False, Reason.AMBIGUOUS_PATH)
+
+
+def test_a_rewrite_does_not_tell_what_the_backend_writes() -> None:
+    for path in ("/moved/b", "/hr/b"):
+        assert asked("MOVE", "/moved/a", path) == (False, Reason.AMBIGUOUS_PATH)
+    assert asked("MOVE", "/moved/a")[0]
+
+
+def test_only_these_methods_read_it() -> None:
+    assert asked("PUT", "/dav/ann/a", "/hr/payroll")[0]
+    assert asked("COPY", "/dav/ann/a")[0]
+
+
+def test_what_lasts_is_judged_by_what_it_writes_too() -> None:
+    call = call_of("MOVE /all/a", ANN, headers=(("Destination", "/all/b"),))
+    judge = Authorizer(FixedAuthenticator(ANN), NoLimits(), clock=FixedClock(NOW))
+    assert judge.reevaluate(call, WORLD, ANN).allowed
+    closed = ROUTES + "\n    - {id: b, match: {path: /all/b}, policy: nobody, upstream: api}"
+    found = judge.reevaluate(call, snapshot(closed, *POLICIES), ANN)
+    assert found.reason == Reason.AMBIGUOUS_PATH
