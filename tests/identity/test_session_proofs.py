@@ -138,6 +138,17 @@ async def test_a_provider_that_says_no_time_or_one_to_come_makes_no_session_fres
     assert family["auth_time"] == NOON
 
 
+async def test_a_time_of_zero_is_a_time(
+    tokens: RefreshTokens, account: Account, store: Database
+) -> None:
+    """The first token says what the session says: a rule that asks for a fresh sign-in reads it."""
+    await link(store, account.id)
+    origin = replace(ORIGIN, auth_time=0)
+    grant = await tokens.begin(account.id, SOURCE, without_password=True, origin=origin)
+    assert isinstance(grant, SessionGrant)
+    assert grant.auth_time == 0
+
+
 async def test_an_account_that_has_a_factor_begins_no_session_without_it(
     tokens: RefreshTokens, account: Account, store: Database
 ) -> None:

@@ -40,6 +40,7 @@ def build_provider_endpoints(
             publisher=deps.publisher,
             throttle=deps.throttle,
             guard=deps.guard,
+            limits=deps.limits,
             shielded=deps.shielded,
             audit=deps.audit,
             authenticator=deps.authenticator,

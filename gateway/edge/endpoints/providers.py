@@ -12,6 +12,7 @@ site posts carries no cookie of ours, and so does nothing but lead on.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
@@ -44,6 +45,7 @@ from gateway.edge.endpoints.provider_refusals import (
     OVER,
     REFUSALS,
 )
+from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.edge.replies.cookies import single_cookie
 from gateway.identity.providers.client import OAuthRefused, ProviderClient, ProviderResponse
@@ -72,6 +74,8 @@ _PROVIDERS = "providers"
 START, CALLBACK = "start", "callback"
 _CODE_MAX = 4_096
 """Characters of what a provider sends back: Microsoft's codes have up to two thousand."""
+_CODE = re.compile(f"[ -~]{{1,{_CODE_MAX}}}")
+"""RFC 6749 appendix A.11.  What is none a provider may fail over, and be left alone for it."""
 _ANSWER = ("code", "state", "iss", "error")
 _COOKIE = frozenset({CredentialKind.COOKIE})
 TELL_EVERY_S = 60.0
@@ -90,6 +94,7 @@ class ProviderDependencies:
     publisher: RevocationPublisher
     throttle: Throttle
     guard: LoginGuard
+    limits: EndpointLimits
     shielded: ShieldedTasks
     audit: AuditSink
     authenticator: Authenticator
@@ -163,14 +168,19 @@ class ProviderEndpoints:
         if session_id is None or not self._deps.trips.permits(permit, provider.name, session_id):
             return OVER
         refusal = await self._deps.fresh_callers.stale(principal)
-        return refusal or LinkRequest(principal.subject, session_id)
+        if refusal is not None:
+            return refusal
+        wait_s = await self._deps.limits.link_wait_s(principal.subject)
+        if wait_s > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
+        return LinkRequest(principal.subject, session_id)
 
     async def _send(
         self, call: Call, provider: Provider, trip: RoundTrip
     ) -> JsonReply | ProblemReply:
         begun = self._deps.trips.begin(trip, _trips_of(call))
         try:
-            url = await self._deps.client.authorization_url(provider, begun.trip)
+            url = await self._deps.client.authorization_url(provider, begun.trip, call.client_ip)
         except ProviderUnavailable as error:
             return self._failed(provider, "unavailable", error, AWAY)
         except IdentityRefused as error:
@@ -220,7 +230,7 @@ class ProviderEndpoints:
         answer: Mapping[str, str],
     ) -> JsonReply | ProblemReply:
         code = answer.get("code", "")
-        if "error" in answer or not code or len(code) > _CODE_MAX:
+        if "error" in answer or not _CODE.fullmatch(code):
             self._deps.count(provider.name, "cancelled")
             return CANCELLED
         device = self._deps.guard.some_device(call)

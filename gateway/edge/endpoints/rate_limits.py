@@ -59,6 +59,10 @@ of itself and of the recovery codes that go with it."""
 RECOVERY_CODES = (Limit("auth/recovery-codes-day", LimitKey.ADDRESS, 10 / 86_400, 10),)
 """Times that one account has new recovery codes made: each leaves ten tombstones and an event."""
 
+LINKS = (Limit("auth/links-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
+"""Times that one account sets out to be linked with a provider: each link leaves an event, and one
+more when it is ended, which its owner may always do."""
+
 BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
     {
         ("register",): REGISTER,
@@ -147,3 +151,7 @@ class EndpointLimits:
     async def recovery_codes_wait_s(self, account_id: str) -> float:
         """The same for new recovery codes of an account."""
         return (await self._limits.take_for(RECOVERY_CODES, account_id)).wait_s
+
+    async def link_wait_s(self, account_id: str) -> float:
+        """The same for one more link of an account with a provider."""
+        return (await self._limits.take_for(LINKS, account_id)).wait_s

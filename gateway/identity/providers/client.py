@@ -4,7 +4,8 @@ OpenID Connect Core section 3.1, with PKCE (RFC 7636), the issuer in the answer 
 pushed requests (RFC 9126) where the provider takes them.
 
 Law: a provider that fails or is slow costs its own visitors a bounded time, and nobody else
-anything: no more than AT_ONCE questions are under way with one, and after a few failures in a row
+anything: no more than AT_ONCE questions are under way with one of those who come back from it, and
+as many of those who are led there, which anybody may ask to be; and after a few failures in a row
 it is left alone for a while.
 
 authlib is imported by the first sign-in over a provider: many installations have none.
@@ -13,8 +14,9 @@ authlib is imported by the first sign-in over a provider: many installations hav
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +26,7 @@ from gateway.identity.issuers.discovery import DISCOVERY_BYTES_MAX, discovery_ur
 from gateway.identity.issuers.fetching import AnswerTooLong, FetchFailed
 from gateway.identity.issuers.jwk_set import DocumentRefused
 from gateway.identity.issuers.key_sets import Documents
+from gateway.identity.made_up import AddressTurns
 from gateway.identity.providers.asking import ProviderAnswer, ProviderServers
 from gateway.identity.providers.github import github_claims
 from gateway.identity.providers.id_tokens import (
@@ -39,8 +42,11 @@ from gateway.identity.providers.metadata import (
 )
 from gateway.identity.providers.round_trips import RoundTrip
 from gateway.model import Clock
+from gateway.stores.protocols import StoreBusy
 
 AT_ONCE = 16
+STARTS_OF_NEIGHBOURHOOD = 4
+"""Of the pushed requests that are under way, those of one neighbourhood (/24, IPv6 /48)."""
 PLACE_WAIT_S = 2.0
 _TOLD_MAX = 200
 _OF_ADDRESSES = frozenset(("email", "email_verified"))
@@ -48,6 +54,7 @@ ANY_AGE_S = 10 * 365 * 86_400
 """`max_age` of who may have signed in at any time."""
 GITHUB_ISS = "/login/oauth"
 """What GitHub names in `iss` of its answers, below its issuer."""
+_TOO_MANY = "too many are asking it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,11 @@ class _Known:
 
     provider: Provider
     lane: AskingLane
+    starts: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    """Places of those who are led there."""
+    turns: AddressTurns = field(
+        default_factory=lambda: AddressTurns(STARTS_OF_NEIGHBOURHOOD, PLACE_WAIT_S)
+    )
     metadata: ProviderMetadata | None = None
     until: float = 0.0
     """The metadata are kept for so long, on the steady clock."""
@@ -118,8 +130,9 @@ class ProviderClient:
                 known.metadata, known.until = fixed, self._clock.steady() + fresh_s
             return known.metadata
 
-    async def authorization_url(self, provider: Provider, trip: RoundTrip) -> str:
-        """Where the browser goes.  Raises IdentityRefused and ProviderUnavailable."""
+    async def authorization_url(self, provider: Provider, trip: RoundTrip, client_ip: str) -> str:
+        """Where the browser at this address goes.  Raises IdentityRefused and
+        ProviderUnavailable."""
         metadata = await self.metadata(provider)
         words = self._words(provider, metadata, trip)
         if metadata.pushed_authorization is None:
@@ -143,8 +156,10 @@ class ProviderClient:
             "scope": " ".join(provider.scopes),
             "state": trip.state,
         }
-        url = metadata.pushed_authorization
-        answer = await self._post(provider, metadata, url, urlencode(words))
+        url, known = metadata.pushed_authorization, self._of(provider)
+        # Whoever has no account sets out as often as they like: nobody comes back later for it.
+        async with _turn(known, client_ip):
+            answer = await self._post(provider, metadata, url, urlencode(words), known.starts)
         request_uri = answer.get("request_uri")
         if not isinstance(request_uri, str) or not request_uri:
             raise IdentityRefused(f"{url} gave no request_uri")
@@ -253,13 +268,19 @@ class ProviderClient:
         return words
 
     async def _post(
-        self, provider: Provider, metadata: ProviderMetadata, url: str, form: str
+        self,
+        provider: Provider,
+        metadata: ProviderMetadata,
+        url: str,
+        form: str,
+        places: asyncio.Semaphore | None = None,
     ) -> Mapping[str, Any]:
-        """What it answers a question that we ask as its client."""
+        """What it answers a question that we ask as its client; `places` are those that it takes
+        one of, where not of those who come back."""
         from gateway.identity.providers.client_auth import prove_client
 
         form, fields = prove_client(provider, metadata, url, form, self._clock.now())
-        async with _Place(self, self._of(provider)):
+        async with _Place(self, self._of(provider), places):
             answer = await self._servers.post(url, provider.issuer.ca, form, fields)
             members = answer.members()
             error = members.get("error")
@@ -309,23 +330,26 @@ def _printable(value: object) -> str:
 class _Place:
     """A place for one question to a provider: what fails in it is noted, and told in our words."""
 
-    def __init__(self, client: ProviderClient, known: _Known) -> None:
+    def __init__(
+        self, client: ProviderClient, known: _Known, places: asyncio.Semaphore | None = None
+    ) -> None:
         self._client = client
         self._known = known
+        self._places = places or known.lane.places
 
     async def __aenter__(self) -> None:
         lane = self._known.lane
         if not lane.may_ask():
             raise ProviderUnavailable(self._known.last_error or "it is left alone for a while")
         try:
-            await asyncio.wait_for(lane.places.acquire(), PLACE_WAIT_S)
+            await asyncio.wait_for(self._places.acquire(), PLACE_WAIT_S)
         except TimeoutError as error:
-            raise ProviderUnavailable("too many are asking it") from error
+            raise ProviderUnavailable(_TOO_MANY) from error
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object
     ) -> None:
-        self._known.lane.places.release()
+        self._places.release()
         if isinstance(error, AnswerTooLong):
             # It is there, and says too much of one visitor.
             self._client.note(self._known, "refused", str(error))
@@ -341,6 +365,17 @@ class _Place:
             self._client.note(self._known, "refused", self._known.last_error)
         elif error is None:
             self._client.note(self._known, "ok", None)
+
+
+@asynccontextmanager
+async def _turn(known: _Known, client_ip: str) -> AsyncIterator[None]:
+    """Raises ProviderUnavailable where it does not come in time."""
+    async with AsyncExitStack() as turn:
+        try:
+            await turn.enter_async_context(known.turns.turn(client_ip))
+        except StoreBusy as error:
+            raise ProviderUnavailable(_TOO_MANY) from error
+        yield
 
 
 def _check_iss(provider: Provider, metadata: ProviderMetadata, iss: str | None) -> None:

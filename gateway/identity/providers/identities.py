@@ -128,7 +128,8 @@ def methods(provider: Provider, claims: Mapping[str, Any]) -> tuple[str, ...]:
     listed = claims.get("amr")
     given = listed if isinstance(listed, list) else [listed]
     known = [one for one in given if isinstance(one, str) and one in KNOWN_METHODS]
-    if claims.get("acr") in _STRONG_CONTEXTS:
+    context = claims.get("acr")
+    if isinstance(context, str) and context in _STRONG_CONTEXTS:
         known.append(MFA)
     return tuple(dict.fromkeys((*known, FEDERATED)))
 

@@ -170,7 +170,7 @@ class RefreshTokens:
                 account=account,
                 session_id=session_id,
                 issued_at=issued_at,
-                auth_time=now if origin is None else min(origin.auth_time or now, now),
+                auth_time=_authenticated_at(origin, now),
                 amr=amr,
                 expires_in_s=self._options.life_s,
                 refresh_token=token,
@@ -326,6 +326,13 @@ class RefreshTokens:
             and not (idle_s and int(row["last_used_at"]) + idle_s <= now)
             and not account.disabled
         )
+
+
+def _authenticated_at(origin: SessionOrigin | None, now: int) -> int:
+    """When who signs in proved who they are, as `session_origins.record_origin` writes it."""
+    if origin is None or origin.auth_time is None:
+        return now
+    return min(origin.auth_time, now)
 
 
 _WITH_SESSION = (

@@ -51,14 +51,14 @@ async def house(tmp_path: Path, servers: Servers) -> AsyncIterator[House]:
         yield opened
 
 
-async def come_back(house: House, *cookies: str) -> Answer:
+async def come_back(house: House, *cookies: str, code: str = "made-up") -> Answer:
     """With a code that nobody has given; `cookies` are those that the browser has besides."""
     begun = await house.ask("GET", "/auth/providers/idp/start")
     assert begun.status == 303, begun.body
     (location,) = begun.values("location")
     state = parse_qs(urlsplit(location.decode()).query)["state"][0]
     cookie = begun.values("set-cookie")[0].decode().partition(";")[0]
-    path = f"/auth/providers/idp/callback?code=made-up&state={state}"
+    path = f"/auth/providers/idp/callback?code={code}&state={state}"
     return await house.ask("GET", path, headers=[f"Cookie: {one}" for one in (cookie, *cookies)])
 
 
@@ -79,6 +79,16 @@ async def test_who_is_refused_for_our_own_secret_has_not_failed(
     servers.error = "invalid_client"
     for _ in range(ADDRESS_FAILURES + 1):
         assert (await come_back(house)).status == 401
+
+
+@pytest.mark.parametrize("code", ["a%0Ab", "%C3%A4", "a" * 4_097])
+async def test_what_can_be_no_code_is_asked_about_nowhere(
+    house: House, servers: Servers, code: str
+) -> None:
+    """RFC 6749 appendix A.11.  A provider that fails over it would be closed to everybody."""
+    answer = await come_back(house, code=code)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert servers.asked == 0
 
 
 async def test_an_answer_that_is_too_long_closes_the_provider_to_nobody(

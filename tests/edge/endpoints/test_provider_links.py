@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.edge.endpoints.rate_limits import LINKS
+from tests.config.provider_texts import provider as provider_of
 from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, request, told
+from tests.edge.endpoints.test_provider_guesses import HUB
 from tests.edge.rig import Answer
 from tests.identity.providers.parts import provider
 
@@ -64,3 +67,21 @@ async def test_who_signed_in_long_ago_confirms_it_before_a_link_is_made_or_ended
         answer = await house.raw(request(method, path, b"", headers=fields, host=GATE))
         assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
         assert not answer.values("location")
+
+
+async def test_an_account_sets_out_to_be_linked_fifty_times_a_day(tmp_path: Path) -> None:
+    """Each link leaves an event, and one more when it is ended: whoever has a script of both
+    would fill the audit log.  Ending one is never refused."""
+    async with open_house(tmp_path, providers={"idp": provider_of(HUB)}) as house:
+        await house.register()
+        fields = await signed_in_at(house, GATE)
+        listed = await house.raw(request("GET", "/auth/links", b"", headers=fields, host=GATE))
+        start = told(listed)["available"][0]["start"]
+
+        async def ask(method: str, path: str) -> Answer:
+            return await house.raw(request(method, path, b"", headers=fields, host=GATE))
+
+        assert {(await ask("GET", start)).status for _ in range(LINKS[0].burst)} == {303}
+        answer = await ask("GET", start)
+        assert (answer.status, reason(answer)) == (429, "rate_limited")
+        assert (await ask("DELETE", "/auth/links/idp")).status == 404

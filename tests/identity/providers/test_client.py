@@ -13,9 +13,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+import gateway.identity.providers.client as client_module
 from gateway.identity.issuers.fetching import FetchedDocument, FetchFailed
 from gateway.identity.providers.asking import ProviderAnswer
-from gateway.identity.providers.client import ANY_AGE_S, ProviderClient, ProviderResponse
+from gateway.identity.providers.client import (
+    ANY_AGE_S,
+    AT_ONCE,
+    STARTS_OF_NEIGHBOURHOOD,
+    ProviderClient,
+    ProviderResponse,
+)
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused
 from gateway.identity.providers.round_trips import RoundTrip
@@ -24,6 +31,7 @@ from tests.identity.issuers import event_provider
 from tests.identity.providers.parts import CLIENT, ISSUER, Keys, provider
 
 TRIP = RoundTrip("idp", "", state="s", nonce="n", verifier="v" * 43)
+IP = "192.0.2.1"
 
 
 @dataclass
@@ -93,7 +101,7 @@ def id_token(**changed: Any) -> str:
 async def test_the_request_has_all_that_keeps_a_sign_in_apart(client: ProviderClient) -> None:
     one = provider("parameters: {prompt: select_account}\nform_post: true")
     trip = RoundTrip("idp", "", max_age_s=60, state="s", nonce="n", verifier="v" * 43)
-    words = parse_qs(urlsplit(await client.authorization_url(one, trip)).query)
+    words = parse_qs(urlsplit(await client.authorization_url(one, trip, IP)).query)
     assert words["code_challenge_method"] == ["S256"]
     assert words["code_challenge"] != [trip.verifier]
     assert (words["state"], words["nonce"], words["max_age"]) == (["s"], ["n"], ["59"])
@@ -107,7 +115,7 @@ async def test_who_can_say_when_somebody_signed_in_is_asked_to(
 ) -> None:
     """Else a session there of this morning would begin a fresh one here."""
     site.document["claims_supported"] = ["sub", "auth_time"]
-    words = parse_qs(urlsplit(await client.authorization_url(provider(), TRIP)).query)
+    words = parse_qs(urlsplit(await client.authorization_url(provider(), TRIP, IP)).query)
     assert words["max_age"] == [str(ANY_AGE_S)]
     # One who does not say it all the same is believed as before.
     tokens = {"id_token": id_token(), "access_token": "a"}
@@ -119,14 +127,14 @@ async def test_who_can_say_when_somebody_signed_in_is_asked_to(
 
 
 async def test_who_cannot_say_when_is_not_asked(client: ProviderClient) -> None:
-    words = parse_qs(urlsplit(await client.authorization_url(provider(), TRIP)).query)
+    words = parse_qs(urlsplit(await client.authorization_url(provider(), TRIP, IP)).query)
     assert "max_age" not in words
 
 
 async def test_a_pushed_request_is_not_in_the_url(client: ProviderClient, site: Site) -> None:
     site.document["pushed_authorization_request_endpoint"] = f"{ISSUER}/par"
     site.answers[f"{ISSUER}/par"] = (201, {"request_uri": "urn:x:1", "expires_in": 60})
-    url = await client.authorization_url(provider(), TRIP)
+    url = await client.authorization_url(provider(), TRIP, IP)
     assert parse_qs(urlsplit(url).query) == {"client_id": [CLIENT], "request_uri": ["urn:x:1"]}
     assert "code_challenge" in site.asked[-1][1]
 
@@ -191,7 +199,7 @@ async def test_a_provider_that_is_away_is_left_alone_after_some_tries(
     site.away = True
     for _ in range(20):
         with pytest.raises(ProviderUnavailable):
-            await client.authorization_url(provider(), TRIP)
+            await client.authorization_url(provider(), TRIP, IP)
     assert len(site.asked) <= 6
     assert client.last_error(provider()) is not None
 
@@ -204,4 +212,98 @@ async def test_who_refuses_a_visitor_is_there_for_others(
         with pytest.raises(IdentityRefused):
             await client.identity(provider(), TRIP, ProviderResponse("c", None))
     assert client.last_error(provider()) is None
-    assert await asyncio.wait_for(client.authorization_url(provider(), TRIP), 5)
+    assert await asyncio.wait_for(client.authorization_url(provider(), TRIP, IP), 5)
+
+
+class SlowSite(Site):
+    """One that answers a pushed request when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.document["pushed_authorization_request_endpoint"] = f"{ISSUER}/par"
+        self.answers[f"{ISSUER}/par"] = (201, {"request_uri": "urn:x", "expires_in": 60})
+        self.go_on = asyncio.Event()
+        self.pushed = 0
+
+    async def post(
+        self, url: str, ca: str | None, form: str, fields: Mapping[str, str]
+    ) -> ProviderAnswer:
+        if url.endswith("/par"):
+            self.pushed += 1
+            await self.go_on.wait()
+        return await super().post(url, ca, form, fields)
+
+
+@pytest.fixture
+async def slow() -> SlowSite:
+    return SlowSite()
+
+
+@pytest.fixture
+def patient(slow: SlowSite) -> ProviderClient:
+    return ProviderClient(
+        slow,
+        slow,  # type: ignore[arg-type]
+        Keys(event_provider.Provider()),
+        SystemClock(),
+        redirect_uri=lambda name: f"https://gate.example/auth/providers/{name}/callback",
+    )
+
+
+async def test_those_of_one_neighbourhood_who_set_out_are_pushed_a_few_at_a_time(
+    patient: ProviderClient, slow: SlowSite
+) -> None:
+    """Whoever has no account sets out as often as they like: each is a question to the provider
+    under the gateway's name."""
+    one = provider()
+    await patient.metadata(one)
+    crowd = [
+        asyncio.create_task(patient.authorization_url(one, TRIP, f"2001:db8:7:{n:x}::1"))
+        for n in range(20)
+    ]
+    await asyncio.sleep(0)
+    while slow.pushed < STARTS_OF_NEIGHBOURHOOD:
+        await asyncio.sleep(0)
+    other = asyncio.create_task(patient.authorization_url(one, TRIP, "198.51.100.7"))
+    while slow.pushed < STARTS_OF_NEIGHBOURHOOD + 1:
+        await asyncio.sleep(0)
+    slow.go_on.set()
+    assert await other
+    assert all(await asyncio.gather(*crowd))
+
+
+async def test_however_many_set_out_those_who_come_back_have_their_places(
+    patient: ProviderClient, slow: SlowSite
+) -> None:
+    one = provider()
+    await patient.metadata(one)
+    slow.answers[f"{ISSUER}/token"] = (400, {"error": "invalid_grant"})
+    crowd = [
+        asyncio.create_task(patient.authorization_url(one, TRIP, f"198.51.{n}.7"))
+        for n in range(AT_ONCE + 4)
+    ]
+    while slow.pushed < AT_ONCE:
+        await asyncio.sleep(0)
+    with pytest.raises(IdentityRefused):
+        await asyncio.wait_for(patient.identity(one, TRIP, ProviderResponse("c", None)), 1)
+    assert slow.pushed == AT_ONCE
+    slow.go_on.set()
+    assert all(await asyncio.gather(*crowd))
+
+
+async def test_who_gets_no_turn_to_set_out_is_told_that_too_many_ask(
+    patient: ProviderClient, slow: SlowSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "PLACE_WAIT_S", 0.05)
+    one = provider()
+    await patient.metadata(one)
+    crowd = [
+        asyncio.create_task(patient.authorization_url(one, TRIP, IP))
+        for _ in range(STARTS_OF_NEIGHBOURHOOD)
+    ]
+    while slow.pushed < STARTS_OF_NEIGHBOURHOOD:
+        await asyncio.sleep(0)
+    with pytest.raises(ProviderUnavailable, match="too many"):
+        await patient.authorization_url(one, TRIP, IP)
+    slow.go_on.set()
+    await asyncio.gather(*crowd)

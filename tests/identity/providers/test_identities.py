@@ -71,7 +71,9 @@ def test_a_second_factor_there_counts_where_the_provider_is_trusted(
     assert {"mfa", "fed"} <= set(trusted.amr)
 
 
-@pytest.mark.parametrize("claims", [{}, {"amr": ["pwd"]}, {"amr": [7, {}]}, {"acr": "1"}])
+@pytest.mark.parametrize(
+    "claims", [{}, {"amr": ["pwd"]}, {"amr": [7, {}]}, {"acr": "1"}, {"acr": ["mfa"]}]
+)
 def test_a_trusted_provider_that_says_nothing_of_it_had_none(claims: dict[str, Any]) -> None:
     one = identity_of(provider("trust_mfa: true"), {**CLAIMS, **claims})
     assert "mfa" not in one.amr
