@@ -275,7 +275,7 @@ def _at_rest(store: str) -> Outage:
     async def reset(town: Town) -> None:
         while True:
             for way in town.redis_ways if store == "redis" else town.sql_ways:
-                way.reset_idle()
+                await way.reset_idle()
             await asyncio.sleep(0.5)
 
     async def begin(town: Town) -> None:

@@ -62,9 +62,17 @@ class FaultProxy:
             # whose other end has given up.
             self._reset_all()
 
-    def reset_idle(self) -> None:
-        """What is open is reset; new connections work."""
+    def begin_reset(self) -> None:
+        """What is open is reset in the next turns of this loop; new connections work."""
         self._reset_all()
+
+    async def reset_idle(self) -> None:
+        """What is open is reset once this returns; new connections work."""
+        serving = set(self._serving)
+        self.begin_reset()
+        if serving:
+            # A transport closes its socket in a later turn of the loop than the one that aborts it.
+            await asyncio.wait(serving)
 
     def drop_silently(self) -> None:
         """What is open is swallowed from now on; new connections work."""

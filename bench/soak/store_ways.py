@@ -32,7 +32,7 @@ async def _main(words: list[str]) -> None:
         index, _, what = line.decode().strip().partition(" ")
         way = ways[int(index)]
         if what == RESET:
-            way.reset_idle()
+            await way.reset_idle()
         else:
             await way.set(Fault(what))
         print("done", flush=True)

@@ -53,14 +53,8 @@ class Ways:
 
     def reset_idle(self, store: str) -> None:
         """Done when it returns: whoever asks after it uses no connection that is reset later."""
-        done = threading.Event()
-
-        def reset() -> None:
-            getattr(self, store).reset_idle()
-            done.set()
-
-        self.loop.call_soon_threadsafe(reset)
-        assert done.wait(10)
+        way: FaultProxy = getattr(self, store)
+        asyncio.run_coroutine_threadsafe(way.reset_idle(), self.loop).result(10)
 
 
 @contextmanager

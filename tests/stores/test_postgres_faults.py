@@ -108,7 +108,7 @@ async def test_sessions_that_were_reset_while_they_rested_are_not_noticed(
 ) -> None:
     for pause_s in (0.0, 0.05):
         await asyncio.gather(*(ask(behind) for _ in range(3)))
-        proxy.reset_idle()
+        proxy.begin_reset()
         await asyncio.sleep(pause_s)  # the loop hears of it while we ask, or before
         assert await asyncio.gather(*(ask(behind) for _ in range(3))) == [1, 1, 1]
 

@@ -115,7 +115,7 @@ async def test_connections_that_were_reset_while_they_rested_are_not_noticed(
     counters, once = RedisCounters(redis), RedisNonceStore(redis)
     for number in range(4):
         await asyncio.gather(*(redis.call("PING") for _ in range(200)))
-        proxy.reset_idle()
+        proxy.begin_reset()
         for _ in range(turn * turn):  # the loop hears of it before, while or after we ask
             await asyncio.sleep(0)
         async with asyncio.TaskGroup() as together:
@@ -134,7 +134,7 @@ async def test_what_may_run_once_notices_no_reset_of_before(
     counters = RedisCounters(redis)
     for number in range(50):
         await redis.call("PING")
-        proxy.reset_idle()
+        proxy.begin_reset()
         await counters.spend([[BucketRequest(str(number), 0.001, 10)]], 1)
 
 
