@@ -189,6 +189,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
                 deps.database, deps.clock, deps.assertion_audiences
             ),
             failures=ClientFailures(deps.throttle, deps.clock),
+            limits=deps.limits,
             api_keys=ApiKeys(deps.database),
             refresh_tokens=deps.refresh_tokens,
             issuer=deps.issuer,

@@ -21,6 +21,7 @@ from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.endpoint import Endpoint, JsonReply, ProblemReply, Reply, ShieldedTasks
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
+from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import (
     ASSERTION_TYPE,
@@ -53,6 +54,7 @@ class OAuthDependencies:
     database: Database
     client_authenticator: ClientAuthenticator
     failures: ClientFailures
+    limits: EndpointLimits
     api_keys: ApiKeys
     refresh_tokens: RefreshTokens
     issuer: TokenIssuer
@@ -95,6 +97,9 @@ class OAuthEndpoints:
             return _error("unsupported_grant_type", "client_credentials is the only grant here")
         if "scope" in form:
             return _error("invalid_scope", "a client has roles here, and no scopes")
+        wait_s = await self._deps.limits.client_wait_s(client.id)
+        if wait_s > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._issue(client.id, proof, call)
 
     async def introspect(self, request: web.BaseRequest, call: Call) -> Reply:

@@ -59,6 +59,11 @@ of itself and of the recovery codes that go with it."""
 RECOVERY_CODES = (Limit("auth/recovery-codes-day", LimitKey.ADDRESS, 10 / 86_400, 10),)
 """Times that one account has new recovery codes made: each leaves ten tombstones and an event."""
 
+CLIENT_TOKENS = (Limit("auth/client-tokens-day", LimitKey.ADDRESS, 100_000 / 86_400, 100_000),)
+"""Tokens that one machine client is given: each leaves an event, and what the client revokes every
+worker holds for two days.  A thousand programs of one client, each with a token at a time, are
+given as many."""
+
 LINKS = (Limit("auth/links-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
 """Times that one account sets out to be linked with a provider: each link leaves an event, and one
 more when it is ended, which its owner may always do."""
@@ -155,3 +160,7 @@ class EndpointLimits:
     async def link_wait_s(self, account_id: str) -> float:
         """The same for one more link of an account with a provider."""
         return (await self._limits.take_for(LINKS, account_id)).wait_s
+
+    async def client_wait_s(self, client_id: str) -> float:
+        """The same for one more token of a machine client, which was believed."""
+        return (await self._limits.take_for(CLIENT_TOKENS, client_id)).wait_s

@@ -15,6 +15,7 @@ from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from gateway.edge.endpoints.rate_limits import CLIENT_TOKENS
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import Clients
 from gateway.identity.keys.jwk import Alg, generate
@@ -54,6 +55,22 @@ async def test_a_client_gets_a_token_that_speaks_for_it(house: House) -> None:
     assert principal.subject == principal.client_id == client.client_id
     assert principal.roles == ("reader", "writer")
     assert (principal.session_id, principal.email) == (None, None)
+
+
+async def test_a_client_that_asks_for_tokens_all_day_waits_and_no_other_does(house: House) -> None:
+    """Each leaves an event, and what a client revokes every worker holds for two days."""
+    client, other = await created(house), await created(house, "other")
+    given = 0
+    while await house.deps.limits.client_wait_s(client.client_id) == 0.0:
+        given += 1
+    assert given == pytest.approx(CLIENT_TOKENS[0].burst, abs=1)  # a sum of as many fractions
+    secret = basic(client.client_id, client.client_secret)
+    answer = await post(house, "/auth/token", GRANT, secret)
+    assert (answer.status, reason(answer)) == (429, "rate_limited")
+    assert answer.values("retry-after") == [b"1"]
+    await token_of(house, other)
+    house.clock.move(1)
+    await token_of(house, client)
 
 
 async def test_both_secrets_work_during_a_rotation_and_the_third_ends_the_first(
