@@ -8,10 +8,12 @@ from typing import Any
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.policies import Policy, Verdict
 from gateway.access.routing.request_values import (
+    WITHOUT_BODY,
     HeaderFields,
     QueryParameters,
     engine_takes,
     field_at,
+    has_body,
     reads_alike,
 )
 from gateway.access.routing.route_table import Match
@@ -33,7 +35,7 @@ def evaluation_context(
     context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
     if route.policy_query is not None:
         query = route.policy_query.read(call.query)
-        if query is None:
+        if query is None or (call.method in WITHOUT_BODY and has_body(call.headers)):
             return Reason.AMBIGUOUS_QUERY
         context.query = query
     if route.policy_headers is not None:

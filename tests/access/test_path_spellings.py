@@ -466,7 +466,7 @@ def test_a_route_that_names_the_path_itself_takes_it(path: str, route: str) -> N
      "/__data.json" * 650, "/a.pl.pl" * 990, "/index" * 1360,
      "/default.html" * 620, "/me/index.php" * 610, "/(S(x))" * 1160, "/x/(S(x))" * 900 + "/",
      "/" + "(s(" * 2600 + "))/x", "/(S(x" + "(a" * 3000 + "))/x", "/" + "." * 8000 + "x", "/x" + ". " * 4000, "/" + ".html" * 1600,
-     "/page-data" * 800 + "/page-data.json", "/_next/data/b/en" * 500 + ".json"],
+     "/page-data" * 800 + "/page-data.json", "/x/" + "\ufdfa" * 900 + ".html", "/x/" + "\ufdf2" * 900 + "/.html", "/_next/data/b/en" * 500 + ".json"],
 )  # fmt: skip
 def test_no_path_takes_long_to_compare(path: str) -> None:
     segments = tuple(path[1:].split("/"))

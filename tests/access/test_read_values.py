@@ -40,6 +40,33 @@ def test_parameters_that_no_policy_reads_may_repeat() -> None:
     assert decide(world, "GET /needed?a=1&a=2&b=%zz;", who()).allowed
 
 
+DENIED = snapshot(
+    """
+    - {id: list, match: {path: /list}, policy: teams, action: "list:read", upstream: api}
+    - {id: plain, match: {path: /plain}, policy: signed-in, upstream: api}
+    """,
+    "policy: teams\nrules: [{id: all, allow: ['*']}, {id: hr, deny: ['*'], "
+    "when: \"has(request.query.team) && request.query.team == 'hr'\"}]",
+)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    "field", [("Content-Length", "11"), ("content-length", "010"), ("Transfer-Encoding", "chunked")]
+)
+def test_no_body_beside_a_parameter_that_was_judged_says_another(
+    method: str, field: tuple[str, str]
+) -> None:
+    # Laravel takes the `team` of JSON, Rack that of a form, whatever the method.
+    for path in ("/list?team=a", "/list"):
+        assert decide(DENIED, f"{method} {path}", who(), headers=[field]).refusal is (
+            Reason.AMBIGUOUS_QUERY
+        )
+        assert decide(DENIED, f"{method} {path}", who(), headers=[("Content-Length", "0")]).allowed
+    assert decide(DENIED, f"{method} /plain?team=a", who(), headers=[field]).allowed
+    assert decide(DENIED, "POST /list?team=a", who(), headers=[field]).allowed
+
+
 HEADER = rule_world('- {id: h, allow: ["*"], when: \'request.headers["x-tenant"] == "a"\'}')
 
 

@@ -82,6 +82,8 @@ _FORMATS = _PAGES | frozenset(
 )  # fmt: skip
 """Endings of a name that its page may have besides: not those of what pages load (`.js`, `.css`,
 pictures), as `/app.js` seldom is the page `/app`."""
+_LONGEST_FOLD = 4
+"""A letter that becomes more (U+FDFA: 18) stays as it is: a path has room for hundreds."""
 _ROUNDS = 3
 """How many of these one path may be at once (`/index.php/(S(x))/admin.html`)."""
 _NEVER_IN_TARGET = re.compile("[\x00-\x20\x7f#\\\\]")
@@ -157,7 +159,8 @@ def folded_text(text: str) -> str:
     """
     if not text.isascii():
         apart = ((letter, unicodedata.normalize("NFKD", letter)) for letter in set(text))
-        text = text.translate({ord(one): other for one, other in apart if one != other})
+        changed = {ord(one): other for one, other in apart if len(other) <= _LONGEST_FOLD}
+        text = text.translate(changed)
     return text.casefold()
 
 

@@ -20,6 +20,20 @@ from gateway.model import RawHeaders
 _HANDSHAKE = b"upgrade"
 
 
+WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
+"""Methods whose body has no meaning (RFC 9110 section 9.3).  Laravel, Rack and ASP.NET MVC take a
+parameter from the form or the JSON in it all the same, over that of the query."""
+
+
+def has_body(headers: RawHeaders) -> bool:
+    """Whether the fields of a call announce a body."""
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"transfer-encoding" or (lower == b"content-length" and value.strip(b"0")):
+            return True
+    return False
+
+
 class QueryParameters:
     """The query parameters of some names, as a policy may read them."""
 

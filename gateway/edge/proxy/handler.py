@@ -20,6 +20,7 @@ from gateway.edge.proxy.exchange import Exchange
 from gateway.edge.proxy.forwarder import Forwarder, target_succeeded
 from gateway.edge.proxy.local_replies import BuiltinEndpoints, DenialPage, LocalReplies
 from gateway.edge.proxy.policy_body import not_json, take_json
+from gateway.edge.proxy.request import forwarded_hosts
 from gateway.edge.proxy.response_relay import CLIENT_GONE, Failure, ResponseRelay
 from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
 from gateway.edge.replies.problem_types import ProblemTypes
@@ -127,6 +128,11 @@ class Proxy:
             cors = snapshot.auth_cors if own_paths.is_endpoint(call.segments) else None
             return self._replies.endpoint(exchange, cors)
         if not head.plain:
+            if head.forwarded is not None and client.peer.trusted:
+                told = forwarded_hosts(head.forwarded)
+                if told is None or any(h != call.host and routes.names_host(h) for h in told):
+                    # Many backends serve that one, and it is another's policy that was asked.
+                    return self._replies.refuse(exchange, Reason.HOST_MISMATCH, close=True)
             if head.method == "OPTIONS" and is_preflight(call):
                 cors, methods = _cors_of(call, snapshot)
                 if cors is not None:

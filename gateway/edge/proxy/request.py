@@ -37,6 +37,8 @@ _HOST = re.compile(
     rb"(?:(?P<name>[A-Za-z0-9._~-]+)|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[0-9]{0,5}))?"
 )
 _ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*)(?P<rest>[/?].*)?", re.I | re.S)
+# RFC 7239 section 4: a parameter of an element.
+_FORWARDED_HOST = re.compile(rb"(?:^|[;,])[ \t]*host=([^;,]*)", re.I)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _TRACES_AT_ONCE = 256
 _IDS_AT_ONCE = 256
@@ -236,6 +238,22 @@ class CallReader:
             if not self._is_trusted(ip):
                 return client_ip, scheme
         return None if more else (client_ip, scheme)
+
+
+def forwarded_hosts(forwarded: Sequence[tuple[bytes, bytes]]) -> set[str] | None:
+    """The hosts that a trusted proxy says were asked for, as `Call.host` has one; None where they
+    are more than hops are read."""
+    named: list[bytes] = []
+    for name, value in forwarded:
+        lower = name.lower()
+        if lower == b"x-forwarded-host":
+            named += value.split(b",", MOST_HOPS)
+        elif lower == b"forwarded":
+            named += _FORWARDED_HOST.findall(value)
+    if len(named) > MOST_HOPS:
+        return None
+    hosts = (canonical_host(one.strip(b' \t"')) for one in named)
+    return {host[0] for host in hosts if host is not None}
 
 
 def last_hops(values: Sequence[bytes]) -> tuple[list[bytes], bool]:
