@@ -76,6 +76,8 @@ class AuditKind(StrEnum):
     REFRESH_REUSED = "refresh_reused"
     REGISTERED = "registered"
     EMAIL_VERIFIED = "email_verified"
+    EMAIL_CHANGE_REQUESTED = "email_change_requested"
+    """The new e-mail address is to confirm it."""
     EMAIL_CHANGED = "email_changed"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 (the name of an event)
     PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105

@@ -143,8 +143,9 @@ class AccountEndpoints:
         )
 
     async def change_email(self, request: web.BaseRequest, call: Call) -> Reply:
-        """Always 202 after a right password, whoever has the new e-mail address; the account
-        gets it when the link that is sent there is opened."""
+        """Always 202 after a right password, and a factor of now where the account has one, whoever
+        has the new e-mail address; the account gets it when the link that is sent there is
+        opened."""
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
@@ -156,6 +157,10 @@ class AccountEndpoints:
             return invalid_field("email", "is not an address that mail can reach")
         if not self._deps.registration_rules.takes_domain(normalize_email(email) or ""):
             return OTHER_DOMAIN
+        # The address is a way in, as a new password is sent to it.
+        lacking = await self._deps.fresh_callers.lacking_factor(principal)
+        if lacking is not None:
+            return lacking
         proof = await self._prove(principal, fields["password"], call, wants="email_changed")
         if isinstance(proof, ProblemReply):
             return proof
@@ -169,6 +174,15 @@ class AccountEndpoints:
         )
         if refusal is not None:
             return ProblemReply(refusal)
+        self._deps.audit.record(
+            event_of(
+                AuditKind.EMAIL_CHANGE_REQUESTED,
+                call,
+                request,
+                subject=principal.subject,
+                sid=principal.session_id,
+            )
+        )
         return JsonReply(202, {"status": "verification_sent"})
 
     async def _prove(

@@ -51,7 +51,14 @@ class FreshCallers:
 
     async def stale(self, principal: Principal) -> ProblemReply | None:
         """Why the caller's session is too old, or too weak, for it."""
+        return self._stale(principal, await self._factor_kinds(principal.subject))
+
+    async def lacking_factor(self, principal: Principal) -> ProblemReply | None:
+        """The same where the account has a factor: who has none gives the password besides."""
         kinds = await self._factor_kinds(principal.subject)
+        return self._stale(principal, kinds) if kinds else None
+
+    def _stale(self, principal: Principal, kinds: Sequence[FactorKind]) -> ProblemReply | None:
         if may_change_factors(principal, self._clock.now(), has_factor=bool(kinds)):
             return None
         return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, max_age_s=FRESH_S)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.edge.endpoints.factor_changes import FRESH_S
 from tests.edge.auth_house import CREDENTIALS, PASSWORD, House, open_house, reason, told
 from tests.edge.endpoints.sign_in_calls import OTHER, asked_to_move, letters, link_to, login
+from tests.edge.endpoints.test_factors import code_at, enrol
 
 
 @pytest.fixture
@@ -55,6 +57,28 @@ async def test_moving_needs_the_password_and_counts_as_an_attempt(house: House) 
         house.clock.move(8)
     assert [answer.status for answer in answers] == [401] * 5 + [429] * 2
     assert await letters(house) == []
+
+
+async def test_who_has_a_factor_gives_it_before_the_account_moves(mail: House) -> None:
+    """With a stolen session and the password, by which nobody signs in, a thief would move the
+    account to a mailbox of theirs, where its owner can have no new password sent to."""
+    await mail.register()
+    stolen = (await mail.sign_in())["access_token"]
+    secret, confirmed = await enrol(mail, stolen)
+    own = str(confirmed["access_token"])
+    mail.clock.move(FRESH_S)
+    await mail.ring.refresh()
+    for password in (PASSWORD, "a guess"):
+        answer = await asked_to_move(mail, own, "thief@y.example", password)
+        assert (answer.status, reason(answer)) == (401, "insufficient_user_authentication")
+        assert b'max_age="300"' in answer.values("www-authenticate")[0]
+    assert not [text for to, text in await letters(mail) if to == "thief@y.example"]
+    stepped = await mail.ask("POST", "/auth/step-up", {"code": code_at(mail, secret)}, token=own)
+    answer = await asked_to_move(
+        mail, str(told(stepped)["access_token"]), "Anna@y.example", PASSWORD
+    )
+    assert answer.status == 202
+    assert await link_to(mail, "Anna@y.example")
 
 
 async def test_moving_to_an_address_that_has_an_account_says_the_same(house: House) -> None:

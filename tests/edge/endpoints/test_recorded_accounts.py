@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.audit.log import AuditKind
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, told
 from tests.edge.endpoints.sign_in_calls import (
     OTHER,
@@ -65,6 +66,16 @@ async def test_an_event_has_the_address_the_request_and_no_secret(house: House) 
         assert secret not in everything
 
 
+async def test_who_asks_to_move_is_recorded(mail: House) -> None:
+    account = await mail.register()
+    session = await mail.sign_in()
+    await asked_to_move(mail, session["access_token"], "anna@y.example")
+    (event,) = (e for e in mail.recorded.events if e.kind is AuditKind.EMAIL_CHANGE_REQUESTED)
+    assert event.subject == account.id
+    me = told(await mail.ask("GET", "/auth/me", token=session["access_token"]))
+    assert event.detail == {"sid": me["session_id"]}
+
+
 async def test_a_reused_refresh_token_is_recorded(house: House) -> None:
     account = await house.register()
     session = await house.sign_in()
@@ -111,6 +122,7 @@ async def test_a_confirmed_and_a_changed_email_address_are_recorded(mail: House)
         "registered",
         "email_verified",
         "signed_in",
+        "email_change_requested",
         "email_changed",
     ]
     assert {event[2] for event in events(mail)[1:]} == {user_id}
