@@ -8,8 +8,8 @@ from time import thread_time
 import pytest
 
 from gateway.access.authorizer import Authorizer
-from gateway.access.routing.paths import other_spellings
 from gateway.access.routing.route_table import Match
+from gateway.access.routing.spellings import spellings_of
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
 from gateway.model import Reason
 from gateway.review.policy_override import with_policies, with_route
@@ -102,7 +102,7 @@ def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
     path: str, others: list[str]
 ) -> None:
     segments = tuple(path.split("/"))
-    found = ["/".join(one) for one in other_spellings(segments)]
+    found = ["/".join(one) for one in spellings_of(segments).paths]
     assert found == (others or [path])
 
 

@@ -19,14 +19,6 @@ from dataclasses import dataclass
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
-from gateway.access.routing.paths import (
-    folded_path,
-    is_index,
-    is_script,
-    other_spellings,
-    page_name,
-    run_instead,
-)
 from gateway.access.routing.protection import protects_otherwise
 from gateway.access.routing.route_trie import (
     RouteLeaf,
@@ -36,6 +28,14 @@ from gateway.access.routing.route_trie import (
     walk_folded,
 )
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind, wildcard_of
+from gateway.access.routing.spellings import (
+    Spellings,
+    folded_path,
+    is_index,
+    is_script,
+    page_name,
+    spellings_of,
+)
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
 
@@ -199,7 +199,8 @@ class RouteTable:
         self, route: Route, host: str, method: str, segments: tuple[str, ...]
     ) -> bool:
         """As `Match` has it."""
-        is_plain = other_spellings(segments) == [segments] and not _run_instead([segments])
+        asked = spellings_of(segments)
+        is_plain = asked.paths == [segments] and not asked.scripts
         if is_plain and not self._has_other_spellings:
             return False  # nearly always: there is no other way to the same leaf
         return self.is_protected_elsewhere(route, host, method, segments)
@@ -215,12 +216,11 @@ class RouteTable:
             return False
         texts = _texts(route)
         named = not route.is_prefix and texts[-1] != "*"
-        paths = other_spellings(segments, names_its_end=named)
-        scripts = _run_instead(paths)
+        asked = spellings_of(segments, names_its_end=named)
         if any(map(is_script, texts)) or (named and is_index(texts[-1])):
-            del paths[1:], scripts[:]  # the route names it itself
-        found = [self._sent_alike(host, path, route, pages=not named) for path in paths]
-        found += [_named(self._sent_alike(host, path, route)) for path in scripts]
+            asked = Spellings(asked.paths[:1], [])  # the route names it itself
+        found = [self._sent_alike(host, path, route, pages=not named) for path in asked.paths]
+        found += [_named(self._sent_alike(host, path, route)) for path in asked.scripts]
         return any(route not in one and protects_otherwise(one, route, method) for one in found)
 
     def _sent_alike(
@@ -248,15 +248,16 @@ class RouteTable:
         `route` serves by itself as well is judged by its policy and action alone.
         """
         backend = self._same_backend(route.upstream) if route.upstream else ()
-        paths = other_spellings(segments)
-        scripts = _run_instead(paths)
+        asked = spellings_of(segments)
         for guard in filter(None, map(self._guards.get, backend)):
             leaf = walk(guard, segments, 0, len(segments), [])
             if leaf is not None and protects_otherwise(leaf.guarded, route, method):
                 return True
-            leaves = [one for path in paths for one in walk_folded(guard, path, 0, pages=True)]
+            leaves = [
+                one for path in asked.paths for one in walk_folded(guard, path, 0, pages=True)
+            ]
             others = [other for one in leaves if one is not leaf for other in one.guarded]
-            run = [one for path in scripts for one in walk_folded(guard, path, 0)]
+            run = [one for path in asked.scripts for one in walk_folded(guard, path, 0)]
             others += _named(other for one in run if one is not leaf for other in one.guarded)
             if protects_otherwise(others, route, method):
                 return True
@@ -288,10 +289,6 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
-
-
-def _run_instead(paths: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    return [run for path in paths for run in run_instead(path)]
 
 
 def _named(routes: Iterable[Route]) -> list[Route]:

@@ -5,7 +5,6 @@ Segment by segment from the left, literal over typed over plain over the rest, w
 
 from __future__ import annotations
 
-from gateway.access.routing.paths import folded_text, page_name
 from gateway.access.routing.routes import (
     INT_SEGMENT,
     UUID_SEGMENT,
@@ -13,6 +12,7 @@ from gateway.access.routing.routes import (
     Route,
     SegmentKind,
 )
+from gateway.access.routing.spellings import folded_letters, page_name
 
 
 class RouteLeaf:
@@ -82,7 +82,7 @@ class RouteNode:
             known = self.literals.get(segment.text)
             if known is None:
                 known = self.literals[segment.text] = RouteNode()
-                if (folded := folded_text(segment.text)) != segment.text:
+                if (folded := folded_letters(segment.text)) != segment.text:
                     self.unfolded.setdefault(folded, []).append(known)
                 if (page := page_name(segment.text)) is not None:
                     self.pages.setdefault(page, []).append(known)

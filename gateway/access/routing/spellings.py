@@ -1,0 +1,180 @@
+"""What backends may take a path for besides itself, and what they run for it.
+
+They fold letters, drop a slash at the end, serve a page under a name with an ending, or give its
+data at an address of their own.  Law: what is found here is compared with what routes protect, and
+nothing of it is ever sent (docs/decisions/0015-other-spellings.md).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+# In the joined segments of a path: a script with something behind it, or that of all others.
+_SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
+_INDEX_BEFORE = re.compile("(?<![^\x00])index\\.php(?=[^\x00])()")
+_INDEX = re.compile(
+    "(?<![^\x00])(?:index(?:\\.(?:x?html?|shtml|jsp|aspx?|cfm|f?cgi|pl|txt))?"
+    "|default\\.(?:html?|aspx?))\\Z()"
+)
+_RUN = "\\.(?:php[3-8]?|phtml|f?cgi|pl|asp|as[hmp]x|cf[cm]|svc)"
+_SCRIPT_NAME = re.compile(f"{_RUN}\\Z")
+_BEHIND_SCRIPT = re.compile(f"({_RUN})\x00.*\\Z", re.DOTALL)
+_BEHIND_INDEX = re.compile("\x00index\\.php\x00.*\\Z", re.DOTALL)
+_PAGE_DATA = re.compile("(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z")
+_LANGUAGE = "[a-z]{2,3}(?:[_-][a-z0-9]{2,8})*"
+_PAGE_DATA_IN_LANGUAGE = re.compile(
+    f"(?<![^\x00])_next\x00data\x00[^\x00]+\x00{_LANGUAGE}(?:\x00(.+))?\\.json\\Z"
+)
+_PAGE_DATA_OF_GATSBY = re.compile("(?<![^\x00])page-data\x00(?:index|(.+))\x00page-data\\.json\\Z")
+_DATA_BELOW = re.compile("(?<![^\x00])(?:__data|_payload|q-data)\\.json\\Z()")
+_DATA_BESIDE = re.compile("(?:(?:(?<![^\x00])_(?:root)?)?\\.data|__data\\.json)\\Z()")
+# Of ASP.NET: a session, a ticket or both, as it keeps them in paths.
+_COOKIELESS = re.compile("(?<![^\x00])(?:\\((?:[a-z]\\([^()\x00]+\\))+\\)\x00)+()")
+_OTHERWISE = (
+    (".php", "", _SCRIPT),
+    ("index.php", "", _INDEX_BEFORE),
+    ("index", "", _INDEX),
+    ("default.", "", _INDEX),
+    ("_next\x00data\x00", ".json", _PAGE_DATA),
+    ("_next\x00data\x00", ".json", _PAGE_DATA_IN_LANGUAGE),
+    ("page-data\x00", "\x00page-data.json", _PAGE_DATA_OF_GATSBY),
+    ("__data.json", ".json", _DATA_BELOW),
+    ("_payload.json", ".json", _DATA_BELOW),
+    ("q-data.json", ".json", _DATA_BELOW),
+    (".html__data.json", ".json", _DATA_BESIDE),
+    (".data", ".data", _DATA_BESIDE),
+    ("))\x00", "", _COOKIELESS),
+)
+"""What stands in such a path, how it ends, and what finds it: what is left with its group is the
+other one.  Without that end an expression would look on from each place where one could begin."""
+# In every path that is written otherwise than it could be.
+_HAS_OTHERS = re.compile(r"[.(]|index| \Z")
+_PAGES = frozenset(
+    ("htm", "html", "xhtml", "shtml", "asp", "aspx", "cgi", "cfm", "jsp", "jspx", "php", "php3",
+     "php4", "php5", "php7", "php8", "phtml", "pl")
+)  # fmt: skip
+_FORMATS = _PAGES | frozenset(
+    ("action", "atom", "csv", "do", "ics", "json", "jsonp", "md", "pdf", "rsc", "rss", "text",
+     "txt", "xls", "xlsx", "xml", "yaml", "yml", "zip")
+)  # fmt: skip
+"""Endings of a name that its page may have besides: not those of what pages load (`.js`, `.css`,
+pictures), as `/app.js` seldom is the page `/app`."""
+_LONGEST_FOLD = 4
+"""A letter that becomes more (U+FDFA: 18) stays as it is: a path has room for hundreds."""
+_ROUNDS = 3
+"""How many of these one path may be at once (`/index.php/(S(x))/admin.html`)."""
+
+
+@dataclass(slots=True)
+class Spellings:
+    """Paths, folded; the first of `paths` is the one that was asked about, the others are the same
+    to some backend."""
+
+    paths: list[tuple[str, ...]]
+    scripts: list[tuple[str, ...]]
+    """What a server runs for one of them, where a script stands in it: that script, whatever is
+    behind it (Apache, IIS), and of `index.php` its folder."""
+
+
+def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> Spellings:
+    """What some backend takes this path for.
+
+    A PHP application serves `/index.php/admin` as `/admin`, and `/index.php` as `/` (PATH_INFO of
+    RFC 3875 section 4.1.5); Symfony takes `/index.phpadmin` for it too.  What the page `/admin`
+    shows Next.js gives as `/_next/data/BUILD/admin.json` too, SvelteKit as `/admin/__data.json`,
+    Nuxt as `/admin/_payload.json`, Gatsby as `/page-data/admin/page-data.json`, Qwik as
+    `/admin/q-data.json`, and React Router as `/admin.data`.  ASP.NET, CakePHP and others serve
+    `/admin/index` as `/admin`, and a server of files `/admin/index.html`.  Rails takes
+    `/admin.json` for `/admin`, and servers of files that leave the ending out `/admin.html`; below
+    IIS every application of ASP.NET takes `/(S(x))/admin` for it.
+
+    `names_its_end`: what asks is a route that names the last segment by letters; its ending is
+    meant.
+    """
+    paths = _spelled(folded_path(segments), names_its_end)
+    return Spellings(paths, [run for path in paths for run in _run_instead(path)])
+
+
+def folded_letters(text: str) -> str:
+    """What a backend makes of a text that takes letters in any case, and folds them (NFKC) or
+    keeps an accent apart from its letter, as some file systems do.
+
+    Letter by letter, as `paths.folds_into_another`.
+    """
+    if not text.isascii():
+        apart = ((letter, unicodedata.normalize("NFKD", letter)) for letter in set(text))
+        changed = {ord(one): other for one, other in apart if len(other) <= _LONGEST_FOLD}
+        text = text.translate(changed)
+    return text.casefold()
+
+
+def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """What a backend that folds letters and drops a final slash makes of a path."""
+    text = "\x00".join(segments)  # at once: a path has room for thousands, and holds no NUL
+    folded = folded_letters(text)
+    named = segments if folded == text else tuple(folded.split("\x00"))
+    return named[:-1] if named and not named[-1] else named
+
+
+def is_index(name: str) -> bool:
+    """Whether a segment names the page of a folder."""
+    return _INDEX.match(folded_letters(name)) is not None
+
+
+def page_name(name: str) -> str | None:
+    """The name, folded, under which some servers give a page whose own name has an ending; empty
+    for the page of a folder, and None where a segment names no page."""
+    folded = folded_letters(name)
+    if folded == "index.php" or (is_index(folded) and folded != "index"):
+        return ""
+    stem, _, ending = folded.rpartition(".")
+    return stem if stem and ending in _PAGES else None
+
+
+def is_script(name: str) -> bool:
+    """Whether a segment names what some server runs."""
+    return _SCRIPT_NAME.search(folded_letters(name)) is not None
+
+
+def _spelled(folded: tuple[str, ...], names_its_end: bool) -> list[tuple[str, ...]]:
+    """Itself, and what up to three steps of backends make of it."""
+    text = "\x00".join(folded)
+    if not _HAS_OTHERS.search(text):
+        return [folded]
+    spellings, newest = {text: folded}, [text]
+    for _ in range(_ROUNDS):
+        others = [one for text in newest for one in _spelled_once(text, names_its_end)]
+        paths = [folded_path(tuple(other.split("\x00"))) for other in others]
+        fresh = {"\x00".join(path): path for path in paths}
+        newest = [text for text in fresh if text not in spellings]
+        spellings.update(fresh)
+    return list(spellings.values())
+
+
+def _spelled_once(text: str, names_its_end: bool) -> list[str]:
+    """What one step of a backend makes of the joined segments of a path."""
+    others = []
+    for sign, end, pattern in _OTHERWISE:
+        if sign in text and text.endswith(end):
+            other, found = pattern.subn(r"\1", text, 1)
+            others += [other] * found
+    if names_its_end:
+        return others
+    name = text.rpartition("\x00")[2]
+    stem, _, ending = name.rpartition(".")
+    if stem and ending in _FORMATS:
+        others.append(text[: -len(ending) - 1])
+    if name[-1:] in (".", " "):  # Windows opens the file without
+        others.append(text.rstrip(". "))
+    return others
+
+
+def _run_instead(folded: tuple[str, ...]) -> list[tuple[str, ...]]:
+    text = "\x00".join(folded)
+    script = _BEHIND_SCRIPT.sub(r"\1", text) if "." in text else text
+    if script == text:
+        return []
+    folder = _BEHIND_INDEX.sub("", text)
+    return [tuple(one.split("\x00")) for one in (script, folder) if one != text]
