@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 # In the joined segments of a path: a script with something behind it, or that of all others.
 _SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
+_SCRIPT_OF_OTHERS = re.compile("(?<![^\x00])[^\x00]*\\.(?:cf[cm]|f?cgi|pl)\x00")
 _INDEX_BEFORE = re.compile("(?<![^\x00])index\\.php(?=[^\x00])()")
 _INDEX = re.compile(
     "(?<![^\x00])(?:index(?:\\.(?:x?html?|shtml|jsp|aspx?|cfm|f?cgi|pl|txt))?"
@@ -50,17 +51,17 @@ _OTHERWISE = (
 """What stands in such a path, how it ends, and what finds it: what is left with its group is the
 other one.  Without that end an expression would look on from each place where one could begin."""
 # In every path that is written otherwise than it could be.
-_HAS_OTHERS = re.compile(r"[.(]|index| \Z")
+_HAS_OTHERS = re.compile("[.(]|index| (?:\\Z|\x00)")
+_ENDS_IN_DOTS = re.compile("[. ](?:\\Z|\x00)")
 _PAGES = frozenset(
     ("htm", "html", "xhtml", "shtml", "asp", "aspx", "cgi", "cfm", "jsp", "jspx", "php", "php3",
      "php4", "php5", "php7", "php8", "phtml", "pl")
 )  # fmt: skip
-_FORMATS = _PAGES | frozenset(
-    ("action", "atom", "csv", "do", "ics", "json", "jsonp", "md", "pdf", "rsc", "rss", "text",
-     "txt", "xls", "xlsx", "xml", "yaml", "yml", "zip")
+_ASSETS = frozenset(
+    ("css", "gif", "ico", "jpeg", "jpg", "js", "map", "mjs", "mp3", "mp4", "otf", "png", "svg",
+     "ttf", "webm", "webp", "woff", "woff2")
 )  # fmt: skip
-"""Endings of a name that its page may have besides: not those of what pages load (`.js`, `.css`,
-pictures), as `/app.js` seldom is the page `/app`."""
+"""What pages load: `/7.png` seldom is the page `/{id:int}`, and `/app.js` may be `/app`."""
 _LONGEST_FOLD = 4
 """A letter that becomes more (U+FDFA: 18) stays as it is: a path has room for hundreds."""
 _ROUNDS = 3
@@ -75,7 +76,10 @@ class Spellings:
     paths: list[tuple[str, ...]]
     scripts: list[tuple[str, ...]]
     """What a server runs for one of them, where a script stands in it: that script, whatever is
-    behind it (Apache, IIS), and of `index.php` its folder."""
+    behind it (Apache, IIS), of `index.php` its folder, and what is behind a script of ColdFusion
+    or Perl.  And of one that ends as what pages load, or in digits, the name without, which an
+    application with formats (Rails) may serve whatever the ending is.  All this is compared with
+    routes that name their end by letters alone."""
 
 
 def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> Spellings:
@@ -87,14 +91,15 @@ def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> S
     Nuxt as `/admin/_payload.json`, Gatsby as `/page-data/admin/page-data.json`, Qwik as
     `/admin/q-data.json`, and React Router as `/admin.data`.  ASP.NET, CakePHP and others serve
     `/admin/index` as `/admin`, and a server of files `/admin/index.html`.  Rails takes
-    `/admin.json` for `/admin`, and servers of files that leave the ending out `/admin.html`; below
-    IIS every application of ASP.NET takes `/(S(x))/admin` for it.
+    `/admin.json` for `/admin`, with whatever ending, and servers of files that leave the ending
+    out `/admin.html`; below IIS every application of ASP.NET takes `/(S(x))/admin` for it.
 
     `names_its_end`: what asks is a route that names the last segment by letters; its ending is
     meant.
     """
     paths = _spelled(folded_path(segments), names_its_end)
-    return Spellings(paths, [run for path in paths for run in _run_instead(path)])
+    scripts = [run for path in paths for run in _run_instead(path, names_its_end)]
+    return Spellings(paths, scripts)
 
 
 def folded_letters(text: str) -> str:
@@ -164,17 +169,21 @@ def _spelled_once(text: str, names_its_end: bool) -> list[str]:
         return others
     name = text.rpartition("\x00")[2]
     stem, _, ending = name.rpartition(".")
-    if stem and ending in _FORMATS:
+    if stem and ending[:1].isalpha() and ending not in _ASSETS:
         others.append(text[: -len(ending) - 1])
-    if name[-1:] in (".", " "):  # Windows opens the file without
-        others.append(text.rstrip(". "))
+    if _ENDS_IN_DOTS.search(text):  # Windows opens the file without
+        others.append("\x00".join(one.rstrip(". ") for one in text.split("\x00")))
     return others
 
 
-def _run_instead(folded: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _run_instead(folded: tuple[str, ...], names_its_end: bool) -> list[tuple[str, ...]]:
     text = "\x00".join(folded)
-    script = _BEHIND_SCRIPT.sub(r"\1", text) if "." in text else text
-    if script == text:
+    if "." not in text:
         return []
-    folder = _BEHIND_INDEX.sub("", text)
-    return [tuple(one.split("\x00")) for one in (script, folder) if one != text]
+    script, found = _BEHIND_SCRIPT.sub(r"\1", text), []
+    if script != text:
+        found = [script, _BEHIND_INDEX.sub("", text), _SCRIPT_OF_OTHERS.sub("", text, 1)]
+    stem, _, ending = text.rpartition(".")
+    if not names_its_end and "\x00" not in ending and stem[-1:] not in ("", "\x00"):
+        found.append(stem)
+    return [tuple(one.split("\x00")) for one in found if one != text]
