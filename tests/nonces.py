@@ -20,3 +20,8 @@ class Once:
             return False
         self.claimed[key] = ttl_s
         return True
+
+    async def is_claimed(self, key: str) -> bool:
+        if self.away:
+            raise StoreUnavailable("redis", "away")
+        return key in self.claimed

@@ -44,6 +44,7 @@ from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.providers.client import ProviderClient
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.key_sets import ProviderKeySets
 from gateway.identity.providers.provider_sessions import ProviderSessions
 from gateway.identity.providers.round_trips import RoundTrips
@@ -260,6 +261,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
                 parts.clock,
             ),
             sessions=ProviderSessions(database, derived_key(parts.key_secret, KeyPurpose.ID_TOKEN)),
+            ended_sessions=EndedSessions(RedisNonceStore(parts.redis)),
             count_sign_in=parts.metrics.by_provider(
                 "provider_sign_ins", "What came of sign-ins by a provider, by outcome."
             ),

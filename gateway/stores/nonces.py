@@ -19,3 +19,7 @@ class RedisNonceStore:
         words = (secrets.token_hex(8), max(1, ttl_s))
         answer = await self._redis.script(self._script, [f"once:{key}"], words)
         return str(answer) == "1"
+
+    async def is_claimed(self, key: str) -> bool:
+        """Whether somebody has claimed it, and its time is not over."""
+        return bool(await self._redis.call("EXISTS", f"{self._redis.prefix}once:{key}"))

@@ -61,6 +61,7 @@ from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.providers.asking import ProviderServers
 from gateway.identity.providers.client import ProviderClient
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.key_sets import ProviderKeySets
 from gateway.identity.providers.provider_sessions import ProviderSessions
 from gateway.identity.providers.round_trips import RoundTrips
@@ -133,6 +134,7 @@ def provider_parts(
         keys=keys,
         trips=RoundTrips(b"p" * 32, Once(), clock),
         sessions=ProviderSessions(database, b"i" * 32),
+        ended_sessions=EndedSessions(Once()),
         count_sign_in=lambda _name, _outcome: None,
         count_report=lambda _name, _outcome: None,
     )

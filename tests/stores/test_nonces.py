@@ -18,6 +18,12 @@ async def test_it_is_forgotten_when_its_time_is_over(redis: RedisStore, key_pref
     assert 0 < await redis.client.ttl(f"{key_prefix}once:a") <= 60
 
 
+async def test_what_was_claimed_is_known_to_every_worker(redis: RedisStore) -> None:
+    assert not await RedisNonceStore(redis).is_claimed("a")
+    assert await RedisNonceStore(redis).claim("a", 60)
+    assert await RedisNonceStore(redis).is_claimed("a")
+
+
 async def test_another_key_is_another_thing(redis: RedisStore) -> None:
     once = RedisNonceStore(redis)
     assert await once.claim("a", 60)

@@ -77,6 +77,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             account_wait_s=deps.limits.account_wait_s,
             mfa_tokens=deps.mfa_tokens,
             factor_checks=factors.checks,
+            ended_sessions=deps.providers.ended_sessions,
         )
     )
     sign_in = SignInEndpoints(

@@ -90,12 +90,10 @@ class CookieSessions:
 
         Raises StoreUnavailable, and the family that nobody holds has ended.
         """
-        deps = self._deps
         try:
             await self._seal_new(grant, cookie)
         except StoreUnavailable:
-            with suppress(StoreUnavailable):
-                await deps.sessions.end(grant.session_id, "unfinished")
+            await self.give_up(grant.session_id)
             raise
         if replaced is not None:
             with suppress(StoreUnavailable):
@@ -103,6 +101,11 @@ class CookieSessions:
         return JsonReply(
             200, self._reply_body(grant, cookie), cookies=(set_cookie(cookie, grant.expires_in_s),)
         )
+
+    async def give_up(self, session_id: str) -> None:
+        """End a session that has begun, and that nobody was given."""
+        with suppress(StoreUnavailable):
+            await self._deps.sessions.end(session_id, "unfinished")
 
     async def hand_over(
         self, session_id: str, host: str, replaced: str | None

@@ -167,7 +167,7 @@ class FactorEndpoints:
         """Who asks, if they may change factors: INSUFFICIENT_USER_AUTHENTICATION where the sign-in
         is older than FRESH_S, or had no factor although the account has one."""
         if "mfa_token" in fields:
-            return self._enrolling(call, fields["mfa_token"])
+            return await self._enrolling(call, fields["mfa_token"])
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
@@ -269,11 +269,11 @@ class FactorEndpoints:
             return ProblemReply(grant)
         return await self._deps.reissue.reply(call, grant)
 
-    def _enrolling(self, call: Call, mfa_token: str) -> FactorCaller | ProblemReply:
+    async def _enrolling(self, call: Call, mfa_token: str) -> FactorCaller | ProblemReply:
         if is_cross_origin(call, self._deps.origins):
             return ProblemReply(Reason.CROSS_ORIGIN)
         pending = self._deps.mfa_tokens.read(mfa_token, call.host)
-        if pending is None or not pending.enrols:
+        if pending is None or not pending.enrols or await self._deps.opener.is_over(pending):
             return ProblemReply(Reason.INVALID_TOKEN, detail=SIGN_IN_OVER)
         owner = FactorOwner(pending.account_id, pending.id, pending.version, pending.origin)
         return FactorCaller(owner, None, pending)

@@ -73,6 +73,7 @@ def build_provider_endpoints(
             clock=deps.clock,
             database=deps.database,
             reports=EndReports(deps.deliveries, deps.publisher, parts.count_report),
+            ended_sessions=parts.ended_sessions,
             shielded=deps.shielded,
             audit=deps.audit,
             count=parts.count_report,

@@ -26,6 +26,7 @@ from gateway.edge.endpoints.reports import (
 from gateway.identity.issuers.event_tokens import EventToken, InvalidEventToken, SignatureKey
 from gateway.identity.issuers.logout_tokens import LogoutTokenVerifier
 from gateway.identity.providers.client import ProviderClient
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.id_tokens import ProviderKeys, ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused
 from gateway.identity.providers.provider_sessions import end_sessions_of
@@ -44,6 +45,7 @@ class ProviderLogoutDependencies:
     clock: Clock
     database: Database
     reports: EndReports
+    ended_sessions: EndedSessions
     shielded: ShieldedTasks
     audit: AuditSink
     count: Callable[[str, str], None]
@@ -97,6 +99,10 @@ class ProviderLogoutEndpoint:
         self, provider: Provider, token: EventToken, call: Call, request: web.BaseRequest
     ) -> Sequence[Change]:
         changes: list[Change] = []
+        for end in token.ends:
+            if end.session_id is not None:
+                # Before any is looked for: one that begins meanwhile finds this.
+                await self._deps.ended_sessions.note(provider.issuer.issuer, end.session_id)
         async with self._deps.database.transaction() as tx:
             for end in token.ends:
                 changes += await end_sessions_of(

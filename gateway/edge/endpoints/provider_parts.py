@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.access.providers import Provider
 from gateway.identity.providers.client import ProviderClient
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.id_tokens import ProviderKeys
 from gateway.identity.providers.provider_sessions import ProviderSessions
 from gateway.identity.providers.round_trips import RoundTrips
@@ -20,6 +21,7 @@ class ProviderParts:
     keys: ProviderKeys
     trips: RoundTrips
     sessions: ProviderSessions
+    ended_sessions: EndedSessions
     count_sign_in: Callable[[str, str], None]
     """Counts what came of a sign-in, by provider and outcome."""
     count_report: Callable[[str, str], None]

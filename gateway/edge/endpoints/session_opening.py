@@ -31,6 +31,7 @@ from gateway.identity.factors.factor_kinds import (
 )
 from gateway.identity.factors.own_factors import still_counts
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import (
     SignInSource,
@@ -66,6 +67,8 @@ class SessionOpenerDependencies:
     """Seconds that an account has to wait for its next sign-in; 0.0 for none."""
     mfa_tokens: MfaTokens
     factor_checks: FactorChecks
+    ended_sessions: EndedSessions
+    """Of providers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,11 @@ class SessionOpener:
             origin=pending.origin,
         )
 
+    async def is_over(self, pending: PendingSignIn) -> bool:
+        """Whether the provider's session has ended in which the sign-in began.  Raises
+        StoreUnavailable."""
+        return await self._deps.ended_sessions.has_ended(pending.origin)
+
     async def complete(
         self, opening: SessionOpening, pending: PendingSignIn, proof: FactorProof
     ) -> Reply:
@@ -223,6 +231,8 @@ class SessionOpener:
         if isinstance(grant, Reason):
             return grant
         await self._end_displaced(opening, grant)
+        if await self._ended_at_provider(opening, grant):
+            return Reason.INVALID_CREDENTIALS
         if opening.cookie is None:
             reply: Reply = token_reply(self._deps.issuer, grant)
         else:
@@ -281,6 +291,18 @@ class SessionOpener:
         return ProblemReply(
             Reason.INSUFFICIENT_USER_AUTHENTICATION, members={"mfa_token": token.text, **members}
         )
+
+    async def _ended_at_provider(self, opening: SessionOpening, grant: SessionGrant) -> bool:
+        """Whether the provider had told of an end that found no session yet; then this one, which
+        nobody holds, has ended too, and so it has where nobody can say."""
+        try:
+            ended = await self._deps.ended_sessions.has_ended(opening.origin)
+        except StoreUnavailable:
+            await self._deps.cookies.give_up(grant.session_id)
+            raise
+        if ended:
+            await self._deps.cookies.give_up(grant.session_id)
+        return ended
 
     async def _end_displaced(self, opening: SessionOpening, grant: SessionGrant) -> None:
         """Record and publish the end of the sessions that made room for this one."""
