@@ -50,7 +50,8 @@ _ADDRESSES = (
     "CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "Fly-Client-IP",
 )  # fmt: skip
 _OVERRIDING = (
-    "X-Original-URL", "X-Rewrite-URL", "X-Script-Name",
+    "X-Original-URL", "X-Rewrite-URL", "X-Script-Name", "X-Matched-Path", "X-Invoke-Path",
+    "X-Middleware-Subrequest", "X-Sendfile-Type", "X-Accel-Mapping",
     "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
 )  # fmt: skip
 

@@ -177,6 +177,7 @@ def test_a_stranger_spends_nothing_of_what_the_people_of_a_tenant_may(
 TAKEN = [
     "Proxy", "X-Real-IP", "True-Client-IP", "X-Client-IP", "CF-Connecting-IP", "X-Original-URL",
     "X-Rewrite-URL", "X-HTTP-Method-Override", "Script-Name", "Path-Info", "X-Script-Name",
+    "X-Matched-Path", "X-Invoke-Path", "X-Middleware-Subrequest", "X-Sendfile-Type", "X-Accel-Mapping",
 ]  # fmt: skip
 
 
