@@ -215,3 +215,36 @@ def test_each_row_of_the_table_of_outages_names_its_test() -> None:
     rows = [line for line in table.splitlines() if line.startswith("|")][2:]
     assert len(rows) > 25
     assert [row for row in rows if not named_tests(row)] == []
+
+
+def test_every_test_file_and_folder_that_a_page_names_is_there() -> None:
+    named = {
+        (page.name, path)
+        for page in PAGES
+        for path in re.findall(r"`(tests/[\w/.*-]+)`", page.read_text("utf-8"))
+    }
+    assert len(named) > 20
+    assert [one for one in named if not any(REPOSITORY.glob(one[1].rstrip("/")))] == []
+
+
+def test_each_drill_is_named_where_its_figures_are() -> None:
+    loop = re.search(r"for bench in ([a-z ]+); do", (REPOSITORY / "Makefile").read_text("utf-8"))
+    page = (REPOSITORY / "docs" / "performance.md").read_text("utf-8")
+    told = re.search(r"`make drills` runs ([^.]+?) one after the other", page)
+    assert loop is not None
+    assert told is not None
+    assert re.findall(r"`(\w+)`", told[1]) == loop[1].split()
+
+
+def test_each_bench_that_a_page_names_is_there() -> None:
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"python -m bench\.([a-z_]+(?:\.[a-z_]+)?)", page.read_text("utf-8"))
+    }
+    assert len(named) > 30
+    bench = REPOSITORY / "bench"
+    files = {name: bench / name.replace(".", "/") for name in named}
+    assert [
+        name for name, at in files.items() if not (at.is_dir() or at.with_suffix(".py").exists())
+    ] == []
