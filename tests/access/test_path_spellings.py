@@ -463,9 +463,18 @@ def test_a_route_that_names_the_path_itself_takes_it(path: str, route: str) -> N
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
 
 
+def test_a_path_of_very_many_spellings_is_none() -> None:
+    path = "/index.php/(S(x))/_next/data/b/en/a/index.html.json"
+    for open_ in (path, f"/moved{path}"):
+        assert decide(snapshot(FOLDERS, NOBODY), f"GET {open_}", ANN).reason is (
+            Reason.AMBIGUOUS_PATH
+        )
+
+
 @pytest.mark.parametrize(
     "path",
-    ["/_next/data" * 700, "/_next/data" * 700 + "/x.jsonx", "/_next/data" * 700 + "/x.json",
+    ["/index.php/(S(x))" * 470 + "/a.html.json.", "/x.php/(S(x))/_next/data/b/en" * 270 + "/page-data.json",
+     "/_next/data" * 700, "/_next/data" * 700 + "/x.jsonx", "/_next/data" * 700 + "/x.json",
      "/_next/data/" + "x/" * 3900 + ".json", "/a.php" * 1300, "/index.phpx" * 700,
      "/" + "index.php" * 880, "/" + ".php" * 1990, "/" + ".data" * 1600, "/_" * 4000 + ".data",
      "/__data.json" * 650, "/a.pl.pl" * 990, "/index" * 1360,

@@ -200,6 +200,8 @@ class RouteTable:
     ) -> bool:
         """As `Match` has it."""
         asked = spellings_of(segments)
+        if not asked.paths:
+            return route.upstream is not None
         is_plain = asked.paths == [segments] and not asked.scripts
         if is_plain and not self._has_other_spellings:
             return False  # nearly always: there is no other way to the same leaf
@@ -217,6 +219,8 @@ class RouteTable:
         texts = _texts(route)
         named = not route.is_prefix and texts[-1] != "*"
         asked = spellings_of(segments, names_its_end=named)
+        if not asked.paths:
+            return True
         if any(map(is_script, texts)) or (named and is_index(texts[-1])):
             asked = Spellings(asked.paths[:1], [])  # the route names it itself
         found = [self._sent_alike(host, path, route, pages=not named) for path in asked.paths]
@@ -249,6 +253,8 @@ class RouteTable:
         """
         backend = self._same_backend(route.upstream) if route.upstream else ()
         asked = spellings_of(segments)
+        if not asked.paths:
+            return True
         for guard in filter(None, map(self._guards.get, backend)):
             leaf = walk(guard, segments, 0, len(segments), [])
             if leaf is not None and protects_otherwise(leaf.guarded, route, method):

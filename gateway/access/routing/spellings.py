@@ -64,6 +64,8 @@ _ASSETS = frozenset(
 """What pages load: `/7.png` seldom is the page `/{id:int}`, and `/app.js` may be `/app`."""
 _LONGEST_FOLD = 4
 """A letter that becomes more (U+FDFA: 18) stays as it is: a path has room for hundreds."""
+MOST_SPELLINGS = 16
+"""Of one path; each is compared with all routes, and whoever sends it need not be anybody."""
 _ROUNDS = 3
 """How many of these one path may be at once (`/index.php/(S(x))/admin.html`)."""
 
@@ -71,7 +73,7 @@ _ROUNDS = 3
 @dataclass(slots=True)
 class Spellings:
     """Paths, folded; the first of `paths` is the one that was asked about, the others are the same
-    to some backend."""
+    to some backend.  None at all where they are too many to be compared."""
 
     paths: list[tuple[str, ...]]
     scripts: list[tuple[str, ...]]
@@ -98,8 +100,10 @@ def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> S
     meant.
     """
     paths = _spelled(folded_path(segments), names_its_end)
+    if len(paths) > MOST_SPELLINGS:
+        return Spellings([], [])
     scripts = [run for path in paths for run in _run_instead(path, names_its_end)]
-    return Spellings(paths, scripts)
+    return Spellings(paths, list(dict.fromkeys(scripts)))
 
 
 def folded_letters(text: str) -> str:
@@ -155,6 +159,8 @@ def _spelled(folded: tuple[str, ...], names_its_end: bool) -> list[tuple[str, ..
         fresh = {"\x00".join(path): path for path in paths}
         newest = [text for text in fresh if text not in spellings]
         spellings.update(fresh)
+        if len(spellings) > MOST_SPELLINGS:
+            break
     return list(spellings.values())
 
 
