@@ -9,9 +9,13 @@ all its users nor 65,536 callers of one.
 from __future__ import annotations
 
 import ipaddress
+from contextvars import ContextVar
 
 UNKNOWN = "unknown"
 """What is no address counts together."""
+
+asking_for: ContextVar[str] = ContextVar("asking_for", default="")
+"""The neighbourhood of the call of `/auth` for which a store is asked; empty for any other."""
 
 # RFC 6052 section 2.1 (NAT64), RFC 4291 section 2.5.5.2 (mapped), RFC 7915 section 2.1
 # (translated): the IPv4 address is the last 32 bits.

@@ -2,14 +2,20 @@
 
 A queue before our own connections says nothing of the server behind them: a caller that gives up
 in it raises StoreBusy, and the store does not count as unavailable.
+
+Law: neighbourhoods (/24, IPv6 /48) take turns in it, and where it is full one that has few callers
+there takes a place from the one that has most.  Whoever has an account may ask as often as they
+have addresses, and must keep nobody from elsewhere waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from gateway.client_networks import asking_for
 from gateway.stores.protocols import StoreBusy
 
 WAITING_MAX = 500
@@ -23,29 +29,44 @@ class ConnectionSlots:
         self, store: str, count: int, *, waiting_max: int = WAITING_MAX, wait_s: float = WAIT_S
     ) -> None:
         self._store = store
-        self._free = asyncio.Semaphore(count)
+        self._free = count
+        """None while anybody waits."""
+        self._by_network: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._waiting = 0
         self._waiting_max = waiting_max
         self._wait_s = wait_s
 
     async def acquire(self, wait_s: float | None = None) -> None:
         """Takes a slot, which the caller releases; raises StoreBusy."""
-        if not self._free.locked():
-            await self._free.acquire()
+        if self._free > 0:
+            self._free -= 1
             return
-        if self._waiting >= self._waiting_max:
+        network = asking_for.get()
+        if self._waiting >= self._waiting_max and not self._make_room(network):
             raise StoreBusy(self._store, "too many are waiting")
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._by_network.setdefault(network, deque()).append(granted)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_s if wait_s is None else wait_s):
-                await self._free.acquire()
+                await granted
         except TimeoutError:
+            self._give_up(network, granted)
             raise StoreBusy(self._store, "no place in time") from None
-        finally:
-            self._waiting -= 1
+        except BaseException:
+            self._give_up(network, granted)
+            raise
 
     def release(self) -> None:
-        self._free.release()
+        while self._by_network:
+            network, queue = next(iter(self._by_network.items()))
+            self._by_network.move_to_end(network)
+            granted = queue[0]
+            self._leave(network, granted)
+            if not granted.done():  # else its caller has gone, and has not noticed yet
+                granted.set_result(None)
+                return
+        self._free += 1
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -55,3 +76,29 @@ class ConnectionSlots:
             yield
         finally:
             self.release()
+
+    def _make_room(self, network: str) -> bool:
+        """Whether the latest of the neighbourhood that has most here, and more than this one even
+        then, has given its place up."""
+        crowd, queue = max(self._by_network.items(), key=lambda item: len(item[1]))
+        if len(queue) < len(self._by_network.get(network, ())) + 2:
+            return False
+        displaced = queue[-1]
+        self._leave(crowd, displaced)
+        if not displaced.done():
+            displaced.set_exception(StoreBusy(self._store, "too many of one network are waiting"))
+        return True
+
+    def _give_up(self, network: str, granted: asyncio.Future[None]) -> None:
+        """A slot that came in the moment in which its caller left is another's."""
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
+            self.release()
+        elif granted in self._by_network.get(network, ()):
+            self._leave(network, granted)
+
+    def _leave(self, network: str, granted: asyncio.Future[None]) -> None:
+        queue = self._by_network[network]
+        queue.remove(granted)
+        self._waiting -= 1
+        if not queue:
+            del self._by_network[network]

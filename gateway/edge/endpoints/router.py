@@ -18,6 +18,7 @@ from aiohttp import web
 
 from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.own_paths import DOCUMENT_SEGMENTS, OwnPaths
+from gateway.client_networks import asking_for, neighbourhood
 from gateway.edge.endpoints.csrf import CsrfGuard
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
@@ -96,6 +97,7 @@ class AuthApi:
         """Respond to the call.  Never raises for what a client or a store does, but where the
         client's body broke."""
         began_at = time.perf_counter()
+        asking_for.set(neighbourhood(call.client_ip))
         try:
             response = await self._respond(request, call)
         except ConnectionError:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.client_networks import asking_for
 from gateway.identity.clients.clients import Clients, NewSecret
 from gateway.identity.clients.failures import ADDRESS_FAILURES as CLIENTS_FAILURES
 from gateway.identity.clients.failures import CLIENT_FAILURES
@@ -263,6 +264,25 @@ async def test_a_client_that_was_believed_waits_behind_no_made_up_ones(
         assert again.status == 200
         go_on.set()
         assert {(await one).status for one in made_up} == {401}
+
+
+async def test_a_store_is_asked_in_the_name_of_the_callers_neighbourhood(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that its queue can tell a crowd from who comes from elsewhere."""
+    token_text = str((await house.sign_in())["access_token"])
+    read, names = house.database.read_transaction, []
+
+    @asynccontextmanager
+    async def noting() -> AsyncIterator[Transaction]:
+        names.append(asking_for.get())
+        async with read() as tx:
+            yield tx
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.database, "read_transaction", noting)
+        assert (await house.ask("GET", "/auth/sessions", token=token_text)).status == 200
+    assert set(names) == {"127.0.0.0/24"}
 
 
 @pytest.mark.parametrize("purpose", ["register", "reset"])
