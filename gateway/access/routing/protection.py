@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from gateway.access.routing.routes import Auth, Route
+from gateway.access.routing.routes import Auth, Route, SegmentKind
+
+_REFUSES_FROM = 400
+
+
+def closes(route: Route) -> bool:
+    """Whether a route refuses what it takes by an answer of its own, so that no backend has it.
+    One for everything else closes nothing: it is there for what no other names."""
+    answer = route.direct_response
+    if answer is None or answer.status < _REFUSES_FROM:
+        return False
+    return any(part.kind is SegmentKind.LITERAL for part in route.segments)
 
 
 def protects_otherwise(others: Collection[Route], route: Route, method: str) -> bool:
     """Whether one of them asks for something that `route` does not."""
     is_its_own = any(other is route for other in others)
     named = [other for other in others if not other.methods or method in other.methods]
-    return any(
+    return any(map(closes, named or others)) or any(
         other.auth is not Auth.PUBLIC
         and (
             other.policy is not route.policy

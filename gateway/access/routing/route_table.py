@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
-from gateway.access.routing.protection import protects_otherwise
+from gateway.access.routing.protection import closes, protects_otherwise
 from gateway.access.routing.route_trie import (
     RouteLeaf,
     RouteNode,
@@ -231,7 +231,7 @@ class RouteTable:
         self, host: str, folded: tuple[str, ...], route: Route, *, pages: bool = False
     ) -> list[Route]:
         """The routes that send a path so folded to the backend of `route`, unchanged as it does or
-        rewritten as it does, of the first host that has any."""
+        rewritten as it does, or refuse it themselves, of the first host that has any."""
         found = (walk_folded(node, folded, 0, pages=pages) for node in self._nodes(host))
         leaves: list[RouteLeaf] = next(filter(None, found), [])
         backend = self._same_backend(route.upstream) if route.upstream else ()
@@ -239,9 +239,12 @@ class RouteTable:
             one
             for leaf in leaves
             for one in leaf.routes()
-            if (one.rewrite is None) is (route.rewrite is None)
-            and one.upstream
-            and one.upstream.name in backend
+            if closes(one)
+            or (
+                (one.rewrite is None) is (route.rewrite is None)
+                and one.upstream
+                and one.upstream.name in backend
+            )
         ]
 
     def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
