@@ -45,8 +45,9 @@ from gateway.model import Clock
 from gateway.stores.protocols import StoreBusy
 
 AT_ONCE = 16
-STARTS_OF_NEIGHBOURHOOD = 4
-"""Of the pushed requests that are under way, those of one neighbourhood (/24, IPv6 /48)."""
+STARTS_OF_NEIGHBOURHOOD = 8
+"""Of the pushed requests that are under way, those of one neighbourhood (/24, IPv6 /48): more than
+fail before a provider is left alone, so that the visitors of one office find out, too."""
 PLACE_WAIT_S = 2.0
 _TOLD_MAX = 200
 _OF_ADDRESSES = frozenset(("email", "email_verified"))

@@ -307,3 +307,25 @@ async def test_who_gets_no_turn_to_set_out_is_told_that_too_many_ask(
         await patient.authorization_url(one, TRIP, IP)
     slow.go_on.set()
     await asyncio.gather(*crowd)
+
+
+async def test_a_provider_that_hangs_is_left_alone_by_one_neighbourhood_too(
+    patient: ProviderClient, slow: SlowSite
+) -> None:
+    """Else each of its visitors would wait for a turn, as long as it hangs."""
+    one = provider()
+    await patient.metadata(one)
+    crowd = [
+        asyncio.create_task(patient.authorization_url(one, TRIP, IP))
+        for _ in range(STARTS_OF_NEIGHBOURHOOD)
+    ]
+    while slow.pushed < STARTS_OF_NEIGHBOURHOOD:
+        await asyncio.sleep(0)
+    slow.away = True
+    slow.go_on.set()
+    answers = await asyncio.gather(*crowd, return_exceptions=True)
+    assert all(isinstance(answer, ProviderUnavailable) for answer in answers)
+    asked = len(slow.asked)
+    with pytest.raises(ProviderUnavailable):
+        await patient.authorization_url(one, TRIP, IP)
+    assert len(slow.asked) == asked
