@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from gateway.access.simulation import FixedClock
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.identity.sign_in.captcha import Captcha, CaptchaOptions
@@ -33,17 +34,6 @@ STOLEN, MANY_STOLEN = 8, 40
 LAID_UP = 40
 NEIGHBOURS = 60
 """Accounts of attackers behind the owner's address, with nine devices each: all that count."""
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.at = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.at
-
-    def steady(self) -> float:
-        return self.at
 
 
 class Used:
@@ -66,7 +56,7 @@ class Solved(Captcha):
 
 class House:
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = FixedClock(1_800_000_000.0)
         self.epoch = 0
         captcha = Solved(CaptchaOptions(b"c" * 32, 1, ""), Used(), self.clock)
         self.throttle = Throttle(LocalAttempts(self.clock), self.clock, lambda: 1)

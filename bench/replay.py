@@ -31,6 +31,7 @@ from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
 from gateway.access.simulation import (
     FixedAuthenticator,
+    FixedClock,
     SimulatedRequest,
     SlowLimiter,
     person,
@@ -49,19 +50,6 @@ FOLDER = HERE / ".rig" / "replay"
 MOST_S = 10.0
 FLUSH_EVERY = 5_000
 STARTS_AT = 1_800_000_000.0
-
-
-class Turned:
-    """A clock that goes on by a hundredth of a second with each call."""
-
-    def __init__(self) -> None:
-        self.at = STARTS_AT
-
-    def now(self) -> float:
-        return self.at
-
-    def steady(self) -> float:
-        return self.at
 
 
 class Narrow(SlowLimiter):
@@ -119,7 +107,8 @@ def request(choose: random.Random, who: Principal | Reason) -> tuple[str, str]:
 
 async def write_log(folder: Path, decisions: int, snapshot: Snapshot) -> float:
     """The log as a worker writes it, none rotated away; seconds that its writer took."""
-    choose, clock = random.Random(7), Turned()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    choose, clock = random.Random(7), FixedClock(STARTS_AT)
     known = FixedAuthenticator(Reason.NO_CREDENTIAL)
     gate = Authorizer(known, Narrow(choose), clock=clock)
     log = DecisionLog(

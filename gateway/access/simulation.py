@@ -36,9 +36,10 @@ _YEAR_S = 366 * 86_400
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FixedClock:
-    """A clock that stands: a decision does not depend on when the test runs."""
+    """A clock that stands at `at` until somebody sets it: a decision does not depend on when the
+    test runs."""
 
     at: float
 

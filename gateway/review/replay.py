@@ -9,24 +9,11 @@ from dataclasses import dataclass, field
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.decision_record import UNJUDGED, RecordedDecision, read_record, unknown_reads
-from gateway.access.simulation import FixedAuthenticator, NoLimits, run_sync
+from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 
 EXAMPLES = 5
-
-
-class _MovingClock:
-    """Stands at the time of the decision that is replayed."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def now(self) -> float:
-        return self.at
-
-    def steady(self) -> float:
-        return self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +57,7 @@ class Replay:
 def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
     """What `snapshot` would have decided.  `lines` are those of the decision log."""
     report = Replay()
-    clock = _MovingClock()
+    clock = FixedClock(0.0)  # set to the time of each decision
     known = FixedAuthenticator(Reason.NO_CREDENTIAL)
     authorizer = Authorizer(known, NoLimits(), clock=clock)
     for line in lines:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.replay import SHOP, write_log
 from gateway.access.decision_record import read_record, record_of
 from gateway.access.simulation import FixedClock, SimulatedRequest, recorded_request, simulate
 from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.files import read_sources
 from gateway.model import Principal, Reason
 from gateway.review.replay import replay
 from tests.access.worlds import NOW, rule_world, snapshot, who
@@ -237,3 +241,15 @@ def test_a_token_of_ours_names_no_resource() -> None:
     assert with_cookie is not None
     assert isinstance(with_cookie.caller, Principal)
     assert with_cookie.caller.audience is None
+
+
+async def test_the_log_that_the_bench_writes_can_be_judged_again(tmp_path: Path) -> None:
+    """Into a folder that is made with it: of a gateway the data folder is there."""
+    sources = read_sources(SHOP / "routes.yaml", SHOP / "policies")
+    assert isinstance(sources, Sources)
+    shop = compile_snapshot(sources)
+    assert isinstance(shop, Snapshot)
+    await write_log(tmp_path / "new" / "decisions", 500, shop)
+    (file,) = (tmp_path / "new" / "decisions").iterdir()
+    found = replay(file.read_text("utf-8").splitlines(), shop)
+    assert (found.total, found.changed) == (500, 0)
