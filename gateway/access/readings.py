@@ -66,11 +66,13 @@ def _readings_of_path(call: Call, match: Match, routes: RouteTable) -> Readings 
         found.append((_as_read(call, segments), other))
     if call.encoded_slash:
         for segments in _parted((call.segments, *others)):
-            if routes.bypasses_route(route, call.method, segments):
+            if routes.bypasses_route(route, call.method, segments, judged=True):
                 return None
-            if routes.is_protected_elsewhere(route, call.host, call.method, segments):
+            if routes.is_protected_elsewhere(route, call.host, call.method, segments, judged=True):
                 return None
             other = routes.match(call.host, call.method, segments)
+            if isinstance(other, Match) and other.read_elsewhere:
+                return None
             if isinstance(other, Match) and other.route.policy is route.policy:
                 found.append((_as_read(call, segments), other))
     return found if route.policy is not None else ()

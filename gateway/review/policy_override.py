@@ -60,8 +60,17 @@ class _Rerouted:
             meant = self._changed in self._near.candidates(host, segments)
         return (self._near if meant else self._table).match(host, method, segments)
 
-    def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
-        return self._table.bypasses_route(self._table.get(route.id) or route, method, segments)
+    def bypasses_route(
+        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
+    ) -> bool:
+        found = self._table.get(route.id) or route
+        return self._table.bypasses_route(found, method, segments, judged=judged)
+
+    def is_protected_elsewhere(
+        self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool
+    ) -> bool:
+        found = self._table.get(route.id) or route
+        return self._table.is_protected_elsewhere(found, host, method, segments, **judged)
 
     def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
         return self._table.admits_files(host, segments)
@@ -99,8 +108,17 @@ class _Exchanged:
             self._routes[route.id] = dataclasses.replace(route, policy=other)
         return dataclasses.replace(match, route=self._routes[route.id])
 
-    def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
-        return self._table.bypasses_route(self._table.get(route.id) or route, method, segments)
+    def bypasses_route(
+        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
+    ) -> bool:
+        found = self._table.get(route.id) or route
+        return self._table.bypasses_route(found, method, segments, judged=judged)
+
+    def is_protected_elsewhere(
+        self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool
+    ) -> bool:
+        found = self._table.get(route.id) or route
+        return self._table.is_protected_elsewhere(found, host, method, segments, **judged)
 
     def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
         return self._table.admits_files(host, segments)

@@ -285,6 +285,13 @@ def test_two_sites_behind_one_address_are_two_backends(path: str) -> None:
 
 
 def test_a_configuration_with_exchanged_policies_or_routes_refuses_alike() -> None:
+    slashes = snapshot(TENANTS, MEMBERS)
+    ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
+    (route,) = [route for route in slashes.routes if route.id == "rest"]
+    for other in (with_policies(slashes, slashes.policies), with_route(slashes, route)):
+        for path in ("/API%2Fbens/x", "/api%2Fbens/x", "/api%2Fanns/x"):
+            found = decide(other, f"GET {path}", ann).reason
+            assert found == decide(slashes, f"GET {path}", ann).reason
     (rest,) = [route for route in WORLD.routes if route.id == "rest"]
     for other in (with_policies(WORLD, WORLD.policies), with_route(WORLD, rest)):
         for path in ("/ADMIN", "/me/", "/Else"):
@@ -461,6 +468,49 @@ def test_a_route_that_names_the_path_itself_takes_it(path: str, route: str) -> N
     decision = decide(snapshot(PAGES, NOBODY), f"GET {path}", ANN)
     assert decision.route is not None
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
+TENANTS = """
+    version: 1
+    tenants: {roles: [owner, member]}
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    defaults: {policy: members, upstream: api}
+    routes:
+      - {id: org, match: {path: "/api/{org}/{rest:path}"}, tenant: "{org}"}
+      - {id: order, match: {path: "/orders/{owner}"}, resource: {owner: "{owner}"}}
+      - {id: moved, match: {path: "/v1/{rest:path}"}, rewrite: {strip_prefix: /v1}}
+      - {id: again, match: {path: "/v2/{org}/{rest:path}"}, tenant: "{org}",
+         rewrite: {path: "/api/{org}/{rest}"}}
+      - {id: shelf, match: {path: "/shelf/{name}"}, allow_encoded_slash: true,
+         rewrite: {path: "/{name}"}}
+      - {id: rest, match: {prefix: /, except_reserved: true}, allow_encoded_slash: true}
+"""
+MEMBERS = """
+    policy: members
+    rules:
+      - {id: in, allow: ['*'], when: user.tenant != null}
+      - {id: others, deny: ['*'], when: has(resource.owner) && resource.owner != user.id}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("/api/bens/x", Reason.NO_RULE), ("/API/bens/x", Reason.AMBIGUOUS_PATH),
+     ("/index.php/api/bens/x", Reason.AMBIGUOUS_PATH), ("/v1/api/bens/x", Reason.AMBIGUOUS_PATH),
+     ("/v1/API/bens/x", Reason.AMBIGUOUS_PATH), ("/api%2Fbens/x", Reason.NO_RULE),
+     ("/API%2Fbens/x", Reason.AMBIGUOUS_PATH), ("/v2/bens/x", Reason.NO_RULE),
+     ("/Orders/ben", Reason.AMBIGUOUS_PATH), ("/v1/orders/ben", Reason.AMBIGUOUS_PATH),
+     ("/orders/ben.json/", Reason.AMBIGUOUS_PATH), ("/shelf/api%2Fbens%2Fx", Reason.AMBIGUOUS_PATH)],
+)  # fmt: skip
+def test_the_policy_is_told_of_the_tenant_and_the_resource_in_every_spelling(
+    path: str, reason: Reason
+) -> None:
+    ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
+    world = snapshot(TENANTS, MEMBERS)
+    for allowed in ("/api/anns/x", "/v2/anns/x", "/v1/x", "/x", "/orders/ann", "/api%2Fanns/x"):
+        assert decide(world, f"GET {allowed}", ann).allowed
+    decision = decide(world, f"GET {path}", ann)
+    assert (decision.allowed, decision.reason) == (False, reason)
 
 
 CLOSED = """

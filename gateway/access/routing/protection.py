@@ -22,8 +22,13 @@ def closes(route: Route) -> bool:
     return any(part.kind is SegmentKind.LITERAL for part in route.segments)
 
 
-def protects_otherwise(others: Collection[Route], route: Route, method: str) -> bool:
-    """Whether one of them asks for something that `route` does not."""
+def protects_otherwise(
+    others: Collection[Route], route: Route, method: str, *, judged: bool = False
+) -> bool:
+    """Whether one of them asks for something that `route` does not.
+
+    `judged`: the policy is asked about the path of the other as well, with what it says.
+    """
     is_its_own = any(other is route for other in others)
     named = [other for other in others if not other.methods or method in other.methods]
     return any(map(closes, named or others)) or any(
@@ -32,8 +37,20 @@ def protects_otherwise(others: Collection[Route], route: Route, method: str) -> 
             other.policy is not route.policy
             or other.action != route.action
             or not (is_its_own or _takes_whom(other, route))
+            or not (is_its_own or judged or _tells_as_much(other, route))
         )
         for other in named or others
+    )
+
+
+def _tells_as_much(other: Route, route: Route) -> bool:
+    """Whether the policy learns by `route` for which tenant a caller acts, and of a resource,
+    where it does by `other`: else it would be asked about the tenant of the session, and of
+    nothing."""
+    if route.policy is None:
+        return True
+    return (other.tenant is None or route.tenant is not None) and (
+        not other.resource or bool(route.resource)
     )
 
 

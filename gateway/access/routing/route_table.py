@@ -208,11 +208,17 @@ class RouteTable:
         return self.is_protected_elsewhere(route, host, method, segments)
 
     def is_protected_elsewhere(
-        self, route: Route, host: str, method: str, segments: tuple[str, ...]
+        self,
+        route: Route,
+        host: str,
+        method: str,
+        segments: tuple[str, ...],
+        *,
+        judged: bool = False,
     ) -> bool:
         """Whether a path that a backend may read in what `route` takes, in some spelling, is one
         that another route sends there and protects in another way.  A path that the route names
-        itself is its own.
+        itself is its own.  `judged` is as `protects_otherwise` has it, here and below.
         """
         if route.upstream is None:
             return False
@@ -225,7 +231,10 @@ class RouteTable:
             asked = Spellings(asked.paths[:1], [])  # the route names it itself
         found = [self._sent_alike(host, path, route, pages=not named) for path in asked.paths]
         found += [_named(self._sent_alike(host, path, route)) for path in asked.scripts]
-        return any(route not in one and protects_otherwise(one, route, method) for one in found)
+        return any(
+            route not in one and protects_otherwise(one, route, method, judged=judged)
+            for one in found
+        )
 
     def _sent_alike(
         self, host: str, folded: tuple[str, ...], route: Route, *, pages: bool = False
@@ -247,7 +256,9 @@ class RouteTable:
             )
         ]
 
-    def bypasses_route(self, route: Route, method: str, segments: tuple[str, ...]) -> bool:
+    def bypasses_route(
+        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
+    ) -> bool:
         """Whether a path that `route` made by its rewrite belongs to another route.
 
         That is one which sends the same path to the same upstream unchanged, and protects
@@ -260,7 +271,7 @@ class RouteTable:
             return True
         for guard in filter(None, map(self._guards.get, backend)):
             leaf = walk(guard, segments, 0, len(segments), [])
-            if leaf is not None and protects_otherwise(leaf.guarded, route, method):
+            if leaf is not None and protects_otherwise(leaf.guarded, route, method, judged=judged):
                 return True
             leaves = [
                 one for path in asked.paths for one in walk_folded(guard, path, 0, pages=True)
@@ -268,7 +279,7 @@ class RouteTable:
             others = [other for one in leaves if one is not leaf for other in one.guarded]
             run = [one for path in asked.scripts for one in walk_folded(guard, path, 0)]
             others += _named(other for one in run if one is not leaf for other in one.guarded)
-            if protects_otherwise(others, route, method):
+            if protects_otherwise(others, route, method, judged=judged):
                 return True
         return False
 
