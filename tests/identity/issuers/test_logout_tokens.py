@@ -19,6 +19,7 @@ from gateway.identity.issuers.event_tokens import (
     EventToken,
     InvalidEventToken,
     ReportedEnd,
+    invalid_request,
 )
 from gateway.identity.issuers.logout_tokens import LogoutTokenVerifier
 from gateway.identity.issuers.security_events import SESSION_REVOKED as REVOKED
@@ -32,6 +33,7 @@ from tests.identity.issuers.event_provider import (
     LOGOUT,
     Provider,
     by_hand,
+    ec_key,
     rsa_key,
 )
 
@@ -90,7 +92,7 @@ async def test_every_algorithm_that_the_issuer_may_use_is_taken_and_no_other() -
     by_curve = PROVIDER.logout_token(NOW, {"kid": "e1"})
     assert await believed(by_curve)
     token = await refused(by_curve, PROVIDER.issuer(algorithms=("RS256",)))
-    assert token.error is EventError.INVALID_KEY
+    assert token == InvalidEventToken(EventError.INVALID_KEY, "the algorithm is not taken")
 
 
 async def test_a_token_without_signature_is_none() -> None:
@@ -182,6 +184,46 @@ async def test_a_claim_that_is_wrong_refuses_the_token(
     assert (await refused(PROVIDER.logout_token(NOW, **changed))).error is error
 
 
+@pytest.mark.parametrize(
+    ("changed", "description"),
+    [
+        ({"iss": "https://elsewhere.example"}, "iss names another issuer"),
+        ({"header": {"kid": "k9", "key": ec_key()}}, "the issuer has no such key"),
+        ({"header": {"kid": "e1", "key": ec_key()}}, "the signature does not hold"),
+        ({"aud": "another"}, "aud does not name us"),
+        ({"iat": ABSENT}, "iat is missing, or no date"),
+        ({"iat": NOW + 11}, "iat is in the future"),
+        ({"nbf": "now"}, "exp or nbf is no date"),
+        ({"exp": NOW - 10}, "the token has expired"),
+        ({"nbf": NOW + 11}, "the token is not valid yet"),
+        ({"jti": ABSENT}, "jti is missing, or no text of 1 to 256 characters"),
+        ({"iat": NOW - 311}, "the token is older than five minutes"),
+        ({"events": {}}, "events does not hold an object for the logout event"),
+        ({"nonce": "n"}, "the token has a nonce"),
+        ({"sid": "a b"}, "sid is no text of 1 to 255 visible ASCII characters"),
+        ({"sub": "a b"}, "sub is no text of 1 to 255 visible ASCII characters"),
+        (
+            {"sub": ABSENT, "sid": ABSENT},
+            "neither sub nor sid names what tokens of this issuer are known by",
+        ),
+    ],
+)
+async def test_an_issuer_is_told_what_is_wrong_with_its_token(
+    changed: dict[str, Any], description: str
+) -> None:
+    assert (await refused(PROVIDER.logout_token(NOW, **changed))).description == description
+
+
+@pytest.mark.parametrize("token_id", ["j", "j" * 256])
+async def test_the_shortest_and_the_longest_token_id_are_taken(token_id: str) -> None:
+    assert (await believed(PROVIDER.logout_token(NOW, jti=token_id))).token_id == token_id
+
+
+@pytest.mark.parametrize(("at", "good"), [(2**53, True), (2**53 + 1, False)])
+async def test_the_last_second_that_all_readers_see_alike_is_a_date(at: int, good: bool) -> None:
+    assert isinstance(await judged(PROVIDER.logout_token(NOW, exp=at)), EventToken) is good
+
+
 async def test_a_provider_may_put_flags_beside_the_event() -> None:
     """As Keycloak does where a logout ends offline sessions too."""
     events = {LOGOUT: {}, "revoke_offline_access": True}
@@ -208,7 +250,9 @@ async def test_a_header_that_brings_a_key_or_an_extension_refuses_the_token(memb
     "text", ["", "a", "a.b.c", "a.b", "e30.e30.", "{}", "\x00", "ä.ö.ü", "a.b.c.d.e"]
 )
 async def test_what_is_no_token_is_refused(text: str) -> None:
-    assert (await refused(text)).error is EventError.INVALID_REQUEST
+    assert await refused(text) == invalid_request(
+        "the token is no signed JWS of JSON objects with a kid"
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,6 +303,14 @@ async def test_a_subject_that_tokens_name_by_another_claim_is_found_by_that() ->
     token = await believed(PROVIDER.logout_token(NOW), issuer)
     assert token.ends == (ReportedEnd(ENDED, None, "session-1"),)
     assert await refused(PROVIDER.logout_token(NOW, sid=ABSENT), issuer)
+
+
+@pytest.mark.parametrize("named", ["o\n1", "", 7, ["o-1"], True])
+async def test_what_could_end_a_header_line_is_no_subject(named: Any) -> None:
+    issuer = PROVIDER.issuer(subject=ClaimPath("claims.oid", ("oid",)))
+    token = await believed(PROVIDER.logout_token(NOW, oid=named), issuer)
+    assert token.ends == (ReportedEnd(ENDED, None, "session-1"),)
+    assert await refused(PROVIDER.logout_token(NOW, oid=named, sid=ABSENT), issuer)
 
 
 _JSON = st.recursive(

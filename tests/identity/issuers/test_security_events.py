@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from gateway.access.conditions.claims import compile_claims
+from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.issuers import ClaimPath, Issuer
 from gateway.identity.issuers.event_tokens import (
     EventError,
@@ -13,7 +15,7 @@ from gateway.identity.issuers.event_tokens import (
     InvalidEventToken,
     ReportedEnd,
 )
-from gateway.identity.issuers.security_events import SecurityEventVerifier
+from gateway.identity.issuers.security_events import EVENTS, SecurityEventVerifier
 from gateway.model import Reason
 from tests.databases import Hands
 from tests.identity.issuers.event_provider import (
@@ -92,6 +94,8 @@ async def test_a_complex_subject_may_name_a_session_or_a_user_alone() -> None:
     of_session = {"format": "complex", "session": opaque("s-1")}
     text = PROVIDER.security_event(NOW, {REVOKED: {}}, sub_id=of_session)
     assert await ends(text) == [ReportedEnd("session-revoked", None, "s-1")]
+    text = PROVIDER.security_event(NOW, {REVOKED: {"subject": {"session": opaque("s-1")}}})
+    assert await ends(text) == [ReportedEnd("session-revoked", None, "s-1")]
     of_user = {"user": opaque("alice"), "tenant": {"format": "opaque", "id": "t"}}
     text = PROVIDER.security_event(NOW, {REVOKED: {"subject": of_user}})
     assert await ends(text) == [ReportedEnd("session-revoked", "alice")]
@@ -101,6 +105,21 @@ async def test_what_is_said_of_an_account_is_not_narrowed_by_a_session() -> None
     subject = {"format": "complex", "user": iss_sub(), "session": opaque("s-1")}
     text = PROVIDER.security_event(NOW, {CAEP + "credential-change": {}}, sub_id=subject)
     assert await ends(text) == [ReportedEnd("credential-change", "alice")]
+
+
+@pytest.mark.parametrize("event_type", [name for name in EVENTS if name != REVOKED])
+async def test_what_is_said_of_an_account_by_a_session_alone_ends_that_session(
+    event_type: str,
+) -> None:
+    subject = {"format": "complex", "session": opaque("s-1")}
+    text = PROVIDER.security_event(NOW, {event_type: {}}, sub_id=subject)
+    assert await ends(text) == [ReportedEnd(EVENTS[event_type], session_id="s-1")]
+
+
+async def test_a_format_that_is_said_counts_for_more_than_the_members() -> None:
+    subject = {**iss_sub(), "user": iss_sub("bob"), "session": opaque("s-1")}
+    text = PROVIDER.security_event(NOW, {REVOKED: {}}, sub_id=subject)
+    assert await ends(text) == [ReportedEnd("session-revoked", "alice")]
 
 
 async def test_an_opaque_name_of_a_revoked_session_is_taken_for_either() -> None:
@@ -203,6 +222,23 @@ async def test_a_claim_that_is_wrong_refuses_the_token(
     assert await error(text) is expected
 
 
+@pytest.mark.parametrize(
+    ("changed", "description"),
+    [
+        ({"events": {}}, "events is no object with an event"),
+        ({"events": {REVOKED: "x"}}, "the event is no object"),
+        ({"sub_id": None}, "the event names its subject in no form that is known here"),
+    ],
+)
+async def test_an_issuer_is_told_what_is_wrong_with_its_event(
+    changed: dict[str, Any], description: str
+) -> None:
+    text = PROVIDER.security_event(NOW, {REVOKED: {}}, **{"sub_id": iss_sub(), **changed})
+    token = await judged(text)
+    assert isinstance(token, InvalidEventToken)
+    assert token.description == description
+
+
 @pytest.mark.parametrize("typ", ["JWT", None, "logout+jwt", "at+jwt"])
 async def test_a_token_of_another_type_is_none(typ: str | None) -> None:
     text = PROVIDER.security_event(NOW, {REVOKED: {}}, {"typ": typ}, sub_id=iss_sub())
@@ -230,3 +266,11 @@ async def test_a_subject_that_tokens_name_by_another_claim_is_none_of_iss_and_su
     assert await error(text, issuer) is EventError.INVALID_REQUEST
     text = PROVIDER.security_event(NOW, {RISC + "account-purged": {}}, sub_id=opaque("o-1"))
     assert await ends(text, issuer) == [ReportedEnd("account-purged", "o-1")]
+
+
+async def test_a_subject_that_tokens_name_by_issuer_and_subject_is_found_by_both() -> None:
+    subject = compile_claims("claims.iss + '|' + claims.sub", EngineTypes())
+    assert not isinstance(subject, list)
+    text = PROVIDER.security_event(NOW, {REVOKED: {}}, sub_id=iss_sub())
+    issuer = PROVIDER.issuer(subject=subject)
+    assert await ends(text, issuer) == [ReportedEnd("session-revoked", f"{ISSUER}|alice")]
