@@ -83,7 +83,7 @@ class KeptKeys:
     def remove(self, name: str) -> None:
         """Of an issuer that the configuration names no more."""
         with contextlib.suppress(OSError):
-            self._path(name).unlink(missing_ok=True)
+            self._path(name).unlink()
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.json"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from gateway.access.issuers import ClaimPath, Issuer
-from gateway.identity.issuers.fetching import FetchedDocument, FetchFailed
+from gateway.identity.issuers.fetching import AnswerTooLong, FetchedDocument, FetchFailed
 from gateway.identity.issuers.issuer_tokens import IssuerTokens, IssuerTokensOptions
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.issuers.key_sets import KeySet
@@ -141,17 +141,21 @@ class Documents:
 
     there: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    authorities: list[str | None] = field(default_factory=list)
+    """By whom each answer had to be vouched for."""
     fresh_s: float = 3_600.0
     gate: asyncio.Event | None = None
     """Set: an answer waits for it."""
 
     async def get(self, url: str, ca: str | None, bytes_max: int) -> FetchedDocument:
-        del ca, bytes_max
         self.asked.append(url)
+        self.authorities.append(ca)
         if self.gate is not None:
             await self.gate.wait()
         if url not in self.there:
             raise FetchFailed(f"{url} answered 404")
+        if len(self.there[url]) > bytes_max:
+            raise AnswerTooLong(f"{url} answered more than {bytes_max // 1024} KiB")
         return FetchedDocument(self.there[url], self.fresh_s)
 
     def publish(self, *keys: Signer | dict[str, Any]) -> None:
@@ -174,14 +178,16 @@ class Answers:
     async def post(
         self, url: str, form: Mapping[str, str], fields: Mapping[str, str], bytes_max: int
     ) -> bytes:
-        del bytes_max
         self.asked.append((url, dict(form), dict(fields)))
         if self.gate is not None:
             await self.gate.wait()
         answer = self.of.get(form["token"], {"active": False})
         if isinstance(answer, Exception):
             raise answer
-        return answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        if len(body) > bytes_max:
+            raise AnswerTooLong(f"{url} answered more than {bytes_max // 1024} KiB")
+        return body
 
     async def close(self) -> None:
         self.closed = True

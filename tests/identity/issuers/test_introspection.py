@@ -12,10 +12,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.access.issuers import ClientAssertionKey
+from gateway.access.issuers import ClientAssertionKey, Issuer
 from gateway.access.secret_text import SecretText
 from gateway.identity.issuers import introspection as module
 from gateway.identity.issuers.form_posts import PostRefused
+from gateway.identity.issuers.issuer_tokens import IssuerTokens, IssuerTokensOptions
 from gateway.identity.issuers.verifier import ForeignClaims
 from gateway.identity.tokens.jws import BYTES_MAX
 from gateway.model import Principal, Reason
@@ -40,7 +41,8 @@ from tests.identity.issuers.provider import (
     published,
     signer,
 )
-from tests.identity.keyring import START, Gate, HandClock
+from tests.identity.keyring import ISSUER as OWN_URL
+from tests.identity.keyring import MAX_LIFE_S, START, Gate, HandClock
 from tests.identity.presented import Replica
 
 
@@ -107,10 +109,26 @@ async def test_the_endpoint_is_that_of_the_discovery_where_none_is_configured(ga
         [ENDPOINT] * 2,
         [DISCOVERY_URL],
     )
-    documents.there[DISCOVERY_URL] = discovery()
-    door = made(gate, posts, asking(endpoint=None), documents=documents)
-    assert await door.asks() is Reason.ISSUER_UNAVAILABLE
-    assert door.introspector.last_error == "the discovery names no introspection_endpoint"
+    for document, why in (
+        (discovery(), "the discovery names no introspection_endpoint"),
+        (b" " * 100_000, f"{DISCOVERY_URL} answered more than 64 KiB"),
+    ):
+        documents.there[DISCOVERY_URL] = document
+        door = made(gate, posts, asking(endpoint=None), documents=documents)
+        assert await door.asks() is Reason.ISSUER_UNAVAILABLE
+        assert door.introspector.last_error == why
+
+
+async def test_a_configured_endpoint_is_never_looked_for(gate: Gate, clock: HandClock) -> None:
+    documents = published()
+    documents.there[DISCOVERY_URL] = discovery(introspection_endpoint=f"{URL}/another")
+    posts = Answers({OPAQUE: PostRefused("answered 404")})
+    door = made(gate, posts, documents=documents)
+    assert door.introspector.last_error is None
+    for _ in range(2):
+        assert await door.asks() is Reason.ISSUER_UNAVAILABLE
+        clock.advance(module.FIND_EVERY_S + 1)
+    assert ([url for url, _, _ in posts.asked], documents.asked) == ([ENDPOINT] * 2, [])
 
 
 async def test_many_first_questions_look_for_the_endpoint_once(gate: Gate) -> None:
@@ -189,6 +207,14 @@ async def test_what_is_no_token_at_all_is_shown_to_nobody(
 ) -> None:
     assert await door.asks(text) is Reason.TOKEN_MALFORMED
     assert posts.asked == []
+
+
+@pytest.mark.parametrize("text", ["x" * 8, "x" * 8192, "a/b~c+de==", "-._~+/00"])
+async def test_the_shortest_and_the_longest_opaque_token_are_asked_about(
+    door: Door, posts: Answers, text: str
+) -> None:
+    assert await door.asks(text) is Reason.TOKEN_REVOKED
+    assert [form["token"] for _, form, _ in posts.asked] == [text]
 
 
 async def test_a_signed_token_is_shown_to_its_issuer_up_to_8_kib(
@@ -309,6 +335,10 @@ async def test_a_client_that_speaks_for_itself_is_named_by_its_id(
     principal = await door.asks()
     assert isinstance(principal, Principal)
     assert (principal.subject, principal.client_id) == ("company:batch", "company:batch")
+    posts.of["of-a-person"] = {**ACTIVE, "client_id": "batch"}
+    principal = await door.asks("of-a-person")
+    assert isinstance(principal, Principal)
+    assert (principal.subject, principal.client_id) == ("company:alice", "company:batch")
     posts.of["of-a-person-without-sub"] = {**machine, "client_id": "batch", "username": "alice"}
     assert await door.asks("of-a-person-without-sub") is Reason.TOKEN_CLAIMS_INVALID
 
@@ -325,14 +355,24 @@ async def test_expiry_and_revocation_are_asked_besides(gate: Gate, posts: Answer
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"\xff", b"<html>", b'{"active":true,"active":false}', b"true"]
+    ("body", "why"),
+    [
+        (b"", "its answer is no JSON that everybody reads alike: "),
+        (b"\xff", "its answer is no JSON that everybody reads alike: "),
+        (b"<html>", "its answer is no JSON that everybody reads alike: "),
+        (b'{"active":true,"active":false}', "its answer is no JSON that everybody reads alike: "),
+        (b'{"active":true,"sub":"\\ud800"}', "its answer is no JSON that everybody reads alike: "),
+        (b"[]", "its answer is no JSON object"),
+        (b"true", "its answer is no JSON object"),
+        (b" " * (module.ANSWER_BYTES_MAX + 1), f"{ENDPOINT} answered more than 16 KiB"),
+    ],
 )
 async def test_an_answer_that_is_none_calls_no_token_bad(
-    door: Door, posts: Answers, body: bytes
+    door: Door, posts: Answers, body: bytes, why: str
 ) -> None:
     posts.of[OPAQUE] = body
     assert await door.asks() is Reason.ISSUER_UNAVAILABLE
-    assert door.introspector.last_error is not None
+    assert str(door.introspector.last_error).startswith(why)
 
 
 # Another configuration
@@ -363,9 +403,13 @@ async def test_who_waits_when_an_issuer_is_removed_has_an_answer(
     while not posts.asked:
         await asyncio.sleep(0)
     door.tokens.adopt({})
+    closing = asyncio.create_task(door.tokens.close())
+    await asyncio.sleep(0)
+    assert not posts.closed
     posts.gate.set()
     assert await call is Reason.ISSUER_UNAVAILABLE
-    await door.tokens.close()
+    await closing
+    assert posts.closed
 
 
 async def test_an_issuer_that_is_asked_may_tell_of_ends_by_its_keys(
@@ -378,6 +422,46 @@ async def test_an_issuer_that_is_asked_may_tell_of_ends_by_its_keys(
     found = await door.tokens.find(telling, "k-1")
     assert not isinstance(found, Reason)
     assert await made(gate, posts).tokens.find(asking(), "k-1") is Reason.ISSUER_UNAVAILABLE
+
+
+@pytest.mark.parametrize("first", ["asked", "by keys"])
+async def test_an_issuer_that_is_asked_and_one_that_signs_stand_beside_each_other(
+    gate: Gate, posts: Answers, first: str
+) -> None:
+    key, by_asking = signer(), asking("asked", issuer="https://asked.example")
+    both = (by_asking, issuer()) if first == "asked" else (issuer(), by_asking)
+    door = made(gate, posts, *both, documents=published(key))
+    await fetched(door.tokens)
+    posts.of[OPAQUE] = {**ACTIVE, "iss": "https://asked.example"}
+    for text, subject in ((OPAQUE, "asked:alice"), (key.token(), "company:alice")):
+        principal = await door.asks(text, frozenset(("asked", "company")))
+        assert isinstance(principal, Principal)
+        assert principal.subject == subject
+
+
+async def test_each_issuer_is_asked_over_connections_of_its_own(gate: Gate) -> None:
+    made_for: list[str] = []
+
+    def posts(of: Issuer) -> Answers:
+        made_for.append(of.name)
+        return Answers()
+
+    told: list[tuple[str, str]] = []
+    tokens = IssuerTokens(
+        IssuerTokensOptions(OWN_URL, MAX_LIFE_S),
+        published(signer()),
+        None,
+        gate.clock,
+        posts=posts,
+        fetched=lambda *outcome: told.append(outcome),
+        asked=lambda *outcome: told.append(outcome),
+    )
+    other = asking("other", issuer="https://other.example")
+    tokens.adopt({one.name: one for one in (asking(), other, issuer("signs"))})
+    assert made_for == ["company", "other"]
+    await fetched(tokens)
+    await Door(gate, tokens).asks()
+    assert told == [("signs", "ok"), ("company", "inactive")]
 
 
 async def test_an_issuer_may_come_to_be_asked_and_back(gate: Gate, posts: Answers) -> None:

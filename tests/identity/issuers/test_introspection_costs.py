@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -37,6 +37,17 @@ class Slow(Answers):
     ) -> bytes:
         await asyncio.sleep(self._seconds)
         return await super().post(url, form, fields, bytes_max)
+
+
+def alone(clock: HandClock, posts: Answers, asked: Callable[[str, str], None]) -> Introspector:
+    """Who asks, with nobody before it; `asked` is told what came of each question."""
+    verifier = (
+        issuer_tokens(Documents(), clock, asking(), posts=posts).introspectors["company"].verifier
+    )
+    assert verifier.issuer.introspection is not None
+    return Introspector(
+        verifier, verifier.issuer.introspection, posts, Documents(), clock, asked=asked
+    )
 
 
 async def test_nothing_is_remembered_unless_the_configuration_says_so(
@@ -221,16 +232,18 @@ async def test_failing_and_working_by_turns_is_told_once_a_minute(
     door: Door, posts: Answers, clock: HandClock
 ) -> None:
     posts.of["odd-text-of-a-stranger"] = PostRefused("answered 400")
+    failed = {"event": "introspection-failed", "log_level": "warning", "why": "answered 400"}
+    works = {"event": "introspection-works", "log_level": "info"}
+    told = [{**line, "issuer": "company"} for line in (failed, works)]
     with structlog.testing.capture_logs() as lines:
         for _ in range(50):
             await door.asks("odd-text-of-a-stranger")
             await door.asks()
-        told = ["introspection-failed", "introspection-works"]
-        assert [line["event"] for line in lines] == told
+        assert lines == told
         clock.advance(module.TELL_EVERY_S)
         await door.asks("odd-text-of-a-stranger")
         await door.asks()
-    assert [line["event"] for line in lines] == 2 * told
+    assert lines == 2 * told
 
 
 async def test_to_prove_who_asks_costs_no_more_than_a_signature(gate: Gate) -> None:
@@ -265,6 +278,61 @@ async def test_an_issuer_that_fails_is_left_alone_and_tried_with_one_token(
     assert isinstance(await door.asks(), Principal)
 
 
+async def test_while_one_token_tries_an_issuer_that_failed_no_other_is_asked_about(
+    door: Door, posts: Answers, clock: HandClock
+) -> None:
+    posts.of["of-a-stranger"] = FetchFailed("away")
+    for _ in range(asking_lane.FAILURES_MOST):
+        await door.asks("of-a-stranger")
+    posts.gate = asyncio.Event()
+    clock.advance(asking_lane.REST_S)
+    [trying] = door.strangers(1, OPAQUE)
+    await asyncio.sleep(0)
+    assert await door.asks("another-token-of-theirs") is Reason.ISSUER_UNAVAILABLE
+    posts.gate.set()
+    assert isinstance(await trying, Principal)
+    assert await door.asks("another-token-of-theirs") is Reason.TOKEN_REVOKED
+
+
+async def test_failures_are_counted_anew_from_each_answer_on(door: Door, posts: Answers) -> None:
+    posts.of |= {"away-for-one": FetchFailed("away"), "odd-text": PostRefused("answered 400")}
+    for _ in range(3):
+        await door.asks("odd-text")
+        for _ in range(asking_lane.FAILURES_MOST - 1):
+            await door.asks("away-for-one")
+    assert isinstance(await door.asks(), Principal)
+
+
+async def test_an_issuer_that_does_not_answer_is_asked_no_longer_than_a_call_waits(
+    clock: HandClock, posts: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ASK_WAIT_S", 0.05)
+    posts.gate, told = asyncio.Event(), asyncio.Event()
+    introspector = alone(clock, posts, lambda _issuer, _outcome: told.set())
+    assert await introspector.ask(OPAQUE, "192.0.2.1") is Reason.ISSUER_UNAVAILABLE
+    async with asyncio.timeout(5):
+        await told.wait()
+    assert introspector.last_error == "it did not answer within 0.05 s"
+
+
+async def test_no_call_waits_for_a_question_that_had_to_wait_for_its_place(
+    clock: HandClock, posts: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ASK_WAIT_S", 0.1)
+    monkeypatch.setattr(asking_lane, "FAILURES_MOST", module.AT_ONCE + 1)
+    posts.gate = asyncio.Event()
+    told: list[str] = []
+    introspector = alone(clock, posts, lambda _issuer, outcome: told.append(outcome))
+    asking = [
+        asyncio.create_task(introspector.ask(f"number-{number}", f"192.{number}.2.1"))
+        for number in range(module.AT_ONCE + 1)
+    ]
+    assert await asking[-1] is Reason.ISSUER_UNAVAILABLE
+    assert len(told) <= module.AT_ONCE  # its own question goes on
+    await introspector.close()
+    assert told == ["unreachable"] * (module.AT_ONCE + 1)
+
+
 async def test_a_text_that_the_issuer_does_not_like_closes_it_to_nobody(
     door: Door, posts: Answers
 ) -> None:
@@ -277,17 +345,7 @@ async def test_a_text_that_the_issuer_does_not_like_closes_it_to_nobody(
 
 async def test_each_question_is_told_with_its_outcome(clock: HandClock, posts: Answers) -> None:
     told: list[tuple[str, str]] = []
-    tokens = issuer_tokens(Documents(), clock, asking(), posts=posts)
-    verifier = tokens.introspectors["company"].verifier
-    assert verifier.issuer.introspection is not None
-    introspector = Introspector(
-        verifier,
-        verifier.issuer.introspection,
-        posts,
-        Documents(),
-        clock,
-        asked=lambda name, outcome: told.append((name, outcome)),
-    )
+    introspector = alone(clock, posts, lambda name, outcome: told.append((name, outcome)))
     posts.of |= {"away": FetchFailed("away"), "refused": PostRefused("answered 401")}
     for text in (OPAQUE, "inactive", "away", "refused"):
         await introspector.ask(text, "192.0.2.1")

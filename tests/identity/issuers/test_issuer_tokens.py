@@ -205,11 +205,16 @@ async def test_a_token_of_ours_bears_no_name_of_an_issuer(
         more = {"user_id": value} if name == "sub" else {}
         return signed(key, header, {**OWN_CLAIMS, name: value, **more})
 
-    for refused in ("company:alice", "company:"):
+    for refused in ("company:alice", "company:", "company:a:b"):
         assert await door.asks(token(refused)) is Reason.TOKEN_CLAIMS_INVALID
         assert door.asks_memory(token(refused)) is Reason.TOKEN_CLAIMS_INVALID
     for taken in ("company", "companys:alice", "x:company:alice"):
         assert isinstance(await door.asks(token(taken)), Principal)
+
+
+async def test_without_other_issuers_no_name_is_theirs(door: Door, gate: Gate) -> None:
+    door.tokens.adopt({})
+    assert isinstance(await door.asks(gate.token()), Principal)
 
 
 async def test_a_name_that_was_remembered_is_forgotten_once_it_is_an_issuers(
@@ -314,6 +319,15 @@ async def test_a_removed_issuer_is_believed_in_nothing_and_its_keys_are_not_kept
     assert not (tmp_path / "issuers" / "company.json").exists()
 
 
+async def test_a_kept_file_that_cannot_be_removed_keeps_no_issuer(
+    documents: Documents, clock: HandClock, tmp_path: Path
+) -> None:
+    (tmp_path / "company.json").mkdir()
+    tokens = issuer_tokens(documents, clock, kept=KeptKeys(tmp_path))
+    tokens.adopt({})
+    assert not tokens.key_sets
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -355,6 +369,17 @@ async def test_a_token_that_waited_is_judged_by_the_configuration_that_then_is(
         await asyncio.sleep(0)
     tokens.adopt({})
     assert await asking is Reason.TOKEN_CLAIMS_INVALID
+
+
+async def test_a_token_whose_issuer_is_removed_before_it_is_asked_is_refused(
+    gate: Gate, replica: Replica, clock: HandClock, documents: Documents
+) -> None:
+    tokens = issuer_tokens(documents, clock)
+    asking = asyncio.create_task(Door(gate, replica, tokens).asks(KEY.token()))
+    await asyncio.sleep(0)
+    tokens.adopt({})
+    assert await asking is Reason.TOKEN_CLAIMS_INVALID
+    assert documents.asked == []
 
 
 async def test_resources_of_routes_let_their_own_urls_in(

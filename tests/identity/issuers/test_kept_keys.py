@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.identity.issuers.jwk_set import SET_BYTES_MAX
 from gateway.identity.issuers.kept_keys import KeptKeys, KeptSet
 from tests.identity.issuers.provider import (
     Documents,
@@ -69,7 +70,8 @@ async def test_a_set_from_the_future_is_not_used(
 ) -> None:
     await made(published(signer()), kept).refresh()
     clock.at -= 300
-    assert made(Documents(), kept).is_believed()
+    keys = made(Documents(), kept)
+    assert (keys.is_believed(), keys.age_s) == (True, 0.0)
     clock.at -= 1
     assert not made(Documents(), kept).keys
 
@@ -91,6 +93,33 @@ async def test_a_spoilt_file_is_as_none(
     await made(published(signer()), kept).refresh()
     (tmp_path / "issuers" / "company.json").write_bytes(spoilt)
     assert not made(Documents(), kept).keys
+
+
+@pytest.mark.parametrize("spoilt", ["7", "null", "[]", "true", '"A+=="'])
+async def test_a_file_whose_keys_are_no_text_of_bytes_is_as_none(
+    made: MakeKeySet, kept: KeptKeys, tmp_path: Path, spoilt: str
+) -> None:
+    await made(published(signer()), kept).refresh()
+    file = tmp_path / "issuers" / "company.json"
+    text = file.read_text()
+    file.write_text(text[: text.index('"keys": ') + 8] + spoilt + "}")
+    assert not made(Documents(), kept).keys
+
+
+async def test_a_file_may_be_twice_as_long_as_a_set_and_no_longer(
+    made: MakeKeySet, kept: KeptKeys, tmp_path: Path
+) -> None:
+    await made(published(signer()), kept).refresh()
+    file = tmp_path / "issuers" / "company.json"
+    file.write_bytes(file.read_bytes().ljust(2 * SET_BYTES_MAX))
+    assert made(Documents(), kept).keys
+    file.write_bytes(file.read_bytes() + b" ")
+    assert not made(Documents(), kept).keys
+
+
+def test_what_is_kept_and_not_to_be_believed_holds_no_keys() -> None:
+    assert list(KeptSet(document(signer()), START).keys()) == ["k-1"]
+    assert KeptSet(b"{}", START).keys() == {}
 
 
 async def test_a_kept_set_is_judged_as_strictly_as_a_fetched_one(

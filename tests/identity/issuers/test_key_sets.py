@@ -30,6 +30,7 @@ async def test_keys_are_found_by_the_discovery_and_then_by_their_kid(made: MakeK
     documents = published(signer(kid="a"), signer(kid="b"))
     keys = made(documents)
     assert (keys.is_believed(), keys.age_s, keys.due_at) == (False, math.inf, -math.inf)
+    assert (keys.last_error, keys.left_out) == (None, ())
     await keys.refresh()
     assert documents.asked == [DISCOVERY_URL, KEYS_URL]
     assert sorted(keys.keys) == ["a", "b"]
@@ -42,6 +43,27 @@ async def test_a_configured_address_needs_no_discovery(made: MakeKeySet) -> None
     await keys.refresh()
     assert documents.asked == ["https://keys.example.net/"]
     assert keys.is_believed()
+
+
+async def test_both_documents_are_vouched_for_by_the_authorities_of_the_issuer(
+    made: MakeKeySet,
+) -> None:
+    documents = published(signer())
+    await made(documents, ca="/ca.pem").refresh()
+    assert documents.authorities == ["/ca.pem", "/ca.pem"]
+
+
+@pytest.mark.parametrize(("url", "kib"), [(DISCOVERY_URL, 64), (KEYS_URL, 256)])
+async def test_a_document_may_have_so_many_bytes(made: MakeKeySet, url: str, kib: int) -> None:
+    documents = published(signer())
+    documents.there[url] = documents.there[url].ljust(kib * 1024)
+    keys = made(documents)
+    await keys.refresh()
+    assert keys.is_believed()
+    documents.there[url] += b" "
+    keys = made(documents)
+    await keys.refresh()
+    assert keys.last_error == f"{url} answered more than {kib} KiB"
 
 
 async def test_another_place_of_the_discovery_is_asked_where_the_configuration_names_it(
@@ -158,6 +180,16 @@ async def test_failures_are_tried_again_further_and_further_apart(
     assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
+@pytest.mark.parametrize(("spread", "pause_s"), [(0.0, 0.5), (0.5, 0.75), (1.0, 1.0)])
+async def test_how_soon_a_failure_is_tried_again_is_spread_over_half_of_the_pause(
+    clock: HandClock, spread: float, pause_s: float
+) -> None:
+    dependencies = KeySetDependencies(Documents(), None, clock, spread=lambda: spread)
+    keys = KeySet(issuer(), dependencies)
+    await keys.refresh()
+    assert keys.due_at - clock.steady() == pause_s
+
+
 async def test_a_success_forgets_the_failures(made: MakeKeySet, clock: HandClock) -> None:
     documents = Documents()
     keys = made(documents)
@@ -256,6 +288,8 @@ async def test_an_end_ends_a_fetch(made: MakeKeySet) -> None:
     documents.gate = asyncio.Event()
     keys = made(documents)
     fetching = keys.refresh()
+    while not documents.asked:
+        await asyncio.sleep(0)
     await keys.close()
     assert fetching.cancelled()
     assert keys.due_at == math.inf

@@ -37,10 +37,10 @@ async def test_a_key_that_is_new_since_a_fetch_that_was_due_is_asked_for_at_once
 async def test_an_issuer_is_asked_once_in_ten_seconds(made: MakeKeySet, clock: HandClock) -> None:
     documents = published(signer())
     keys = made(documents)
-    for _ in range(600):
+    for _ in range(121):  # the last one at 60 s
         assert await keys.ask() is Reason.KEY_UNKNOWN
-        clock.advance(0.1)
-    assert documents.asked_for_keys() == 6
+        clock.advance(0.5)
+    assert documents.asked_for_keys() == 7
 
 
 async def test_a_thousand_calls_at_once_cost_one_fetch(made: MakeKeySet) -> None:
@@ -53,6 +53,23 @@ async def test_a_thousand_calls_at_once_cost_one_fetch(made: MakeKeySet) -> None
     documents.gate.set()
     assert set(await asyncio.gather(*asking)) == {Reason.KEY_UNKNOWN}
     assert documents.asked == [DISCOVERY_URL, KEYS_URL]
+
+
+async def test_who_waits_no_more_makes_room_for_one_other(
+    made: MakeKeySet, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_sets, "MOST_WAITING", 1)
+    documents = published(signer())
+    keys = made(documents)
+    for _ in range(2):
+        assert await keys.ask() is Reason.KEY_UNKNOWN
+        clock.advance(10)
+    documents.gate = asyncio.Event()
+    waits = asyncio.create_task(keys.ask())
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(keys.ask(), 1) is Reason.ISSUER_UNAVAILABLE
+    documents.gate.set()
+    assert await waits is Reason.KEY_UNKNOWN
 
 
 async def test_who_asks_during_a_fetch_waits_for_that_one(made: MakeKeySet) -> None:
