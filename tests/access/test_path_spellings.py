@@ -404,6 +404,8 @@ FOLDERS = """
     - {id: desk, match: {path: /desk/}, policy: nobody, upstream: api}
     - {id: shown, match: {path: /desk/index.html}, auth: public, upstream: api}
     - {id: user, match: {path: "/users/{id:int}"}, policy: nobody, upstream: api}
+    - {id: manual, match: {path: "/manual/{rest:path}"}, auth: public, upstream: api}
+    - {id: sheet, match: {path: "/sheets/{name}"}, auth: public, upstream: api}
     - {id: moved, match: {prefix: /moved}, policy: signed-in, upstream: api,
        rewrite: {strip_prefix: /moved}}
 """
@@ -424,7 +426,9 @@ def test_the_page_of_a_folder_is_refused_by_its_own_name(path: str) -> None:
     ("path", "route"),
     [("/desk/index.html", "shown"), ("/desk/index.js", "rest"), ("/desk/myindex.html", "rest"),
      ("/desk/index.html/x", "rest"), ("/else/index.html", "rest"), ("/users/x/index", "rest"),
-     ("/desk/default", "rest"), ("/desk/indexes", "rest")],
+     ("/desk/default", "rest"), ("/desk/indexes", "rest"), ("/manual/index.html", "manual"),
+     ("/manual/index.php", "manual"), ("/manual/part/index.html", "manual"), ("/manual/__data.json", "manual"),
+     ("/sheets/index.html", "sheet")],
 )  # fmt: skip
 def test_what_is_no_page_of_a_protected_folder_passes(path: str, route: str) -> None:
     decision = decide(snapshot(FOLDERS, NOBODY), f"GET {path}", ANN)

@@ -230,6 +230,11 @@ class RouteTable:
         if any(map(is_script, texts)) or (named and is_index(texts[-1])):
             asked = Spellings(asked.paths[:1], [])  # the route names it itself
         found = [self._sent_alike(host, path, route, pages=not named) for path in asked.paths]
+        if (folder := asked.paths[0][:-1]) in asked.paths:
+            # Where no route names the folder, its page is as any other name in it: whoever takes
+            # the folder among all below another takes the page, too, but for a nearer route.
+            at = asked.paths.index(folder)
+            found[at] = [one for one in found[at] if not _takes_below(one, folder)]
         found += [_named(self._sent_alike(host, path, route)) for path in asked.scripts]
         return any(
             route not in one and protects_otherwise(one, route, method, judged=judged)
@@ -309,6 +314,13 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
+
+
+def _takes_below(route: Route, path: tuple[str, ...]) -> bool:
+    """Whether it takes this path as one of all below a shorter one."""
+    if route.is_prefix:
+        return len(route.segments) < len(path)
+    return bool(route.segments) and route.segments[-1].kind is SegmentKind.REST
 
 
 def _named(routes: Iterable[Route]) -> list[Route]:
