@@ -35,9 +35,9 @@ class RedisCounters:
                 for group in groups
             ]
         )
-        answer = await self._redis.script(
-            self._script, (), (str(max(sharers, 1)), asked), again=False
-        )
+        # A connection that ends before the answer leaves a bucket charged twice: its caller waits a
+        # little longer, which is better than no answer.
+        answer = await self._redis.script(self._script, (), (str(max(sharers, 1)), asked))
         try:
             parts = str(answer).split(";") if groups else []
             return [_read(part, group) for part, group in zip(parts, groups, strict=True)]

@@ -106,11 +106,10 @@ class RedisStore:
         except (TypeError, ValueError) as error:
             raise StoreUnavailable("redis", "an answer that cannot be read") from error
 
-    async def script(
-        self, script: Script, keys: Sequence[str], words: Sequence[Any], *, again: bool = True
-    ) -> Any:
-        """Keys are given without the prefix.  `again`: it may run twice for one call."""
-        return await self._bounded(lambda: self._run(script, keys, words), again=again)
+    async def script(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
+        """Keys are given without the prefix.  It runs twice for one call where its connection
+        ends before it has answered."""
+        return await self._bounded(lambda: self._run(script, keys, words))
 
     async def replicated(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
         """As `script`; the answer counts only once enough replicas have what was written."""
@@ -122,7 +121,7 @@ class RedisStore:
         """A command that blocks on the server for up to `wait_s`."""
         with _translated():
             async with asyncio.timeout(wait_s + self._timeout_s):
-                return await self._tried(lambda: self._execute(*words), again=True)
+                return await self._tried(lambda: self._execute(*words))
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -137,9 +136,7 @@ class RedisStore:
         """Whether the last call failed for want of the server."""
         return self._failures > 0
 
-    async def _bounded(
-        self, work: Callable[[], Awaitable[Any]], *, again: bool = True, urgent: bool = False
-    ) -> Any:
+    async def _bounded(self, work: Callable[[], Awaitable[Any]], *, urgent: bool = False) -> Any:
         probes = self._enter(urgent)
         try:
             async with (self._urgent_slots if urgent else self._slots).slot():
@@ -148,7 +145,7 @@ class RedisStore:
                     raise _KnownUnavailable("redis", self._why)
                 with _translated():
                     async with asyncio.timeout(self._timeout_s):
-                        answer = await self._tried(work, again=again)
+                        answer = await self._tried(work)
         except (_KnownUnavailable, StoreBusy):
             raise
         except StoreUnavailable as error:
@@ -163,11 +160,8 @@ class RedisStore:
         self._record(failed=False)
         return answer
 
-    async def _tried(self, work: Callable[[], Awaitable[Any]], *, again: bool) -> Any:
-        if not again:
-            # The loop hears first of what was reset before: what it writes to such a connection
-            # and the kernel refuses looks as if it had been sent.
-            await asyncio.sleep(0)
+    async def _tried(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        was_reset = False
         for _ in range(_MOST_CONNECTIONS):
             try:
                 return await work()
@@ -178,9 +172,9 @@ class RedisStore:
             except RedisConnectionError as error:
                 if _never_sent(error):
                     continue
-                if not again:
+                if was_reset:
                     raise
-                again = False
+                was_reset = True
                 # The idle ones were reset with it: the second try needs a new one.
                 await self._disconnect_idle()
         return await work()

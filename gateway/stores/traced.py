@@ -98,11 +98,9 @@ class TracedRedis(RedisStore):
         with _command(str(words[0])):
             return await super().call(*words)
 
-    async def script(
-        self, script: Script, keys: Sequence[str], words: Sequence[Any], *, again: bool = True
-    ) -> Any:
+    async def script(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
         with _command("EVALSHA", script):
-            return await super().script(script, keys, words, again=again)
+            return await super().script(script, keys, words)
 
     async def replicated(self, script: Script, keys: Sequence[str], words: Sequence[Any]) -> Any:
         with _command("EVALSHA", script):
