@@ -60,6 +60,16 @@ ADDRESS_FIELDS = frozenset(name.lower() for name in _ADDRESSES)
 KEEPABLE = {name.lower(): name for name in (*_ADDRESSES, *_OVERRIDING)}
 """What a route may keep: the names in lower case, and as they are written."""
 
+OF_PROXIES = frozenset(
+    (b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host",
+     b"x-forwarded-port", b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-prefix",
+     b"x-forwarded-server", b"x-forwarded-client-cert", b"x-forwarded-tls-client-cert",
+     b"x-forwarded-tls-client-cert-info")
+)  # fmt: skip
+"""What a proxy says of a call and its connection, in lower case: believed of a trusted one alone.
+Any other `X-Forwarded-…` (`-User`, `-Email`, `-Groups`) is nobody's to say: some backends take it
+for who is calling, and most proxies pass a client's own."""
+
 CLIENTS_OWN = frozenset(
     ("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "dnt",
      "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since",

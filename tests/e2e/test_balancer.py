@@ -312,7 +312,8 @@ def test_no_word_of_a_client_on_how_it_came_passes_the_balancer(
         sock.sendall(
             b"GET /public/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n"
             b"Forwarded: for=203.0.113.9;host=evil.example\r\nX-Forwarded-Host: evil.example\r\n"
-            b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: http\r\n\r\n"
+            b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: http\r\n"
+            b"X-Forwarded-User: evil\r\nX-Forwarded-Prefix: /evil\r\n\r\n"
         )
         answer = sock.makefile("rb").read()
     assert b"203.0.113.9" not in answer

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.access.field_names import folded
+from gateway.access.field_names import OF_PROXIES, folded
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.admin.decision_point import REMOVABLE, Denial, Permission
 from gateway.edge.ext_authz.check_request import CheckedCall
@@ -37,12 +37,6 @@ _OF_ENVOY = frozenset(
     (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-client-cert")
 )
 """Written by Envoy, or taken away from who may not say them."""
-_OF_PROXIES = _OF_ENVOY | frozenset(
-    (b"forwarded", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-method",
-     b"x-forwarded-uri", b"x-forwarded-prefix", b"x-forwarded-server")
-)  # fmt: skip
-"""Believed of a trusted peer alone.  Any other `X-Forwarded-…` (`-Email`, `-Groups`) is nobody's to
-say: some backends take it for who is calling."""
 _PORTS = frozenset((b"80", b"443"))
 
 
@@ -93,7 +87,7 @@ class ResponseWriter:
                 forged = name not in route.kept_headers
             elif kind == FORWARDED:
                 said = field[len(name) + 2 :]
-                forged = name not in _OF_PROXIES or not (
+                forged = name not in OF_PROXIES or not (
                     checked.source_trusted or name in _OF_ENVOY or _is_told(name, said, head)
                 )
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gateway.access.field_names import folded
+from gateway.access.field_names import OF_PROXIES, folded
 from gateway.access.identity_headers import AUTHGATE
 from gateway.access.routing.routes import Route
 from gateway.bounded_memo import BoundedMemo
@@ -122,14 +122,15 @@ def appended_headers(
     forwarded: Sequence[tuple[bytes, bytes]],
     claimed: frozenset[bytes] = frozenset(),
 ) -> bytes:
-    """The same behind a trusted proxy: what it sent is kept, and the proxy itself added.
+    """The same behind a trusted proxy: what it says of the call stays, and the proxy is added.
 
-    `claimed`: what only the gateway may say, `X-Forwarded-User` for one.
+    `claimed`: what only the gateway may say, `X-Forwarded-Prefix` for one.
     """
     received: dict[bytes, list[bytes]] = {}
     for name, value in forwarded:
-        if folded(name) not in claimed:
-            received.setdefault(name.lower(), []).append(value)
+        lower = name.lower()
+        if lower in OF_PROXIES and lower not in claimed:
+            received.setdefault(lower, []).append(value)
     ip = peer_ip.encode("ascii")
     node = b'"[%b]"' % ip if b":" in ip else ip
     named = b"host=%b;" % quoted(host) if host else b""

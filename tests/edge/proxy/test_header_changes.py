@@ -76,6 +76,23 @@ async def test_a_trusted_proxy_passes_no_address_field_of_its_client_either() ->
         assert received.values("x-forwarded-for") == [b"192.0.2.1, 127.0.0.1"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["X-Forwarded-User", "X-Forwarded-Email", "x-forwarded-groups", "X-Forwarded-Access-Token",
+     "X-Forwarded-Preferred-Username", "X-Forwarded-Ssl"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/a", "/a?q"])
+async def test_a_trusted_proxy_passes_nobodys_word_on_who_is_calling(name: str, path: str) -> None:
+    async with running(trusted=[ip_network("127.0.0.1/32")]) as rig:
+        if path != "/a":
+            rig.route(kept_headers=KEPT)
+        asked = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-Port: 8443\r\n{name}: root\r\n\r\n"
+        assert (await rig.ask(asked.encode())).status == 200
+        received = rig.upstream.requests[0]
+        assert received.values(name.lower()) == []
+        assert received.values("x-forwarded-port") == [b"8443"]
+
+
 async def test_what_connection_names_is_not_kept() -> None:
     async with running() as rig:
         rig.route(kept_headers=KEPT)
