@@ -517,6 +517,36 @@ def test_the_policy_is_told_of_the_tenant_and_the_resource_in_every_spelling(
     assert (decision.allowed, decision.reason) == (False, reason)
 
 
+OWNED = """
+    version: 1
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    defaults: {policy: members, upstream: api}
+    routes:
+      - {id: order, match: {path: "/orders/{owner}"}, resource: {owner: "{owner}"}}
+      - {id: named, match: {path: "/{kind}/{id}", except_reserved: true},
+         resource: RESOURCE}
+"""
+
+
+@pytest.mark.parametrize(
+    ("resource", "whose", "reason"),
+    [
+        ('{owner: "{id}"}', "ann", Reason.RULE_ALLOWED),
+        ('{owner: "{id}"}', "ben", Reason.NO_RULE),
+        ('{owner: "{id}", kind: "{kind}"}', "ann", Reason.RULE_ALLOWED),
+        # The rule about owners would pass what it is told no owner of.
+        ('{kind: "{kind}"}', "ann", Reason.AMBIGUOUS_PATH),
+        ('{kind: "{kind}"}', "ben", Reason.AMBIGUOUS_PATH),
+    ],
+)
+def test_a_route_that_tells_of_the_same_fields_takes_every_spelling(
+    resource: str, whose: str, reason: Reason
+) -> None:
+    ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
+    world = snapshot(OWNED.replace("RESOURCE", resource), MEMBERS)
+    assert decide(world, f"GET /Orders/{whose}", ann).reason is reason
+
+
 CLOSED = """
     - {id: rest, match: {prefix: /, except_reserved: true}, auth: public, upstream: api,
        allow_encoded_slash: true}

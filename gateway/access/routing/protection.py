@@ -23,7 +23,7 @@ def closes(route: Route) -> bool:
 
 
 def protects_otherwise(
-    others: Collection[Route], route: Route, method: str, *, judged: bool = False
+    others: Collection[Route], route: Route, method: str, *, judged: bool
 ) -> bool:
     """Whether one of them asks for something that `route` does not.
 
@@ -44,13 +44,14 @@ def protects_otherwise(
 
 
 def _tells_as_much(other: Route, route: Route) -> bool:
-    """Whether the policy learns by `route` for which tenant a caller acts, and of a resource,
-    where it does by `other`: else it would be asked about the tenant of the session, and of
-    nothing."""
+    """Whether the policy learns by `route` for which tenant a caller acts, and each field of the
+    resource, where it does by `other`: else it would be asked about the tenant of the session, and
+    a rule about a field (`has(resource.owner) && …`) would find none."""
     if route.policy is None:
         return True
-    return (other.tenant is None or route.tenant is not None) and (
-        not other.resource or bool(route.resource)
+    told = {field.name for field in route.resource}
+    return (other.tenant is None or route.tenant is not None) and all(
+        field.name in told for field in other.resource
     )
 
 
