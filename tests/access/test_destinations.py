@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.access.authorizer import Authorizer
+from gateway.access.routing.destinations import has_destination
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
 from gateway.model import Principal, Reason
 from tests.access.decision_world import call_of
@@ -64,6 +65,19 @@ def test_the_policy_judges_what_is_written_too(method: str, path: str) -> None:
 )  # fmt: skip
 def test_what_is_no_path_of_the_same_route_is_refused(destination: str) -> None:
     assert asked("MOVE", "/dav/ann/a", destination) == (False, Reason.AMBIGUOUS_PATH)
+
+
+def test_a_slash_that_came_encoded_is_written_only_where_the_route_takes_one() -> None:
+    assert asked("MOVE", "/all/a", "/all/b")[0]
+    assert asked("MOVE", "/all/a", "/all/b%2Fc") == (False, Reason.AMBIGUOUS_PATH)
+
+
+@pytest.mark.parametrize(
+    ("names", "has"),
+    [([], False), ([b"Depth", b"Host"], False), ([b"Depth", b"DESTINATION"], True)],
+)
+def test_whether_another_path_is_named_is_told_by_the_field(names: list[bytes], has: bool) -> None:
+    assert has_destination(tuple((name, b"/dav/ann/b") for name in names)) is has
 
 
 def test_two_of_them_are_none() -> None:

@@ -396,6 +396,47 @@ def test_what_runs_no_protected_script_passes(path: str, route: str) -> None:
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
 
 
+@pytest.mark.parametrize("path", ["/admin.7", "/orders.svc/x"])
+def test_a_script_is_looked_for_where_no_route_has_another_spelling(path: str) -> None:
+    world = snapshot(
+        """
+        - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+           upstream: api}
+        - {id: admin, match: {path: /admin}, policy: nobody, upstream: api}
+        - {id: orders, match: {path: /orders.svc}, policy: nobody, upstream: api}
+        """,
+        NOBODY,
+    )
+    assert decide(world, f"GET {path}", ANN).reason is Reason.AMBIGUOUS_PATH
+
+
+def test_a_script_is_looked_for_at_the_host_that_is_asked() -> None:
+    world = snapshot(
+        """
+        - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
+           upstream: api}
+        - {id: run, match: {path: /run.cgi, host: site.example}, policy: nobody, upstream: api}
+        """,
+        NOBODY,
+    )
+    for host, reason in (("site", Reason.AMBIGUOUS_PATH), ("other", Reason.SIGNED_IN)):
+        assert decide(world, f"GET http://{host}.example/run.cgi/x", ANN).reason is reason
+
+
+def test_a_route_that_names_its_end_takes_no_other_spelling_before_it() -> None:
+    world = snapshot(
+        """
+        - {id: any, match: {path: "/{site}/admin", except_reserved: true}, auth: public,
+           upstream: api}
+        - {id: admin, match: {path: /admin}, policy: nobody, upstream: api}
+        """,
+        NOBODY,
+    )
+    assert decide(world, "GET /a/admin").allowed
+    for path in ("/index.php/admin", "/(S(x))/admin"):
+        assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+
+
 FOLDERS = """
     - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, policy: signed-in,
        upstream: api}
@@ -405,6 +446,9 @@ FOLDERS = """
     - {id: shown, match: {path: /desk/index.html}, auth: public, upstream: api}
     - {id: user, match: {path: "/users/{id:int}"}, policy: nobody, upstream: api}
     - {id: manual, match: {path: "/manual/{rest:path}"}, auth: public, upstream: api}
+    - {id: old, match: {path: "/guides/old/{rest:path}"}, auth: public, upstream: api}
+    - {id: board, match: {prefix: /board}, policy: nobody, upstream: api}
+    - {id: board.page, match: {path: "/board/{page}"}, auth: public, upstream: api}
     - {id: sheet, match: {path: "/sheets/{name}"}, auth: public, upstream: api}
     - {id: moved, match: {prefix: /moved}, policy: signed-in, upstream: api,
        rewrite: {strip_prefix: /moved}}
@@ -415,7 +459,7 @@ FOLDERS = """
     "path",
     ["/admin/index", "/Admin/Index", "/admin/index.html", "/desk/index.htm", "/desk/Default.aspx",
      "/users/7/index", "/index.html", "/index", "/default.html", "/moved/desk/index.html",
-     "/desk/INDEX.HTML", "/desk/index/"],
+     "/desk/INDEX.HTML", "/desk/index/", "/board/index.html"],
 )  # fmt: skip
 def test_the_page_of_a_folder_is_refused_by_its_own_name(path: str) -> None:
     decision = decide(snapshot(FOLDERS, NOBODY), f"GET {path}", ANN)
@@ -428,7 +472,7 @@ def test_the_page_of_a_folder_is_refused_by_its_own_name(path: str) -> None:
      ("/desk/index.html/x", "rest"), ("/else/index.html", "rest"), ("/users/x/index", "rest"),
      ("/desk/default", "rest"), ("/desk/indexes", "rest"), ("/manual/index.html", "manual"),
      ("/manual/index.php", "manual"), ("/manual/part/index.html", "manual"), ("/manual/__data.json", "manual"),
-     ("/sheets/index.html", "sheet")],
+     ("/sheets/index.html", "sheet"), ("/guides/old/index.html", "old")],
 )  # fmt: skip
 def test_what_is_no_page_of_a_protected_folder_passes(path: str, route: str) -> None:
     decision = decide(snapshot(FOLDERS, NOBODY), f"GET {path}", ANN)
@@ -448,14 +492,30 @@ PAGES = """
     - {id: manifest, match: {path: /manifest.json}, auth: public, upstream: api}
     - {id: manual, match: {path: /manual}, policy: nobody, upstream: api}
     - {id: manual.page, match: {path: /manual.pdf}, auth: public, upstream: api}
+    - {id: card, match: {path: "/users/{id:int}/card.html"}, policy: nobody, upstream: api}
     - {id: coffee, match: {path: "/caf%C3%A9"}, policy: nobody, upstream: api}
+    - {id: moved, match: {prefix: /moved}, policy: signed-in, upstream: api,
+       rewrite: {strip_prefix: /moved}}
 """
+
+
+def test_a_page_is_looked_for_below_a_folder_that_has_the_name_of_one() -> None:
+    world = snapshot(
+        """
+        - {id: manual, match: {prefix: /manual.html}, auth: public, upstream: api}
+        - {id: part, match: {path: /manual.html/part.html}, policy: nobody, upstream: api}
+        """,
+        NOBODY,
+    )
+    assert decide(world, "GET /manual.html/other").allowed
+    assert decide(world, "GET /manual.html/part").reason is Reason.AMBIGUOUS_PATH
 
 
 @pytest.mark.parametrize(
     "path",
     ["/desk/", "/desk", "/DESK/", "/desk/index", "/list", "/LIST/", "/desk/index.php/x",
-     "/(S(x))/desk/", "/cafe%CC%81", "/CAF%C3%89", "/Manual.pdf"],
+     "/(S(x))/desk/", "/cafe%CC%81", "/CAF%C3%89", "/Manual.pdf", "/moved/desk", "/moved/list",
+     "/users/7/card"],
 )  # fmt: skip
 def test_what_is_served_by_a_protected_file_is_refused_by_its_shorter_name(path: str) -> None:
     decision = decide(snapshot(PAGES, NOBODY), f"GET {path}", ANN)
@@ -466,7 +526,8 @@ def test_what_is_served_by_a_protected_file_is_refused_by_its_shorter_name(path:
     ("path", "route"),
     [("/", "rest"), ("/shown/", "shown"), ("/named", "named"), ("/manifest.json", "manifest"),
      ("/manual.pdf", "manual.page"), ("/desks", "rest"), ("/list/x", "rest"), ("/else.json", "rest"),
-     ("/else/index.php", "rest")],
+     ("/else/index.php", "rest"), ("/list.js", "rest"), ("/desk.js", "rest"),
+     ("/moved/list.js", "moved"), ("/moved/desk.js", "moved")],
 )  # fmt: skip
 def test_a_route_that_names_the_path_itself_takes_it(path: str, route: str) -> None:
     decision = decide(snapshot(PAGES, NOBODY), f"GET {path}", ANN)
@@ -481,6 +542,7 @@ TENANTS = """
     defaults: {policy: members, upstream: api}
     routes:
       - {id: org, match: {path: "/api/{org}/{rest:path}"}, tenant: "{org}"}
+      - {id: Org, match: {path: "/Api/{org}/{rest:path}"}, tenant: "{org}"}
       - {id: order, match: {path: "/orders/{owner}"}, resource: {owner: "{owner}"}}
       - {id: moved, match: {path: "/v1/{rest:path}"}, rewrite: {strip_prefix: /v1}}
       - {id: again, match: {path: "/v2/{org}/{rest:path}"}, tenant: "{org}",
@@ -502,7 +564,7 @@ MEMBERS = """
     [("/api/bens/x", Reason.NO_RULE), ("/API/bens/x", Reason.AMBIGUOUS_PATH),
      ("/index.php/api/bens/x", Reason.AMBIGUOUS_PATH), ("/v1/api/bens/x", Reason.AMBIGUOUS_PATH),
      ("/v1/API/bens/x", Reason.AMBIGUOUS_PATH), ("/api%2Fbens/x", Reason.NO_RULE),
-     ("/API%2Fbens/x", Reason.AMBIGUOUS_PATH), ("/v2/bens/x", Reason.NO_RULE),
+     ("/Api%2Fbens/x", Reason.NO_RULE), ("/API%2Fbens/x", Reason.AMBIGUOUS_PATH), ("/v2/bens/x", Reason.NO_RULE),
      ("/Orders/ben", Reason.AMBIGUOUS_PATH), ("/v1/orders/ben", Reason.AMBIGUOUS_PATH),
      ("/orders/ben.json/", Reason.AMBIGUOUS_PATH), ("/shelf/api%2Fbens%2Fx", Reason.AMBIGUOUS_PATH)],
 )  # fmt: skip
@@ -511,7 +573,15 @@ def test_the_policy_is_told_of_the_tenant_and_the_resource_in_every_spelling(
 ) -> None:
     ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
     world = snapshot(TENANTS, MEMBERS)
-    for allowed in ("/api/anns/x", "/v2/anns/x", "/v1/x", "/x", "/orders/ann", "/api%2Fanns/x"):
+    for allowed in (
+        "/api/anns/x",
+        "/v2/anns/x",
+        "/v1/x",
+        "/x",
+        "/orders/ann",
+        "/api%2Fanns/x",
+        "/Api%2Fanns/x",
+    ):
         assert decide(world, f"GET {allowed}", ann).allowed
     decision = decide(world, f"GET {path}", ann)
     assert (decision.allowed, decision.reason) == (False, reason)
@@ -552,10 +622,12 @@ CLOSED = """
        allow_encoded_slash: true}
     - {id: metrics, match: {path: /metrics}, auth: public, direct_response: {status: 404}}
     - {id: inner, match: {path: "/inner/{rest:path}"}, auth: public, direct_response: {status: 403}}
+    - {id: broken, match: {path: /broken}, auth: public, direct_response: {status: 400}}
     - {id: written, match: {path: /written, methods: [PUT]}, auth: public,
        direct_response: {status: 403}}
     - {id: read, match: {path: /written, methods: [GET]}, auth: public, upstream: api}
     - {id: robots, match: {path: /robots.txt}, auth: public, direct_response: {body: none}}
+    - {id: gone, match: {prefix: /gone}, auth: public, direct_response: {status: 410}}
     - {id: docs, match: {path: /docs}, auth: public, redirect: {to: /docs/}}
     - {id: moved, match: {prefix: /moved}, auth: public, upstream: api,
        rewrite: {strip_prefix: /moved}}
@@ -565,7 +637,7 @@ CLOSED = """
 @pytest.mark.parametrize(
     "request_",
     ["GET /METRICS", "GET /metrics/", "POST /index.php/metrics", "GET /metrics.json",
-     "GET /Inner/x", "GET /inner%2Fx", "PUT /WRITTEN", "POST /written/"],
+     "GET /Inner/x", "GET /inner%2Fx", "GET /Broken", "PUT /WRITTEN", "POST /written/"],
 )  # fmt: skip
 def test_what_a_route_refuses_itself_no_backend_is_asked_in_another_spelling(
     request_: str,
@@ -578,6 +650,7 @@ def test_what_a_route_refuses_itself_no_backend_is_asked_in_another_spelling(
     ("request_", "route"),
     [("GET /ROBOTS.TXT", "rest"), ("GET /docs/", "rest"), ("GET /DOCS", "rest"),
      ("GET /Written", "rest"), ("GET /inner", "rest"), ("GET /metric", "rest"),
+     ("GET /gone/A/", "gone"),
      ("GET /moved/metrics", "moved")],
 )  # fmt: skip
 def test_what_a_route_answers_otherwise_is_not_closed(request_: str, route: str) -> None:
@@ -598,9 +671,20 @@ def test_what_refuses_everything_else_closes_nothing_that_has_a_route() -> None:
         assert decide(world, f"GET {path}").allowed
 
 
+MANY = "/index.php/(S(x))/_next/data/b/en/a/index.html.json"
+
+
+def test_a_path_of_very_many_spellings_may_be_any() -> None:
+    routes = snapshot(FOLDERS, NOBODY).routes
+    rest = routes.get("rest")
+    assert rest is not None
+    segments = tuple(MANY[1:].split("/"))
+    assert routes.bypasses_route(rest, "GET", segments)
+    assert routes.is_protected_elsewhere(rest, "", "GET", segments)
+
+
 def test_a_path_of_very_many_spellings_is_none() -> None:
-    path = "/index.php/(S(x))/_next/data/b/en/a/index.html.json"
-    for open_ in (path, f"/moved{path}"):
+    for open_ in (MANY, f"/moved{MANY}"):
         assert decide(snapshot(FOLDERS, NOBODY), f"GET {open_}", ANN).reason is (
             Reason.AMBIGUOUS_PATH
         )

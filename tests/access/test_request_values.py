@@ -15,6 +15,7 @@ from gateway.access.routing.request_values import (
     QueryParameters,
     engine_takes,
     field_at,
+    has_body,
     query_parameter,
     reads_alike,
 )
@@ -280,6 +281,24 @@ def test_one_parameter_is_read_where_all_take_it_for_the_same(
     query: str, value: str | None
 ) -> None:
     assert query_parameter(query, "a") == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "has"),
+    [
+        ([], False),
+        ([(b"Content-Type", b"5")], False),
+        ([(b"Content-Length", b"5")], True),
+        ([(b"content-length", b"50")], True),
+        ([(b"Content-Length", b"0")], False),
+        ([(b"Content-Length", b"00")], False),
+        ([(b"Content-Length", b"0"), (b"Transfer-Encoding", b"chunked")], True),
+    ],
+)
+def test_a_body_is_announced_by_its_length_or_by_its_coding(
+    fields: list[tuple[bytes, bytes]], has: bool
+) -> None:
+    assert has_body(tuple(fields)) is has
 
 
 @pytest.mark.parametrize(
