@@ -156,7 +156,9 @@ TABLE: Mapping[Kind, Consequence] = {
     ),
     Kind.REDIS_AWAY: Consequence(
         "nobody reaches Valkey for 5.5 s, a second longer than a lease holds",
-        _costs(*_REDIS, (_BEARERS, "replica_stale"), ((Subject.LASTING,), "ended cut replica_stale")),
+        _costs(
+            *_REDIS, (_BEARERS, "replica_stale"), ((Subject.LASTING,), "ended cut replica_stale")
+        ),
         "as frozen for 4.5 s; then every call with a credential is 503 `replica_stale` until it is"
         " back. This counts against availability",
     ),
