@@ -314,7 +314,7 @@ def build_components(
     observer = DecisionObservers(*observers)
     reader = classes.reader(settings.trusted_proxies)
     long_lived = LongLivedRequests(
-        replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s)
+        replica.refusal, clock.now, SessionReading(refresh_tokens, reread_s), issuer_tokens
     )
     replica.on_change.append(long_lived.changed)
     clusters = Clusters(

@@ -24,7 +24,7 @@ from gateway.edge.proxy.response_headers import (
     security_lines,
     trailer_lines,
 )
-from gateway.model import Reason
+from gateway.model import Credential, Reason
 
 if TYPE_CHECKING:
     from gateway.edge.proxy.exchange import Exchange
@@ -300,6 +300,15 @@ class ResponseRelay:
 
     def refusal(self) -> Reason | None:
         return None if self.principal is None else self.long_lived.refusal_of(self)
+
+    @property
+    def credential_text(self) -> str:
+        credential = self.exchange.call.credential
+        return credential.text if isinstance(credential, Credential) else ""
+
+    @property
+    def client_ip(self) -> str:
+        return self.exchange.call.client_ip
 
     @property
     def closed(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gateway.access.conditions.context import NO_RESOURCE
 from gateway.edge.http1.grammar import tokens
 from gateway.edge.streams.tunnel import Tunnel
+from gateway.model import OWN_ISSUER, Credential
 from gateway.rate_limit.keys import by_user
 
 if TYPE_CHECKING:
@@ -121,4 +122,8 @@ class Handshake:
             long_lived=self._long_lived,
         )
         self.tunnel.reevaluation = self._reevaluation
+        credential, principal = self._call.credential, self._decision.principal
+        if isinstance(credential, Credential) and principal and principal.issuer != OWN_ISSUER:
+            self.tunnel.credential_text = credential.text
+            self.tunnel.client_ip = self._call.client_ip
         self.tunnel.open(initial_data)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.edge.streams.asked_tokens import AskedTokens, IssuerQuestions, NoQuestions
 from gateway.edge.streams.socket_quota import SocketQuota
 from gateway.identity.sign_in.session_cookies import is_of_cookie
 from gateway.model import OWN_ISSUER, Change, ChangeKind, Principal, Reason, without_session
@@ -42,6 +43,13 @@ class LongLivedRequest(Protocol):
     principal: Principal | None
     reevaluation: Reevaluation | None
     """Set where its route wants it judged again rather than ended."""
+
+    @property
+    def credential_text(self) -> str:
+        """What the caller presented; empty where nothing is remembered of it."""
+
+    @property
+    def client_ip(self) -> str: ...
 
     @property
     def closed(self) -> bool: ...
@@ -74,10 +82,12 @@ class LongLivedRequests:
         refusal: Callable[[Principal], Reason | None] = lambda principal: None,
         now: Callable[[], float] = time.time,
         refresher: PrincipalRefresher | None = None,
+        questions: IssuerQuestions | None = None,
     ) -> None:
         self._refusal = refusal
         self._now = now
         self._refresher = refresher
+        self._asked_tokens = AskedTokens(questions or NoQuestions())
         self._requests: dict[LongLivedRequest, Principal | None] = {}
         self._by_name: dict[ChangeKind, dict[str, set[LongLivedRequest]]] = {
             ChangeKind.SESSION: {},
@@ -104,6 +114,7 @@ class LongLivedRequests:
         if principal is not None:
             for kind, name in _names(principal):
                 self._by_name[kind].setdefault(name, set()).add(request)
+            self._asked_tokens.add(request)
         self._check((request,))
         if request.reevaluation is not None and request.reevaluation.is_due:
             self._reevaluate(request)
@@ -135,6 +146,7 @@ class LongLivedRequests:
         principal = self._requests.pop(request, None)
         if principal is None:
             return
+        self._asked_tokens.discard(request)
         for kind, name in _names(principal):
             requests = self._by_name[kind].get(name)
             if requests is not None:
@@ -146,6 +158,7 @@ class LongLivedRequests:
         """The worker ends: sockets have no end of their own to wait for."""
         for task in tuple(self._tasks):
             task.cancel()
+        self._asked_tokens.close()
         for tunnel in tuple(self.tunnels):
             tunnel.go_away()
         if self.tunnels:
@@ -183,6 +196,7 @@ class LongLivedRequests:
             return
         for request in [request for request in self._requests if request.closed]:
             self.discard(request)
+        self._asked_tokens.sweep(now)
         wall_clock = self._now()
         expired = [
             request

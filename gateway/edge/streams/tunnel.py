@@ -33,6 +33,10 @@ POLICY_VIOLATION = 1008
 MESSAGE_TOO_BIG = 1009
 TRY_AGAIN_LATER = 1013
 
+_TEMPORARY = frozenset(
+    (Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY, Reason.ISSUER_UNAVAILABLE)
+)
+
 PING_BYTES = 8
 """Of the payload by which an answer to us is known: drawn for each end, told to no other."""
 
@@ -182,8 +186,10 @@ class Tunnel:
         "active_at",
         "buffers",
         "client",
+        "client_ip",
         "closed",
         "closing",
+        "credential_text",
         "due_at",
         "ended",
         "loop",
@@ -208,6 +214,8 @@ class Tunnel:
         self.turns = connection.turns
         self.principal = principal
         self.reevaluation: Reevaluation | None = None
+        self.credential_text = ""
+        self.client_ip = ""
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self.active_at = self.loop.time()
         """When either end last said something that passed."""
@@ -254,7 +262,7 @@ class Tunnel:
         return None if self.principal is None else self._long_lived.refusal_of(self)
 
     def terminate(self, reason: Reason, detail: str = "") -> None:
-        temporary = reason in (Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY)
+        temporary = reason in _TEMPORARY
         self.end(TRY_AGAIN_LATER if temporary else POLICY_VIOLATION, detail or reason)
         if reason is Reason.REPLICA_STALE and self._close_frame:
             # Not even the rest of a frame: nobody knows whether its session holds.

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from gateway.access.issuers import Issuer
-from gateway.identity.issuers.introspection import Introspector, Posts
+from gateway.identity.issuers.introspection import KID, Introspector, Posts
 from gateway.identity.issuers.jwk_set import IssuerKey
 from gateway.identity.issuers.kept_keys import KeptKeys
 from gateway.identity.issuers.key_sets import Documents, KeySet, KeySetDependencies
@@ -249,6 +249,24 @@ class IssuerTokens:
             name is not None and name.partition(":")[0] in self._verifiers and ":" in name
             for name in named
         )
+
+    # --- for what lasts ---
+
+    def is_asked_about(self, principal: Principal) -> bool:
+        """Meets `asked_tokens.IssuerQuestions`."""
+        return principal.kid == f"{principal.issuer}:{KID}"
+
+    async def refusal_now(self, principal: Principal, text: str, client_ip: str) -> Reason | None:
+        """Why the token is good no more; TOKEN_OUTDATED where it says another caller or roles.
+        None where its issuer is not asked any more: another configuration ends nothing."""
+        introspector = self._introspectors.get(principal.issuer)
+        if introspector is None:
+            return None
+        verdict = introspector.remembered(text) or await introspector.ask(text, client_ip)
+        if isinstance(verdict, Reason):
+            return verdict
+        same = verdict.subject == principal.subject and verdict.roles == principal.roles
+        return None if same else Reason.TOKEN_OUTDATED
 
     # --- for what an issuer tells of itself ---
 

@@ -97,6 +97,7 @@ class HeldRequest:
 
     reevaluation: Reevaluation | None = None
     closed = False
+    credential_text = client_ip = ""
 
     def __init__(self, who: Principal) -> None:
         self.principal: Principal | None = who

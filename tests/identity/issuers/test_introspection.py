@@ -477,3 +477,29 @@ async def test_an_issuer_may_come_to_be_asked_and_back(gate: Gate, posts: Answer
     assert tokens.believed_until["company"] < 0
     await fetched(tokens)
     assert tokens.believed_until["company"] == until
+
+
+# --- what lasts ---
+
+
+async def test_of_what_lasts_the_issuer_is_asked_again(gate: Gate) -> None:
+    posts = Answers({OPAQUE: ACTIVE})
+    door = made(gate, posts)
+    principal = await door.asks()
+    assert isinstance(principal, Principal)
+    assert door.tokens.is_asked_about(principal)
+    assert not door.tokens.is_asked_about(replace(principal, kid="company:k-1"))
+
+    async def refusal() -> Reason | None:
+        return await door.tokens.refusal_now(principal, OPAQUE, "127.0.0.1")
+
+    assert await refusal() is None
+    assert len(posts.asked) == 2
+    posts.of[OPAQUE] = {**ACTIVE, "sub": "bob"}
+    assert await refusal() is Reason.TOKEN_OUTDATED
+    posts.of[OPAQUE] = PostRefused("no")
+    assert await refusal() is Reason.ISSUER_UNAVAILABLE
+    posts.of[OPAQUE] = {"active": False}
+    assert await refusal() is Reason.TOKEN_REVOKED
+    door.tokens.adopt({})
+    assert await refusal() is None
