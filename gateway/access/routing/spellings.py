@@ -134,9 +134,10 @@ def is_index(name: str) -> bool:
 
 def page_name(name: str) -> str | None:
     """The name, folded, under which some servers give a page whose own name has an ending; empty
-    for the page of a folder, and None where a segment names no page."""
+    for the page of a folder (or, in ASP.NET and CakePHP, its action `index`), and None where a
+    segment names no page."""
     folded = folded_letters(name)
-    if folded == "index.php" or (is_index(folded) and folded != "index"):
+    if folded == "index.php" or is_index(folded):
         return ""
     stem, _, ending = folded.rpartition(".")
     return stem if stem and ending in _PAGES else None
