@@ -655,6 +655,8 @@ CLOSED = """
        allow_encoded_slash: true}
     - {id: metrics, match: {path: /metrics}, auth: public, direct_response: {status: 404}}
     - {id: inner, match: {path: "/inner/{rest:path}"}, auth: public, direct_response: {status: 403}}
+    - {id: site, match: {path: "/site/{x}", host: site.example}, auth: public,
+       direct_response: {status: 403}}
     - {id: broken, match: {path: /broken}, auth: public, direct_response: {status: 400}}
     - {id: written, match: {path: /written, methods: [PUT]}, auth: public,
        direct_response: {status: 403}}
@@ -670,7 +672,8 @@ CLOSED = """
 @pytest.mark.parametrize(
     "request_",
     ["GET /METRICS", "GET /metrics/", "POST /index.php/metrics", "GET /metrics.json",
-     "GET /Inner/x", "GET /inner%2Fx", "GET /Broken", "PUT /WRITTEN", "POST /written/"],
+     "GET /Inner/x", "GET /inner%2Fx", "GET /Broken", "PUT /WRITTEN", "POST /written/",
+     "GET http://site.example/site%2Fx"],
 )  # fmt: skip
 def test_what_a_route_refuses_itself_no_backend_is_asked_in_another_spelling(
     request_: str,
@@ -683,7 +686,7 @@ def test_what_a_route_refuses_itself_no_backend_is_asked_in_another_spelling(
     ("request_", "route"),
     [("GET /ROBOTS.TXT", "rest"), ("GET /docs/", "rest"), ("GET /DOCS", "rest"),
      ("GET /Written", "rest"), ("GET /inner", "rest"), ("GET /metric", "rest"),
-     ("GET /gone/A/", "gone"),
+     ("GET /gone/A/", "gone"), ("GET http://other.example/site%2Fx", "rest"),
      ("GET /moved/metrics", "moved")],
 )  # fmt: skip
 def test_what_a_route_answers_otherwise_is_not_closed(request_: str, route: str) -> None:
