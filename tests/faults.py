@@ -40,6 +40,9 @@ class FaultProxy:
         self._serving: set[asyncio.Task[None]] = set()
         self._fault = Fault.NONE
         self._answered = 0
+        self.lose_commit_of = b""
+        """Where a client sends this, the answer to its COMMIT is swallowed, once: what it asked for
+        is done, and it never learns of it."""
         self.delay_s = 0.2
         self.port = 0
 
@@ -106,7 +109,8 @@ class FaultProxy:
         self._writers.add(back)
         try:
             await asyncio.gather(
-                self._pass(reader, back, answers=False), self._pass(there, writer, answers=True)
+                self._pass(reader, back, answers=False, client=writer),
+                self._pass(there, writer, answers=True, client=writer),
             )
         finally:
             for end in (writer, back):
@@ -115,14 +119,25 @@ class FaultProxy:
                 end.transport.abort()
 
     async def _pass(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        *,
+        answers: bool,
+        client: asyncio.StreamWriter,
     ) -> None:
+        doomed = False
         with suppress(OSError):
             while piece := await source.read(65536):
                 if self._fault is Fault.RESET:
                     break
                 if self._fault is Fault.HANG or sink in self._dropped:
                     continue
+                if not answers and self.lose_commit_of:
+                    doomed = doomed or self.lose_commit_of in piece
+                    if doomed and b"COMMIT" in piece:
+                        self.lose_commit_of = b""
+                        self._dropped.add(client)
                 if answers:
                     if self._fault is Fault.DELAY:
                         await asyncio.sleep(self.delay_s)

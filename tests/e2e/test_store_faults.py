@@ -278,6 +278,37 @@ def test_during_a_fault_nothing_is_answered_500_and_it_heals(
     assert "Traceback" not in town.log()
 
 
+ENDS = {
+    "UPDATE families SET ended_at": ("POST", "/auth/logout", {"all": True}),
+    "password_epoch = password_epoch + 1": (
+        "POST",
+        "/auth/password/change",
+        {"password": PASSWORD, "new_password": f"{PASSWORD} more"},
+    ),
+    "DELETE FROM accounts": ("DELETE", "/auth/me", None),
+}
+
+
+@pytest.mark.parametrize("statement", ENDS)
+def test_what_ended_holds_at_every_worker_though_the_answer_to_its_commit_was_lost(
+    town: Town, statement: str
+) -> None:
+    town.newcomer()
+    until(town.signs_in, 15)
+    own, other = (town.questions()["login"]().json["access_token"] for _ in range(2))
+    method, path, body = ENDS[statement]
+    town.ways.sql.lose_commit_of = statement.encode()
+    answer = town.gateway.call(method, path, token=own, json_body=body)
+    assert (answer.status, answer.reason) == (503, "store_unavailable")
+    assert town.ways.sql.lose_commit_of == b"", "it was committed"
+
+    def refused() -> bool:
+        answers = [town.gateway.call("GET", "/me", token=other) for _ in range(10)]
+        return {answer.status for answer in answers} == {401}
+
+    until(refused, 6 + A_BUSY_MACHINE_S)
+
+
 @pytest.mark.parametrize("fault", [fault for fault in EVERY if fault is not Fault.DELAY])
 def test_readyz_tells_within_two_seconds_that_sql_is_away_though_nobody_needs_it(
     town: Town, fault: Fault
