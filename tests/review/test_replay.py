@@ -198,11 +198,11 @@ def test_every_record_is_decided_again_as_it_was(
 def test_a_hundred_thousand_decisions_take_less_than_ten_seconds() -> None:
     world = rule_world(OWN)
     one = line(world, "GET /orders/u1", who("u1", "a", "b"))
-    began = time.perf_counter()
+    began = time.thread_time()
     found = replay([one] * 5_000, world)
     assert found.same == 5_000
-    # Twenty times fewer here, and twice the time: other tests run beside this one.
-    assert time.perf_counter() - began < 1.0
+    # Twenty times fewer here, and twice the time of this thread: others have its core between.
+    assert time.thread_time() - began < 1.0
 
 
 def test_a_foreign_token_is_judged_again_as_whose_and_for_what_it_was() -> None:
