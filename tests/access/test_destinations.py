@@ -99,7 +99,8 @@ def test_a_rewrite_does_not_tell_what_the_backend_writes() -> None:
 
 
 def test_only_these_methods_read_it() -> None:
-    assert asked("PUT", "/dav/ann/a", "/hr/payroll")[0]
+    for path in ("/dav/ann/a", "/dav/ann/a%2Fb", "/dav/ann/a;b"):
+        assert asked("PUT", path, "/hr/payroll")[0]
     assert asked("COPY", "/dav/ann/a")[0]
 
 
