@@ -50,6 +50,7 @@ def too_large(running: Running) -> dict[str, Any]:
 def test_each_refusal_of_a_default_gateway_is_found_by_its_request_id(tmp_path: Path) -> None:
     with started(tmp_path / "g", "--workers", "2") as one:
         out = one.folder / "out"
+        until(lambda: len(workers(one)) == 2, 20)
         pids = set(workers(one))
         token = one.sign_in("mine@example.com")["access_token"]
         for answer, route in (
