@@ -36,12 +36,34 @@ def rerouted(snapshot: Snapshot, route: Route, changed: Route | None) -> Snapsho
     return dataclasses.replace(snapshot, routes=cast("RouteTable", table))
 
 
-class _Rerouted:
+class _Overlaid:
+    """A table of which some routes are others, as far as their paths are asked about."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
+
+    def bypasses_route(
+        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
+    ) -> bool:
+        found = self._table.get(route.id) or route
+        return self._table.bypasses_route(found, method, segments, judged=judged)
+
+    def is_protected_elsewhere(
+        self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool
+    ) -> bool:
+        found = self._table.get(route.id) or route
+        return self._table.is_protected_elsewhere(found, host, method, segments, **judged)
+
+    def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
+        return self._table.admits_files(host, segments)
+
+
+class _Rerouted(_Overlaid):
     """Of the paths of one route, what another table says: one of the routes that they could
     find besides, so that the whole is not built again."""
 
     def __init__(self, table: RouteTable, route: Route, changed: Route | None) -> None:
-        self._table = table
+        super().__init__(table)
         self._route = route
         self._changed = changed
         others = [
@@ -60,21 +82,6 @@ class _Rerouted:
             meant = self._changed in self._near.candidates(host, segments)
         return (self._near if meant else self._table).match(host, method, segments)
 
-    def bypasses_route(
-        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
-    ) -> bool:
-        found = self._table.get(route.id) or route
-        return self._table.bypasses_route(found, method, segments, judged=judged)
-
-    def is_protected_elsewhere(
-        self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool
-    ) -> bool:
-        found = self._table.get(route.id) or route
-        return self._table.is_protected_elsewhere(found, host, method, segments, **judged)
-
-    def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
-        return self._table.admits_files(host, segments)
-
 
 def could_meet(one: Sequence[PatternSegment], other: Sequence[PatternSegment]) -> bool:
     """Whether some path could be of both, as far as one segment at a time tells."""
@@ -87,9 +94,9 @@ def could_meet(one: Sequence[PatternSegment], other: Sequence[PatternSegment]) -
     return len(one) == len(other)
 
 
-class _Exchanged:
+class _Exchanged(_Overlaid):
     def __init__(self, table: RouteTable, policies: Mapping[str, Policy]) -> None:
-        self._table = table
+        super().__init__(table)
         self._policies = policies
         self._routes: dict[str, Route] = {}
 
@@ -107,18 +114,3 @@ class _Exchanged:
         if route.id not in self._routes:
             self._routes[route.id] = dataclasses.replace(route, policy=other)
         return dataclasses.replace(match, route=self._routes[route.id])
-
-    def bypasses_route(
-        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
-    ) -> bool:
-        found = self._table.get(route.id) or route
-        return self._table.bypasses_route(found, method, segments, judged=judged)
-
-    def is_protected_elsewhere(
-        self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool
-    ) -> bool:
-        found = self._table.get(route.id) or route
-        return self._table.is_protected_elsewhere(found, host, method, segments, **judged)
-
-    def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
-        return self._table.admits_files(host, segments)
