@@ -119,6 +119,8 @@ def test_a_claim_that_is_no_text_is_no_name() -> None:
         ("a,b", {}, "a,b"),
         ("a|b", {"separator": "|"}, "a|b"),
         (True, {}, "true"),
+        ([True, False], {}, "true,false"),
+        (True, {"encoding": Encoding.RFC8187}, "UTF-8''true"),
         (7, {}, "7"),
         (0.5, {}, "0.5"),
         (float("nan"), {}, None),

@@ -42,6 +42,22 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def refusal(slots: ConnectionSlots, network: str = "") -> str:
+    """What is told to one who asks now and does not wait."""
+    asking_for.set(network)
+    with pytest.raises(StoreBusy) as told:
+        await slots.acquire(wait_s=0)
+    assert told.value.store == "sql"
+    return str(told.value)
+
+
+async def all_free(slots: ConnectionSlots, count: int) -> None:
+    """As many slots as there were, and no more; they are taken."""
+    for _ in range(count):
+        await slots.acquire(wait_s=0)
+    assert await refusal(slots) == "sql: no place in time"
+
+
 async def test_neighbourhoods_take_turns(crowd: Crowd) -> None:
     tasks = [crowd.ask("many") for _ in range(6)]
     await settled()
@@ -56,21 +72,22 @@ async def test_who_fills_the_queue_keeps_nobody_from_elsewhere_out(crowd: Crowd)
     """Whoever has an account, and a /48 of IPv6, may ask as often as they have addresses."""
     many = [crowd.ask("many") for _ in range(8)]
     await settled()
-    with pytest.raises(StoreBusy, match="too many are waiting"):
-        await crowd.ask("many")
+    assert await refusal(crowd.slots, "many") == "sql: too many are waiting"
     others = [crowd.ask("one"), crowd.ask("other"), crowd.ask("one")]
     await settled()
     crowd.go_on.set()
     await asyncio.gather(*others)
     answers = await asyncio.gather(*many, return_exceptions=True)
-    assert [isinstance(answer, StoreBusy) for answer in answers] == [False] * 5 + [True] * 3
+    assert answers[:5] == [None] * 5
+    assert [str(answer) for answer in answers[5:]] == [
+        "sql: too many of one network are waiting"
+    ] * 3
 
 
 async def test_whoever_waits_too_long_leaves_its_place_to_the_next(crowd: Crowd) -> None:
     tasks = [crowd.ask("many") for _ in range(2)]
     await settled()
-    with pytest.raises(StoreBusy, match="no place in time"):
-        await crowd.ask("one", wait_s=0.01)
+    assert await refusal(crowd.slots, "one") == "sql: no place in time"
     waiting = crowd.ask("one")
     await settled()
     crowd.go_on.set()
@@ -107,3 +124,80 @@ async def test_a_slot_goes_by_whoever_left_before_it_came(crowd: Crowd) -> None:
     assert crowd.served == ["many", "many", "one"]
     crowd.go_on.set()
     await asyncio.gather(second, last)
+
+
+async def test_whoever_says_how_long_waits_no_longer() -> None:
+    slots = ConnectionSlots("sql", 1, wait_s=3_600)
+    await slots.acquire()
+    assert await refusal(slots) == "sql: no place in time"
+
+
+async def test_whoever_says_nothing_waits_as_long_as_the_store_says() -> None:
+    slots = ConnectionSlots("sql", 1, wait_s=0.01)
+    await slots.acquire()
+    with pytest.raises(StoreBusy, match="no place in time"):
+        await slots.acquire()
+
+
+async def test_slots_and_places_come_back_as_they_were(crowd: Crowd) -> None:
+    for _ in range(2):
+        tasks = [crowd.ask(network) for network in ("many", "one") for _ in range(4)]
+        await settled()
+        assert await refusal(crowd.slots, "one") == "sql: too many are waiting"
+        crowd.go_on.set()
+        await asyncio.gather(*tasks)
+        crowd.go_on.clear()
+    await all_free(crowd.slots, 2)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "comer", "displaced"),
+    [
+        ({"a": 4, "bb": 2}, "bb", "a"),
+        ({"a": 3, "bb": 2, "cc": 1}, "bb", None),
+        ({"bb": 2, "a": 3, "cc": 1}, "cc", "a"),
+        ({"cc": 1, "bb": 2, "a": 3}, "a", None),
+        (dict.fromkeys("abcdef", 1), "g", None),
+    ],
+)
+async def test_a_place_is_taken_from_who_has_more_even_then(
+    crowd: Crowd, waiting: dict[str, int], comer: str, displaced: str | None
+) -> None:
+    tasks = [(network, crowd.ask(network)) for network in ["x", "y"]]
+    await settled()
+    tasks += [(network, crowd.ask(network)) for network in waiting for _ in range(waiting[network])]
+    await settled()
+    tasks.append((comer, crowd.ask(comer)))
+    await settled()
+    refused = [network for network, task in tasks if task.done()]
+    assert refused == [displaced or comer]
+    crowd.go_on.set()
+    await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
+    await all_free(crowd.slots, 2)
+
+
+async def test_a_place_whose_caller_has_just_left_can_be_taken(crowd: Crowd) -> None:
+    tasks = [crowd.ask("many") for _ in range(8)]
+    await settled()
+    crowd.go_on.set()
+    tasks[7].cancel()
+    asking_for.set("one")
+    await crowd.slots.acquire()  # asks before the one who leaves has noticed
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert answers[:7] == [None] * 7
+    assert isinstance(answers[7], asyncio.CancelledError)
+    crowd.slots.release()
+    await all_free(crowd.slots, 2)
+
+
+async def test_a_slot_is_held_as_long_as_the_block_that_asked_for_it() -> None:
+    slots = ConnectionSlots("sql", 1)
+
+    async def failing() -> None:
+        async with slots.slot():
+            assert await refusal(slots) == "sql: no place in time"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await failing()
+    await all_free(slots, 1)

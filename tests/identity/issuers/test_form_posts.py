@@ -21,7 +21,7 @@ __all__ = ["serve"]
 
 @pytest.fixture
 async def poster() -> AsyncIterator[FormPoster]:
-    made = FormPoster(loopback, None, timeout_s=1.0, at_once=4)
+    made = FormPoster(loopback, None, timeout_s=30, at_once=4)
     yield made
     await made.close()
 
@@ -30,6 +30,12 @@ async def post(
     poster: FormPoster, url: str, form: Mapping[str, str] | None = None, **fields: str
 ) -> bytes:
     return await poster.post(url, form or {"token": "t"}, fields, KIB)
+
+
+async def failure(poster: FormPoster, url: str) -> str:
+    with pytest.raises(FetchFailed) as told:
+        await post(poster, url)
+    return str(told.value)
 
 
 def noting(peers: list[str], forms: list[dict[str, str]]) -> Answer:
@@ -83,8 +89,10 @@ async def test_another_answer_than_200_is_a_refusal(
         del request
         return web.Response(status=status, headers={"Location": "/elsewhere"})
 
-    with pytest.raises(PostRefused, match=f"answered {status}"):
-        await post(poster, f"http://localhost:{await serve(answer)}/")
+    url = f"http://localhost:{await serve(answer)}/"
+    with pytest.raises(PostRefused) as told:
+        await post(poster, url)
+    assert str(told.value) == f"{url} answered {status}"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
@@ -95,32 +103,116 @@ async def test_a_failure_of_the_server_is_none(
         del request
         return web.Response(status=status)
 
-    with pytest.raises(FetchFailed, match=f"answered {status}") as told:
-        await post(poster, f"http://localhost:{await serve(answer)}/")
+    url = f"http://localhost:{await serve(answer)}/"
+    with pytest.raises(FetchFailed) as told:
+        await post(poster, url)
+    assert str(told.value) == f"{url} answered {status}"
     assert not isinstance(told.value, PostRefused)
 
 
 async def test_an_answer_is_bounded_in_bytes_and_in_time(serve: Serve, poster: FormPoster) -> None:
-    async def hanging(request: web.BaseRequest) -> web.StreamResponse:
-        del request
-        await asyncio.Event().wait()
-        return web.Response()
-
     for answer, why in (
-        (always(b"x" * (KIB + 1)), "more than 1 KiB"),
-        (always(b"x", Content_Encoding="gzip"), "in an encoding that nobody asked for"),
-        (hanging, "did not answer within 1 s"),
+        (always(b"x" * (KIB + 1)), "answered more than 1 KiB"),
+        (always(b"x", Content_Encoding="gzip"), "answered in an encoding that nobody asked for"),
     ):
-        with pytest.raises(FetchFailed, match=why):
-            await post(poster, f"http://localhost:{await serve(answer)}/")
+        url = f"http://localhost:{await serve(answer)}/"
+        assert await failure(poster, url) == f"{url} {why}"
+    url = f"http://localhost:{await serve(Held().answer)}/"
+    impatient = FormPoster(loopback, None, timeout_s=0.2, at_once=4)
+    assert await failure(impatient, url) == f"{url} did not answer within 0.2 s"
+    await impatient.close()
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:1/", "http://id.example.com/", "https://nowhere.example/"]
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:1/", "could not be asked: connection refused"),
+        ("http://id.example.com/", "is no https URL"),
+        ("https://nowhere.example/", "could not be asked: nobody knows the name of its host"),
+    ],
 )
-async def test_a_server_that_is_not_there_is_told(poster: FormPoster, url: str) -> None:
-    with pytest.raises(FetchFailed):
-        await post(poster, url)
+async def test_a_server_that_is_not_there_is_told(poster: FormPoster, url: str, why: str) -> None:
+    assert await failure(poster, url) == f"{url} {why}"
+
+
+async def test_a_server_that_hangs_up_twice_is_told(serve: Serve, poster: FormPoster) -> None:
+    asked: list[str] = []
+
+    async def closing(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.path)
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    url = f"http://localhost:{await serve(closing)}/"
+    told = f"{url} could not be asked: it hung up before it answered"
+    assert await failure(poster, url) == told
+    assert asked == ["/", "/"]
+
+
+class Held:
+    """A server of which each answer waits until it may go on; it counts its connections."""
+
+    def __init__(self) -> None:
+        self.peers: set[str] = set()
+        self.asked = asyncio.Semaphore(0)
+        self.may_answer = asyncio.Semaphore(0)
+        self.under_way = self.most = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        self.peers.add(str(request.transport.get_extra_info("peername")))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        self.asked.release()
+        await self.may_answer.acquire()
+        self.under_way -= 1
+        return web.Response(body=b"{}")
+
+
+async def test_so_many_are_asked_at_once_and_the_others_after_them(serve: Serve) -> None:
+    held = Held()
+    url = f"http://localhost:{await serve(held.answer)}/"
+    poster = FormPoster(loopback, None, timeout_s=60, at_once=2)
+    posts = [asyncio.create_task(post(poster, url)) for _ in range(5)]
+    for _ in range(2):
+        await held.asked.acquire()
+    for _ in posts:
+        held.may_answer.release()
+    assert await asyncio.gather(*posts) == [b"{}"] * 5
+    assert (held.most, len(held.peers)) == (2, 2)
+    await poster.close()
+
+
+async def test_connections_are_not_made_anew_under_a_question(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(form_posts, "ANEW_AFTER_S", 0.0)
+    held = Held()
+    url = f"http://localhost:{await serve(held.answer)}/"
+    poster = FormPoster(loopback, None, timeout_s=60, at_once=4)
+    first = asyncio.create_task(post(poster, url))
+    await held.asked.acquire()
+    second = asyncio.create_task(post(poster, url))
+    await held.asked.acquire()
+    held.may_answer.release()
+    held.may_answer.release()
+    assert [await first, await second] == [b"{}", b"{}"]
+    old = set(held.peers)
+    held.may_answer.release()
+    assert await post(poster, url) == b"{}"
+    assert len(held.peers - old) == 1
+    await poster.close()
+
+
+async def test_whoever_is_closed_can_ask_again(serve: Serve, poster: FormPoster) -> None:
+    peers: list[str] = []
+    url = f"http://localhost:{await serve(noting(peers, []))}/"
+    for _ in range(2):
+        assert await post(poster, url) == b"{}"
+        await poster.close()
+        await poster.close()
+    assert len(set(peers)) == 2
 
 
 async def test_a_new_file_of_authorities_holds_once_the_connections_are_an_hour_old(
@@ -132,7 +224,7 @@ async def test_a_new_file_of_authorities_holds_once_the_connections_are_an_hour_
     url = f"https://id.example:{await serve(always(b'{}'), context)}/"
     trusted = tmp_path / "ca.pem"
     trusted.write_bytes(self_signed("id.example").certificate)
-    poster = FormPoster(loopback, str(trusted), timeout_s=1.0, at_once=4)
+    poster = FormPoster(loopback, str(trusted), timeout_s=30, at_once=4)
     with pytest.raises(FetchFailed, match="nobody we trust vouches"):
         await post(poster, url)
     trusted.write_bytes(paths[0].read_bytes())
