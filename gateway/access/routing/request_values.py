@@ -25,6 +25,10 @@ WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 parameter from the form or the JSON in it all the same, over that of the query."""
 
 
+PARAMETERS_MAX = 1_000
+"""Of a query that a policy reads.  Express and PHP drop those behind the thousandth."""
+
+
 def has_body(headers: RawHeaders) -> bool:
     """Whether the fields of a call announce a body."""
     for name, value in headers:
@@ -37,24 +41,31 @@ def has_body(headers: RawHeaders) -> bool:
 class QueryParameters:
     """The query parameters of some names, as a policy may read them."""
 
-    __slots__ = ("_behind", "_folded", "names")
+    __slots__ = ("_cuts", "_folded", "_parts", "_wholes", "names")
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = frozenset(names)
         self._folded = {_query_folded(name): name for name in self.names}
-        self._behind = tuple(map(_behind_brackets, {name.count("[") for name in self.names}))
+        self._parts = {_in_parts(name): name for name in self.names}
+        self._cuts = tuple(map(_after_parts, {name.count("[") for name in self._parts}))
+        self._wholes = {
+            "[".join(parts[:length]): name
+            for parts, name in ((key.split("["), name) for key, name in self._parts.items())
+            for length in range(1, len(parts))
+        }
 
     def read(self, query: str) -> dict[str, str] | None:
         """Those that are there; None when one is ambiguous.
 
         `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, with one of
-        them before it (`[team]`), or with `[…]` or `]` behind it counts as the same one,
-        because some backends take it so, and `;` is refused, because some take it for `&`.
+        them, `]`, `!` or `?` before it (`[team]`), or with a bracket and anything behind it counts
+        as the same one, because some backends take it so, and `;` is refused, because some take
+        it for `&`.
         """
         values: dict[str, str] = {}
         if not query:
             return values
-        if ";" in query:
+        if ";" in query or query.count("&") >= PARAMETERS_MAX:
             return None
         pairs = [pair for pair in query.split("&") if pair] or [""]
         names = _names_decoded([pair.partition("=")[0] for pair in pairs])
@@ -67,7 +78,7 @@ class QueryParameters:
             if value is None or asked in values or name not in self.names:
                 return None
             values[name] = value
-        return values
+        return None if self._wholes and self._replaced(values, names) else values
 
     def _asked(self, names: list[str]) -> list[str | None]:
         """Which of `self.names` each counts as."""
@@ -75,14 +86,20 @@ class QueryParameters:
         asked = self._as_they_stand(joined)
         if not _ADORNED.search(joined):
             return asked
-        # PHP drops spaces before a name and what stands behind its brackets, and `qs`, which many
-        # servers in JavaScript read queries with, takes `[team]` for `team`.
-        bare = _CLOSED_UNOPENED.sub(r"\1", _BEFORE_NAME.sub("", joined))
-        cut = [behind.sub(r"\1", bare) for behind in self._behind]
-        for others in map(self._as_they_stand, dict.fromkeys((bare, *cut))):
-            if any(others):
-                asked = [one or other for one, other in zip(asked, others, strict=True)]
-        return asked
+        # PHP drops spaces before a name and what stands behind its brackets.  `qs`, which many
+        # servers in JavaScript read queries with, takes `[team]` for `team`, and Rack 2 any number
+        # of brackets.  Spring takes `!team` where there is no `team`, and `'` in brackets for none.
+        bare = _BEFORE_NAME.sub("", joined)
+        parts = _parted(bare)
+        cut = [map(self._parts.get, cut.sub(r"\1", parts).split(_BETWEEN)) for cut in self._cuts]
+        each = zip(asked, self._as_they_stand(bare), *cut, strict=True)
+        return [next(filter(None, found), None) for found in each]
+
+    def _replaced(self, values: Collection[str], names: list[str]) -> bool:
+        """Whether a whole stands beside a part of it that was read, which PHP keeps the last of."""
+        joined = _BETWEEN.join(names)
+        wholes = map(self._wholes.get, _parted(_BEFORE_NAME.sub("", joined)).split(_BETWEEN))
+        return any(name in values for name in wholes)
 
     def _as_they_stand(self, joined: str) -> list[str | None]:
         return list(map(self._folded.get, _query_folded(joined).split(_BETWEEN)))
@@ -182,19 +199,28 @@ _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 _NUMBERS = frozenset(_ROUNDED)
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
-_ADORNED = re.compile(r"[\[\]]|(?<![^\x00])[ .]")
+_ADORNED = re.compile(r"[\[\]]|(?<![^\x00])[ .!?]")
 """In joined names: a bracket, or what may stand before a name."""
-_BEFORE_NAME = re.compile(r"(?<![^\x00])[ .\[]+")
-_CLOSED_UNOPENED = re.compile(r"(?<![^\x00])([^\x00\[\]]*)\]")
+_BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
+_BRACKETS = re.compile(r"['\"]*[\[\]][\[\]'\"]*")
+_AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _QUERY_FOLDED = str.maketrans(". [", "___")
+_PARTS_FOLDED = str.maketrans(". ", "__")
 
 
-def _behind_brackets(depth: int) -> re.Pattern[str]:
-    """In joined names: one with so many brackets, and all that stands behind it."""
-    if not depth:
-        return re.compile(r"()\[[^\x00]*")
-    return re.compile(rf"((?:\[[^\x00\[\]]*\]){{{depth}}})[^\x00]*")
+def _after_parts(depth: int) -> re.Pattern[str]:
+    """In joined names that are parted: one of so many `[`, and all that stands behind it."""
+    return re.compile(rf"((?<![^\x00])(?:[^\x00\[]*\[){{{depth}}}[^\x00\[]*)\[[^\x00]*")
+
+
+def _parted(bare: str) -> str:
+    """Names, folded, with one `[` between the parts of each, whatever the brackets are."""
+    return _AT_END.sub("", _BRACKETS.sub("[", bare)).casefold().translate(_PARTS_FOLDED)
+
+
+def _in_parts(name: str) -> str:
+    return _parted(_BEFORE_NAME.sub("", name))
 
 
 def _query_folded(name: str) -> str:
