@@ -53,7 +53,7 @@ class ResponseWriter:
         """Messages one after another are one message that holds what each says."""
         lines, route, head = b"\r\n".join(permission.lines), permission.route, checked.head
         forged = tuple(dict.fromkeys(self._forged(permission, checked)))
-        said = lines, route.claimed_headers, forged, _goes_on(head, permission.lines)
+        said = lines, route.claimed_headers, forged, _going_on(head, permission.lines)
         written = self._written.get(said)
         if written is None:
             written = _write_ok(permission, said)
@@ -101,15 +101,18 @@ class ResponseWriter:
         return found
 
 
-_Said = tuple[bytes, frozenset[bytes], tuple[bytes, ...], bool]
+_Said = tuple[bytes, frozenset[bytes], tuple[bytes, ...], frozenset[bytes]]
 """The lines for the backend; what the route claims; the names of what came and is not to pass;
-and whether the client's own cookies are those lines' already."""
+and of what those lines have as it came."""
 
 
-def _goes_on(head: RequestHead, lines: list[bytes]) -> bool:
-    """Whether `Cookie` may stay as it came."""
-    return (
-        head.cookie is not None and len(head.cookie) == 1 and b"Cookie: " + head.cookie[0] in lines
+def _going_on(head: RequestHead, lines: list[bytes]) -> frozenset[bytes]:
+    """What may stay as it came: the lines have nothing else under that name."""
+    came = ((b"Cookie: ", head.cookie), (b"Authorization: ", head.authorization))
+    return frozenset(
+        name[:-2].lower()
+        for name, values in came
+        if values is not None and len(values) == 1 and name + values[0] in lines
     )
 
 
@@ -122,7 +125,7 @@ def _is_told(name: bytes, said: bytes, head: RequestHead) -> bool:
 
 
 def _write_ok(permission: Permission, said: _Said) -> bytes:
-    _, _, forged, cookie_goes_on = said
+    _, _, forged, going_on = said
     response = CheckResponse()
     response.status.code = 0
     ok, removed = response.ok_response, permission.absent()
@@ -130,8 +133,8 @@ def _write_ok(permission: Permission, said: _Said) -> bytes:
     for name, value in _fields(permission.lines):
         lower = name.lower()
         given.add(lower)
-        if lower == b"authorization" or (lower == b"cookie" and cookie_goes_on):
-            continue  # it goes on as it came
+        if lower in going_on:
+            continue
         if _is_text(value):
             _set(ok.headers, name, value)
         else:

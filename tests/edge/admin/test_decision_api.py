@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from textwrap import dedent
 
 import pytest
 
+from gateway.access.secret_text import SecretText
+from gateway.access.snapshot import Snapshot
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.secrets import UnreadSecrets
 from gateway.model import Reason
 from tests.access.worlds import snapshot
 from tests.edge.admin.decision_house import (
@@ -225,6 +230,32 @@ async def test_the_backend_sees_the_credential_only_where_the_route_says_so(
     assert not (await house.ask(dialect, "/me", token="good")).values("authorization")
     kept = await house.ask(dialect, "/kept", token="good")
     assert kept.values("authorization") == [b"Bearer good"]
+
+
+class OneSecret(UnreadSecrets):
+    def read(self, name: str) -> SecretText | str:
+        return SecretText(f"secret of {name}")
+
+
+@each_dialect
+async def test_no_credential_of_the_caller_reaches_who_is_sent_a_secret(dialect: str) -> None:
+    routes = """
+    version: 1
+    decision_api: {trusted_peers: [127.0.0.1/32]}
+    upstreams: {hub: {targets: [http://127.0.0.1:9001]}}
+    routes:
+      - id: me
+        match: {path: /me}
+        policy: signed-in
+        upstream: hub
+        request: {set_headers: {Authorization: {secret: hub, prefix: "Bearer "}}}
+    """
+    sources = Sources(("routes.yaml", dedent(routes)), ())
+    world = compile_snapshot(sources, secrets=OneSecret())
+    assert isinstance(world, Snapshot)
+    async with opened(world) as house:
+        answer = await house.ask(dialect, "/me", token="good")
+        assert answer.values("authorization") == [b"Bearer secret of hub"]
 
 
 @each_dialect
