@@ -10,7 +10,7 @@ from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, Re
 from gateway.access.conditions.functions import has_scope
 from gateway.access.decision import Decision, ambiguous, charged, last_limited, limited, refused
 from gateway.access.definitions import Limit
-from gateway.access.evaluation import evaluation_context, requested_resource
+from gateway.access.evaluation import UNIDENTIFIED, evaluation_context, requested_resource
 from gateway.access.policies import Verdict
 from gateway.access.readings import Readings, bypasses_route, has_readings, readings_of
 from gateway.access.resource_servers import audience_refusal, missing_scopes
@@ -314,13 +314,14 @@ class Authorizer:
         limits = match.route.first_limits
         if not limits:
             return refused(reason, match)
-        limit_state = self._take_now(limits, call, None)
+        limit_state = self._take_now(limits, call, None, UNIDENTIFIED)
         if limit_state is None:
             return self._wait_to_refuse(reason, call, match)
         return charged(reason, match, limit_state)
 
     async def _wait_to_refuse(self, reason: Reason, call: Call, match: Match) -> Decision:
-        limit_state = await self._limiter.take(match.route.first_limits, call, None)
+        limits = match.route.first_limits
+        limit_state = await self._limiter.take(limits, call, None, UNIDENTIFIED)
         return charged(reason, match, limit_state)
 
     def _evaluate(self, call: Call, match: Match, principal: Principal | None) -> Decision:

@@ -24,6 +24,10 @@ MOST_PARTS = 4_096
 """Lists and objects in a field of the body that a policy reads.  Each condition that reads it takes
 a microsecond for one, and 64 KiB hold 21,000."""
 
+UNIDENTIFIED = RequestedResource(NO_RESOURCE.params, NO_RESOURCE.resource)
+"""Of a call that is refused as nobody is known to have made it: what it says counts for nothing,
+and its address pays."""
+
 
 def evaluation_context(
     call: Call, match: Match, principal: Principal | None, now: Callable[[], float]

@@ -9,6 +9,7 @@ from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.definitions import Limit, LimitKey
+from gateway.access.evaluation import UNIDENTIFIED
 from gateway.access.roles import RoleBook
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.client_networks import holder
@@ -18,6 +19,9 @@ Key = Callable[[Call, Principal | None, RequestedResource], str]
 
 LONGEST = 128
 """A key that an expression gives and that is longer counts under its hash."""
+WRITTEN_MAX = 50_000
+"""Values that callers may write as the key of one limit, within the time in which its bucket fills,
+in one worker."""
 HOLDERS_MAX = 8_192
 """IPv6 addresses whose holders are remembered."""
 
@@ -27,14 +31,44 @@ def by_user(call: Call, principal: Principal | None, requested: RequestedResourc
     return principal.subject if principal is not None else _anonymous(_address(call.client_ip))
 
 
+class WrittenKeys:
+    """What callers wrote as the key of one limit.
+
+    Each is a bucket, which Redis holds until it is full again: without a bound anybody could fill
+    Redis with them.
+    """
+
+    __slots__ = ("_fill_s", "_hashes", "_most", "_until")
+
+    def __init__(self, fill_s: float, most: int) -> None:
+        self._fill_s = max(fill_s, 1.0)
+        self._most = most
+        self._hashes: set[int] = set()
+        self._until = 0.0
+
+    def take(self, text: str, now: float) -> bool:
+        """Whether it may have a bucket of its own; `now` is a steady clock's."""
+        if now >= self._until:
+            self._hashes.clear()
+            self._until = now + self._fill_s
+        known = hash(text)
+        if known not in self._hashes:
+            if len(self._hashes) >= self._most:
+                return False
+            self._hashes.add(known)
+        return True
+
+
 class LimitKeys:
     """Builds the key function of each limit of one limiter.
 
     It remembers the holders of recent IPv6 addresses, since most calls come again.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, written_max: int = WRITTEN_MAX) -> None:
         self._clock = clock
+        self._written_max = written_max
+        self._written: dict[Limit, WrittenKeys] = {}
         self._holders: dict[str, str] = {}
         self._keys: dict[LimitKey, Key] = {
             LimitKey.USER: self._by_user,
@@ -46,8 +80,12 @@ class LimitKeys:
 
     def of(self, limit: Limit) -> Key:
         if limit.expression is not None:
-            return self._by_expression(limit.expression)
+            return self._by_expression(limit, limit.expression)
         return self._keys.get(limit.key, _all_together)
+
+    def forget(self) -> None:
+        """For a reload: the functions that were built before are used no more."""
+        self._written.clear()
 
     def _by_user(
         self, call: Call, principal: Principal | None, requested: RequestedResource
@@ -88,13 +126,24 @@ class LimitKeys:
         # Marked by a space, so that no tenant counts with a subject of its name.
         return self._by_user(call, principal, requested) if tenant is None else f"tenant {tenant}"
 
-    def _by_expression(self, expression: Condition) -> Key:
-        """What the expression gives; where it gives nothing to count by, the address."""
+    def _by_expression(self, limit: Limit, expression: Condition) -> Key:
+        """What the expression gives; where it gives nothing to count by, the address.
+
+        So it is for a caller whom nobody knows, and the caller, where too many values were
+        written: a header, and all that a call without a principal says, may be made up.
+        """
+        written = self._written.get(limit)
+        if written is None:
+            written = WrittenKeys(limit.burst / limit.per_s, self._written_max)
+            self._written[limit] = written
+        by_header = bool(expression.reads.headers)
         roles = RoleBook()
         query = QueryParameters(expression.reads.query)
         headers = HeaderFields(expression.reads.headers)
 
         def key(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
+            if requested is UNIDENTIFIED:
+                return self._by_caller(call)
             context = EvaluationContext(
                 call, principal, roles, self._clock.now, requested.params, requested.resource
             )
@@ -108,6 +157,9 @@ class LimitKeys:
             text = str(value)
             if len(text) > LONGEST:
                 text = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+            made_up = by_header or principal is None
+            if made_up and not written.take(text, self._clock.steady()):
+                return self._by_user(call, principal, requested)
             return "is " + text
 
         return key

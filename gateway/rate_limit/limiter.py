@@ -133,7 +133,7 @@ class RateLimiter:
         if self._live is not None:
             self.workers = self._live()
         self._capacity = capacity
-        self._keys = LimitKeys(clock)
+        self._keys = LimitKeys(clock, capacity // 2)
         self._routes: dict[int, _RouteLimits] = {}
         self._counts: dict[tuple[object, ...], LocalCounts | SharedCounts] = {}
 
@@ -196,6 +196,7 @@ class RateLimiter:
         """Drops the counts of limits that a reload has removed; `limits` are all that are in
         force, for whatever route."""
         self._routes.clear()
+        self._keys.forget()
         wanted = {_numbers(limit) for limit in limits}
         self._counts = {known: c for known, c in self._counts.items() if known[1:] in wanted}
 

@@ -9,9 +9,11 @@ import pytest
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.simulation import FixedAuthenticator, FixedClock, run_sync
 from gateway.model import Principal, Reason
+from gateway.rate_limit.limiter import RateLimiter
 from tests.access.asked import Limits
 from tests.access.decision_world import call_of
 from tests.access.worlds import NOW, problems, rule_world, snapshot, who
+from tests.databases import Hands
 
 WORLD = snapshot(
     """
@@ -39,6 +41,34 @@ def test_a_refused_credential_is_charged_to_the_address() -> None:
     assert limiter.asked == [("per-user", "/limited", None, {}, {})]
     waiting = limited("/limited", Reason.TOKEN_EXPIRED, Limits(1.0))
     assert waiting.refusal is Reason.RATE_LIMITED
+
+
+BY_HEADER = snapshot(
+    """
+    version: 1
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    limits: {tools: {key: "request.headers['x-tool']", rate: 1/1h, scope: local}}
+    routes:
+      - {id: a, match: {path: /a}, policy: signed-in, limits: [tools], upstream: api}
+    """
+)
+
+
+def test_a_refused_call_is_charged_for_nothing_that_it_says() -> None:
+    limiter = RateLimiter(Hands())
+
+    def asked(caller: Principal | Reason, tool: str) -> Decision:
+        gate = Authorizer(FixedAuthenticator(caller), limiter, clock=FixedClock(NOW))
+        call = call_of("GET /a", caller)
+        call.headers = (*call.headers, (b"X-Tool", tool.encode()))
+        return run_sync(gate, call, BY_HEADER)
+
+    assert asked(Reason.TOKEN_EXPIRED, "one").refusal is Reason.TOKEN_EXPIRED
+    # Who guesses tokens gets no other bucket by another header, and spends nobody else's.
+    assert asked(Reason.TOKEN_MALFORMED, "two").refusal is Reason.RATE_LIMITED
+    assert asked(Reason.NO_CREDENTIAL, "three").refusal is Reason.RATE_LIMITED
+    assert asked(who("u1"), "one").allowed
+    assert asked(who("u1"), "one").refusal is Reason.RATE_LIMITED
 
 
 def test_a_route_without_limits_asks_nobody() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import RequestedResource
 from gateway.access.definitions import Limit, LimitKey, Scope
+from gateway.access.evaluation import UNIDENTIFIED
 from gateway.model import Call, Principal
 from gateway.rate_limit.limiter import LocalCounts, RateLimiter
 from tests.databases import Hands
@@ -310,6 +311,43 @@ async def test_a_tenant_with_an_endless_name_costs_no_more_memory_than_another()
     assert await passes(limits, asked, from_tenant(b"a" * 9_000))
     assert not await passes(limits, asked, from_tenant(b"a" * 9_000))
     assert await passes(limits, asked, from_tenant(b"a" * 9_001))
+
+
+async def test_who_guesses_tokens_gets_no_new_bucket_by_another_header() -> None:
+    limits = RateLimiter(Hands())
+    asked = (by_expression("request.headers['x-tenant']"),)
+    states = [
+        await limits.take(asked, from_tenant(name), None, UNIDENTIFIED) for name in (b"a", b"b")
+    ]
+    assert [state.wait_s == 0.0 for state in states] == [True, False]
+    # Nor does it spend what others may.
+    assert await passes(limits, asked, from_tenant(b"a"), caller("ada"))
+
+
+async def test_what_callers_write_as_keys_is_bounded() -> None:
+    hands = Hands()
+    limits = RateLimiter(hands, capacity=8)
+    asked = (by_expression("request.headers['x-tenant']"),)
+
+    async def made_up(*names: int) -> list[bool]:
+        return [await passes(limits, asked, from_tenant(b"%d" % name)) for name in names]
+
+    assert await made_up(1, 2, 3, 4) == [True] * 4
+    # From here on new ones count by the address, or the caller, and not as many times as there are.
+    assert await made_up(5, 6, 7) == [True, False, False]
+    assert await passes(limits, asked, from_tenant(b"8"), caller("ada"))
+    assert not await passes(limits, asked, from_tenant(b"9"), caller("ada"))
+    # A known one goes on, and so do new ones once the buckets are full again.
+    hands.move(1)
+    assert await made_up(4, 5, 6, 7, 8) == [True] * 5
+
+
+async def test_what_is_asked_for_by_who_may_see_it_is_not_bounded() -> None:
+    limits = RateLimiter(Hands(), capacity=8)
+    asked = (by_expression("resource.tenant"),)
+    for number in range(20):
+        about = RequestedResource({}, {"tenant": f"t{number}"})
+        assert (await limits.take(asked, call(), caller("ada"), about)).wait_s == 0.0
 
 
 async def test_the_calls_of_a_tenant_count_together() -> None:
