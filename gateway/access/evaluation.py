@@ -42,6 +42,8 @@ def evaluation_context(
         if query is None or (call.method in WITHOUT_BODY and has_body(call.headers)):
             return Reason.AMBIGUOUS_QUERY
         context.query = query
+    if route.beside_body is not None and route.beside_body.read(call.query) != {}:
+        return Reason.AMBIGUOUS_QUERY
     if route.policy_headers is not None:
         headers = route.policy_headers.read(call.headers)
         if headers is None:

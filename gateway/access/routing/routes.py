@@ -189,6 +189,9 @@ class Route:
     policy_query: QueryParameters | None = field(init=False)
     """What the rules and the resource read together."""
     policy_headers: HeaderFields | None = field(init=False)
+    beside_body: QueryParameters | None = field(init=False)
+    """By which a backend may take something else for what is read of the body: Rails takes a
+    parameter of the query over it, Laravel where the body has none."""
 
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not SegmentKind.LITERAL)
@@ -229,6 +232,8 @@ class Route:
             query, headers = query | action_rules.query_names, headers | action_rules.header_names
         object.__setattr__(self, "policy_query", QueryParameters(query) if query else None)
         object.__setattr__(self, "policy_headers", HeaderFields(headers) if headers else None)
+        beside = {name.partition(".")[0] for name in self.body_names} - query
+        object.__setattr__(self, "beside_body", QueryParameters(beside) if beside else None)
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
         """What is asked once `rule` has allowed a call: always the very same object, by which
