@@ -24,7 +24,8 @@ class Sample:
     worker: int
     rss: int
     pss: int
-    """Pages that are shared are divided by who shares them."""
+    """What is its own, and its share of what its master and the other workers have too.  Without
+    pages of libraries: how many others have those open is no matter of this worker's."""
     descriptors: int
 
 
@@ -99,6 +100,6 @@ def _sampled(node: str, worker: int, at: float) -> Sample | None:
     sizes = {
         line.partition(":")[0]: int(line.split()[1]) * 1024
         for line in text.splitlines()
-        if line.startswith(("Rss:", "Pss:"))
+        if line.startswith(("Rss:", "Pss_Anon:"))
     }
-    return Sample(at, node, worker, sizes.get("Rss", 0), sizes.get("Pss", 0), descriptors)
+    return Sample(at, node, worker, sizes.get("Rss", 0), sizes.get("Pss_Anon", 0), descriptors)

@@ -14,7 +14,9 @@ from typing import Any
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
-PAGE_ROWS = 1000
+PAGE_ROWS = 250
+"""Each worker reads all of them whenever Redis comes back: what is in hand at once, a kilobyte a
+row, stays with the process."""
 RELAY_ROWS = 200
 PUBLISHED, CONFIRMED = 1, 2
 """Of a row: the stream has it; and every worker that was live then had it.  The latter holds
