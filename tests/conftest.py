@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from gateway.cli import environment, serve
 from tests import forked, ports, servers
 
 pytest_plugins = ["tests.fixtures_stores"]
 
+# No example is held against the clock: the machine may be busy.
+settings.register_profile("suite", deadline=None)
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("suite")
 
 STARTING = (
     "tests/e2e/",
