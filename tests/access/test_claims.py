@@ -41,7 +41,8 @@ def test_a_path_leads_to_a_claim(text: str, keys: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "text",
     ["claims", "sub", "user.id", "claims.a == 'b'", "claims.a + 'b'", "claims[claims.a]",
-     "claims.a.size()", "claims[abc]", "claims[123]", "claims['a", "claims.a.", "claims.a['b'", "claims['\\x41']"],
+     "claims.a.size()", "claims[abc]", "claims[123]", "claims['a", "claims.a.", "claims.a['b'", "claims['\\x41']",
+     "claims + abc", "claims.'a'", "claims('a']", "claims['a',"],
 )  # fmt: skip
 def test_what_is_more_or_less_than_a_path_is_none(text: str) -> None:
     assert claim_path(text) is None

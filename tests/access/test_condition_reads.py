@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.access.attributes import Attribute, AttributeType
 from gateway.access.conditions.conditions import Condition, ConditionCompiler, Reads
 from gateway.access.conditions.context import (
     USER,
@@ -229,4 +230,20 @@ def test_the_conditions_of_one_configuration_ask_one_engine() -> None:
 def test_without_tables_none_is_known() -> None:
     assert ConditionCompiler().compile("data.teams.red == 'a'") == [
         (0, "no file in data/ holds `teams`")
+    ]
+
+
+def test_attributes_of_accounts_are_known_beside_the_tables() -> None:
+    attributes = {"level": Attribute("level", AttributeType.INTEGER)}
+    compiler = ConditionCompiler(attributes=attributes).with_data(DATA)
+    source = "user.attributes.level > 1 && data.teams.red.lead == 'a'"
+    assert isinstance(compiler.compile(source), Condition)
+    assert compiler.compile("user.attributes.level == 'a'") == [
+        (22, "`==`: a number and text are never equal; make them alike: `int(…)`, `string(…)`")
+    ]
+
+
+def test_without_attributes_none_is_known() -> None:
+    assert ConditionCompiler().compile("user.attributes.level > 1") == [
+        (0, "`attributes:` of routes.yaml has no `level`")
     ]

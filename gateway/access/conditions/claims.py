@@ -6,7 +6,7 @@ and not for each call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.access.conditions.engine_types import EngineTypes
@@ -15,7 +15,6 @@ from gateway.access.conditions.expressions import (
     Expression,
     FieldPath,
     FunctionCall,
-    Token,
     literal,
     read_expression,
     tokens_of,
@@ -88,7 +87,7 @@ def compile_claims(
             reader = ClaimExpression(text, expression)
         except ValueError as error:
             return [syntax_problem(text, str(error))]
-        problems += type_problems(text, types, {}, truth=truth)
+        problems = type_problems(text, types, truth=truth)
         if not problems:
             return reader
     return sorted(problems)
@@ -97,14 +96,8 @@ def compile_claims(
 def claim_path(text: str) -> ClaimPath | None:
     """`claims.a.b`, `claims["a"].b`; None where the text is more than that, or other."""
     words = tokens_of(text)
-    keys, at = _leading_path(words)
-    return ClaimPath(text, keys) if keys and at == len(words) else None
-
-
-def _leading_path(words: Sequence[Token]) -> tuple[tuple[str, ...], int]:
-    """The keys of the path that begins the words, and where it ends."""
     if not words or (words[0].kind, words[0].text) != ("name", CLAIMS):
-        return (), 0
+        return None
     keys: list[str] = []
     at = 1
     while at + 1 < len(words):
@@ -119,7 +112,7 @@ def _leading_path(words: Sequence[Token]) -> tuple[tuple[str, ...], int]:
             break
         keys.append(key)
         at += 3
-    return tuple(keys), at
+    return ClaimPath(text, tuple(keys)) if keys and at == len(words) else None
 
 
 def _path_problems(path: FieldPath) -> list[tuple[int, str]]:
