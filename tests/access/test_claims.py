@@ -246,7 +246,9 @@ def test_a_long_list_within_a_claim_is_read_item_by_item() -> None:
 def test_who_is_in_a_thousand_groups_costs_no_thousand_squared() -> None:
     """Somebody who brings token after token would stop the worker for 60 ms with each."""
     read = reader("claims.groups.map(g, 'acme-' + g)").read
-    began = time.thread_time()
+    took_s = []
     for _ in range(10):
+        began = time.thread_time()
         read({"groups": LONG})
-    assert time.thread_time() - began < 0.3
+        took_s.append(time.thread_time() - began)
+    assert min(took_s) < 0.015

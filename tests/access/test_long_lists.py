@@ -35,14 +35,26 @@ def compiled(source: str, data: Mapping[str, Any]) -> Condition:
     return condition
 
 
-def value(source: str, items: Any) -> Any:
+def context_of(items: Any) -> EvaluationContext:
     call = simulated_call(SimulatedRequest("GET", "/a/b"))
     assert not isinstance(call, str)
     resource = {"items": items, "many": ["a1"] * 300, "team": "red", "none": None}
-    context = EvaluationContext(
-        call, CALLER, BOOK, lambda: NOW, data=DATA, resource=resource
-    )  # fmt: skip
-    return compiled(source, DATA).value(context)
+    return EvaluationContext(call, CALLER, BOOK, lambda: NOW, data=DATA, resource=resource)
+
+
+def value(source: str, items: Any) -> Any:
+    return compiled(source, DATA).value(context_of(items))
+
+
+def quickest_s(condition: Condition, items: Any, gives: Any) -> float:
+    """Of ten evaluations, by the clock of the processor."""
+    context = context_of(items)
+    took_s = []
+    for _ in range(10):
+        began = time.thread_time()
+        assert condition.value(context) == gives
+        took_s.append(time.thread_time() - began)
+    return min(took_s)
 
 
 def engine(source: str, items: Any) -> Any:
@@ -124,10 +136,8 @@ def test_an_object_in_place_of_a_list_is_its_keys(source: str) -> None:
 )
 def test_objects_of_a_caller_cost_no_thousand_squared(items: Any) -> None:
     """They took 70 ms."""
-    began = time.thread_time()
-    for _ in range(10):
-        assert value("resource.items.filter(i, i != 'a').size()", items) == MAX_ITEMS
-    assert time.thread_time() - began < 0.35
+    condition = compiled("resource.items.filter(i, i != 'a').size()", DATA)
+    assert quickest_s(condition, items, MAX_ITEMS) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -143,17 +153,8 @@ def test_objects_of_a_caller_cost_no_thousand_squared(items: Any) -> None:
 )
 def test_a_thousand_items_of_a_caller_stop_the_worker_for_no_thousand_squared(source: str) -> None:
     """They took from 60 ms to 17 s."""
-    condition = compiled(source, DATA)
-    call = simulated_call(SimulatedRequest("GET", "/a/b"))
-    assert not isinstance(call, str)
     items = [f"a{number % 900}" for number in range(MAX_ITEMS)]
-    context = EvaluationContext(
-        call, CALLER, BOOK, lambda: NOW, data=DATA, resource={"items": items}
-    )  # fmt: skip
-    began = time.thread_time()
-    for _ in range(10):
-        assert condition.evaluate(context) is True
-    assert time.thread_time() - began < 0.3
+    assert quickest_s(compiled(source, DATA), items, True) < 0.015
 
 
 def test_a_pattern_is_read_once() -> None:
