@@ -109,7 +109,7 @@ def claim_path(text: str) -> ClaimPath | None:
         closed = at + 2 < len(words) and words[at + 2].text == "]"
         key = literal(word) if word.kind == "string" else None
         if words[at].text != "[" or not closed or key is None:
-            break
+            return None
         keys.append(key)
         at += 3
     return ClaimPath(text, tuple(keys)) if keys and at == len(words) else None
