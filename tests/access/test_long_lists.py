@@ -102,6 +102,8 @@ SOURCES = [
     "resource.items.map(i, {'name': i})",
     "resource.items.map(i, i == 'a3' ? 1u : 2u)",
     "resource.items.filter(i, i.size() > resource.none)",
+    "resource.items.filter(i, i == 'z' ? i == resource.missing : i == resource.gone)",
+    "resource.items.filter(i, i == 'z' ? i == resource.missing : int(i) == 1)",
 ]
 
 
