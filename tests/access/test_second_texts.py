@@ -16,11 +16,13 @@ BOUND: dict[str, Any] = {
     "resource": {
         "items": ["a1", "a2", "a3"], "deep": {"items": ["b1", "b2"]}, "table": {"k": 1, "l": 2},
         "team": "red", "key": "items", "n": 7, "list": [["c1"]],
+        "people": [{"name": "red"}, {"name": "blue"}],
     },
     "user": {"id": "u1", "claims": {"team": "red"}},
     "data": {"teams": {"red": ["a1"], "blue": []}, "x": {"y": ["a2"]}},
 }  # fmt: skip
 ITEMS = BOUND["resource"]["items"]
+PEOPLE = BOUND["resource"]["people"]
 DEEP = BOUND["resource"]["deep"]["items"]
 
 
@@ -106,6 +108,12 @@ def outcome(program: Any, *variables: Any) -> Any:
          {"long_path_0": "red"}),
         ("resource.items.exists_one(i, i == data.teams[resource.team][0])",
          {"long_path_0": ["a1"]}),
+        # A field of the item is no field of the call.
+        ("resource.people.filter(one, one.name == 'red').size()", {"long_0_": PEOPLE}),
+        ("resource.people.map(one, one['name'])", {"long_0_": PEOPLE}),
+        ("resource.people.exists(one, one.name == resource.team)", {"long_path_0": "red"}),
+        ("resource.people.exists(one, 'a1' in data.teams[one.name])",
+         {"long_path_0": BOUND["data"]["teams"]}),
         # By a key that the item tells, the table is read.
         ("resource.items.all(i, i in data.teams[i])", {"long_path_0": BOUND["data"]["teams"]}),
         ("resource.items.all(i, i in data.teams[i + 'x'])",
