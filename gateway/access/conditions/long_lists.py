@@ -126,7 +126,7 @@ class _LongListReader:
             return at + 1
         if follows == "(":
             # `has(a.b)` asks for the path itself.
-            return self._closing[at + 1] + 1 if word.text == "has" else at + 1
+            return self._closing[at + 1] if word.text == "has" else at + 1
         if word.text in self._within(at):
             return at + 1
         return self._path(at)
