@@ -223,7 +223,7 @@ LONG = ["a", "ab", "b"] * 333
         "claims.groups.map(g, g) + ['x']",
     ],
 )
-@pytest.mark.parametrize("many", [0, 1, 50, 51, 999])
+@pytest.mark.parametrize("many", [0, 1, 50, 51, 123])
 def test_a_long_list_gives_what_the_engine_makes_of_it_at_once(text: str, many: int) -> None:
     claims = {"groups": LONG[:many]}
     if not many and "[0]" in text and "map" in text:

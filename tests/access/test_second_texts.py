@@ -133,6 +133,7 @@ def outcome(program: Any, *variables: Any) -> Any:
          {"long___0_": ITEMS}),
         ("resource.items.map(longer, longer + resource.team)",
          {"long__0_": ITEMS, "long__path_0": "red"}),
+        ("resource.list.map(i, i).filter == 1", {"long_0_": [["c1"]]}),
         # Texts and signs that only look like it.
         ("resource.items.map(i, '.filter(' + i + '(')", {"long_0_": ITEMS}),
         ("resource.items.filter(i, i in ['a1', 'a2'] // ( [\n)", {"long_0_": ITEMS}),

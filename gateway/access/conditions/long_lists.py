@@ -167,8 +167,7 @@ class _LongListReader:
         steps: list[str | FieldPath | None] = []
         end = at + 1
         while True:
-            named = self._sign(end) == "." and self._words[end + 1].kind == "name"
-            if named and self._sign(end + 2) != "(":
+            if self._sign(end) == "." and self._sign(end + 2) != "(":
                 steps.append(self._words[end + 1].text)
                 end += 2
                 continue
