@@ -2,8 +2,8 @@
 
 A keeper (this file, run as a program; one for each process of pytest) has imported every command,
 and becomes the command that is asked for in a fork of itself.  Such a process differs from one
-that was executed by nothing but its parent and its name; tests/test_forked.py holds that both say
-the same.  tests/test_layers.py holds that modules of the gateway import no circles: so none needs
+that was executed by nothing but its parent and its name, and in quick tests by what a password
+costs; tests/test_forked.py holds that both say the same.  tests/test_layers.py holds that modules of the gateway import no circles: so none needs
 that another was imported before.
 """
 
@@ -29,7 +29,7 @@ from typing import IO, Any
 
 GATEWAY = Path(sys.executable).with_name("gateway")
 gateways = False
-"""Whether `serve` forks as well; `make test` says so."""
+"""Whether `serve` forks as well, and passwords are hashed at bcrypt's least; `make test` says so."""
 
 _LONGEST = 1 << 17
 """Bytes of a message: the words and the environment."""
@@ -111,7 +111,12 @@ def start(
 ) -> Process:
     """`gateway` with these words, and these as its standard input, output and error."""
     answer, theirs = socket.socketpair()
-    job = {"words": list(words), "folder": str(folder), "environment": dict(environment)}
+    job = {
+        "words": list(words),
+        "folder": str(folder),
+        "environment": dict(environment),
+        "quick": gateways,
+    }
     with theirs:
         descriptors = [*(file.fileno() for file in files), theirs.fileno()]
         socket.send_fds(_KEEPER.control(), [json.dumps(job).encode()], descriptors)
@@ -182,6 +187,7 @@ class _Job:
     words: list[str]
     folder: str
     environment: dict[str, str]
+    quick: bool
     descriptors: list[int]
 
 
@@ -227,6 +233,22 @@ def _become(job: _Job) -> None:
     os.environ.clear()
     os.environ.update(job.environment)
     sys.argv = [str(GATEWAY), *job.words]
+    if job.quick:
+        make_hashes_quick()
+
+
+def make_hashes_quick() -> None:
+    """In this process: where the settings ask for the least that they allow, 2^10 rounds and 60 ms,
+    passwords are hashed at bcrypt's least, 1 ms."""
+    from gateway.app import auth
+    from gateway.cli import users
+    from gateway.identity.accounts.passwords import LEAST_ROUNDS, calibrated_rounds
+
+    async def rounds(database: Any, configured: int | None) -> int:
+        return 4 if configured == LEAST_ROUNDS else await calibrated_rounds(database, configured)
+
+    for module in (auth, users):
+        module.__dict__["calibrated_rounds"] = rounds
 
 
 if __name__ == "__main__":

@@ -7,15 +7,28 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
+from tests import forked
 from tests.cli.installed import GOOD, Gateway
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _quick_hashes() -> None:
+    forked.make_hashes_quick()
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def quick_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a new database is asked how long a hash takes here, and a new key is one of RSA: half a
+    second of each command that makes one."""
+    monkeypatch.setenv("GATEWAY_BCRYPT_ROUNDS", "10")
+    monkeypatch.setenv("GATEWAY_SIGNING_ALG", "EdDSA")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_settings: None) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite:///{tmp_path}/gateway.db")
-    monkeypatch.setenv("GATEWAY_BCRYPT_ROUNDS", "10")
     assert main(["db", "upgrade"]) == GOOD
     return tmp_path
 

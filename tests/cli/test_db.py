@@ -29,6 +29,7 @@ def gateway(
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    quick_settings: None,
 ) -> Gateway:
     """Runs a command; its exit code, its standard output and its standard error."""
     monkeypatch.chdir(tmp_path)

@@ -33,6 +33,7 @@ def gateway(
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    quick_settings: None,
 ) -> Gateway:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
@@ -61,6 +62,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installation")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATEWAY_DATA_DIR", str(folder / "data"))
+        patch.setenv("GATEWAY_BCRYPT_ROUNDS", "10")
         assert main(["db", "upgrade"]) == GOOD
         assert main(["users", "create", "a@example.com", "--verified"]) == GOOD
         assert main(["db", "backup", str(folder / "kept")]) == GOOD
