@@ -17,6 +17,7 @@ from gateway.access.routing.path_readings import other_readings
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
 from gateway.access.routing.routes import Route
+from gateway.access.routing.spellings import MOST_SPELLINGS
 from gateway.model import Call, Reason
 
 Readings = Sequence[tuple[Call, Match]]
@@ -59,7 +60,12 @@ def _readings_of_path(call: Call, match: Match, routes: RouteTable) -> Readings 
     if others is None:
         return None
     found: list[tuple[Call, Match]] = []
+    more = 0
     for segments in others:
+        # All of them are compared with all routes, and whoever asks need not be anybody.
+        more += len(routes.spellings(segments).paths) - 1
+        if more > MOST_SPELLINGS:
+            return None
         other = routes.match(call.host, call.method, segments)
         if not isinstance(other, Match) or other.route is not route or other.read_elsewhere:
             return None

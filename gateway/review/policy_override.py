@@ -9,6 +9,7 @@ from typing import cast
 from gateway.access.policies import Policy
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
 from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
+from gateway.access.routing.spellings import Spellings
 from gateway.access.snapshot import Snapshot
 
 
@@ -56,6 +57,9 @@ class _Overlaid:
 
     def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
         return self._table.admits_files(host, segments)
+
+    def spellings(self, segments: tuple[str, ...]) -> Spellings:
+        return self._table.spellings(segments)
 
 
 class _Rerouted(_Overlaid):

@@ -339,6 +339,10 @@ def test_files_take_all_that_strict_takes_and_only_three_signs_more(path: str) -
         "/files/" + "a/" * 3_000 + ";%255c%253b%25253b%2525255c",
         # U+FDFA folds into 18 letters.
         "/files/a%253bd%255ce%5cf;g%2541" + "%EF%B7%BA" * 850,
+        # As many readings as there may be, each with as many spellings.
+        "/files/a;b/c%5Cd/e%2541" + "/index.php/a.php" * 490 + ".aaa.bbb",
+        "/files/a;b/c%5Cd/e%2541" + "/index.php/a.php" * 47 + ".aaa.bbb",
+        "/files/a;b/c;d/e%2541" + "/a.php" * 1_300 + ".data",
     ],
 )  # fmt: skip
 def test_a_hostile_path_costs_little(path: str) -> None:
@@ -349,6 +353,13 @@ def test_a_hostile_path_costs_little(path: str) -> None:
         took_s.append(time.process_time() - began)
     # Of the best of five: measured 0.1 to 1.5 ms on one core.
     assert min(took_s) < 0.02
+
+
+def test_the_spellings_of_all_readings_are_bounded_together() -> None:
+    few = "GET /files/a;b/x.tar.gz"
+    assert decide(WORLD, few, ANN).reason is not Reason.AMBIGUOUS_PATH
+    many = "GET /files/a;b/c%5Cd/e%2541/x.php/y.a.b"
+    assert decide(WORLD, many, ANN).reason is Reason.AMBIGUOUS_PATH
 
 
 def test_readings_are_bounded_in_number() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.access.authorizer import Authorizer
 from gateway.access.routing.route_table import Match
-from gateway.access.routing.spellings import Spellings, spellings_of
+from gateway.access.routing.spellings import MOST_LETTERS, Spellings, spellings_of
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
 from gateway.model import Reason
 from gateway.review.policy_override import with_policies, with_route
@@ -725,6 +725,12 @@ def test_a_path_has_sixteen_spellings_or_is_compared_in_none(path: str, count: i
     assert count or found == Spellings([], [])
 
 
+def test_a_long_path_has_room_for_few_other_spellings() -> None:
+    long = "x" * (MOST_LETTERS // 2)
+    assert len(spellings_of((long, "a.html")).paths) == 1 + 1
+    assert spellings_of((long, "a.tar.gz")) == Spellings([], [])
+
+
 def test_a_path_of_very_many_spellings_may_be_any() -> None:
     routes = snapshot(FOLDERS, NOBODY).routes
     rest = routes.get("rest")
@@ -750,7 +756,10 @@ def test_a_path_of_very_many_spellings_is_none() -> None:
      "/__data.json" * 650, "/a.pl.pl" * 990, "/index" * 1360,
      "/default.html" * 620, "/me/index.php" * 610, "/(S(x))" * 1160, "/x/(S(x))" * 900 + "/",
      "/" + "(s(" * 2600 + "))/x", "/(S(x" + "(a" * 3000 + "))/x", "/" + "." * 8000 + "x", "/x" + ". " * 4000, "/x" + "./" * 4000, "/" + "a.pl" * 2000 + "/x", "/" + "a.pl/" * 1600, "/" + ".cfm/." * 1300, "/" + ".html" * 1600,
-     "/page-data" * 800 + "/page-data.json", "/x/" + "\ufdfa" * 900 + ".html", "/x/" + "\ufdf2" * 900 + "/.html", "/_next/data/b/en" * 500 + ".json"],
+     "/page-data" * 800 + "/page-data.json", "/x/" + "\ufdfa" * 900 + ".html", "/x/" + "\ufdf2" * 900 + "/.html", "/_next/data/b/en" * 500 + ".json",
+     "/index.php" * 780 + ".aaa.bbb.ccc.ddd", "/A.PHP" * 1300 + ".html__data.json",
+     "/\xe9.php/admin./a." * 430 + "/__data.json", "/a.php" * 100 + ".a.b.c",
+     "/admin./a.cgi/(s(x)f(y))/e\u0301.php/index.php/a." * 160 + "/a..data"],
 )  # fmt: skip
 def test_no_path_takes_long_to_compare(path: str) -> None:
     segments = tuple(path[1:].split("/"))

@@ -91,6 +91,8 @@ class RouteTable:
         # What was asked lately: the same paths are asked for again and again.
         self._recent: BoundedMemo[tuple[str, str, tuple[str, ...]], Match]
         self._recent = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
+        self._spelled: tuple[tuple[str, ...], bool, Spellings] = ((), False, Spellings([()], []))
+        """The last: of one path several questions are asked, one after the other."""
         for route in routes:
             self.insert(route)
 
@@ -199,13 +201,21 @@ class RouteTable:
         self, route: Route, host: str, method: str, segments: tuple[str, ...]
     ) -> bool:
         """As `Match` has it."""
-        asked = spellings_of(segments)
+        asked = self.spellings(segments)
         if not asked.paths:
             return route.upstream is not None
         is_plain = asked.paths == [segments] and not asked.scripts
         if is_plain and not self._has_other_spellings:
             return False  # nearly always: there is no other way to the same leaf
         return self.is_protected_elsewhere(route, host, method, segments)
+
+    def spellings(self, segments: tuple[str, ...], *, names_its_end: bool = False) -> Spellings:
+        """As `spellings_of`: to find them takes longer than all else that is asked of a path."""
+        path, named, spellings = self._spelled
+        if path is not segments or named is not names_its_end:
+            spellings = spellings_of(segments, names_its_end=names_its_end)
+            self._spelled = segments, names_its_end, spellings
+        return spellings
 
     def is_protected_elsewhere(
         self,
@@ -224,7 +234,7 @@ class RouteTable:
             return False
         texts = _texts(route)
         named = not route.is_prefix and texts[-1] != "*"
-        asked = spellings_of(segments, names_its_end=named)
+        asked = self.spellings(segments, names_its_end=named)
         if not asked.paths:
             return True
         if any(map(is_script, texts)) or (named and is_index(texts[-1])):
@@ -271,7 +281,7 @@ class RouteTable:
         `route` serves by itself as well is judged by its policy and action alone.
         """
         backend = self._same_backend(route.upstream) if route.upstream else ()
-        asked = spellings_of(segments)
+        asked = self.spellings(segments)
         if not asked.paths:
             return True
         for guard in filter(None, map(self._guards.get, backend)):

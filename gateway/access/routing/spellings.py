@@ -66,6 +66,8 @@ _LONGEST_FOLD = 4
 """A letter that becomes more (U+FDFA: 18) stays as it is: a path has room for hundreds."""
 MOST_SPELLINGS = 16
 """Of one path; each is compared with all routes, and whoever sends it need not be anybody."""
+MOST_LETTERS = 16_384
+"""Of all that is made of one path: a long one has room for few other spellings."""
 _ROUNDS = 3
 """How many of these one path may be at once (`/index.php/(S(x))/admin.html`)."""
 
@@ -100,8 +102,6 @@ def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> S
     meant.
     """
     paths = _spelled(folded_path(segments), names_its_end)
-    if len(paths) > MOST_SPELLINGS:
-        return Spellings([], [])
     scripts = [run for path in paths for run in _run_instead(path, names_its_end)]
     return Spellings(paths, list(dict.fromkeys(scripts)))
 
@@ -149,19 +149,24 @@ def is_script(name: str) -> bool:
 
 
 def _spelled(folded: tuple[str, ...], names_its_end: bool) -> list[tuple[str, ...]]:
-    """Itself, and what up to three steps of backends make of it."""
+    """Itself, and what up to three steps of backends make of it; none at all of too many."""
     text = "\x00".join(folded)
     if not _HAS_OTHERS.search(text):
         return [folded]
-    spellings, newest = {text: folded}, [text]
+    spellings, newest, letters = {text: folded}, [text], 0
     for _ in range(_ROUNDS):
-        others = [one for text in newest for one in _spelled_once(text, names_its_end)]
-        paths = [folded_path(tuple(other.split("\x00"))) for other in others]
-        fresh = {"\x00".join(path): path for path in paths}
+        fresh: dict[str, tuple[str, ...]] = {}
+        for before in newest:
+            for other in _spelled_once(before, names_its_end):
+                letters += len(other)
+                if letters > MOST_LETTERS:
+                    return []
+                path = folded_path(tuple(other.split("\x00")))
+                fresh["\x00".join(path)] = path
         newest = [text for text in fresh if text not in spellings]
         spellings.update(fresh)
         if len(spellings) > MOST_SPELLINGS:
-            break
+            return []
     return list(spellings.values())
 
 
