@@ -183,8 +183,6 @@ class _LongListReader:
             return literal(word) if end == start + 1 else None
         if word.kind != "name" or word.text in (*KEYWORDS, *self._within(start)):
             return None
-        if self._sign(start + 1) == "(":
-            return None
         path, stop = self._field_path(start)
         return path if stop == end and path.steps else None
 
