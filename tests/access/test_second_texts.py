@@ -91,6 +91,8 @@ def outcome(program: Any, *variables: Any) -> Any:
          {"long_path_0": ["a1"]}),
         ("resource.items.exists(i, i in data.x.y || i + 'x' in data.x.y)",
          {"long_path_0": ["a2"]}),
+        ("resource.items.all(i, i in data.teams[user.claims.team] ||"
+         " i + 'x' in data['teams'][user.claims['team']])", {"long_path_0": ["a1"]}),
         ("resource.items.all(i, i in data.x.y || i != resource.team)",
          {"long_path_0": ["a2"], "long_path_1": "red"}),
         ("resource.items.all(i, resource.team != i && has(resource.team))",

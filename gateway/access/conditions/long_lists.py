@@ -22,6 +22,8 @@ SHORT_ITEMS = 50
 PART_ITEMS = 10
 """An object of five fields is copied in 1 µs, and by each item that comes after it in its part."""
 _PARTS = MAX_ITEMS // PART_ITEMS
+_ANYWHERE = 0
+"""A path is the same wherever it stands."""
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -173,7 +175,7 @@ class _LongListReader:
                 continue
             step = self._key(end + 1, self._closing[end]) if self._sign(end) == "[" else None
             if step is None:
-                return FieldPath(self._words[at].text, tuple(steps), self._words[at].at), end
+                return FieldPath(self._words[at].text, tuple(steps), _ANYWHERE), end
             steps.append(step)
             end = self._closing[end] + 1
 
@@ -188,7 +190,7 @@ class _LongListReader:
 
     def _path_name(self, path: FieldPath) -> str:
         for name, known in self.paths.items():
-            if (known.root, known.steps) == (path.root, path.steps):
+            if known == path:
                 return name
         name = f"{self._prefix}_path_{len(self.paths)}"
         self.paths[name] = path
@@ -199,7 +201,8 @@ class _LongListReader:
         return tuple(name for end, name in self._variables if at < end)
 
     def _sign(self, at: int) -> str:
-        return self._words[at].text if 0 <= at < len(self._words) else ""
+        # The word before the first is the last: none ends with the signs that are looked for.
+        return self._words[at].text if at < len(self._words) else ""
 
     def _start(self, at: int) -> int:
         return self._words[at].at
@@ -235,14 +238,14 @@ def _looked_up(path: FieldPath, bound: Mapping[str, Any]) -> Any:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """A list in a hundred parts, and the keys of a map likewise; anything else as the first."""
+    """A list in a hundred parts, and the keys of a map likewise; anything else as the first, by
+    which the text fails before it asks for another."""
     if isinstance(value, _Absent):
         return
     if not isinstance(value, list | tuple | Mapping):
         yield value
-        yield from ([] for _ in range(_PARTS - 1))
         return
-    items = list(value) if isinstance(value, Mapping) else value
+    items = list(value)
     for start in range(0, MAX_ITEMS, PART_ITEMS):
         part = items[start : start + PART_ITEMS]
         # An iteration over a map is one over its keys.
