@@ -46,7 +46,7 @@ class Program:
 
         Raises TooManyItems, and what the engine raises.
         """
-        most = max(map(longest, bound.values()), default=0) if self._iterates else 0
+        most = longest(bound) if self._iterates else 0
         if most > MAX_ITEMS:
             raise TooManyItems
         everything = {**bound, **functions, **self._patterns}

@@ -65,9 +65,7 @@ def regular_expressions(expression: Expression) -> RegularExpressions | None:
     asked = [call for call in expression.calls if call.name == "matches" and call.method]
     if not asked:
         return None
-    return RegularExpressions(
-        call.literals[0] for call in asked if call.literals and call.literals[0] is not None
-    )
+    return RegularExpressions(one for call in asked for one in call.literals if one is not None)
 
 
 def kept_patterns(words: Sequence[Token]) -> list[TextEdit]:
