@@ -241,9 +241,36 @@ def test_attributes_of_accounts_are_known_beside_the_tables() -> None:
     assert compiler.compile("user.attributes.level == 'a'") == [
         (22, "`==`: a number and text are never equal; make them alike: `int(…)`, `string(…)`")
     ]
+    assert compiler.compile("true && user.attributes.level") == [
+        (8, "`&&` takes true or false, not a number")
+    ]
+    assert compiler.compile("  user.attributes.level") == [(2, "gives a number, not true or false")]
+    # A field of another thing has no type that an attribute of its name has.
+    for source in ("resource.level == 'a'", "user.claims.level == 'a'"):
+        assert isinstance(compiler.compile(source), Condition)
 
 
 def test_without_attributes_none_is_known() -> None:
     assert ConditionCompiler().compile("user.attributes.level > 1") == [
         (0, "`attributes:` of routes.yaml has no `level`")
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("user.attributes == {}", "an attribute is written out: `user.attributes.NAME`"),
+        (
+            "user.attributes.levl > 1",
+            "`attributes:` of routes.yaml has no `levl`; did you mean `level`?",
+        ),
+        ("user.attributes.note == 'x'", "no token carries `note`: its `claim` is `off`"),
+    ],
+)
+def test_an_attribute_that_no_condition_can_read_is_told(source: str, problem: str) -> None:
+    attributes = {
+        "level": Attribute("level", AttributeType.INTEGER),
+        "note": Attribute("note", in_token=False),
+    }
+    compiler = ConditionCompiler(attributes=attributes)
+    assert compiler.compile(f"true && {source}") == [(8, problem)]
