@@ -294,7 +294,7 @@ BELOW = st.sampled_from(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(BELOW, st.lists(TOKENS, min_size=1, max_size=8).map("".join))
 def test_nothing_reaches_what_the_policy_did_not_judge(below: str, rest: str) -> None:
     stays_where_it_was_judged(below + rest)
@@ -306,7 +306,7 @@ BETWEEN = st.sampled_from(["/", ";", "%5c", "%255c", "%3b", "%253b", ";/", ";v=1
 PARTS = st.tuples(NAMES, TWICE, BETWEEN).map(lambda one: one[0].replace(*one[1]) + one[2])
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(BELOW, st.lists(PARTS, min_size=1, max_size=3).map("".join))
 def test_no_name_of_another_route_is_reached_by_another_reading(below: str, rest: str) -> None:
     stays_where_it_was_judged(below + rest)

@@ -100,7 +100,7 @@ def loaded(text: str) -> Any:
     return yaml.safe_load(text)
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_file_with_anything_in_it_is_told_about_and_never_raises(data: Any) -> None:
     which = data.draw(st.sampled_from(["routes", "policy", "roles", "data"]))
@@ -129,7 +129,7 @@ def test_a_file_with_anything_in_it_is_told_about_and_never_raises(data: Any) ->
         assert isinstance(found, Snapshot)
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_issuers_with_anything_in_them_are_told_about_and_never_raise(data: Any) -> None:
     text = yaml.safe_dump(spoilt(loaded(ISSUERS), data.draw), allow_unicode=True)
@@ -142,14 +142,14 @@ def test_what_is_spoilt_is_a_good_file() -> None:
     assert isinstance(found, Snapshot), found
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_a_file_of_tests_with_anything_in_it_never_raises(data: Any) -> None:
     text = yaml.safe_dump(spoilt(loaded(TESTS), data.draw), allow_unicode=True)
     assert isinstance(read_cases("t.yaml", text, WORLD), list)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.text(max_size=60))
 def test_any_text_is_yaml_or_is_not(text: str) -> None:
     found = compile_snapshot(Sources(("routes.yaml", text)))
@@ -163,7 +163,7 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(TOKENS, max_size=14).map("".join))
 def test_any_condition_is_taken_or_told_about(source: str) -> None:
     read_expression(source)

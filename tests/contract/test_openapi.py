@@ -84,7 +84,7 @@ def test_the_running_gateway_answers_as_the_text_says(asked: Asked, path: str, m
     cases = cases_of(asked.operations[(path, method)], wrong="requestBody" in described)
 
     @settings(
-        max_examples=30,
+        max_examples=15,
         deadline=None,
         database=None,
         derandomize=True,

@@ -59,7 +59,7 @@ def covers(change: AccessChange, host: str, path: str) -> bool:
     return isinstance(RouteTable([route]).match(host, "GET", tuple(path[1:].split("/"))), Match)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(WORLDS, WORLDS)
 # The first path that finds both routes, /p/q/, is refused on one side.
 @example(
