@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
 
 
+@cache
 def logged() -> dict[str, set[str]]:
     """Event -> its levels, from every call of a `log`, and of what wraps one in `shadow.py`."""
     found: dict[str, set[str]] = {}

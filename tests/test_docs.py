@@ -204,7 +204,8 @@ def named_tests(text: str) -> list[tuple[str, str]]:
 def test_every_test_that_a_page_names_is_there() -> None:
     named = {one for page in PAGES for one in named_tests(page.read_text("utf-8"))}
     names_of = {
-        file: _names(ast.parse((REPOSITORY / file).read_text("utf-8"))) for file, _ in named
+        file: _names(ast.parse((REPOSITORY / file).read_text("utf-8")))
+        for file in {file for file, _ in named}
     }
     assert [f"{file} has no {name}" for file, name in named if name not in names_of[file]] == []
 

@@ -99,8 +99,8 @@ Classes = Mapping[str, tuple[ast.ClassDef, set[str]]]
 """By name, with the names that each makes: no class name occurs twice in the package."""
 
 
-def classes_of(*trees: ast.Module) -> Classes:
-    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+def classes_of(tree: ast.Module) -> Classes:
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     return {node.name: (node, made_by(node)) for node in nodes}
 
 
@@ -133,12 +133,12 @@ def test_no_private_name_of_anybody_else_is_used() -> None:
 
 
 def test_no_private_name_of_a_base_is_used() -> None:
-    trees = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
-    classes = classes_of(*trees.values())
+    classes_in = {path: classes_of(ast.parse(path.read_text("utf-8"))) for path in FILES}
+    classes = {name: one for found in classes_in.values() for name, one in found.items()}
     assert [
         f"{of_package(path)} {use}"
-        for path, tree in trees.items()
-        for name in classes_of(tree)
+        for path, names in classes_in.items()
+        for name in names
         for use in inherited_private_names(name, classes)
     ] == []
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.dev_process import Dev, Ports, command, lay_out, running
+from tests.e2e.dev_process import Dev, Ports, environment_of, lay_out, running
 from tests.e2e.lines import run_lines
 from tests.e2e.processes import children, name_of
+from tests.forked import run_command
 
 
 @pytest.fixture
@@ -32,6 +33,17 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     lay_out(folder, ports)
     with running(folder, ports) as one:
         yield one
+
+
+def refused(folder: Path, ports: Ports, **settings: str) -> tuple[int, str]:
+    """The exit code of a `gateway dev` that does not start, and all that it says."""
+    done = run_command(
+        ("dev", "--demo-listen", f"127.0.0.1:{ports.demo}"),
+        folder=folder,
+        environment=environment_of(ports, **settings),
+        timeout_s=30,
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_every_printed_line_works_as_printed_in_a_plain_sh(dev: Dev) -> None:
@@ -100,9 +112,8 @@ def test_what_it_keeps_is_for_its_owner_alone(dev: Dev) -> None:
 def test_a_second_gateway_on_the_same_folder_is_refused(
     dev: Dev, free_port: Callable[[], int]
 ) -> None:
-    other = command(dev.folder, Ports(free_port(), free_port(), free_port()))
-    out, _ = other.communicate(timeout=30)
-    assert other.returncode == 2
+    code, out = refused(dev.folder, Ports(free_port(), free_port(), free_port()))
+    assert code == 2
     assert "GATEWAY_DATA_DIR" in out
 
 
@@ -115,9 +126,8 @@ def test_a_port_that_is_taken_is_told_with_its_setting(
 ) -> None:
     lay_out(tmp_path, ports)
     with socket.create_server(("127.0.0.1", getattr(ports, which))):
-        process = command(tmp_path, ports)
-        out, _ = process.communicate(timeout=30)
-    assert process.returncode == 2
+        code, out = refused(tmp_path, ports)
+    assert code == 2
     assert f"error: {setting}: 127.0.0.1:{getattr(ports, which)} is in use" in out
     assert "Traceback" not in out
 
@@ -130,8 +140,8 @@ def test_a_demo_backend_that_no_route_leads_to_is_told(
     lay_out(elsewhere, Ports(ports.public, ports.admin, free_port()))
     lay_out(here, ports)
     with socket.create_server(("127.0.0.1", ports.public)):  # so that it ends at once
-        out, _ = command(elsewhere, ports).communicate(timeout=30)
-        good, _ = command(here, ports).communicate(timeout=30)
+        _, out = refused(elsewhere, ports)
+        _, good = refused(here, ports)
     assert f"no upstream of the routes file has the target http://127.0.0.1:{ports.demo}" in out
     assert "no upstream" not in good
 
@@ -140,9 +150,8 @@ def test_wrong_files_are_listed_whole_at_a_first_start(tmp_path: Path, ports: Po
     lay_out(tmp_path, ports)
     text = (tmp_path / "routes.yaml").read_text("utf-8")
     (tmp_path / "routes.yaml").write_text(text + "  - id: a\n    colour: red\n  - id: b\n", "utf-8")
-    process = command(tmp_path, ports)
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 1
+    code, out = refused(tmp_path, ports)
+    assert code == 1
     lines = text.count("\n")
     assert f"routes.yaml:{lines + 2}:5: " in out
     assert f"routes.yaml:{lines + 3}:" in out
@@ -151,9 +160,8 @@ def test_wrong_files_are_listed_whole_at_a_first_start(tmp_path: Path, ports: Po
 
 def test_dev_refuses_to_serve_others(tmp_path: Path, ports: Ports) -> None:
     lay_out(tmp_path, ports)
-    process = command(tmp_path, ports, GATEWAY_LISTEN=f"0.0.0.0:{ports.public}")
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 2
+    code, out = refused(tmp_path, ports, GATEWAY_LISTEN=f"0.0.0.0:{ports.public}")
+    assert code == 2
     assert "GATEWAY_LISTEN" in out
 
 
