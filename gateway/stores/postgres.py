@@ -160,6 +160,7 @@ class _SessionPool:
                 return await self._begun(opening)
         except TimeoutError as error:
             self._slots.release()
+            causes.forget_frames(error)
             raise StoreUnavailable("sql", causes.NO_ANSWER) from error
         except BaseException:
             self._slots.release()
@@ -221,17 +222,23 @@ async def _execute(cursor: Cursor, sql: str, timeout_s: float) -> _Result:
         raise Conflict(error.diag.constraint_name or "") from error
     except psycopg.errors.LockNotAvailable as error:
         raise LockBusy("sql", postgres_causes.of_postgres(error)) from error
-    except psycopg.Error as error:
-        if _is_defect(error):
-            raise
-        raise StoreUnavailable("sql", postgres_causes.of_postgres(error)) from error
-    except TimeoutError as error:
-        raise StoreUnavailable("sql", causes.NO_ANSWER) from error
     except StoreUnavailable:
         raise
     except Exception as error:
-        # Bytes that no server of ours sends, and whatever the library makes of them.
-        raise StoreUnavailable("sql", _UNREADABLE) from error
+        if isinstance(error, psycopg.Error) and _is_defect(error):
+            raise
+        cause = _cause(error)
+        causes.forget_frames(error)
+        raise StoreUnavailable("sql", cause) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, psycopg.Error):
+        return postgres_causes.of_postgres(error)
+    if isinstance(error, TimeoutError):
+        return causes.NO_ANSWER
+    # Bytes that no server of ours sends, and whatever the library makes of them.
+    return _UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)

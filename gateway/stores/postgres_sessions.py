@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from gateway.stores import postgres_causes
+from gateway.stores import causes, postgres_causes
 from gateway.stores.protocols import StoreUnavailable
 
 _DEFAULTS = {
@@ -62,7 +62,11 @@ async def open_session(url: str, timeout_s: float) -> PostgresSession:
                 )
         except Exception as error:  # noqa: BLE001 (bytes that no server of ours sends, among others)
             failure, cause = error, postgres_causes.of_postgres(error, server)
-    raise StoreUnavailable("sql", cause) from failure
+            causes.forget_frames(error)
+    try:
+        raise StoreUnavailable("sql", cause) from failure
+    finally:
+        del failure  # else this function is in such a circle, too
 
 
 async def _servers(parameters: dict[str, Any]) -> list[dict[str, Any]]:

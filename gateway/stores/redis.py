@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
+from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -119,7 +120,7 @@ class RedisStore:
 
     async def wait(self, *words: str | int | float, wait_s: float) -> Any:
         """A command that blocks on the server for up to `wait_s`."""
-        with _translated():
+        with _Translated():
             async with asyncio.timeout(wait_s + self._timeout_s):
                 return await self._tried(lambda: self._execute(*words))
 
@@ -143,7 +144,7 @@ class RedisStore:
                 if not probes and not urgent and self._failures:
                     # It became unavailable while we waited for our slot.
                     raise _KnownUnavailable("redis", self._why)
-                with _translated():
+                with _Translated():
                     async with asyncio.timeout(self._timeout_s):
                         answer = await self._tried(work)
         except (_KnownUnavailable, StoreBusy):
@@ -170,10 +171,12 @@ class RedisStore:
                 # closed now; each further try meets another one, or makes one.
                 continue
             except RedisConnectionError as error:
-                if _never_sent(error):
-                    continue
-                if was_reset:
+                never_sent = _never_sent(error)
+                if was_reset and not never_sent:
                     raise
+                causes.forget_frames(error)  # which the connection keeps
+                if never_sent:
+                    continue
                 was_reset = True
                 # The idle ones were reset with it: the second try needs a new one.
                 await self._disconnect_idle()
@@ -240,20 +243,35 @@ class _NotReplicated(StoreUnavailable):
     """The server is there; its replicas are not."""
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except StoreUnavailable:
-        raise
-    except TimeoutError as error:
-        raise StoreUnavailable("redis", "no answer in time") from error
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable("redis", causes.of_redis(error)) from error
-    except Exception as error:
-        # Bytes that no server of ours sends, and whatever the library makes of them.
-        detail = f"an answer that cannot be read ({type(error).__name__})"
-        raise StoreUnavailable("redis", detail) from error
+class _Translated:
+    """Whatever redis-py raises becomes StoreUnavailable.
+
+    No generator of `contextlib`: that holds the error by a local, and the error it by its
+    traceback (`causes.forget_frames`).
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, StoreUnavailable):
+            detail = _cause(error)
+            causes.forget_frames(error)
+            raise StoreUnavailable("redis", detail) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return causes.NO_ANSWER
+    if isinstance(error, (RedisError, OSError)):
+        return causes.of_redis(error)
+    # Bytes that no server of ours sends, and whatever the library makes of them.
+    return f"an answer that cannot be read ({type(error).__name__})"
 
 
 def open_redis(

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from gateway.model import Clock
@@ -75,7 +76,7 @@ class SqliteDatabase:
         try:
             await _begin(connection, begin, wait_s)
             yield SqliteTransaction(connection, self._clock)
-            with translated():
+            with Translated():
                 await connection.run(sqlite3.Connection.commit)
         except BaseException:
             # The rollback stands in the queue behind whatever was cancelled half-way.
@@ -93,7 +94,7 @@ class SqliteTransaction:
         self._clock = clock
 
     async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
-        with translated():
+        with Translated():
             return await self._connection.run(lambda c: c.execute(sql, parameters).fetchall())
 
     async def one(self, sql: str, /, **parameters: Any) -> Row | None:
@@ -101,13 +102,13 @@ class SqliteTransaction:
         return rows[0] if rows else None
 
     async def run(self, sql: str, /, **parameters: Any) -> int:
-        with translated():
+        with Translated():
             changed = await self._connection.run(lambda c: c.execute(sql, parameters).rowcount)
             return max(changed, 0)
 
     async def many(self, sql: str, rows: Sequence[Mapping[str, Any]], /) -> None:
         if rows:
-            with translated():
+            with Translated():
                 await self._connection.run(lambda c: c.executemany(sql, rows).rowcount)
 
     async def now(self) -> float:
@@ -115,24 +116,43 @@ class SqliteTransaction:
         return self._clock.now()
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turns what sqlite3 raises into what the rooms know; a wrong statement stays a defect."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        if error.sqlite_errorcode in _CONFLICTS:
-            raise Conflict(error.sqlite_errorname) from error
-        raise
-    except sqlite3.ProgrammingError:
-        raise
-    except sqlite3.OperationalError as error:
+class Translated:
+    """Turns what sqlite3 raises into what the rooms know; a wrong statement stays a defect.
+
+    No generator of `contextlib`, as in `redis`.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        if isinstance(error, sqlite3.DatabaseError):
+            known = _known(error)
+            if known is not None:
+                causes.forget_frames(error)
+                try:
+                    raise known from error
+                finally:
+                    del known  # it holds this function now
+
+
+def _known(error: sqlite3.DatabaseError) -> Conflict | StoreUnavailable | None:
+    if isinstance(error, sqlite3.IntegrityError):
+        conflicts = error.sqlite_errorcode in _CONFLICTS
+        return Conflict(error.sqlite_errorname) if conflicts else None
+    if isinstance(error, sqlite3.ProgrammingError):
+        return None
+    if isinstance(error, sqlite3.OperationalError):
         wrong = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
         if wrong and not causes.is_missing_table(error):
-            raise
-        raise StoreUnavailable("sql", causes.of_sqlite(error)) from error
-    except sqlite3.DatabaseError as error:
-        raise StoreUnavailable("sql", "the database file is damaged") from error
+            return None
+        return StoreUnavailable("sql", causes.of_sqlite(error))
+    return StoreUnavailable("sql", "the database file is damaged")
 
 
 class _File:
@@ -199,7 +219,7 @@ class _SqlitePool:
         connection = SqliteThread(self._file.connect)
         try:
             await _write_ahead(connection)
-            with translated():
+            with Translated():
                 await connection.run(self._configure)
         except BaseException:
             await connection.close()
@@ -220,7 +240,7 @@ async def _write_ahead(connection: SqliteThread) -> None:
     deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while True:
         try:
-            with translated():
+            with Translated():
                 await connection.run(lambda c: c.execute("PRAGMA journal_mode = WAL").fetchall())
             return
         except StoreUnavailable:
@@ -234,7 +254,7 @@ async def _begin(connection: SqliteThread, begin: str, wait_s: float) -> None:
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         try:
-            with translated():
+            with Translated():
                 await connection.run(lambda c: c.execute(begin).fetchall())
             return
         except StoreUnavailable:
@@ -243,7 +263,7 @@ async def _begin(connection: SqliteThread, begin: str, wait_s: float) -> None:
 
 
 async def _roll_back(connection: SqliteThread) -> None:
-    with translated():
+    with Translated():
         await connection.run(sqlite3.Connection.rollback)
 
 

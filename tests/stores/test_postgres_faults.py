@@ -17,6 +17,7 @@ from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database, StoreBusy, StoreUnavailable
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import PostgresServer
+from tests.stores.failed_calls import is_let_go
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,16 @@ async def postgres(postgres_url: str) -> AsyncIterator[Database]:
     database = open_database(postgres_url, pool_size=3)
     yield database
     await database.close()
+
+
+@pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
+async def test_what_a_failed_call_held_is_let_go_with_it(
+    proxy: FaultProxy, behind: Database, fault: Fault
+) -> None:
+    await heals(behind)
+    await proxy.set(fault)
+    for _ in range(2):  # the session that is there, and one that is to be opened
+        assert await is_let_go(lambda: ask(behind))
 
 
 @pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])

@@ -20,6 +20,7 @@ from gateway.stores.redis import CONNECTIONS, RedisStore, Script, open_redis
 from gateway.stores.stream import RedisChangeStream
 from tests.faults import EVERY, Fault, FaultProxy, proxied
 from tests.servers import SentinelServer, ValkeyServer, wait_until
+from tests.stores.failed_calls import is_let_go
 
 TIMEOUT_S = 1.3
 
@@ -52,6 +53,16 @@ async def heals(redis: RedisStore, timeout_s: float = 5) -> None:
                 return
             except StoreUnavailable:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
+async def test_what_a_failed_call_held_is_let_go_with_it(
+    proxy: FaultProxy, redis: RedisStore, fault: Fault
+) -> None:
+    await heals(redis)
+    await proxy.set(fault)
+    for _ in range(2):  # the connection that is there, and one that is to be made
+        assert await is_let_go(lambda: redis.call("SET", "a", "1"))
 
 
 @pytest.mark.parametrize("fault", [f for f in EVERY if f is not Fault.DELAY])
