@@ -55,7 +55,6 @@ LONG = (
     "tests/cli/test_db.py",
     "tests/revocation/test_replica.py",
     "tests/edge/streams/test_registry.py",
-    "tests/edge/server/test_connection.py",
     "tests/test_site.py",
     "tests/test_docs.py",
     "tests/test_budget.py",
