@@ -17,6 +17,7 @@ class Limits(SlowLimiter):
     def __init__(self, *waits_s: float) -> None:
         self.waits_s = list(waits_s)
         self.asked: list[tuple[Any, ...]] = []
+        self.requested: list[RequestedResource] = []
 
     async def take(
         self,
@@ -27,6 +28,7 @@ class Limits(SlowLimiter):
     ) -> LimitState:
         names = "+".join(limit.name for limit in limits)
         whom = principal.subject if principal else None
+        self.requested.append(requested)
         self.asked.append(
             (names, call.path, whom, dict(requested.params), dict(requested.resource))
         )

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from gateway.access.authorizer import Authorizer, Decision
+from gateway.access.evaluation import UNIDENTIFIED
 from gateway.access.simulation import FixedAuthenticator, FixedClock, run_sync
 from gateway.model import Principal, Reason
 from gateway.rate_limit.limiter import RateLimiter
-from tests.access.asked import Limits
+from tests.access.asked import KnownLimits, Limits
 from tests.access.decision_world import call_of
 from tests.access.worlds import NOW, problems, rule_world, snapshot, who
 from tests.databases import Hands
@@ -41,6 +42,15 @@ def test_a_refused_credential_is_charged_to_the_address() -> None:
     assert limiter.asked == [("per-user", "/limited", None, {}, {})]
     waiting = limited("/limited", Reason.TOKEN_EXPIRED, Limits(1.0))
     assert waiting.refusal is Reason.RATE_LIMITED
+
+
+@pytest.mark.parametrize("limits", [Limits, KnownLimits])
+def test_whoever_asks_a_limit_for_a_refused_call_says_so(limits: type[Limits]) -> None:
+    """In memory or after a wait: by it the limit knows that nothing of the call may be its key."""
+    limiter = limits()
+    assert not limited("/limited", Reason.TOKEN_EXPIRED, limiter).allowed
+    assert limited("/limited", who("u1"), limiter).allowed
+    assert [one is UNIDENTIFIED for one in limiter.requested] == [True, False]
 
 
 BY_HEADER = snapshot(

@@ -362,6 +362,24 @@ def test_the_spellings_of_all_readings_are_bounded_together() -> None:
     assert decide(WORLD, many, ANN).reason is Reason.AMBIGUOUS_PATH
 
 
+@pytest.mark.parametrize(
+    ("path", "spellings", "taken"),
+    [
+        ("/files/a%5Cb/c%255Cd/x.php/y.a", [3, 3, 3, 3], True),
+        ("/files/a;b/c%5Cd/x.php/y.a.b", [0, 5, 5, 5], True),
+        ("/files/a;b/c%5Cd/x.php/y.a.b.c", [0, 6, 6, 6], False),
+        ("/files/a%5Cb/c%255Cd/e;f/x.a.b", [0] * 5 + [2] * 9, False),
+    ],
+)
+def test_some_sixteen_other_spellings_of_all_readings_are_the_most(
+    path: str, spellings: list[int], taken: bool
+) -> None:
+    others = other_readings(path) or []
+    assert [len(WORLD.routes.spellings(one).paths) - 1 for one in others] == spellings
+    reason = decide(WORLD, f"GET {path}", ANN).reason
+    assert (reason is not Reason.AMBIGUOUS_PATH) is taken
+
+
 def test_readings_are_bounded_in_number() -> None:
     found = other_readings("/a;b%5cc%255cd%253be%25253bf")
     assert found is None or len(found) <= MOST_READINGS

@@ -201,3 +201,31 @@ async def test_a_slot_is_held_as_long_as_the_block_that_asked_for_it() -> None:
     with pytest.raises(ZeroDivisionError):
         await failing()
     await all_free(slots, 1)
+
+
+async def test_whoever_gives_up_or_leaves_takes_no_place_along(crowd: Crowd) -> None:
+    tasks = [crowd.ask("many") for _ in range(2)]
+    await settled()
+    for _ in range(7):
+        assert await refusal(crowd.slots, "one") == "sql: no place in time"
+        leaver = crowd.ask("one")
+        await settled()
+        leaver.cancel()
+        await asyncio.gather(leaver, return_exceptions=True)
+    crowd.go_on.set()
+    await asyncio.gather(*tasks)
+    await all_free(crowd.slots, 2)
+
+
+async def test_whoever_leaves_after_the_slot_went_by_is_not_missed(crowd: Crowd) -> None:
+    first, second = crowd.ask("many"), crowd.ask("many")
+    await settled()
+    leaver = crowd.ask("one")
+    await settled()
+    first.cancel()
+    leaver.cancel()  # the slot of the first one goes by before it notices
+    await asyncio.gather(first, leaver, return_exceptions=True)
+    assert leaver.cancelled()
+    crowd.go_on.set()
+    await second
+    await all_free(crowd.slots, 2)
