@@ -38,7 +38,9 @@ _HOST = re.compile(
 )
 _ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*)(?P<rest>[/?].*)?", re.I | re.S)
 # RFC 7239 section 4: a parameter of an element.
-_FORWARDED_HOST = re.compile(rb"(?:^|[;,])[ \t]*host=([^;,]*)", re.I)
+_FORWARDED_HOST = re.compile(rb"(?:^|[;,])[ \t]*host[ \t]*=([^;,]*)", re.I)
+# Whatever stands around it: some backends cut that away.
+_HOST_WITHIN = re.compile(rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_~-][A-Za-z0-9._~-]*)(?::[0-9]*)?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}")
 _TRACES_AT_ONCE = 256
 _IDS_AT_ONCE = 256
@@ -243,16 +245,20 @@ class CallReader:
 def forwarded_hosts(forwarded: Sequence[tuple[bytes, bytes]]) -> set[str] | None:
     """The hosts that a trusted proxy says were asked for, as `Call.host` has one; None where they
     are more than hops are read."""
-    named: list[bytes] = []
+    told: list[bytes] = []
     for name, value in forwarded:
         lower = name.lower()
         if lower == b"x-forwarded-host":
-            named += value.split(b",", MOST_HOPS)
+            told.append(value)
         elif lower == b"forwarded":
-            named += _FORWARDED_HOST.findall(value)
+            told += _FORWARDED_HOST.findall(value)
+    named: list[bytes] = []
+    for value in told:
+        # RFC 9110 section 5.6.4: a backslash in a quoted text stands for what is behind it.
+        named += _HOST_WITHIN.findall(value.replace(b"\\", b""))
     if len(named) > MOST_HOPS:
         return None
-    hosts = (canonical_host(one.strip(b' \t"')) for one in named)
+    hosts = map(canonical_host, named)
     return {host[0] for host in hosts if host is not None}
 
 

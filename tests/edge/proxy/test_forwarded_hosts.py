@@ -27,7 +27,15 @@ def publish(rig: Rig) -> None:
      b"X-Forwarded-Host: shown.example\r\nX-Forwarded-Host: a.inner.example",
      b"Forwarded: for=192.0.2.1;host=inner.example;proto=http",
      b"Forwarded: for=192.0.2.1, for=192.0.2.2; Host=\"inner.example:80\"",
-     b"X-Forwarded-Host: " + b"a," * 40],
+     b"X-Forwarded-Host: " + b"a," * 40,
+     # Nobody's host by the letter; Express, Rails and Django cut what stands behind the name, and
+     # who reads RFC 7239 takes the backslash of a quoted text away.
+     b"X-Forwarded-Host: inner.example:99999", b"X-Forwarded-Host: inner.example:0",
+     b"X-Forwarded-Host: inner.example:x", b"X-Forwarded-Host: inner.example/",
+     b"X-Forwarded-Host: .inner.example", b"X-Forwarded-Host: http://inner.example",
+     b"X-Forwarded-Host: x@inner.example", b"X-Forwarded-Host: a.inner.example:443:1",
+     b"Forwarded: host=inner.example:99999", b"Forwarded: for=192.0.2.1;host = inner.example",
+     b"Forwarded: host=\"inner.ex\\ample\""],
 )  # fmt: skip
 async def test_the_host_of_another_route_is_refused(field: bytes) -> None:
     async with running(trusted=TRUSTED) as rig:
@@ -43,6 +51,7 @@ async def test_the_host_of_another_route_is_refused(field: bytes) -> None:
     [b"X-Forwarded-Host: shown.example", b"X-Forwarded-Host: SHOWN.example:443",
      b"X-Forwarded-Host: public.example", b"X-Forwarded-Host: x.y.inner.example",
      b"Forwarded: for=\"[2001:db8::1]\";host=shown.example", b"X-Forwarded-Host: ///",
+     b"X-Forwarded-Host: shown.example:99999", b"X-Forwarded-Host: http://public.example/x",
      b"Forwarded: ghost=inner.example", b"X-Forwarded-For: 192.0.2.1"],
 )  # fmt: skip
 async def test_the_same_host_and_one_that_no_route_names_pass(field: bytes) -> None:
