@@ -5,7 +5,7 @@ Law: nothing of a request reaches an upstream before the decision.
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, shield
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from time import monotonic
@@ -278,10 +278,15 @@ class Proxy:
         try:
             keep_alive = await self._forward(relay)
             if handshake.tunnel is not None:
-                await handshake.tunnel.ended
+                await shield(handshake.tunnel.ended)
             return keep_alive
         finally:
-            slot.release()
+            # The end of the client's connection cancels this task, and its upstream's may last.
+            tunnel = handshake.tunnel
+            if tunnel is None or tunnel.ended.done():
+                slot.release()
+            else:
+                tunnel.ended.add_done_callback(lambda _: slot.release())
 
     def _ended(self, relay: ResponseRelay, failure: Failure | None) -> None:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""

@@ -340,8 +340,7 @@ class Tunnel:
     def _finish(self) -> None:
         if not self.closed:
             self.closed = True
-            if not self.ended.done():
-                self.ended.set_result(None)
+            self.ended.set_result(None)
             # How the handshake went was told; the end of a socket says nothing of its target.
             self._target.release(None)
             self._long_lived.tunnels.discard(self)

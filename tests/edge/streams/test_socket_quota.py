@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import cast
 
 from gateway.access.websocket_options import WebSocketOptions
 from tests.edge.rig import Exchange, Rig, principal, running
@@ -77,6 +78,32 @@ async def test_a_socket_that_ends_leaves_its_place() -> None:
         rig.route(websocket=WebSocketOptions(max_per_user=1))
         client = await opened(rig)
         client.close()
+        await left(rig, 0)
+        await opened(rig)
+
+
+async def test_a_socket_holds_its_place_until_its_upstream_has_what_was_sent() -> None:
+    go = asyncio.Event()
+
+    async def then(exchange: Exchange) -> None:
+        reading = cast(asyncio.Transport, exchange.writer.transport)
+        reading.pause_reading()
+        await go.wait()
+        reading.resume_reading()
+
+    async with running(granting(then=then)) as rig:
+        rig.route(websocket=WebSocketOptions(max_per_user=1))
+        client = await opened(rig)
+        tunnel = rig.tunnel
+        async with asyncio.timeout(10):
+            while not tunnel.upstream.buffered():  # what the sockets between them hold is full
+                await client.send(frame(b"x" * 8_000, masked=True))
+                await asyncio.sleep(0.002)
+            client.close()
+            while tunnel.client.transport is not None:
+                await asyncio.sleep(0.01)
+        await refused(rig)
+        go.set()
         await left(rig, 0)
         await opened(rig)
 
