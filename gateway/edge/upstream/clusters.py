@@ -28,7 +28,7 @@ from gateway.edge.upstream.resolver import (
 )
 from gateway.edge.upstream.retry_budget import RetryBudget
 from gateway.edge.upstream.target_health import probe
-from gateway.edge.upstream.target_pool import TargetPool, Waiters, authority
+from gateway.edge.upstream.target_pool import TargetPool, Waiter, Waiters, authority
 from gateway.telemetry.metrics import Metrics
 
 __all__ = ["Cluster", "Clusters", "TargetPool", "Waiters", "authority"]
@@ -110,15 +110,16 @@ class Cluster:
         """Wait for a slot at a target.  None when too many wait, or it takes too long."""
         if len(self.waiters) >= self.spec.queue:
             return None
-        waiter: asyncio.Future[TargetPool] = self._loop.create_future()
+        slot: asyncio.Future[TargetPool] = self._loop.create_future()
+        waiter = Waiter(slot, self.targets)
         self.waiters.append(waiter)
         try:
             async with asyncio.timeout(self.spec.timeout_connect_s):
                 try:
-                    return await waiter
+                    return await slot
                 except asyncio.CancelledError:
-                    if waiter.done() and not waiter.cancelled():
-                        waiter.result().release(None)
+                    if slot.done() and not slot.cancelled():
+                        slot.result().release(None)
                     raise
         except TimeoutError:
             return None

@@ -11,6 +11,7 @@ import errno
 import ssl
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from time import monotonic
 
 import structlog
@@ -31,7 +32,18 @@ WARN_EVERY_S = 60.0
 UNPROVEN_MOST = 64
 """Idle connections to a target that was not seen to keep one: enough to see it."""
 
-Waiters = deque["asyncio.Future[TargetPool]"]
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A call that waits for a slot."""
+
+    slot: asyncio.Future[TargetPool]
+    targets: Collection[TargetPool]
+    """Those of the configuration that admitted it: it is sent to no other, and to none that was
+    removed before it came."""
+
+
+Waiters = deque[Waiter]
 
 
 _NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
@@ -139,13 +151,22 @@ class TargetPool:
                 self.health.record_unknown(self._loop.time())
             else:
                 self.health.record_result(succeeded, self._loop.time())
-        waiters = self._waiters
-        while waiters and self.in_flight <= self.spec.max_connections:
-            waiter = waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(self)
-                return
-        self.in_flight -= 1
+        waiter = self._next_waiter()
+        if waiter is None:
+            self.in_flight -= 1
+        else:
+            waiter.slot.set_result(self)
+
+    def _next_waiter(self) -> Waiter | None:
+        """Whoever waits longest of those that may be sent here, no longer waiting."""
+        most = self.spec.max_connections
+        if not self._waiters or (most and self.in_flight > most):
+            return None
+        for waiter in self._waiters:
+            if self in waiter.targets and not waiter.slot.done():
+                self._waiters.remove(waiter)
+                return waiter
+        return None
 
     # --- connections ---
 

@@ -8,6 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -157,6 +158,44 @@ async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() ->
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert cluster.targets[0].in_flight == 0
+
+
+async def test_a_slot_at_a_target_that_a_reload_removed_is_given_to_no_call_that_came_after_it() -> (
+    None
+):
+    async with spec_of(2, max_connections=1, queue=2) as (clusters, spec):
+        before = replace(spec, targets=spec.targets[:1])
+        clusters.apply([before])
+        former = clusters.cluster_of(before)
+        removed = former.targets[0]
+        removed.acquire()
+        admitted_before = asyncio.create_task(former.acquire_slot())
+        await until(lambda: len(former.waiters) == 1)
+        after = replace(spec, targets=spec.targets[1:])
+        clusters.apply([after])
+        current = clusters.cluster_of(after)
+        current.targets[0].acquire()
+        admitted_after = asyncio.create_task(current.acquire_slot())
+        await until(lambda: len(current.waiters) == 2)
+        removed.release(True)
+        assert await admitted_before is removed
+        removed.release(True)
+        assert removed.in_flight == 0
+        current.targets[0].release(True)
+        assert await admitted_after is current.targets[0]
+
+
+async def test_who_waits_is_served_where_a_reload_takes_the_bound_away() -> None:
+    async with spec_of(1, max_connections=1, queue=1, timeout_connect_s=30.0) as (clusters, spec):
+        clusters.apply([spec])
+        cluster = clusters.cluster_of(spec)
+        cluster.targets[0].acquire()
+        waiting = asyncio.create_task(cluster.acquire_slot())
+        await until(lambda: len(cluster.waiters) == 1)
+        clusters.apply([replace(spec, max_connections=0)])
+        cluster.targets[0].release(True)
+        async with asyncio.timeout(5):
+            assert await waiting is cluster.targets[0]
 
 
 # --- health ---
