@@ -160,10 +160,11 @@ def plain_session(connector: aiohttp.TCPConnector, timeout_s: float) -> aiohttp.
 
 async def bounded_body(response: aiohttp.ClientResponse, url: str, bytes_max: int) -> bytes:
     """Raises FetchFailed where it is encoded, and AnswerTooLong."""
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+    encodings = response.headers.getall("Content-Encoding", ())
+    if any(one.lower() != "identity" for one in encodings):
         raise FetchFailed(f"{url} answered in an encoding that nobody asked for")
     body = bytearray()
-    async for part in response.content.iter_chunked(16 * 1024):
+    async for part in response.content.iter_any():
         body += part
         if len(body) > bytes_max:
             raise AnswerTooLong(f"{url} answered more than {bytes_max // 1024} KiB")

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from gateway.identity.issuers.fetching import (
     AddressResolver,
@@ -139,6 +140,17 @@ async def test_an_encoding_that_nobody_asked_for_is_not_unpacked(
     assert await failure(fetcher, url) == told
     port = await serve(always(b"{}", Content_Encoding="Identity"))
     assert (await fetcher.get(f"http://localhost:{port}/", None, KIB)).body == b"{}"
+
+
+async def test_an_encoding_in_a_later_line_is_refused_too(serve: Serve, fetcher: Fetcher) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        del request
+        lines = CIMultiDict([("Content-Encoding", "identity"), ("Content-Encoding", "gzip")])
+        return web.Response(body=b"x", headers=lines)
+
+    url = f"http://localhost:{await serve(answer)}/"
+    told = f"{url} answered in an encoding that nobody asked for"
+    assert await failure(fetcher, url) == told
 
 
 async def test_a_server_that_says_nothing_costs_so_much_time(serve: Serve) -> None:
