@@ -84,7 +84,7 @@ class Fetcher:
             ssl=tls, resolver=AddressResolver(self._addresses), force_close=True
         )
         async with (
-            plain_session(connector, self._timeout_s) as session,
+            plain_session(connector) as session,
             session.get(url, allow_redirects=False, headers=FIELDS) as response,
         ):
             if response.status != 200:
@@ -147,11 +147,11 @@ def sent_at(headers: Mapping[str, str]) -> float | None:
     return None if "Age" in headers or at.tzinfo is None else at.timestamp()
 
 
-def plain_session(connector: aiohttp.TCPConnector, timeout_s: float) -> aiohttp.ClientSession:
-    """One that takes nothing from the environment, keeps no cookie and unpacks nothing."""
+def plain_session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    """One that takes nothing from the environment, keeps no cookie and unpacks nothing.  Whoever
+    asks bounds the time."""
     return aiohttp.ClientSession(
         connector=connector,
-        timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,

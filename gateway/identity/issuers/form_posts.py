@@ -99,5 +99,5 @@ class FormPoster:
             connector = aiohttp.TCPConnector(
                 ssl=tls, resolver=AddressResolver(self._addresses), limit=self._at_once
             )
-            self._session = plain_session(connector, self._timeout_s)
+            self._session = plain_session(connector)
         return self._session

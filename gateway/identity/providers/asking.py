@@ -88,7 +88,7 @@ class ProviderServers:
                 tls = await asyncio.to_thread(tls_context, ca) if is_tls else True
                 connector = aiohttp.TCPConnector(ssl=tls, resolver=AddressResolver(self._addresses))
                 async with (
-                    plain_session(connector, self._timeout_s) as session,
+                    plain_session(connector) as session,
                     session.request(
                         "GET" if form is None else "POST",
                         url,
