@@ -45,6 +45,27 @@ def test_a_command_that_is_process_1_ends_at_a_sigterm(tmp_path: Path) -> None:
         os.close(writing)
 
 
+IN_A_CALLBACK = """
+import gateway.__main__, signal, weakref
+
+class Lock: pass
+
+gateway.__main__.end_at_sigterm()
+lock = Lock()
+kept = weakref.ref(lock, lambda _: signal.raise_signal(signal.SIGTERM))
+del lock
+signal.pause()
+"""
+
+
+def test_a_sigterm_during_a_callback_in_which_nothing_can_be_raised_ends_it_too() -> None:
+    """The import of a module has some."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
 def test_it_does_so_before_it_has_imported_what_it_needs() -> None:
     """That takes the longer part of a second, and whoever restarts containers sends it then."""
     program = "import sys, gateway.__main__; print(*{'gateway.cli', 'pydantic'} & {*sys.modules})"
