@@ -252,14 +252,17 @@ def _evaluated(
         outcome = rule.applies(action, context)
         if outcome is False:
             continue
-        if rule.step_up is not None:
+        if rule.step_up is not None and outcome is True:
             # A deny with `step_up` is lifted by the sign-in it asks for; one whose
             # condition failed is a deny like any other.
-            if outcome is True and rule.step_up.met(context.principal, context.now()):
+            if rule.step_up.met(context.principal, context.now()):
                 continue
-            if outcome is True and context.principal is not None:
-                return _step_up(rule)
-        return _denied(rule, outcome, _conceals(denies, rule, action, context))
+            if context.principal is not None:
+                # To ask for it would tell that there is what another rule hides.
+                hiding = _hidden_by(denies, rule, action, context)
+                return _step_up(rule) if hiding is None else _denied(*hiding, True)
+        hidden = rule.conceal or _hidden_by(denies, rule, action, context) is not None
+        return _denied(rule, outcome, hidden)
     waiting: Rule | None = None
     nearest: tuple[Rule, bool | str] | None = None
     for rule in allows:
@@ -275,16 +278,17 @@ def _evaluated(
     return _not_allowed(allows, nearest)
 
 
-def _conceals(
+def _hidden_by(
     denies: tuple[Rule, ...], first: Rule, action: str, context: EvaluationContext
-) -> bool:
-    """Whether any deny that applies asks to conceal: an earlier, open one must not give it away."""
-    if first.conceal:
-        return True
-    return any(
-        rule.conceal and rule.applies(action, context) is not False
-        for rule in denies[denies.index(first) + 1 :]
-    )
+) -> tuple[Rule, bool | str] | None:
+    """The deny behind `first` that applies and asks to conceal, with what its condition gave: an
+    earlier, open one must not give it away."""
+    for rule in denies[denies.index(first) + 1 :]:
+        if rule.conceal and (outcome := rule.applies(action, context)) is not False:
+            step_up = rule.step_up if outcome is True else None
+            if step_up is None or not step_up.met(context.principal, context.now()):
+                return rule, outcome
+    return None
 
 
 def _denied(rule: Rule, outcome: bool | str, conceal: bool) -> Verdict:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.access.policies import ActionRules, Effect, Policy, Verdict, signed_in_policy
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
-from tests.access.worlds import decide, rule_world, snapshot, who
+from tests.access.worlds import NOW, decide, rule_world, snapshot, who
 
 OWN = "GET /orders/u1"
 
@@ -151,6 +151,29 @@ def test_an_open_deny_does_not_give_away_what_another_conceals() -> None:
     decision = decide(world, OWN, who())
     assert decision.conceal
     assert decision.rule == "open"
+
+
+def test_a_deny_that_a_fresh_sign_in_lifts_does_not_give_away_what_another_conceals() -> None:
+    fresh = '- {id: fresh, deny: ["*"], step_up: {max_age: 60s}}\n'
+    hidden = "- {id: hidden, deny: ['*'], when: user.id != 'u9', conceal: true}\n"
+    for rules in (fresh + hidden, hidden + fresh):
+        decision = decide(rule_world(rules), OWN, who(auth_time=0))
+        assert (decision.reason, decision.conceal, decision.rule) == ("no_rule", True, "hidden")
+        assert decision.max_age_s is None
+        asked = decide(rule_world(rules), OWN, who("u9", auth_time=0))
+        assert (asked.reason, asked.conceal) == ("insufficient_user_authentication", False)
+
+
+def test_what_was_lifted_by_a_fresh_sign_in_conceals_nothing() -> None:
+    world = rule_world(
+        """
+        - {id: strong, deny: ["*"], step_up: {amr: [totp]}}
+        - {id: hidden, deny: ["*"], step_up: {max_age: 60s}, conceal: true}
+        """
+    )
+    decision = decide(world, OWN, who(auth_time=int(NOW)))
+    assert (decision.reason, decision.conceal) == ("insufficient_user_authentication", False)
+    assert decide(world, OWN, who(auth_time=int(NOW) - 61)).conceal
 
 
 # Denies, one after another
