@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from multidict import MultiMapping
 
 from gateway.identity.issuers.discovery import origin
 
@@ -126,9 +127,9 @@ def told(error: Exception) -> str:
     return "the connection failed"
 
 
-def fresh_s(headers: Mapping[str, str]) -> float:
+def fresh_s(headers: MultiMapping[str]) -> float:
     """RFC 9111 sections 5.2.2 and 5.1, within our own bounds."""
-    control = headers.get("Cache-Control", "")
+    control = ",".join(headers.getall("Cache-Control", ()))
     found = _MAX_AGE.search(control)
     if found is None or _NOT_KEPT.search(control):
         return FRESH_LEAST_S

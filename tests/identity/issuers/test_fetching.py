@@ -347,7 +347,13 @@ def test_what_failed_is_told_in_our_words(error: Exception, said: str) -> None:
 def test_an_answer_is_kept_as_long_as_it_says_within_bounds(
     fields: dict[str, str], seconds: float
 ) -> None:
-    assert fresh_s(fields) == seconds
+    assert fresh_s(CIMultiDict(fields)) == seconds
+
+
+def test_every_line_says_for_how_long_an_answer_is_kept() -> None:
+    kept = ("Cache-Control", "max-age=3600")
+    assert fresh_s(CIMultiDict([kept, ("Cache-Control", "no-store")])) == 300
+    assert fresh_s(CIMultiDict([("Cache-Control", "public"), kept])) == 3600
 
 
 @pytest.mark.parametrize(
