@@ -13,7 +13,7 @@ from gateway.access.issuers import Issuer
 from gateway.audit.log import AuditKind
 from gateway.edge.console.issuers_page import ISSUERS, IssuersPage
 from gateway.edge.upstream.resolver import SystemResolver
-from gateway.identity.issuers.issuer_checks import CheckedIssuer, IssuerChecks
+from gateway.identity.issuers.issuer_checks import CheckedIssuer, CheckedRow, IssuerChecks
 from gateway.identity.issuers.verifier import IssuerVerifier
 from gateway.model import SystemClock
 from tests.cli.test_issuers import KEY, Provider
@@ -140,4 +140,4 @@ async def test_an_issuer_that_is_not_done_in_time_is_told_and_holds_up_no_other(
     verifiers = [IssuerVerifier(one, max_life_s=3_600, now=time.time) for one in issuers]
     good, slow = await checks.check(verifiers, within_s=2.0)
     assert (good.is_away, slow.is_away) == (False, True)
-    assert [row.detail for row in slow.rows] == ["it was not done within 2 s"]
+    assert slow.rows == [CheckedRow("slow", "time", False, "it was not done within 2 s")]

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -294,6 +295,17 @@ async def test_a_file_of_authorities_that_is_none_is_told(fetcher: Fetcher, tmp_
         path = str(tmp_path / ca)
         said = await failure(fetcher, url, path)
         assert said == f"{path} holds no authorities that can be read: {why}"
+
+
+async def test_over_plain_http_no_authorities_are_read(serve: Serve, fetcher: Fetcher) -> None:
+    port = await serve(always(b"{}"))
+    assert (await fetcher.get(f"http://localhost:{port}/", "none", KIB)).body == b"{}"
+
+
+def test_an_error_of_a_certificate_that_says_no_more_is_told() -> None:
+    of_no_connection: Any = None
+    error = aiohttp.ClientConnectorCertificateError(of_no_connection, ssl.SSLError(1, "x"))
+    assert told(error) == "nobody we trust vouches for its certificate (unknown)"
 
 
 async def test_a_server_that_speaks_no_tls_is_told(serve: Serve, fetcher: Fetcher) -> None:

@@ -184,6 +184,20 @@ async def test_so_many_are_asked_at_once_and_the_others_after_them(serve: Serve)
     await poster.close()
 
 
+async def test_no_more_connections_are_opened_than_may_be_asked_over(serve: Serve) -> None:
+    held = Held()
+    url = f"http://localhost:{await serve(held.answer)}/"
+    poster = FormPoster(loopback, None, timeout_s=60, at_once=2)
+    held.may_answer.release()
+    await post(poster, url)  # from here on nobody waits before asking for a connection
+    posts = [asyncio.create_task(post(poster, url)) for _ in range(5)]
+    for _ in posts:
+        held.may_answer.release()
+    await asyncio.gather(*posts)
+    assert len(held.peers) == 2
+    await poster.close()
+
+
 async def test_connections_are_not_made_anew_under_a_question(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
