@@ -70,6 +70,13 @@ async def test_the_claims_of_the_contract_are_believed(judged: Judge) -> None:
     assert isinstance(judged(), Principal)
 
 
+@pytest.mark.parametrize("cnf", [{"jkt": "x"}, {"x5t#S256": "x"}, {}, None])
+async def test_a_token_that_is_bound_to_a_key_of_its_client_is_no_bearer(
+    judged: Judge, cnf: object
+) -> None:
+    assert judged(cnf=cnf) is Reason.TOKEN_CLAIMS_INVALID
+
+
 @pytest.mark.parametrize("name", ["sub", "sid", "jti"])
 async def test_a_token_without_a_name_is_refused(judged: Judge, name: str) -> None:
     assert judged(**{name: ...}) is Reason.TOKEN_MALFORMED

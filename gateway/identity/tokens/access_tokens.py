@@ -194,6 +194,10 @@ class TokenVerifier:
         can have."""
         if jws.short_type(typ) != "at+jwt":  # RFC 9068 section 4
             return False
+        # RFC 9449 section 7.2, RFC 8705 section 3: it is bound to a key of its client, of which a
+        # bearer proves nothing.  An imported key may have signed one.
+        if "cnf" in claims:
+            return False
         # CVE-2024-53861: compared whole, and never with a list or a number.
         if claims["iss"] != self._issuer:
             return False
