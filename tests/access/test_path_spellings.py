@@ -729,6 +729,9 @@ def test_a_long_path_has_room_for_few_other_spellings() -> None:
     long = "x" * (MOST_LETTERS // 2)
     assert len(spellings_of((long, "a.html")).paths) == 1 + 1
     assert spellings_of((long, "a.tar.gz")) == Spellings([], [])
+    longest = "x" * (MOST_LETTERS - len("/a"))
+    assert len(spellings_of((longest, "a.html")).paths) == 1 + 1
+    assert spellings_of((longest + "x", "a.html")) == Spellings([], [])
 
 
 def test_a_path_of_very_many_spellings_may_be_any() -> None:

@@ -176,6 +176,19 @@ def test_what_was_lifted_by_a_fresh_sign_in_conceals_nothing() -> None:
     assert decide(world, OWN, who(auth_time=int(NOW) - 61)).conceal
 
 
+def test_what_conceals_and_could_not_be_evaluated_is_lifted_by_no_sign_in() -> None:
+    world = rule_world(
+        """
+        - {id: strong, deny: ["*"], step_up: {amr: [totp]}}
+        - {id: hidden, deny: ["*"], when: user.claims.level < 3, step_up: {max_age: 60s},
+           conceal: true}
+        """
+    )
+    decision = decide(world, OWN, who(auth_time=int(NOW)))
+    assert (decision.reason, decision.conceal) == ("condition_failed", True)
+    assert decision.rule == "hidden"
+
+
 # Denies, one after another
 
 

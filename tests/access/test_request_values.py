@@ -67,7 +67,8 @@ def test_a_query_is_read_once_or_not_at_all(query: str, found: dict[str, str] | 
 
 
 @pytest.mark.parametrize(
-    "other", ["team.id", "team%20id", "team+id", "team[id", "TEAM.ID", "team_id[]"]
+    "other",
+    ["team.id", "team%20id", "team+id", "team[id", "TEAM.ID", "team_id[]", "+team[id", "?team.id"],
 )
 def test_a_name_that_a_backend_folds_into_one_that_was_read_is_refused(other: str) -> None:
     # PHP takes each of them for `team_id`.
@@ -95,6 +96,14 @@ def test_what_stands_before_a_name_hides_it_from_no_policy(other: str) -> None:
     assert QueryParameters({"team"}).read(f"{other}=2") is None
     assert QueryParameters({"team"}).read(f"page=1&{other}=2&page=3") is None
     assert QueryParameters({"team"}).read("[page]=1&+page=2&.page=3") == {}
+
+
+def test_a_name_that_is_read_may_begin_with_what_backends_drop() -> None:
+    # PHP takes `.team` for `_team`.
+    assert QueryParameters({"_team"}).read("_team=1") == {"_team": "1"}
+    assert QueryParameters({"_team"}).read(".team=2") is None
+    assert QueryParameters({"[team]"}).read("[team]=1") == {"[team]": "1"}
+    assert QueryParameters({"[team]"}).read("[team]=1&team=2") is None
 
 
 @pytest.mark.parametrize(
@@ -130,6 +139,10 @@ def test_no_value_of_a_whole_takes_the_place_of_its_part(other: str) -> None:
     assert reader.read(f"{other}=x") == {}
     both = QueryParameters({"filter", "filter[team]"})
     assert both.read("filter=x") == {"filter": "x"}
+    deep = QueryParameters({"filter[team][id]"})
+    assert deep.read("filter[team][id]=a&filter=x") is None
+    assert deep.read("filter[team][id]=a&filter[team]=x") is None
+    assert deep.read("filter[team][id]=a&filter[id]=x") == {"filter[team][id]": "a"}
 
 
 @pytest.mark.parametrize("filler", ["a=1", "a", "", "a%5B%5D=1"])
