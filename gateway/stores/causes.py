@@ -11,15 +11,12 @@ import errno
 import os
 import socket
 import sqlite3
-import traceback
 
 from redis.exceptions import AuthenticationError, NoPermissionError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 NO_ANSWER = "no answer in time"
 LONGEST = 200
-_DEEPEST = 8
-"""Of errors that led to one another; a library may have made a circle of them."""
 
 _OF_SQLITE = {
     sqlite3.SQLITE_FULL: "the disk is full: make room",
@@ -75,19 +72,3 @@ def of_system(error: BaseException) -> str | None:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:LONGEST] if lines else ""
-
-
-def forget_frames(error: BaseException) -> None:
-    """Lets go of the functions that have failed, and of what they held.
-
-    A library that keeps its error, in a local or with a connection, keeps all that by the
-    traceback: each function, and whoever called it.  A call that failed would stay whole, with
-    the request for which it was made, until garbage is collected: megabytes where a store is away.
-    """
-    led: BaseException | None = error
-    for _ in range(_DEEPEST):
-        if led is None:
-            return
-        traceback.clear_frames(led.__traceback__)
-        led.__traceback__ = None
-        led = led.__cause__ or led.__context__

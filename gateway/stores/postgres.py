@@ -24,6 +24,7 @@ from gateway.stores import causes, postgres_causes
 from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.postgres_sessions import PostgresSession, open_session
 from gateway.stores.protocols import Conflict, LockBusy, Row, StoreUnavailable, Transaction
+from gateway.stores.translation import Translated, forget_frames
 
 TIMEOUT_S = 1.5
 SLOT_TIMEOUT_S = 1.0
@@ -160,7 +161,7 @@ class _SessionPool:
                 return await self._begun(opening)
         except TimeoutError as error:
             self._slots.release()
-            causes.forget_frames(error)
+            forget_frames(error)
             raise StoreUnavailable("sql", causes.NO_ANSWER) from error
         except BaseException:
             self._slots.release()
@@ -213,32 +214,32 @@ def _bound(cursor: Cursor, text: str, parameters: Mapping[str, Any]) -> str:
 
 
 async def _execute(cursor: Cursor, sql: str, timeout_s: float) -> _Result:
-    try:
+    with _TRANSLATED:
         async with asyncio.timeout(timeout_s):
             # Without parameters psycopg interpolates nothing: a `%` is a `%`.
             await cursor.execute(sql)
         return await _result(cursor, _verb(sql))
-    except (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation) as error:
-        raise Conflict(error.diag.constraint_name or "") from error
-    except psycopg.errors.LockNotAvailable as error:
-        raise LockBusy("sql", postgres_causes.of_postgres(error)) from error
-    except StoreUnavailable:
-        raise
-    except Exception as error:
-        if isinstance(error, psycopg.Error) and _is_defect(error):
-            raise
-        cause = _cause(error)
-        causes.forget_frames(error)
-        raise StoreUnavailable("sql", cause) from error
 
 
-def _cause(error: Exception) -> str:
+def _known(error: Exception) -> Conflict | StoreUnavailable | None:
+    """What the rooms know of it; a wrong statement stays a defect."""
+    if isinstance(error, (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)):
+        return Conflict(error.diag.constraint_name or "")
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return LockBusy("sql", postgres_causes.of_postgres(error))
+    if isinstance(error, StoreUnavailable):
+        return None
     if isinstance(error, psycopg.Error):
-        return postgres_causes.of_postgres(error)
+        if _is_defect(error):
+            return None
+        return StoreUnavailable("sql", postgres_causes.of_postgres(error))
     if isinstance(error, TimeoutError):
-        return causes.NO_ANSWER
+        return StoreUnavailable("sql", causes.NO_ANSWER)
     # Bytes that no server of ours sends, and whatever the library makes of them.
-    return _UNREADABLE
+    return StoreUnavailable("sql", _UNREADABLE)
+
+
+_TRANSLATED = Translated(_known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from gateway.stores import causes, postgres_causes
+from gateway.stores import postgres_causes
 from gateway.stores.protocols import StoreUnavailable
+from gateway.stores.translation import forget_frames
 
 _DEFAULTS = {
     "application_name": "authgate",
@@ -62,7 +63,7 @@ async def open_session(url: str, timeout_s: float) -> PostgresSession:
                 )
         except Exception as error:  # noqa: BLE001 (bytes that no server of ours sends, among others)
             failure, cause = error, postgres_causes.of_postgres(error, server)
-            causes.forget_frames(error)
+            forget_frames(error)
     try:
         raise StoreUnavailable("sql", cause) from failure
     finally:

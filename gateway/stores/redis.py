@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -35,6 +34,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from gateway.stores import causes
 from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.protocols import StoreBusy, StoreUnavailable
+from gateway.stores.translation import Translated, forget_frames
 
 TIMEOUT_S = 1.0
 CONNECTIONS = 16
@@ -120,7 +120,7 @@ class RedisStore:
 
     async def wait(self, *words: str | int | float, wait_s: float) -> Any:
         """A command that blocks on the server for up to `wait_s`."""
-        with _Translated():
+        with _TRANSLATED:
             async with asyncio.timeout(wait_s + self._timeout_s):
                 return await self._tried(lambda: self._execute(*words))
 
@@ -144,7 +144,7 @@ class RedisStore:
                 if not probes and not urgent and self._failures:
                     # It became unavailable while we waited for our slot.
                     raise _KnownUnavailable("redis", self._why)
-                with _Translated():
+                with _TRANSLATED:
                     async with asyncio.timeout(self._timeout_s):
                         answer = await self._tried(work)
         except (_KnownUnavailable, StoreBusy):
@@ -174,7 +174,7 @@ class RedisStore:
                 never_sent = _never_sent(error)
                 if was_reset and not never_sent:
                     raise
-                causes.forget_frames(error)  # which the connection keeps
+                forget_frames(error)  # which the connection keeps
                 if never_sent:
                     continue
                 was_reset = True
@@ -243,35 +243,19 @@ class _NotReplicated(StoreUnavailable):
     """The server is there; its replicas are not."""
 
 
-class _Translated:
-    """Whatever redis-py raises becomes StoreUnavailable.
-
-    No generator of `contextlib`: that holds the error by a local, and the error it by its
-    traceback (`causes.forget_frames`).
-    """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, StoreUnavailable):
-            detail = _cause(error)
-            causes.forget_frames(error)
-            raise StoreUnavailable("redis", detail) from error
-
-
-def _cause(error: Exception) -> str:
+def _unavailable(error: Exception) -> StoreUnavailable | None:
+    """What a call that failed so is told; None where it says so itself."""
+    if isinstance(error, StoreUnavailable):
+        return None
     if isinstance(error, TimeoutError):
-        return causes.NO_ANSWER
+        return StoreUnavailable("redis", causes.NO_ANSWER)
     if isinstance(error, (RedisError, OSError)):
-        return causes.of_redis(error)
+        return StoreUnavailable("redis", causes.of_redis(error))
     # Bytes that no server of ours sends, and whatever the library makes of them.
-    return f"an answer that cannot be read ({type(error).__name__})"
+    return StoreUnavailable("redis", f"an answer that cannot be read ({type(error).__name__})")
+
+
+_TRANSLATED = Translated(_unavailable)
 
 
 def open_redis(

@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from gateway.model import Clock
@@ -22,6 +21,7 @@ from gateway.stores import causes
 from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.protocols import Conflict, Row, StoreUnavailable, Transaction
 from gateway.stores.sqlite_thread import SqliteThread
+from gateway.stores.translation import Translated
 
 TIMEOUT_S = 1.8
 LOCK_TIMEOUT_S = 1.2
@@ -76,7 +76,7 @@ class SqliteDatabase:
         try:
             await _begin(connection, begin, wait_s)
             yield SqliteTransaction(connection, self._clock)
-            with Translated():
+            with _TRANSLATED:
                 await connection.run(sqlite3.Connection.commit)
         except BaseException:
             # The rollback stands in the queue behind whatever was cancelled half-way.
@@ -94,7 +94,7 @@ class SqliteTransaction:
         self._clock = clock
 
     async def all(self, sql: str, /, **parameters: Any) -> list[Row]:
-        with Translated():
+        with _TRANSLATED:
             return await self._connection.run(lambda c: c.execute(sql, parameters).fetchall())
 
     async def one(self, sql: str, /, **parameters: Any) -> Row | None:
@@ -102,13 +102,13 @@ class SqliteTransaction:
         return rows[0] if rows else None
 
     async def run(self, sql: str, /, **parameters: Any) -> int:
-        with Translated():
+        with _TRANSLATED:
             changed = await self._connection.run(lambda c: c.execute(sql, parameters).rowcount)
             return max(changed, 0)
 
     async def many(self, sql: str, rows: Sequence[Mapping[str, Any]], /) -> None:
         if rows:
-            with Translated():
+            with _TRANSLATED:
                 await self._connection.run(lambda c: c.executemany(sql, rows).rowcount)
 
     async def now(self) -> float:
@@ -116,32 +116,8 @@ class SqliteTransaction:
         return self._clock.now()
 
 
-class Translated:
-    """Turns what sqlite3 raises into what the rooms know; a wrong statement stays a defect.
-
-    No generator of `contextlib`, as in `redis`.
-    """
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        frames: TracebackType | None,
-    ) -> None:
-        if isinstance(error, sqlite3.DatabaseError):
-            known = _known(error)
-            if known is not None:
-                causes.forget_frames(error)
-                try:
-                    raise known from error
-                finally:
-                    del known  # it holds this function now
-
-
-def _known(error: sqlite3.DatabaseError) -> Conflict | StoreUnavailable | None:
+def _known(error: Exception) -> Conflict | StoreUnavailable | None:
+    """What the rooms know of it; a wrong statement stays a defect."""
     if isinstance(error, sqlite3.IntegrityError):
         conflicts = error.sqlite_errorcode in _CONFLICTS
         return Conflict(error.sqlite_errorname) if conflicts else None
@@ -152,7 +128,12 @@ def _known(error: sqlite3.DatabaseError) -> Conflict | StoreUnavailable | None:
         if wrong and not causes.is_missing_table(error):
             return None
         return StoreUnavailable("sql", causes.of_sqlite(error))
-    return StoreUnavailable("sql", "the database file is damaged")
+    if isinstance(error, sqlite3.DatabaseError):
+        return StoreUnavailable("sql", "the database file is damaged")
+    return None
+
+
+_TRANSLATED = Translated(_known)
 
 
 class _File:
@@ -219,7 +200,7 @@ class _SqlitePool:
         connection = SqliteThread(self._file.connect)
         try:
             await _write_ahead(connection)
-            with Translated():
+            with _TRANSLATED:
                 await connection.run(self._configure)
         except BaseException:
             await connection.close()
@@ -240,7 +221,7 @@ async def _write_ahead(connection: SqliteThread) -> None:
     deadline = asyncio.get_running_loop().time() + TIMEOUT_S
     while True:
         try:
-            with Translated():
+            with _TRANSLATED:
                 await connection.run(lambda c: c.execute("PRAGMA journal_mode = WAL").fetchall())
             return
         except StoreUnavailable:
@@ -254,7 +235,7 @@ async def _begin(connection: SqliteThread, begin: str, wait_s: float) -> None:
     deadline = asyncio.get_running_loop().time() + wait_s
     while True:
         try:
-            with Translated():
+            with _TRANSLATED:
                 await connection.run(lambda c: c.execute(begin).fetchall())
             return
         except StoreUnavailable:
@@ -263,7 +244,7 @@ async def _begin(connection: SqliteThread, begin: str, wait_s: float) -> None:
 
 
 async def _roll_back(connection: SqliteThread) -> None:
-    with Translated():
+    with _TRANSLATED:
         await connection.run(sqlite3.Connection.rollback)
 
 

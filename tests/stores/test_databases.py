@@ -14,6 +14,7 @@ from gateway.model import SystemClock
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Conflict, Database, StoreUnavailable
 from gateway.stores.sqlite import SqliteDatabase
+from tests.stores.failed_calls import is_let_go
 
 PUT = "INSERT INTO installation (name, value) VALUES (:name, :value)"
 GET = "SELECT value FROM installation WHERE name = :name"
@@ -235,9 +236,14 @@ async def test_the_sqlite_file_and_its_log_are_the_owners_alone(tmp_path: Path) 
 async def test_a_damaged_sqlite_file_is_an_outage_not_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "gateway.db").write_bytes(b"this is no database" * 400)
     database = SqliteDatabase(tmp_path / "gateway.db", SystemClock())
-    with pytest.raises(StoreUnavailable):
+
+    async def read() -> None:
         async with database.read_transaction() as tx:
             await tx.all("SELECT 1")
+
+    with pytest.raises(StoreUnavailable):
+        await read()
+    assert await is_let_go(read)
     await database.close()
 
 
