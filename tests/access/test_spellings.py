@@ -1,0 +1,137 @@
+"""What a path may be taken for: which paths, how many of them, and what it takes to find them."""
+
+from __future__ import annotations
+
+from time import thread_time
+
+import pytest
+
+from gateway.access.routing.spellings import MOST_LETTERS, Spellings, spellings_of
+from gateway.model import Reason
+from tests.access.spelling_worlds import ANN, FOLDERS, NOBODY, WORLD
+from tests.access.worlds import decide, snapshot
+
+
+@pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        ("", []),
+        ("a", []),
+        ("A/b", ["a/b"]),
+        ("a/b/", ["a/b"]),
+        ("A/B/", ["a/b"]),
+        ("a.phps", ["a.phps", "a"]),
+        ("a.b.json", ["a.b.json", "a.b", "a"]),
+        ("a.b7", ["a.b7", "a"]),
+        ("\u247d", ["(10)"]),  # one letter, and the longest fold
+        ("\ufdfa", []),
+        ("a.js", []),
+        ("a.7", []),
+        ("a. /b. ", ["a. /b. ", "a/b"]),
+        ("a.php", ["a.php", "a"]),
+        ("index.php", ["index.php", "", "index"]),
+        ("INDEX.PHP/A/b/", ["index.php/a/b", "a/b"]),
+        ("a/b.php/c/d", ["a/b.php/c/d", "a/c/d"]),
+        ("a/index.php", ["a/index.php", "a", "a/index"]),
+        # The first script serves what stands behind it.
+        ("a.php/b.php/c", ["a.php/b.php/c", "b.php/c", "c"]),
+        ("a/(S(x))/b.html", ["a/(s(x))/b.html", "a/b.html", "a/(s(x))/b", "a/b"]),
+    ],
+)
+def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
+    path: str, others: list[str]
+) -> None:
+    segments = tuple(path.split("/"))
+    found = ["/".join(one) for one in spellings_of(segments).paths]
+    assert found == (others or [path])
+
+
+@pytest.mark.parametrize(
+    ("path", "scripts"),
+    [
+        ("a", []),
+        ("a.aspx/b", ["a.aspx"]),
+        ("a/index.php/b", ["a/index.php", "a"]),
+        # What stands behind the first is what it serves.
+        ("a.pl/b.pl/c", ["a.pl", "b.pl/c"]),
+        ("a.7", ["a"]),
+        ("a.b/c.7", ["a.b/c"]),
+        ("a.7/b", []),
+        # A name that begins with a point has no ending.
+        (".7", []),
+        ("a/.7", []),
+    ],
+)
+def test_a_path_runs_the_script_in_it_and_what_it_names_without_an_ending(
+    path: str, scripts: list[str]
+) -> None:
+    found = spellings_of(tuple(path.split("/"))).scripts
+    assert ["/".join(one) for one in found] == scripts
+
+
+MANY = "/index.php/(S(x))/_next/data/b/en/a/index.html.json"
+
+
+@pytest.mark.parametrize(
+    ("path", "count"),
+    [
+        ("x.php/(S(x))/_next/data/b/en/a.json", 16),
+        ("index.php/x.php/(S(x))/index.html", 0),  # 17
+        # 16 in two steps of backends, and more in the third.
+        ("x.php/(S(x))/_next/data/b/en/index.json", 0),
+    ],
+)
+def test_a_path_has_sixteen_spellings_or_is_compared_in_none(path: str, count: int) -> None:
+    found = spellings_of(tuple(path.split("/")))
+    assert len(found.paths) == count
+    assert count or found == Spellings([], [])
+
+
+def test_a_long_path_has_room_for_few_other_spellings() -> None:
+    long = "x" * (MOST_LETTERS // 2)
+    assert len(spellings_of((long, "a.html")).paths) == 1 + 1
+    assert spellings_of((long, "a.tar.gz")) == Spellings([], [])
+    longest = "x" * (MOST_LETTERS - len("/a"))
+    assert len(spellings_of((longest, "a.html")).paths) == 1 + 1
+    assert spellings_of((longest + "x", "a.html")) == Spellings([], [])
+
+
+def test_a_path_of_very_many_spellings_may_be_any() -> None:
+    routes = snapshot(FOLDERS, NOBODY).routes
+    rest = routes.get("rest")
+    assert rest is not None
+    segments = tuple(MANY[1:].split("/"))
+    assert routes.bypasses_route(rest, "GET", segments)
+    assert routes.is_protected_elsewhere(rest, "", "GET", segments)
+
+
+def test_a_path_of_very_many_spellings_is_none() -> None:
+    for open_ in (MANY, f"/moved{MANY}"):
+        assert decide(snapshot(FOLDERS, NOBODY), f"GET {open_}", ANN).reason is (
+            Reason.AMBIGUOUS_PATH
+        )
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/index.php/(S(x))" * 470 + "/a.html.json.", "/x.php/(S(x))/_next/data/b/en" * 270 + "/page-data.json",
+     "/_next/data" * 700, "/_next/data" * 700 + "/x.jsonx", "/_next/data" * 700 + "/x.json",
+     "/_next/data/" + "x/" * 3900 + ".json", "/a.php" * 1300, "/index.phpx" * 700,
+     "/" + "index.php" * 880, "/" + ".php" * 1990, "/" + ".data" * 1600, "/_" * 4000 + ".data",
+     "/__data.json" * 650, "/a.pl.pl" * 990, "/index" * 1360,
+     "/default.html" * 620, "/me/index.php" * 610, "/(S(x))" * 1160, "/x/(S(x))" * 900 + "/",
+     "/" + "(s(" * 2600 + "))/x", "/(S(x" + "(a" * 3000 + "))/x", "/" + "." * 8000 + "x", "/x" + ". " * 4000, "/x" + "./" * 4000, "/" + "a.pl" * 2000 + "/x", "/" + "a.pl/" * 1600, "/" + ".cfm/." * 1300, "/" + ".html" * 1600,
+     "/page-data" * 800 + "/page-data.json", "/x/" + "\ufdfa" * 900 + ".html", "/x/" + "\ufdf2" * 900 + "/.html", "/_next/data/b/en" * 500 + ".json",
+     "/index.php" * 780 + ".aaa.bbb.ccc.ddd", "/A.PHP" * 1300 + ".html__data.json",
+     "/\xe9.php/admin./a." * 430 + "/__data.json", "/a.php" * 100 + ".a.b.c",
+     "/admin./a.cgi/(s(x)f(y))/e\u0301.php/index.php/a." * 160 + "/a..data"],
+)  # fmt: skip
+def test_no_path_takes_long_to_compare(path: str) -> None:
+    segments = tuple(path[1:].split("/"))
+    assert len(path) < 8_192
+    took_s = []
+    for _ in range(5):
+        began = thread_time()
+        WORLD.routes.match("", "GET", segments)
+        took_s.append(thread_time() - began)
+    assert min(took_s) < 0.01
