@@ -27,7 +27,7 @@ from gateway.model import ChangeKind
 from tests.certificates import Authority
 from tests.edge.proxy.test_common_path import WaitingGate, install
 from tests.edge.rig import OK, Client, Exchange, Rig, principal, running, target
-from tests.edge.streams.test_handshake import handshake
+from tests.edge.streams.handshakes import handshake
 from tests.edge.streams.test_registry import Worker
 
 BOTH_LOOPS = True

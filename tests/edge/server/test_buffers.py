@@ -16,7 +16,7 @@ from gateway.telemetry.metrics import Tally
 from tests.certificates import Authority
 from tests.edge.rig import Exchange, Rig, listen, running
 from tests.edge.server.test_request_intake import head_of
-from tests.edge.streams.test_handshake import GRANTED, handshake
+from tests.edge.streams.handshakes import GRANTED, handshake
 
 BOTH_LOOPS = True
 

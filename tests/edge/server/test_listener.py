@@ -1,24 +1,19 @@
-"""The client's leg: what counts as a request, and what a client may take."""
+"""The client's leg: what counts as a request, and in which order they are answered."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
-from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 
-from gateway.edge.server.listener import ListenerLimits
-from tests.edge.rig import OK, Exchange, answering, running
+from tests.edge.rig import Exchange, answering, running
 
 BOTH_LOOPS = True
-
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-
 # Each is one request that two readers could understand in two ways, or in none.
 UNREADABLE = {
     "a version of 0.9": b"GET /a HTTP/0.9\r\nHost: x\r\n\r\n",
@@ -185,154 +180,6 @@ async def test_connect_and_trace_are_refused_and_the_connection_ends(method: str
         assert not rig.upstream.requests
 
 
-# --- limits ---
-
-
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
-        (b"GET /" + b"a" * 9000, 414),
-        (b"GET /" + b"a" * 100_000, 414),
-        (b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 17_000 + b"\r\n\r\n", 431),
-        (b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 17_000, 431),
-        (b"GET /a HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
-        (b"GET /a HTTP/1.1\r\nHost: x\r\n" + b"X" * 20_000 + b": y\r\n\r\n", 431),
-    ],
-)
-async def test_a_head_past_its_limits_is_refused(data: bytes, status: int) -> None:
-    async with running() as rig:
-        everything = await rig.all(data)
-        assert everything.startswith(b"HTTP/1.1 %d " % status)
-        assert not rig.upstream.requests
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"GET /" + b"a" * 8177 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /a HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 99 + b"\r\n",
-        b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 16_300 + b"\r\n\r\n",
-    ],
-)
-async def test_a_head_within_its_limits_passes(data: bytes) -> None:
-    async with running() as rig:
-        assert (await rig.ask(data)).status == 200
-
-
-FAST = ListenerLimits(
-    head_s=0.2,
-    keepalive_s=0.5,
-    body_idle_s=0.3,
-    body_rate_window_s=0.4,
-    stall_s=0.4,
-    linger_s=0.2,
-    sweep_s=0.05,
-)
-
-
-@pytest.mark.parametrize("data", [b"", b"\r\n", b"G"])
-async def test_who_connects_and_does_not_ask_is_cut_when_a_head_had_its_time(data: bytes) -> None:
-    async with running(limits=replace(FAST, keepalive_s=30.0)) as rig:
-        assert await rig.all(data) == b""
-
-
-async def test_a_head_that_does_not_end_is_cut() -> None:
-    async with running(limits=FAST) as rig:
-        assert await rig.all(b"GET /a HTTP/1.1\r\nHost: x\r\n") == b""
-
-
-@pytest.mark.parametrize("before", [b"", GET], ids=["the first request", "the second"])
-async def test_a_head_that_trickles_is_cut(before: bytes) -> None:
-    """Each byte is no new beginning: the whole head has its time."""
-    async with running(limits=replace(FAST, keepalive_s=30.0)) as rig:
-        client = await rig.client()
-        if before:
-            await client.send(before)
-            assert (await client.answer()).status == 200
-
-        async def trickle() -> None:
-            with suppress(ConnectionError):
-                await client.send(b"GET /a HTTP/1.1\r\nHost: x\r\nX: ")
-                while True:
-                    await client.send(b"a")
-                    await asyncio.sleep(0.02)
-
-        task = asyncio.create_task(trickle())
-        with suppress(ConnectionResetError):
-            assert await client.rest() == b""
-        task.cancel()
-        assert len(rig.upstream.requests) == (1 if before else 0)
-
-
-async def test_an_idle_connection_is_closed() -> None:
-    async with running(limits=FAST) as rig:
-        client = await rig.client()
-        await client.send(GET)
-        assert (await client.answer()).status == 200
-        assert await client.rest() == b""
-
-
-@pytest.mark.parametrize("method", [b"POST", b"GET", b"HEAD"])
-async def test_a_body_that_stops_coming_is_408(method: bytes) -> None:
-    async with running(limits=FAST) as rig:
-        head = method + b" /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
-        everything = await rig.all(head + b"abc")
-        assert everything.startswith(b"HTTP/1.1 408 ")
-        await rig.upstream.until(lambda: rig.upstream.open == 0)
-
-
-async def test_a_body_that_trickles_is_408() -> None:
-    async with running(limits=FAST) as rig:
-        client = await rig.client()
-        await client.send(POST + b"Content-Length: 1000\r\n\r\n")
-
-        async def trickle() -> None:
-            while True:
-                await client.send(b"a")
-                await asyncio.sleep(0.05)
-
-        task = asyncio.create_task(trickle())
-        assert (await client.head()).status == 408
-        task.cancel()
-
-
-async def test_a_body_for_an_endpoint_of_ours_that_trickles_is_408_in_time() -> None:
-    """However steadily it comes: nothing of ours takes long to send."""
-    limits = ListenerLimits(own_body_s=0.3, body_bytes_per_s=0, sweep_s=0.05)
-    async with running(limits=limits) as rig:
-        client = await rig.client()
-        await client.send(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
-
-        async def trickle() -> None:
-            with suppress(ConnectionError):
-                while True:
-                    await client.send(b"a")
-                    await asyncio.sleep(0.02)
-
-        task = asyncio.create_task(trickle())
-        answer = await client.answer()
-        assert (answer.status, json.loads(answer.body)["reason"]) == (408, "request_timeout")
-        task.cancel()
-
-
-async def test_a_client_that_reads_nothing_is_cut() -> None:
-    async def script(exchange: Exchange) -> None:
-        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
-        try:
-            while True:
-                exchange.send(b"x" * 1_000_000)
-                await exchange.writer.drain()
-        finally:
-            exchange.abort()
-
-    async with running(script, limits=FAST) as rig:
-        with socket.create_connection(("127.0.0.1", rig.port)) as sock:
-            sock.sendall(GET)
-            await rig.upstream.until(lambda: rig.upstream.open == 1)
-            await rig.upstream.until(lambda: rig.upstream.open == 0)
-
-
 async def test_pipelined_requests_are_answered_in_order_and_held_in_bounds() -> None:
     async with running() as rig:
         client = await rig.client()
@@ -380,19 +227,6 @@ async def test_requests_mean_the_same_however_they_are_cut(step: int) -> None:
         assert bodies == [b"", b"abcdefg", b"abcde", b""]
 
 
-async def test_an_answer_that_is_not_read_does_not_hold_its_connection_for_ever() -> None:
-    body = b"x" * 6_000_000
-    data = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    async with running(answering(data), limits=FAST) as rig:
-        with socket.create_connection(("127.0.0.1", rig.port)) as sock:
-            sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-            async with asyncio.timeout(5):
-                while not rig.listener.open:
-                    await asyncio.sleep(0.01)
-                while rig.listener.open:
-                    await asyncio.sleep(0.01)
-
-
 async def test_answers_leave_at_once() -> None:
     async with running(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as rig:
         await rig.ask(GET)
@@ -400,67 +234,6 @@ async def test_answers_leave_at_once() -> None:
         assert connection.transport is not None
         sock = connection.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-async def test_a_draining_door_says_close_and_still_answers() -> None:
-    async with running() as rig:
-        rig.listener.draining = True
-        everything = await rig.all(GET)
-        assert everything.startswith(b"HTTP/1.1 200 ")
-        assert b"\r\nConnection: close\r\n" in everything
-
-
-async def test_an_answer_that_is_awaited_when_draining_begins_says_close() -> None:
-    go = asyncio.Event()
-
-    async def script(exchange: Exchange) -> None:
-        await go.wait()
-        exchange.send(OK)
-
-    async with running(script) as rig:
-        client = await rig.client()
-        await client.send(GET)
-        await rig.upstream.until(lambda: bool(rig.upstream.requests))
-        rig.listener.drain()
-        go.set()
-        answer = await client.answer()
-        assert (answer.status, answer.values("connection")) == (200, [b"close"])
-        assert await client.rest() == b""
-
-
-@pytest.mark.parametrize("method", ["POST", "HEAD"])
-async def test_what_was_sent_behind_an_answer_that_outlasts_the_drain_is_503(method: str) -> None:
-    """The answer had promised that the connection goes on; the listeners are closed since."""
-    go = asyncio.Event()
-
-    async def script(exchange: Exchange) -> None:
-        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
-        await go.wait()
-        exchange.send(b"lf")
-
-    async with running(script) as rig:
-        client = await rig.client()
-        await client.send(GET)
-        assert (await client.head()).values("connection") == []
-        await client.send(f"{method} /a HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 2)
-        (connection,) = rig.listener.connections
-        async with asyncio.timeout(5):
-            while not connection._intake.queue:
-                await asyncio.sleep(0.01)
-        rig.listener.drain()
-        ending = asyncio.create_task(rig.listener.stop(10.0))
-        async with asyncio.timeout(5):
-            while not connection._closing:
-                await asyncio.sleep(0.01)
-        go.set()
-        head, _, body = (await client.rest()).removeprefix(b"half").partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 503 ")
-        assert b"\r\nConnection: close" in head
-        assert b"\r\nRetry-After: 1" in head
-        assert (b'"reason": "draining"' in body) == (method == "POST")
-        assert b"HTTP/1.1" not in body
-        await ending
-        assert len(rig.upstream.requests) == 1
 
 
 async def test_a_defect_shows_nothing_of_itself() -> None:

@@ -18,8 +18,8 @@ from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.edge.streams.tunnel import FLUSH_S, STALL_S, Tunnel
 from tests.access.worlds import problems, snapshot
 from tests.edge.rig import OK, Client, Exchange, Rig, running
+from tests.edge.streams.handshakes import echo, granting, opened
 from tests.edge.streams.test_frames import frame
-from tests.edge.streams.test_handshake import echo, granting, opened
 
 BOTH_LOOPS = True
 

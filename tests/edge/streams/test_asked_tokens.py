@@ -13,7 +13,7 @@ from gateway.edge.streams.asked_tokens import AT_ONCE, UNANSWERED_MOST, AskedTok
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import Principal, Reason
 from tests.edge.rig import Client, Rig, Script, principal, running
-from tests.edge.streams.test_handshake import echo, opened
+from tests.edge.streams.handshakes import echo, opened
 from tests.edge.streams.test_registry import HeldRequest, Worker, goodbye, streaming
 
 BOTH_LOOPS = True

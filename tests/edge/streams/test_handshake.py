@@ -1,4 +1,4 @@
-"""WebSocket: a tunnel after the upstream's own 101, and nothing else."""
+"""A WebSocket becomes a tunnel after the upstream's own 101, and nothing else does."""
 
 from __future__ import annotations
 
@@ -6,80 +6,25 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
-import aiohttp
 import pytest
-import websockets
-from aiohttp import web
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
 
 from gateway.access.authorizer import Decision
-from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS
-from gateway.edge.streams.frames import FrameReader
 from gateway.model import Reason
-from tests.edge.rig import OK, Client, Exchange, Rig, Script, principal, running, target
+from tests.edge.rig import OK, Exchange, principal, running
+from tests.edge.streams.handshakes import (
+    ACCEPT,
+    GRANTED,
+    KEY,
+    echo,
+    exactly,
+    granting,
+    handshake,
+    opened,
+)
 from tests.edge.streams.test_frames import frame
 
 BOTH_LOOPS = True
-
-MAX_FRAME_BYTES = DEFAULT_WEBSOCKET_OPTIONS.max_frame_bytes
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
-ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
-GRANTED = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
-)
-
-
-def handshake(*fields: bytes, key: bytes = KEY, method: bytes = b"GET", minor: int = 1) -> bytes:
-    lines = [
-        b"%b /ws HTTP/1.%d" % (method, minor),
-        b"Host: x",
-        b"Connection: keep-alive, Upgrade",
-        b"Upgrade: websocket",
-        b"Sec-WebSocket-Version: 13",
-        b"Sec-WebSocket-Key: " + key,
-        *fields,
-    ]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-def granting(after: bytes = b"", *, then: Script | None = None) -> Script:
-    async def script(exchange: Exchange) -> None:
-        exchange.send(GRANTED + after)
-        if then is not None:
-            await then(exchange)
-        await exchange.reader.read()
-        exchange.close()
-
-    return script
-
-
-async def echo(exchange: Exchange) -> None:
-    exchange.send(GRANTED)
-    while data := await exchange.reader.read(65_536):
-        exchange.send(data)
-        await exchange.writer.drain()
-    exchange.close()
-
-
-async def opened(rig: Rig, *fields: bytes, behind: bytes = b"") -> Client:
-    client = await rig.client()
-    await client.send(handshake(*fields) + behind)
-    assert (await client.head()).status == 101
-    return client
-
-
-async def exactly(client: Client, count: int) -> bytes:
-    async with asyncio.timeout(10):
-        return await client.reader.readexactly(count)
-
-
-# --- the handshake ---
 
 
 async def test_a_granted_handshake_becomes_a_tunnel_both_ways() -> None:
@@ -263,211 +208,6 @@ async def test_a_client_that_leaves_before_the_101_ends_its_handshake_upstream()
         await rig.upstream.until(lambda: bool(rig.upstream.requests))
         client.close()
         await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=3.0)
-
-
-# --- the tunnel ---
-
-
-@pytest.mark.parametrize("side", ["client", "upstream"])
-async def test_when_one_side_leaves_the_other_is_given_what_came_and_then_the_end(
-    side: str,
-) -> None:
-    last = frame(b"last words", masked=side == "client")
-    heard: list[bytes] = []
-
-    async def then(exchange: Exchange) -> None:
-        if side == "upstream":
-            exchange.send(last)
-            await exchange.writer.drain()
-            exchange.close()
-        else:
-            heard.append(await exchange.reader.read())
-
-    async with running(granting(then=then)) as rig:
-        client = await opened(rig)
-        if side == "upstream":
-            assert await client.rest() == last
-        else:
-            await client.send(last)
-            client.close()
-        await rig.upstream.until(lambda: rig.upstream.open == 0)
-        if side == "client":
-            assert heard == [last]
-        assert not rig.long_lived.tunnels
-        assert rig.listener.open == 0 or side == "upstream"
-
-
-async def test_a_clients_frame_over_1_mib_ends_the_socket_with_1009() -> None:
-    async with running(echo) as rig:
-        client = await opened(rig)
-        await client.send(frame(b"x" * (MAX_FRAME_BYTES + 1), masked=True)[:14])
-        assert await client.rest() == b"\x88\x11\x03\xf1frame_too_large"
-        await rig.upstream.until(lambda: rig.upstream.open == 0)
-
-
-async def test_a_frame_of_1_mib_passes() -> None:
-    async with running(echo) as rig:
-        client = await opened(rig)
-        whole = frame(b"x" * MAX_FRAME_BYTES, masked=True)
-        sending = asyncio.ensure_future(client.send(whole))
-        assert await exactly(client, len(whole)) == whole
-        await sending
-
-
-async def test_a_socket_silent_both_ways_is_closed() -> None:
-    async with running(echo) as rig:
-        rig.spec(timeout_idle_s=0.3)
-        client = await opened(rig)
-        assert await client.rest() == b"\x88\x0e\x03\xe9idle_timeout"
-        await rig.upstream.until(lambda: rig.upstream.open == 0)
-
-
-async def test_neither_side_is_read_faster_than_the_other_takes() -> None:
-    written = 0
-
-    async def flood(exchange: Exchange) -> None:
-        nonlocal written
-        block = frame(b"x" * 60_000)
-        while True:
-            exchange.send(block)
-            await exchange.writer.drain()
-            written += len(block)
-
-    async with running(granting(then=flood)) as rig:
-        client = await opened(rig)
-        before = -1
-        while before != written:  # until the kernel's buffers are full, and stay so
-            before = written
-            await asyncio.sleep(0.1)
-        assert written < 16_000_000
-        held = rig.tunnel
-        transport = held.client.transport
-        assert transport is not None
-        assert transport.get_write_buffer_size() < 1_000_000
-        reader = FrameReader()
-        for _ in range(100):
-            assert reader.feed(await exactly(client, 60_000))
-        assert written > before
-
-
-async def test_a_worker_that_ends_says_goodbye_to_its_sockets() -> None:
-    async with running(echo) as rig:
-        client = await opened(rig)
-        ending = asyncio.ensure_future(rig.listener.stop(0.1))
-        assert await client.rest() == b"\x88\x0a\x03\xe9shutdown"
-        await ending
-
-
-async def test_a_tunnel_counts_as_a_request_of_its_target() -> None:
-    async with running(echo) as rig:
-        client = await opened(rig)
-        pool = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
-        assert pool.in_flight == 1
-        client.close()
-        await rig.upstream.until(lambda: rig.upstream.open == 0)
-        assert pool.in_flight == 0
-
-
-# --- other people's clients and servers ---
-
-
-async def words(socket: ServerConnection) -> None:
-    async for message in socket:
-        await socket.send(message)
-
-
-async def aiohttp_echo(request: web.Request) -> web.WebSocketResponse:
-    socket = web.WebSocketResponse(compress=True, protocols=("chat",), max_msg_size=0)
-    await socket.prepare(request)
-    async for message in socket:
-        if message.type is aiohttp.WSMsgType.TEXT:
-            await socket.send_str(message.data)
-        elif message.type is aiohttp.WSMsgType.BINARY:
-            await socket.send_bytes(message.data)
-    return socket
-
-
-@asynccontextmanager
-async def real(kind: str) -> AsyncIterator[Rig]:
-    """The gateway before somebody else's echo server."""
-    async with running() as rig:
-        if kind == "websockets":
-            async with serve(words, "127.0.0.1", 0, subprotocols=["chat"], max_size=None) as server:  # type: ignore[list-item]
-                rig.spec(targets=(target(next(iter(server.sockets)).getsockname()[1]),))
-                yield rig
-            return
-        app = web.Application()
-        app.router.add_get("/ws", aiohttp_echo)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            rig.spec(targets=(target(runner.addresses[0][1]),))
-            yield rig
-        finally:
-            await runner.cleanup()
-
-
-MESSAGES: list[Any] = [
-    "",
-    "grüße " * 5_000,
-    b"\0" * 200_000,
-    "x",
-    b"y" * 126,
-    hashlib.sha512(b"").digest() * 2_000,
-]
-
-
-@pytest.mark.parametrize("kind", ["websockets", "aiohttp"])
-async def test_the_websockets_client_talks_compressed_through_the_gateway(kind: str) -> None:
-    async with (
-        real(kind) as rig,
-        connect(f"ws://127.0.0.1:{rig.port}/ws", subprotocols=["chat"], max_size=None) as socket,  # type: ignore[list-item]
-    ):
-        assert socket.subprotocol == "chat"
-        assert "permessage-deflate" in str(socket.response and socket.response.headers)
-        for message in MESSAGES:
-            await socket.send(message)
-            assert await socket.recv() == message
-        await socket.send(["a", "b", "c"])
-        assert await socket.recv() == "abc"
-        assert await (await socket.ping()) >= 0.0
-
-
-@pytest.mark.parametrize("kind", ["websockets", "aiohttp"])
-async def test_aiohttps_client_talks_compressed_through_the_gateway(kind: str) -> None:
-    async with (
-        real(kind) as rig,
-        aiohttp.ClientSession() as session,
-        session.ws_connect(
-            f"http://127.0.0.1:{rig.port}/ws", compress=15, protocols=("chat",), max_msg_size=0
-        ) as socket,
-    ):
-        assert socket.compress
-        assert socket.protocol == "chat"
-        for message in MESSAGES:
-            if isinstance(message, str):
-                await socket.send_str(message)
-                assert await socket.receive_str() == message
-            else:
-                await socket.send_bytes(message)
-                assert await socket.receive_bytes() == message
-        await socket.close(code=4_000, message=b"bye")
-        # The answer is the upstream's own: aiohttp says 1000 to whatever it is told.
-        assert socket.close_code == (4_000 if kind == "websockets" else 1_000)
-
-
-async def test_the_close_code_of_an_upstream_reaches_the_client() -> None:
-    async def leave(socket: ServerConnection) -> None:
-        await socket.close(4_001, "moved")
-
-    async with running() as rig, serve(leave, "127.0.0.1", 0) as server:
-        rig.spec(targets=(target(next(iter(server.sockets)).getsockname()[1]),))
-        async with connect(f"ws://127.0.0.1:{rig.port}/ws") as socket:
-            with pytest.raises(websockets.ConnectionClosedError) as closed:
-                await socket.recv()
-        assert closed.value.rcvd is not None
-        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4_001, "moved")
 
 
 def test_the_accept_of_these_tests_is_the_rfcs() -> None:

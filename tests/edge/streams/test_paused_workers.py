@@ -11,8 +11,8 @@ import pytest
 
 from gateway.model import ChangeKind
 from tests.edge.rig import Client, Exchange, Rig
+from tests.edge.streams.handshakes import echo, granting, opened
 from tests.edge.streams.test_frames import frame
-from tests.edge.streams.test_handshake import echo, granting, opened
 from tests.edge.streams.test_registry import Worker, entered, goodbye, signed_in, stream, streaming
 
 BOTH_LOOPS = True

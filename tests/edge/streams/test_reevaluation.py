@@ -16,8 +16,8 @@ from gateway.edge.streams.reevaluation import PrincipalUpdate
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import ChangeKind, Principal, Reason
 from tests.edge.rig import OK, Client, Rig, Script, principal, running
+from tests.edge.streams.handshakes import echo, exactly, opened
 from tests.edge.streams.test_frames import frame
-from tests.edge.streams.test_handshake import echo, exactly, opened
 from tests.edge.streams.test_registry import GET, Worker, entered, goodbye, stream, streaming
 
 BOTH_LOOPS = True

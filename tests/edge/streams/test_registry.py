@@ -19,8 +19,8 @@ from gateway.model import Change, ChangeKind, Principal, Reason, without_session
 from gateway.revocation.revocation_list import RevocationList
 from tests.certificates import Authority
 from tests.edge.rig import Client, Exchange, Rig, Script, listen, principal, running
+from tests.edge.streams.handshakes import echo, exactly, granting, handshake, opened
 from tests.edge.streams.test_frames import frame
-from tests.edge.streams.test_handshake import echo, exactly, granting, handshake, opened
 
 BOTH_LOOPS = True
 

@@ -8,8 +8,8 @@ from typing import cast
 
 from gateway.access.websocket_options import WebSocketOptions
 from tests.edge.rig import Exchange, Rig, principal, running
+from tests.edge.streams.handshakes import echo, exactly, granting, handshake, opened
 from tests.edge.streams.test_frames import frame
-from tests.edge.streams.test_handshake import echo, exactly, granting, handshake, opened
 
 BOTH_LOOPS = True
 

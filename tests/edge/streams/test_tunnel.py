@@ -30,8 +30,8 @@ from wsproto.extensions import PerMessageDeflate
 
 from gateway.access.websocket_options import WebSocketOptions
 from tests.edge.rig import Client, Rig, running, target
+from tests.edge.streams.handshakes import handshake
 from tests.edge.streams.test_frames import frame
-from tests.edge.streams.test_handshake import handshake
 
 TEXT, BINARY, MORE, CLOSE, PING, PONG = 0x81, 0x82, 0x80, 0x88, 0x89, 0x8A
 UNFINISHED = 0x7F
