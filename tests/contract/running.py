@@ -11,11 +11,11 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.contract.answers import Answer, read_answer
 from tests.contract.echo import Echo
@@ -292,8 +292,14 @@ def wait_as_told(answer: Answer) -> None:
 
 
 def wait_until_ready(
-    process: subprocess.Popen[bytes] | Process, admin_port: int, log: Path, path: str = "/readyz"
+    process: subprocess.Popen[bytes] | Process,
+    admin_port: int,
+    log: Path,
+    path: str = "/readyz",
+    workers: int = 1,
 ) -> None:
+    """Until the page answers 200; `/readyz` does so for one worker, and is waited for until it
+    lists `workers` that can decide."""
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -302,12 +308,23 @@ def wait_until_ready(
             )
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}{path}", timeout=2) as page:
-                if page.status == 200:
+                if page.status == 200 and (path != "/readyz" or _deciding(page) >= workers):
                     return
         except OSError:
-            # Readiness has no event that another process could wait for: ask again.
-            threading.Event().wait(0.05)
+            pass
+        # Readiness has no event that another process could wait for: ask again.
+        threading.Event().wait(0.05)
     raise AssertionError(f"not ready in 40 s:\n{log.read_text()[-3000:]}")
+
+
+def _workers(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    if "--workers" in words:
+        return int(words[words.index("--workers") + 1])
+    return int(environment.get("GATEWAY_WORKERS", "1"))
+
+
+def _deciding(page: IO[bytes]) -> int:
+    return sum(bool(worker["ready"]) for worker in json.load(page)["workers"])
 
 
 @contextmanager
@@ -325,7 +342,8 @@ def started(
     Quick tests fork it from a process that has imported it (tests/forked.py), and so do those of
     pages and providers (tests/conftest.py); else it is executed, and always by `within`.
 
-    The block begins once the admin listener answers 200 to `until`.  `within` is a command that
+    The block begins once the admin listener answers 200 to `until`, and all workers can decide
+    where that is `/readyz`.  `within` is a command that
     replaces itself by the one that follows it, as `nice` does.  `program` is the command `gateway`
     of another release.
     """
@@ -359,7 +377,7 @@ def started(
             folder, environment, (out, err), words=words, within=within, program=program
         )
         try:
-            wait_until_ready(process, admin_port, log, until)
+            wait_until_ready(process, admin_port, log, until, _workers(words, environment))
             yield Running(port, admin_port, folder, echo, process, environment, log)
         finally:
             if process.poll() is None:
