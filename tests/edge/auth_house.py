@@ -13,7 +13,6 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ from gateway.edge.endpoints.resource_metadata import ResourceMetadata
 from gateway.edge.endpoints.router import AuthApi
 from gateway.edge.endpoints.session_opening import Verification
 from gateway.edge.endpoints.well_known import WellKnown, WellKnownOptions
-from gateway.edge.pages import assembly as page_assembly
 from gateway.edge.pages.assembly import PagesOptions, build_pages
 from gateway.edge.pages.overrides import PageOverrides
 from gateway.edge.proxy.handler import Proxy
@@ -98,9 +96,6 @@ from tests.edge.house_parts import (
 from tests.edge.rig import Answer, Client, listen
 from tests.identity.issuers.event_provider import NAME, Provider
 from tests.nonces import Once
-
-# A worker reads the texts of its pages once; a process of pytest would once a house.
-page_assembly.__dict__["shipped_texts"] = cache(page_assembly.__dict__["shipped_texts"])
 
 URL = "https://gate.example"
 ATTRIBUTES = {

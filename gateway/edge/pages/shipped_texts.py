@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -10,8 +11,9 @@ import yaml
 SHIPPED = Path(__file__).parent / "texts"
 
 
-def shipped_texts() -> dict[str, Mapping[str, str]]:
-    """By language: the name of each file.
+@cache
+def shipped_texts() -> Mapping[str, Mapping[str, str]]:
+    """By language: the name of each file.  They are read once.
 
     `safe_load` reads in Python, and takes eight times as long.
     """
