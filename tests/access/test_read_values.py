@@ -92,7 +92,7 @@ def test_no_parameter_beside_a_body_that_was_judged_says_another() -> None:
         return decide(world, f"POST /write{query}", who("u1"), body={"owner": "u1"})
 
     for query in ("owner=u2", "owner=u1", "owner[]=u2", "Owner=u2", "a=1&%6fwner=u2", "owner",
-                  "meta[kind]=x", "meta=x", "owner=%ff", "x;owner=u2"):  # fmt: skip
+                  "meta[kind]=x", "meta=x", "meta.kind=x", "Meta.Kind=x", "owner=%ff", "x;owner=u2"):  # fmt: skip
         assert asked(f"?{query}").refusal is Reason.AMBIGUOUS_QUERY, query
     for query in ("", "?", "?page=2&kind=x&owners=u2", "?both=1"):
         assert asked(query).allowed, query

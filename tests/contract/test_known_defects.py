@@ -53,6 +53,19 @@ def test_an_encoded_number_sign_is_one_character_of_its_segment(gateway: Running
     assert [one["target"] for one in gateway.echo.seen] == ["/public/a%23/b"]
 
 
+@pytest.mark.parametrize("target", ["/store/secret%23x", "/store/secret%3Fx", "/store/SECRET%3F/x"])
+def test_no_encoded_end_of_a_path_leads_to_the_path_before_it(
+    gateway: Running, target: str
+) -> None:
+    """The same where a route takes everything else: an nginx that sends `$uri` makes `/a#x` of
+    `/a%23x`, and whoever it sends that to serves `/a`."""
+    gateway.echo.seen.clear()
+    answer = gateway.call("GET", target)
+    assert (answer.status, answer.reason) == (400, "ambiguous_path")
+    assert gateway.call("GET", "/store/secrets%23x").status == 200
+    assert [one["target"] for one in gateway.echo.seen] == ["/store/secrets%23x"]
+
+
 @pytest.mark.parametrize("target", ["/public/x#", "/me#/public/x", "/public/x?a#b"])
 def test_a_fragment_in_a_target_reaches_nobody(gateway: Running, target: str) -> None:
     """CVE-2021-32779, CVE-2023-47106."""
@@ -105,6 +118,9 @@ def test_a_token_in_a_body_or_a_cookie_is_none(gateway: Running, alice: dict[str
         b'"team"',
         b'{"team": 9223372036854775808}',
         b'{"Team": "b"}',
+        b'{"team.id": "b"}',
+        b'{"$set": {"team": "b"}}',
+        b'{"__proto__": {"team": "b"}}',
     ],
 )
 def test_no_shape_of_a_body_hides_a_field_from_a_rule_that_denies_by_it(

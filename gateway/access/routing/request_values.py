@@ -152,22 +152,60 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
 
     Some backends take a field in any case, and of several the last: what the policy read, or
     did not find, would be another's.  A list where an object is expected, and a number that no
-    condition can hold, would be no field to a rule that asks `has(…)`, and one to a backend.
+    condition can hold, would be no field to a rule that asks `has(…)`, and one to a backend.  So
+    would `a.b` in one name, and what an operator of MongoDB sets.
     """
     for path in paths:
-        value = body
-        for key in path.split("."):
+        value, left = body, path
+        while left:
             if value is None:
                 break
             if not isinstance(value, Mapping):
                 return False
-            same = key.casefold()
-            if any(other.casefold() == same and other != key for other in value):
+            key, _, deeper = left.partition(".")
+            if _hides(value, left.casefold(), key):
                 return False
-            value = value.get(key)
+            value, left = value.get(key), deeper
         if isinstance(value, int) and abs(value) >= 2**63:
             return False
     return True
+
+
+def _hides(value: Mapping[str, Any], path: str, key: str = "") -> bool:
+    """Whether some backend finds the field at `path`, folded, of an object, or a part of it, under
+    another name than `key`, its first step.
+
+    MongoDB, Mongoose and `get` of lodash take `a.b` for the field `b` of `a`, `set` of lodash
+    `a[b]` too.  MongoDB writes what `$set` and its like name, where a body is an update of a
+    document.  And `Object.assign` makes of `__proto__` what fields are looked for in that an
+    object has not.
+    """
+    first = path.partition(".")[0]
+    marks = (f"{first}.", f"{first}[", "$", _PROTOTYPE)
+    for name in value:
+        folded = name.casefold()
+        if folded == first:
+            if name != key:
+                return True
+        elif folded.startswith(marks):
+            if folded[0] == "$":
+                written = value[name]
+                if isinstance(written, Mapping) and _hides(written, path):
+                    return True
+            elif folded == _PROTOTYPE:
+                return True
+            else:
+                steps = _in_steps(folded)
+                if steps.startswith(f"{path}.") or f"{path}.".startswith(steps):
+                    return True
+    return False
+
+
+def _in_steps(name: str) -> str:
+    """`a.b.` of `a.b` and of `a["b"]`."""
+    if "[" in name:
+        name = name.replace("]", "").replace("[", ".").replace("'", "").replace('"', "")
+    return f"{name}."
 
 
 def engine_takes(value: object, most_parts: int) -> bool:
@@ -197,6 +235,7 @@ def field_at(body: object, path: str) -> object:
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
 _NUMBERS = frozenset(_ROUNDED)
+_PROTOTYPE = "__proto__"
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
 _ADORNED = re.compile(r"[\[\]]|(?<![^\x00])[ .!?]")

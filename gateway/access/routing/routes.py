@@ -232,7 +232,8 @@ class Route:
             query, headers = query | action_rules.query_names, headers | action_rules.header_names
         object.__setattr__(self, "policy_query", QueryParameters(query) if query else None)
         object.__setattr__(self, "policy_headers", HeaderFields(headers) if headers else None)
-        beside = {name.partition(".")[0] for name in self.body_names} - query
+        beside = {first for name in self.body_names for first in (name, name.partition(".")[0])}
+        beside -= query
         object.__setattr__(self, "beside_body", QueryParameters(beside) if beside else None)
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:

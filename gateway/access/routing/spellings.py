@@ -51,8 +51,11 @@ _OTHERWISE = (
 """What stands in such a path, how it ends, and what finds it: what is left with its group is the
 other one.  Without that end an expression would look on from each place where one could begin."""
 # In every path that is written otherwise than it could be.
-_HAS_OTHERS = re.compile("[.(]|index| (?:\\Z|\x00)")
+_HAS_OTHERS = re.compile("[.(?#]|index| (?:\\Z|\x00)")
 _ENDS_IN_DOTS = re.compile("[. ](?:\\Z|\x00)")
+_AFTER_PATHS = "?#"
+"""Begin what is no path.  Where a path that was decoded is read as a target once more, as what
+nginx sends by `proxy_pass http://app$uri`, the path ends there."""
 _PAGES = frozenset(
     ("htm", "html", "xhtml", "shtml", "asp", "aspx", "cgi", "cfm", "jsp", "jspx", "php", "php3",
      "php4", "php5", "php7", "php8", "phtml", "pl")
@@ -96,7 +99,8 @@ def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> S
     `/admin/q-data.json`, and React Router as `/admin.data`.  ASP.NET, CakePHP and others serve
     `/admin/index` as `/admin`, and a server of files `/admin/index.html`.  Rails takes
     `/admin.json` for `/admin`, with whatever ending, and servers of files that leave the ending
-    out `/admin.html`; below IIS every application of ASP.NET takes `/(S(x))/admin` for it.
+    out `/admin.html`; below IIS every application of ASP.NET takes `/(S(x))/admin` for it.  What
+    reads a path anew that was decoded takes `/admin%3Fx` and `/admin%23x` for it.
 
     `names_its_end`: what asks is a route that names the last segment by letters; its ending is
     meant.
@@ -177,9 +181,11 @@ def _spelled_once(text: str, names_its_end: bool) -> list[str]:
         if sign in text and text.endswith(end):
             other, found = pattern.subn(r"\1", text, 1)
             others += [other] * found
+    folder, _, name = text.rpartition("\x00")
+    unnamed = folder if names_its_end else text
+    others += [text.partition(sign)[0] for sign in _AFTER_PATHS if sign in unnamed]
     if names_its_end:
         return others
-    name = text.rpartition("\x00")[2]
     stem, _, ending = name.rpartition(".")
     if stem and ending[:1].isalpha() and ending not in _ASSETS:
         others.append(text[: -len(ending) - 1])

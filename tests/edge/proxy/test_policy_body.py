@@ -106,6 +106,21 @@ async def test_a_body_that_comes_slowly_is_judged_by_the_configuration_of_its_en
         assert bodies == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'"meta.kind": 1, "metaowner": 1, "a.owner": 1, "a[meta.owner]": 1, "owner": 1, ".meta": 1',
+        b'"$set": {"a": {"meta": 1}}, "$ref": "meta", "$id": 1, "": 1, "$": {"owner": 1}',
+        b'"a": {"__proto__": 1, "meta.owner": 1, "Meta": 1}, "proto__": {}',
+    ],
+)
+async def test_names_that_lead_elsewhere_pass(text: bytes) -> None:
+    async with house(who("u1")) as (rig, bodies):
+        body = b'{"meta": {"owner": "u1", "$set": {"a": 1}, "own.er": 1}, ' + text + b"}"
+        assert (await rig.ask(post(body, JSON))).status == 200
+        assert bodies == [body]
+
+
 async def test_a_chunked_body_is_judged_too() -> None:
     chunked = b"5\r\n" + MINE[:5] + b"\r\n%x\r\n" % (len(MINE) - 5) + MINE[5:] + b"\r\n0\r\n\r\n"
     async with house(who("u1")) as (rig, bodies):
@@ -131,6 +146,24 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         # A backend in another case, which Go's encoding/json takes.
         (b'{"meta": {"owner": "u1", "Owner": "u2"}}', (JSON,), 400, "body_malformed"),
         (b'{"Meta": {"owner": "u1"}}', (JSON,), 400, "body_malformed"),
+        # Mongoose, MongoDB and lodash take these for `owner` of `meta`, or as a part of it.
+        *(
+            (b'{"meta": {"owner": "u1"}, ' + text + b"}", (JSON,), 400, "body_malformed")
+            for text in (
+                b'"meta.owner": "u2"',
+                b'"Meta.Owner": "u2"',
+                b'"meta.owner.id": "u2"',
+                b'"meta[owner]": "u2"',
+                b'"meta[\\"owner\\"]": "u2"',
+                b'"$set": {"meta.owner": "u2"}',
+                b'"$set": {"meta": {"owner": "u2"}}',
+                b'"$set": {"$set": {"META": 1}}',
+                b'"__proto__": {"meta": {"owner": "u2"}}',
+            )
+        ),
+        (b'{"meta": {"owner": "u1", "owner.x": 1}}', (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": "u1", "__proto__": {}}}', (JSON,), 400, "body_malformed"),
+        (b'{"meta.owner": "u1"}', (JSON,), 400, "body_malformed"),
         # What the policy cannot read, the backend may.
         *(
             (MINE, (f"Content-Type: {text}",), 415, "media_type_unsupported")
