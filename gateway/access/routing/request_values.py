@@ -163,7 +163,7 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
             if not isinstance(value, Mapping):
                 return False
             key, _, deeper = left.partition(".")
-            if _hides(value, left.casefold(), key):
+            if _hides(value, _name_folded(left), key):
                 return False
             value, left = value.get(key), deeper
         if isinstance(value, int) and abs(value) >= 2**63:
@@ -175,30 +175,34 @@ def _hides(value: Mapping[str, Any], path: str, key: str = "") -> bool:
     """Whether some backend finds the field at `path`, folded, of an object, or a part of it, under
     another name than `key`, its first step.
 
-    MongoDB, Mongoose and `get` of lodash take `a.b` for the field `b` of `a`, `set` of lodash
-    `a[b]` too.  MongoDB writes what `$set` and its like name, where a body is an update of a
-    document.  And `Object.assign` makes of `__proto__` what fields are looked for in that an
-    object has not.
+    Parsers that translate names (`ownerId` to `owner_id`) take both for one.  MongoDB, Mongoose
+    and `get` of lodash take `a.b` for the field `b` of `a`, `set` of lodash `a[b]` too.  MongoDB
+    writes what `$set` and its like name, where a body is an update of a document.  And
+    `Object.assign` makes of `__proto__` what fields are looked for in that an object has not.
     """
     first = path.partition(".")[0]
-    marks = (f"{first}.", f"{first}[", "$", _PROTOTYPE)
-    for name in value:
-        folded = name.casefold()
+    marks = f"{first}.", f"{first}["
+    for name, inner in value.items():
+        if name[:1] == "$":
+            if isinstance(inner, Mapping) and _hides(inner, path):
+                return True
+            continue
+        folded = _name_folded(name)
         if folded == first:
             if name != key:
                 return True
+        elif name == _PROTOTYPE:
+            return True
         elif folded.startswith(marks):
-            if folded[0] == "$":
-                written = value[name]
-                if isinstance(written, Mapping) and _hides(written, path):
-                    return True
-            elif folded == _PROTOTYPE:
+            steps = _in_steps(folded)
+            if steps.startswith(f"{path}.") or f"{path}.".startswith(steps):
                 return True
-            else:
-                steps = _in_steps(folded)
-                if steps.startswith(f"{path}.") or f"{path}.".startswith(steps):
-                    return True
     return False
+
+
+def _name_folded(name: str) -> str:
+    """Of a field of a body, or of several with a dot between them."""
+    return name.casefold().replace("_", "").replace("-", "")
 
 
 def _in_steps(name: str) -> str:

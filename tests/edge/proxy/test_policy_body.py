@@ -146,6 +146,9 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         # A backend in another case, which Go's encoding/json takes.
         (b'{"meta": {"owner": "u1", "Owner": "u2"}}', (JSON,), 400, "body_malformed"),
         (b'{"Meta": {"owner": "u1"}}', (JSON,), 400, "body_malformed"),
+        # What a parser makes the same that translates `ownerId` to `owner_id`.
+        (b'{"meta": {"owner": "u1", "own_er": "u2"}}', (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": "u1"}, "me-ta.Own-er": "u2"}', (JSON,), 400, "body_malformed"),
         # Mongoose, MongoDB and lodash take these for `owner` of `meta`, or as a part of it.
         *(
             (b'{"meta": {"owner": "u1"}, ' + text + b"}", (JSON,), 400, "body_malformed")
