@@ -68,10 +68,11 @@ def test_a_query_is_read_once_or_not_at_all(query: str, found: dict[str, str] | 
 
 @pytest.mark.parametrize(
     "other",
-    ["team.id", "team%20id", "team+id", "team[id", "TEAM.ID", "team_id[]", "+team[id", "?team.id"],
-)
+    ["team.id", "team%20id", "team+id", "team[id", "TEAM.ID", "team_id[]", "+team[id", "?team.id",
+     "teamId", "team-id", "[teamId]", "te_am_id"],
+)  # fmt: skip
 def test_a_name_that_a_backend_folds_into_one_that_was_read_is_refused(other: str) -> None:
-    # PHP takes each of them for `team_id`.
+    # PHP takes most of them for `team_id`, and who has names in two spellings `teamId`.
     assert QueryParameters({"team_id"}).read(f"team_id=1&{other}=2") is None
     assert QueryParameters({"team_id"}).read(f"{other}=2") is None
 
@@ -96,6 +97,13 @@ def test_what_stands_before_a_name_hides_it_from_no_policy(other: str) -> None:
     assert QueryParameters({"team"}).read(f"{other}=2") is None
     assert QueryParameters({"team"}).read(f"page=1&{other}=2&page=3") is None
     assert QueryParameters({"team"}).read("[page]=1&+page=2&.page=3") == {}
+
+
+def test_names_that_are_the_same_folded_may_both_be_read() -> None:
+    reader = QueryParameters({"team_id", "teamId"})
+    assert reader.read("team_id=1&teamId=2") == {"team_id": "1", "teamId": "2"}
+    for again in ("team_id=1&team_id=2", "teamId=1&teamId=2", "team_id=1&teamId=2&team-id=3"):
+        assert reader.read(again) is None
 
 
 def test_a_name_that_is_read_may_begin_with_what_backends_drop() -> None:

@@ -57,10 +57,10 @@ class QueryParameters:
     def read(self, query: str) -> dict[str, str] | None:
         """Those that are there; None when one is ambiguous.
 
-        `query` is as it came.  A name in another case, with `.`, ` ` or `[` for `_`, with one of
-        them, `]`, `!` or `?` before it (`[team]`), or with a bracket and anything behind it counts
-        as the same one, because some backends take it so, and `;` is refused, because some take
-        it for `&`.
+        `query` is as it came.  A name in another case, with other `_`, `-`, `.`, ` ` or `[` in it
+        (`teamId` for `team_id`), with one of them, `]`, `!` or `?` before it (`[team]`), or with a
+        bracket and anything behind it counts as the same one, because some backends take it so,
+        and `;` is refused, because some take it for `&`.
         """
         values: dict[str, str] = {}
         if not query:
@@ -75,7 +75,7 @@ class QueryParameters:
             if asked is None:
                 continue
             value = _form_decoded(pair.partition("=")[2])
-            if value is None or asked in values or name not in self.names:
+            if value is None or asked in values or name in values or name not in self.names:
                 return None
             values[name] = value
         return None if self._wholes and self._replaced(values, names) else values
@@ -248,8 +248,8 @@ _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
 _BRACKETS = re.compile(r"['\"]*[\[\]][\[\]'\"]*")
 _AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_QUERY_FOLDED = str.maketrans(". [", "___")
-_PARTS_FOLDED = str.maketrans(". ", "__")
+_QUERY_FOLDED = str.maketrans("", "", "_-. [")
+_PARTS_FOLDED = str.maketrans("", "", "_-. ")
 
 
 def _after_parts(depth: int) -> re.Pattern[str]:
