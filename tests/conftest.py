@@ -153,12 +153,4 @@ def _no_settings_of_the_developer() -> None:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Ports of 127.0.0.1 that nobody listens on now; each call gives another one."""
-    given: set[int] = set()
-
-    def choose() -> int:
-        while (port := ports.free_port()) in given:
-            pass
-        given.add(port)
-        return port
-
-    return choose
+    return ports.free_port

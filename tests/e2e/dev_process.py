@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 GATEWAY = Path(sys.executable).with_name("gateway")
@@ -28,11 +29,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> Ports:
-        probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-        ports = cls(*(probe.getsockname()[1] for probe in probes))
-        for probe in probes:
-            probe.close()
-        return ports
+        return cls(free_port(), free_port(), free_port())
 
 
 @dataclass

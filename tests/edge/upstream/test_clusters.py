@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ import pytest
 from gateway.access.definitions import Balance, Health, Retry, Upstream
 from gateway.edge.upstream.clusters import Clusters
 from tests.edge.rig import OK, Answer, Exchange, RawUpstream, Rig, answering, running, target
+from tests.ports import free_port
 
 BOTH_LOOPS = True
 
@@ -26,12 +26,6 @@ HEALTH = Health("/healthz", every_s=0.25, fall=2, rise=2, timeout_s=0.5)
 
 def reason(answer: Answer) -> str:
     return str(json.loads(answer.body)["reason"])
-
-
-def dead_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(true: object, within_s: float = 5.0) -> None:
@@ -240,7 +234,7 @@ async def test_calls_that_fail_take_a_target_out_before_its_next_probe() -> None
     slow = Health("/healthz", every_s=60.0, fall=2)
     async with running() as rig:
         rig.spec(
-            targets=(target(rig.upstream.port), target(dead_port())),
+            targets=(target(rig.upstream.port), target(free_port())),
             health=slow,
             retry=Retry(attempts=2, connect=True),
         )

@@ -11,6 +11,7 @@ import pytest
 from gateway.access.definitions import Balance, Retry
 from gateway.edge.upstream.clusters import Clusters
 from tests.edge.rig import OK, Client, Exchange, RawUpstream, Rig, answering, running, target
+from tests.ports import free_port
 
 BOTH_LOOPS = True
 
@@ -61,9 +62,7 @@ async def test_an_answer_that_cannot_be_framed_is_502_and_its_connection_ends(da
 
 async def test_an_upstream_that_nobody_listens_for_is_502() -> None:
     async with running() as rig:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            rig.spec(targets=(target(probe.getsockname()[1]),))
+        rig.spec(targets=(target(free_port()),))
         answer = await rig.ask(GET)
         assert (answer.status, reason(answer.body)) == (502, "upstream_unreachable")
         assert answer.values("proxy-status")

@@ -14,7 +14,7 @@ from gateway.edge.upstream.retry_budget import LEAST_PER_S, WINDOW_S, RetryBudge
 from gateway.telemetry.metrics import Metrics, Tally
 from tests.access.worlds import problems, snapshot
 from tests.edge.rig import OK, Exchange, RawUpstream, Rig, running, target
-from tests.edge.upstream.test_clusters import dead_port
+from tests.ports import free_port
 
 BOTH_LOOPS = True
 
@@ -144,7 +144,7 @@ async def test_a_failing_target_among_good_ones_is_made_up_for() -> None:
 async def test_a_dead_target_beside_a_living_one_costs_no_call_and_no_budget() -> None:
     async with running() as rig:
         rig.spec(
-            targets=(target(rig.upstream.port), target(dead_port())),
+            targets=(target(rig.upstream.port), target(free_port())),
             retry=Retry(attempts=2, connect=True),
         )
         cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
