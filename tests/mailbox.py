@@ -60,6 +60,7 @@ def mail_server(port: int, **options: Any) -> Iterator[Mailbox]:
         hostname="127.0.0.1",
         port=port,
         authenticator=mailbox.authenticate,
+        ready_timeout=60,
         **options,
     )
     controller.start()

@@ -94,14 +94,14 @@ def test_a_route_that_wants_a_factor_is_met_after_a_step_up(moneyed: Running) ->
     assert 'acr_values="otp", max_age="300"' in str(refused.get("www-authenticate"))
     token = ("Authorization", f"Bearer {weak}")
     secret = str(moneyed.call("POST", "/auth/factors/totp", token).json["secret"])
-    confirm = {"code": code_at(secret, -1)}
+    confirm = {"code": code_at(secret, 0)}
     assert (
         moneyed.call("POST", "/auth/factors/totp/confirm", token, json_body=confirm).status == 200
     )
     assert moneyed.call("GET", "/money", token=weak).status == 401
     alone = moneyed.call("POST", "/auth/step-up", token, json_body={"password": PASSWORD})
     assert (alone.status, alone.json["factors"]) == (401, ["totp", "recovery_code"])
-    body = {"code": code_at(secret, 0)}
+    body = {"code": code_at(secret, 1)}
     stepped = moneyed.call("POST", "/auth/step-up", token, json_body=body)
     assert stepped.status == 200, stepped
     assert moneyed.call("GET", "/money", token=stepped.json["access_token"]).status == 200
