@@ -34,6 +34,10 @@ Script = Callable[["Exchange"], Awaitable[None]]
 IMPATIENT = ListenerLimits(half_closed_s=0.3)
 """Who has left may be one that has only ended what it sends: known 0.3 s later, not 2."""
 
+HUNG_S = 30.0
+"""Longer than any wait of a test but for one that would not end: a machine that is busy with other
+tests is slow, and fails none.  That something ends in time is told by the time that it is given."""
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
 
 
@@ -162,8 +166,8 @@ class RawUpstream:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def until(self, true: Callable[[], bool], within_s: float = 5.0) -> None:
-        async with asyncio.timeout(within_s):
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(HUNG_S):
             while not true():
                 await self.changed.wait()
 
@@ -180,14 +184,14 @@ class Client:
         await self.writer.drain()
 
     async def head(self) -> Answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             head = await self.reader.readuntil(b"\r\n\r\n")
         return Answer(head[:-4], b"")
 
     async def answer(self, *, to_head: bool = False) -> Answer:
         """One answer by its framing; 1xx are answers of their own."""
         answer = await self.head()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             if to_head or answer.status < 200 or answer.status in (204, 304):
                 return answer
             if answer.values("content-length"):
@@ -205,9 +209,9 @@ class Client:
                 answer.body = await self.reader.read()
         return answer
 
-    async def rest(self, within_s: float = 10.0) -> bytes:
+    async def rest(self) -> bytes:
         """Everything until the connection ends."""
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(HUNG_S):
             return await self.reader.read()
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ async def test_a_client_that_leaves_ends_its_upstream_request() -> None:
         await client.send(GET)
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
         client.close()
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=3)
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
 async def test_a_client_that_leaves_in_its_body_ends_its_upstream_request() -> None:
@@ -33,7 +33,7 @@ async def test_a_client_that_leaves_in_its_body_ends_its_upstream_request() -> N
         await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
         client.close()
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=3)
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
 async def test_a_slow_client_holds_the_upstream_back() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 from gateway.access.authorizer import Decision
 from gateway.model import Call, Reason
-from tests.edge.rig import OK, Exchange, FakeGate, Rig, running
+from tests.edge.rig import HUNG_S, OK, Exchange, FakeGate, Rig, running
 
 BOTH_LOOPS = True
 
@@ -25,7 +25,7 @@ class WaitingGate(FakeGate):
     async def decide(self, call: Call, snapshot: object) -> Decision:
         await asyncio.sleep(0)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(HUNG_S):
                 self.asked.set()
                 await self.let.wait()
         except asyncio.CancelledError:
@@ -58,7 +58,7 @@ async def test_a_client_that_leaves_cancels_the_decision_that_waits() -> None:
         await client.send(GET)
         await gate.asked.wait()
         client.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             await gate.cancelled.wait()
 
 

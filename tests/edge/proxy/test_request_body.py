@@ -11,7 +11,7 @@ import pytest
 from gateway.access.definitions import Retry
 from gateway.edge.proxy.request_body import BodyPump, BodyTooLarge
 from gateway.edge.server.request_body import RequestBody, whole_body
-from tests.edge.rig import OK, Client, Exchange, Rig, running
+from tests.edge.rig import HUNG_S, OK, Client, Exchange, Rig, running
 
 BOTH_LOOPS = True
 
@@ -161,7 +161,7 @@ async def test_the_rest_of_a_body_that_nobody_needs_is_still_a_clean_end() -> No
         assert (answer.status, answer.values("connection")) == (503, [b"close"])
         await client.send(b"bc")
         assert await client.rest() == b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 

@@ -26,7 +26,7 @@ from gateway.access.issuers import ResourceServer
 from gateway.model import ChangeKind
 from tests.certificates import Authority
 from tests.edge.proxy.test_common_path import WaitingGate, install
-from tests.edge.rig import OK, Client, Exchange, Rig, principal, running, target
+from tests.edge.rig import HUNG_S, OK, Client, Exchange, Rig, principal, running, target
 from tests.edge.streams.handshakes import handshake
 from tests.edge.streams.test_registry import Worker
 
@@ -125,7 +125,7 @@ async def in_a_queue(w: World, data: bytes) -> Client:
     w.rig.gate.principal = principal(issued_at=400)
     client = await w.call(data)
     cluster = w.rig.clusters.cluster_of(w.rig.gate.route.upstream)  # type: ignore[arg-type]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         while not cluster.waiters:
             await asyncio.sleep(0)
     w.rig.upstream.requests.clear()
@@ -366,7 +366,7 @@ async def test_the_rest_of_a_body_does_not_pass_once_the_upstream_reads_again() 
         await w.requests(1)
         client.writer.write(b"x" * size)
         (connection,) = w.rig.clusters.cluster_of(w.rig.gate.route.upstream).targets[0].connections  # type: ignore[arg-type]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while not connection.paused:
                 await asyncio.sleep(0.01)
         w.sign_out()

@@ -21,7 +21,7 @@ from gateway.edge.server.admission import Admission, network
 from gateway.edge.server.descriptors import RESERVED, room_for_clients
 from gateway.edge.server.listener import ListenerLimits
 from tests.certificates import Authority
-from tests.edge.rig import OK, Client, Exchange, Rig, listen, running
+from tests.edge.rig import HUNG_S, OK, Client, Exchange, Rig, listen, running
 
 BOTH_LOOPS = True
 
@@ -38,7 +38,7 @@ async def asked(rig: Rig) -> Client:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         while not holds():
             await asyncio.sleep(0.01)
 

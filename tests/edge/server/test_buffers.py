@@ -14,7 +14,7 @@ from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.listener import ListenerLimits
 from gateway.telemetry.metrics import Tally
 from tests.certificates import Authority
-from tests.edge.rig import Exchange, Rig, listen, running
+from tests.edge.rig import HUNG_S, Exchange, Rig, listen, running
 from tests.edge.server.test_request_intake import head_of
 from tests.edge.streams.handshakes import GRANTED, handshake
 
@@ -142,7 +142,7 @@ def cut(rig: Rig) -> int:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(HUNG_S):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -157,7 +157,7 @@ async def test_slow_readers_hold_no_more_than_the_budget() -> None:
             await until(lambda: cut(rig) >= 10)
             assert waiting(rig) <= MOST + ONE_READ
             # Who is cut leaves no request upstream.
-            await rig.upstream.until(lambda: rig.upstream.open <= 30 - cut(rig), within_s=10)
+            await rig.upstream.until(lambda: rig.upstream.open <= 30 - cut(rig))
         await until(lambda: rig.listener.buffers.total_bytes == 0)
 
 

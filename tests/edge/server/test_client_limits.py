@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.edge.server.listener import ListenerLimits
-from tests.edge.rig import Exchange, answering, running
+from tests.edge.rig import HUNG_S, Exchange, answering, running
 
 BOTH_LOOPS = True
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -169,7 +169,7 @@ async def test_an_answer_that_is_not_read_does_not_hold_its_connection_for_ever(
     async with running(answering(data), limits=FAST) as rig:
         with socket.create_connection(("127.0.0.1", rig.port)) as sock:
             sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HUNG_S):
                 while not rig.listener.open:
                     await asyncio.sleep(0.01)
                 while rig.listener.open:

@@ -14,7 +14,7 @@ from gateway.edge.server.handler import ServeResult
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.request_body import RequestBody
 from gateway.edge.server.tcp import sent_ago_s
-from tests.edge.rig import Exchange, Rig, answer_ok, answering, running
+from tests.edge.rig import HUNG_S, Exchange, Rig, answer_ok, answering, running
 
 BOTH_LOOPS = True
 
@@ -162,7 +162,7 @@ async def test_who_half_closes_before_its_request_is_whole_is_cut(sent: bytes) -
         client.writer.write(sent)
         client.writer.write_eof()
         with suppress(ConnectionResetError):
-            assert await client.rest(2.0) == b""
+            assert await client.rest() == b""
 
 
 async def test_a_whole_request_before_a_part_of_one_is_answered_at_the_half_close() -> None:
@@ -171,7 +171,7 @@ async def test_a_whole_request_before_a_part_of_one_is_answered_at_the_half_clos
         client.writer.write(GET + GET[:-2])
         client.writer.write_eof()
         assert (await client.answer()).body == b"ok"
-        assert await client.rest(2.0) == b""
+        assert await client.rest() == b""
 
 
 async def test_a_client_that_reads_no_answer_is_not_answered_into_memory() -> None:
@@ -263,7 +263,7 @@ async def test_one_that_is_over_goes_without_the_collector(sent: bytes) -> None:
                     assert (await client.answer()).status == 200
                 client.writer.close()
                 await client.writer.wait_closed()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HUNG_S):
                 while rig.listener.connections:
                     await asyncio.sleep(0.005)
             await asyncio.sleep(0)  # what the loop itself still holds

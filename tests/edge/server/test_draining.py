@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.edge.rig import OK, Exchange, running
+from tests.edge.rig import HUNG_S, OK, Exchange, running
 
 BOTH_LOOPS = True
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -54,12 +54,12 @@ async def test_what_was_sent_behind_an_answer_that_outlasts_the_drain_is_503(met
         assert (await client.head()).values("connection") == []
         await client.send(f"{method} /a HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 2)
         (connection,) = rig.listener.connections
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while not connection._intake.queue:
                 await asyncio.sleep(0.01)
         rig.listener.drain()
         ending = asyncio.create_task(rig.listener.stop(10.0))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while not connection._closing:
                 await asyncio.sleep(0.01)
         go.set()

@@ -16,7 +16,7 @@ from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.server.connection import Connection
 from gateway.edge.server.endpoint_calls import REQUEST_BODY, EndpointHandler
 from gateway.edge.server.request_body import RequestBody
-from tests.edge.rig import Rig, running
+from tests.edge.rig import HUNG_S, Rig, running
 
 BOTH_LOOPS = True
 
@@ -168,7 +168,7 @@ async def test_a_client_that_leaves_cancels_its_endpoint() -> None:
         await client.send(GET)
         await begun.wait()
         client.writer.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             await over.wait()
 
 
@@ -205,13 +205,13 @@ async def test_an_endpoint_writes_no_faster_than_its_client_reads() -> None:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         await client.send(GET)
         before = -1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while written != before or not written:
                 before = written
                 await asyncio.sleep(0.2)
         assert written < 32_000_000
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             with suppress(asyncio.IncompleteReadError):
                 await client.reader.readexactly(written + 1_000_000)
         assert written > before

@@ -17,7 +17,7 @@ import pytest
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.edge.streams.tunnel import FLUSH_S, STALL_S, Tunnel
 from tests.access.worlds import problems, snapshot
-from tests.edge.rig import OK, Client, Exchange, Rig, running
+from tests.edge.rig import HUNG_S, OK, Client, Exchange, Rig, running
 from tests.edge.streams.handshakes import echo, granting, opened
 from tests.edge.streams.test_frames import frame
 
@@ -176,7 +176,7 @@ async def one_that_takes_nothing(rig: Rig) -> Tunnel:
     """A socket whose client reads no more, once its end of the tunnel has noticed."""
     client = await opened(rig)
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HUNG_S):
         while not rig.tunnel.client.paused_at:
             await asyncio.sleep(0.01)
     return rig.tunnel

@@ -9,7 +9,7 @@ from gateway.edge.http1.chunked import ChunkReader
 from gateway.edge.http1.turns import HEAD_SHARE, SHARE, Turns
 from gateway.edge.streams.frames import FrameReader
 from gateway.model import Reason
-from tests.edge.rig import Exchange, running
+from tests.edge.rig import HUNG_S, Exchange, running
 
 BOTH_LOOPS = True
 
@@ -38,7 +38,7 @@ async def test_who_leaves_while_it_waits_for_its_turn_is_forgotten() -> None:
         client.writer.write(GET * 1_000)
         await client.head()
         client.writer.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while rig.listener.open:
                 await asyncio.sleep(0.01)
         assert (await rig.ask(OTHER)).status == 403

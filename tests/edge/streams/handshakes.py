@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.edge.rig import Client, Exchange, Rig, Script
+from gateway.edge.streams.tunnel import Tunnel
+from tests.edge.rig import HUNG_S, Client, Exchange, Rig, Script
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3
@@ -54,5 +55,17 @@ async def opened(rig: Rig, *fields: bytes, behind: bytes = b"") -> Client:
 
 
 async def exactly(client: Client, count: int) -> bytes:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HUNG_S):
         return await client.reader.readexactly(count)
+
+
+def swept_after(tunnel: Tunnel, seconds: float) -> None:
+    """A sweep that finds it as if so long had passed since all that it remembers.  To wait for a
+    Ping and answer it in time would need a machine that is not busy for longer than that."""
+    tunnel.active_at -= seconds
+    for end in (tunnel.client, tunnel.upstream):
+        end.received_at -= seconds
+        for moment in ("pinged_at", "paused_at"):  # zero: never
+            if at := getattr(end, moment):
+                setattr(end, moment, at - seconds)
+    tunnel.sweep(tunnel.loop.time())

@@ -12,7 +12,7 @@ from gateway.edge.streams import asked_tokens as module
 from gateway.edge.streams.asked_tokens import AT_ONCE, UNANSWERED_MOST, AskedTokens
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import Principal, Reason
-from tests.edge.rig import Client, Rig, Script, principal, running
+from tests.edge.rig import HUNG_S, Client, Rig, Script, principal, running
 from tests.edge.streams.handshakes import echo, opened
 from tests.edge.streams.test_registry import HeldRequest, Worker, goodbye, streaming
 
@@ -54,7 +54,7 @@ async def asked_of(
 
 
 async def until_asked(issuer: Issuer, times: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         while len(issuer.asked) < times:
             await asyncio.sleep(0.01)
 

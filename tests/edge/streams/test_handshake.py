@@ -207,7 +207,7 @@ async def test_a_client_that_leaves_before_the_101_ends_its_handshake_upstream()
         await client.send(handshake())
         await rig.upstream.until(lambda: bool(rig.upstream.requests))
         client.close()
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=3.0)
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
 def test_the_accept_of_these_tests_is_the_rfcs() -> None:

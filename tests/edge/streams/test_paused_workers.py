@@ -32,7 +32,7 @@ async def test_no_frame_of_a_client_passes_a_worker_that_cannot_know_what_is_rev
         tunnel = rig.tunnel
         worker.stale = True
         tunnel.client.data_received(frame(b"after", masked=True))
-        assert await client.rest(2.0) == goodbye(1013, "replica_stale")
+        assert await client.rest() == goodbye(1013, "replica_stale")
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert b"after" not in came[0]
         assert came[0][:2] == bytes((0x88, 0x80 | 15))
@@ -44,7 +44,7 @@ async def test_no_frame_of_an_upstream_passes_such_a_worker() -> None:
         tunnel = rig.tunnel
         worker.stale = True
         tunnel.upstream.data_received(frame(b"after"))
-        assert await client.rest(2.0) == goodbye(1013, "replica_stale")
+        assert await client.rest() == goodbye(1013, "replica_stale")
 
 
 async def test_not_even_the_rest_of_a_frame_passes_such_a_worker() -> None:
@@ -55,7 +55,7 @@ async def test_not_even_the_rest_of_a_frame_passes_such_a_worker() -> None:
         tunnel = rig.tunnel
         worker.stale = True
         tunnel.upstream.data_received(whole[500:])
-        assert await client.rest(2.0) == b""
+        assert await client.rest() == b""
 
 
 async def test_no_frame_that_came_with_the_handshake_passes_once_the_session_has_ended() -> None:
@@ -70,7 +70,7 @@ async def test_no_frame_that_came_with_the_handshake_passes_once_the_session_has
 
     async with signed_in(script) as (rig, worker):
         client = await opened(rig, behind=frame(b"early", masked=True))
-        assert await client.rest(2.0) == goodbye(1008, "token_revoked")
+        assert await client.rest() == goodbye(1008, "token_revoked")
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert b"early" not in came[0]
 

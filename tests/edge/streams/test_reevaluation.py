@@ -15,7 +15,7 @@ from gateway.access.authorizer import Decision
 from gateway.edge.streams.reevaluation import PrincipalUpdate
 from gateway.edge.streams.registry import LongLivedRequests
 from gateway.model import ChangeKind, Principal, Reason
-from tests.edge.rig import OK, Client, Rig, Script, principal, running
+from tests.edge.rig import HUNG_S, OK, Client, Rig, Script, principal, running
 from tests.edge.streams.handshakes import echo, exactly, opened
 from tests.edge.streams.test_frames import frame
 from tests.edge.streams.test_registry import GET, Worker, entered, goodbye, stream, streaming
@@ -70,7 +70,7 @@ async def goes_on(client: Client) -> None:
 
 
 async def read(worker: Following, times: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         while worker.session.read < times or worker.calls._refreshing:
             await asyncio.sleep(0.01)
 
@@ -103,7 +103,7 @@ async def test_a_socket_of_a_cookie_ends_with_its_session() -> None:
         client = await opened(rig)
         worker.session.refusal = Reason.SESSION_UNKNOWN
         worker.now = 2_000.0
-        assert await client.rest(2.0) == goodbye(1008, "session_unknown")
+        assert await client.rest() == goodbye(1008, "session_unknown")
 
 
 async def test_a_socket_of_a_cookie_ends_with_1013_where_nobody_can_say() -> None:
@@ -111,14 +111,14 @@ async def test_a_socket_of_a_cookie_ends_with_1013_where_nobody_can_say() -> Non
         client = await opened(rig)
         worker.session.refusal = Reason.STORE_UNAVAILABLE
         worker.now = 2_000.0
-        assert await client.rest(2.0) == goodbye(1013, "store_unavailable")
+        assert await client.rest() == goodbye(1013, "store_unavailable")
 
 
 async def test_a_change_of_roles_ends_the_socket_of_a_cookie_unless_its_route_rejudges() -> None:
     async with signed_in(reevaluates=False, kid="") as (rig, worker):
         client = await opened(rig)
         worker.outdate()
-        assert await client.rest(1.0) == goodbye(1008, "token_outdated")
+        assert await client.rest() == goodbye(1008, "token_outdated")
         assert not worker.session.read
 
 
@@ -126,7 +126,7 @@ async def test_the_socket_of_a_bearer_token_ends_with_the_token() -> None:
     async with signed_in(reevaluates=False) as (rig, worker):
         client = await opened(rig)
         worker.now = 2_000.0
-        assert await client.rest(1.0) == goodbye(1008, "token_expired")
+        assert await client.rest() == goodbye(1008, "token_expired")
         assert not worker.session.read
 
 
@@ -138,7 +138,7 @@ async def test_a_stream_of_a_cookie_outlasts_what_was_read_of_its_account() -> N
         await read(worker)
         worker.learn(ChangeKind.SESSION, "s-1")
         with pytest.raises(ConnectionResetError):
-            await client.rest(1.0)
+            await client.rest()
 
 
 # --- what is judged again ---
@@ -161,7 +161,7 @@ async def test_an_expired_token_whose_session_is_over_ends() -> None:
         client = await opened(rig)
         worker.session.refusal = Reason.SESSION_UNKNOWN
         worker.now = 2_000.0
-        assert await client.rest(2.0) == goodbye(1008, "session_unknown")
+        assert await client.rest() == goodbye(1008, "session_unknown")
         assert not rig.gate.again
 
 
@@ -177,7 +177,7 @@ async def test_a_change_of_roles_is_judged_with_the_roles_of_that_moment(kid: st
         deny(rig, "members_only")
         worker.learn(ChangeKind.SUBJECT, "u-1", cause=Reason.TOKEN_OUTDATED, not_before=501)
         worker.session.says |= {"issued_at": 502, "roles": ()}
-        assert await client.rest(1.0) == goodbye(1008, "members_only")
+        assert await client.rest() == goodbye(1008, "members_only")
 
 
 async def test_a_change_that_came_while_the_account_was_read_is_read_as_well() -> None:
@@ -205,7 +205,7 @@ async def test_a_store_that_does_not_answer_in_time_ends_what_the_old_roles_open
         client = await opened(rig)
         worker.session.go.clear()
         worker.outdate()
-        assert await client.rest(1.0) == goodbye(1013, "store_unavailable")
+        assert await client.rest() == goodbye(1013, "store_unavailable")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ async def test_what_is_revoked_ends_although_its_route_rejudges(
     async with signed_in() as (rig, worker):
         client = await opened(rig)
         worker.learn(*named)
-        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
+        assert await client.rest() == goodbye(1008, "token_revoked")
         assert not worker.session.read
 
 
@@ -235,7 +235,7 @@ async def test_what_is_revoked_while_the_account_is_read_ends_at_once() -> None:
         worker.session.go.clear()
         worker.outdate()
         worker.learn(ChangeKind.SESSION, "s-1")
-        assert await client.rest(0.5) == goodbye(1008, "token_revoked")
+        assert await client.rest() == goodbye(1008, "token_revoked")
         worker.session.go.set()
 
 
@@ -247,14 +247,14 @@ async def test_a_token_and_its_key_are_revoked_by_name_after_the_session_was_rea
             await read(worker)
             await goes_on(client)
             worker.learn(*named)
-            assert await client.rest(1.0) == goodbye(1008, "token_revoked")
+            assert await client.rest() == goodbye(1008, "token_revoked")
 
 
 async def test_a_token_without_a_session_has_nothing_to_be_read_again() -> None:
     async with signed_in(session_id=None) as (rig, worker):
         client = await opened(rig)
         worker.outdate()
-        assert await client.rest(1.0) == goodbye(1008, "token_outdated")
+        assert await client.rest() == goodbye(1008, "token_outdated")
         assert not worker.session.read
 
 
@@ -262,7 +262,7 @@ async def test_a_session_of_another_issuer_has_no_account_to_be_read() -> None:
     async with signed_in(issuer="company", session_id="company:s-1") as (rig, worker):
         client = await opened(rig)
         worker.now = 2_000.0
-        assert await client.rest(1.0) == goodbye(1008, "token_expired")
+        assert await client.rest() == goodbye(1008, "token_expired")
         assert not worker.session.read
 
 
@@ -288,7 +288,7 @@ async def test_another_configuration_judges_who_asked_for_it_and_no_others() -> 
         others = await opened(rig)
         deny(rig, Reason.NO_RULE, Reason.NO_RULE)
         worker.calls.reloaded()
-        assert await asked.rest(1.0) == goodbye(1008, "no_rule")
+        assert await asked.rest() == goodbye(1008, "no_rule")
         await goes_on(others)
 
 
@@ -297,7 +297,7 @@ async def test_a_concealed_refusal_tells_a_socket_no_more_than_an_unknown_route(
         client = await opened(rig)
         deny(rig, "secret_room", conceal=True)
         worker.calls.reloaded()
-        assert await client.rest(1.0) == goodbye(1008, "route_unknown")
+        assert await client.rest() == goodbye(1008, "route_unknown")
 
 
 async def test_an_anonymous_socket_is_judged_by_another_configuration_too() -> None:
@@ -308,7 +308,7 @@ async def test_an_anonymous_socket_is_judged_by_another_configuration_too() -> N
         await goes_on(client)
         deny(rig, Reason.NO_CREDENTIAL, Reason.NO_CREDENTIAL)
         worker.calls.reloaded()
-        assert await client.rest(1.0) == goodbye(1008, "no_credential")
+        assert await client.rest() == goodbye(1008, "no_credential")
         assert rig.gate.again == [None, None]
 
 
@@ -321,7 +321,7 @@ async def test_a_configuration_that_came_while_the_upstream_granted_is_not_misse
 
     async with signed_in(script) as (rig, worker):
         client = await opened(rig)
-        assert await client.rest(1.0) == goodbye(1008, "no_rule")
+        assert await client.rest() == goodbye(1008, "no_rule")
 
 
 async def test_a_stream_that_may_not_go_on_is_cut() -> None:
@@ -331,7 +331,7 @@ async def test_a_stream_that_may_not_go_on_is_cut() -> None:
         deny(rig, Reason.NO_RULE, Reason.NO_RULE)
         worker.calls.reloaded()
         with pytest.raises(ConnectionResetError):
-            await client.rest(1.0)
+            await client.rest()
 
 
 async def test_a_long_poll_that_may_not_go_on_is_answered() -> None:
@@ -370,14 +370,14 @@ async def test_a_stream_that_came_by_a_second_try_is_judged_again_too() -> None:
         deny(rig, Reason.NO_RULE, Reason.NO_RULE)
         worker.outdate()
         with pytest.raises(ConnectionResetError):
-            await client.rest(1.0)
+            await client.rest()
 
 
 async def test_a_worker_that_cannot_know_what_is_revoked_keeps_no_socket_that_rejudges() -> None:
     async with signed_in() as (rig, worker):
         client = await opened(rig)
         worker.stale = True
-        assert await client.rest(1.0) == goodbye(1013, "replica_stale")
+        assert await client.rest() == goodbye(1013, "replica_stale")
 
 
 async def test_a_session_that_another_only_claims_does_not_end_with_that_claim() -> None:
@@ -397,5 +397,5 @@ async def test_a_session_that_another_only_claims_does_not_end_with_that_claim()
         while worker.session.read < 2:
             await asyncio.sleep(0.01)
         worker.session.go.set()
-        assert await lying.rest(1.0) == goodbye(1008, "session_unknown")
+        assert await lying.rest() == goodbye(1008, "session_unknown")
         await goes_on(honest)

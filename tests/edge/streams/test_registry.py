@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,11 +13,16 @@ from typing import Any
 import pytest
 
 from gateway.edge.streams.reevaluation import Reevaluation
-from gateway.edge.streams.registry import LongLivedRequests
+from gateway.edge.streams.registry import (
+    CLOSE_TIMEOUT_S,
+    REFRESH_TIMEOUT_S,
+    LongLivedRequests,
+)
+from gateway.edge.upstream.connection import SWEEP_S
 from gateway.model import Change, ChangeKind, Principal, Reason, without_session
 from gateway.revocation.revocation_list import RevocationList
 from tests.certificates import Authority
-from tests.edge.rig import Client, Exchange, Rig, Script, listen, principal, running
+from tests.edge.rig import HUNG_S, Client, Exchange, Rig, Script, listen, principal, running
 from tests.edge.streams.handshakes import echo, exactly, granting, handshake, opened
 from tests.edge.streams.test_frames import frame
 
@@ -69,13 +73,19 @@ ENDS = {
 }
 
 
+def test_what_has_to_end_has_less_than_a_second() -> None:
+    """As many tests here have it.  Whoever is asked to close and does not is cut by a sweep, and
+    so is what a store does not answer for."""
+    assert max(CLOSE_TIMEOUT_S, REFRESH_TIMEOUT_S) + SWEEP_S < 0.9
+
+
 @pytest.mark.parametrize("named", ENDS.values(), ids=ENDS.keys())
 async def test_a_socket_is_closed_with_1008_when(named: tuple[ChangeKind, str]) -> None:
     async with signed_in() as (rig, worker):
         client = await opened(rig)
         worker.learn(*named)
-        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=1.0)
+        assert await client.rest() == goodbye(1008, "token_revoked")
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
         await forgotten(worker)
 
 
@@ -88,7 +98,7 @@ async def test_a_socket_whose_token_names_no_session_ends_with_any_of_its_subjec
         worker.learn(ChangeKind.SESSION, "company:s-1")
         assert len(worker.calls) == 1
         worker.learn(ChangeKind.SUBJECT, without_session("company:ann"))
-        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
+        assert await client.rest() == goodbye(1008, "token_revoked")
         await forgotten(worker)
 
 
@@ -133,7 +143,7 @@ async def test_a_change_of_roles_closes_what_the_old_roles_opened() -> None:
     async with signed_in() as (rig, worker):
         client = await opened(rig)
         worker.learn(ChangeKind.SUBJECT, "u-1", cause=Reason.TOKEN_OUTDATED)
-        assert await client.rest(1.0) == goodbye(1008, "token_outdated")
+        assert await client.rest() == goodbye(1008, "token_outdated")
 
 
 async def test_what_a_newer_token_opened_stays_open() -> None:
@@ -150,7 +160,7 @@ async def test_the_end_of_one_session_leaves_the_others_open() -> None:
         rig.gate.principal = principal(session_id="s-2", token_id="t-2")
         other = await opened(rig)
         worker.learn(ChangeKind.SESSION, "s-1")
-        assert await mine.rest(1.0) == goodbye(1008, "token_revoked")
+        assert await mine.rest() == goodbye(1008, "token_revoked")
         await other.send(frame(b"still", masked=True))
         assert await exactly(other, 11) == frame(b"still", masked=True)
 
@@ -159,14 +169,14 @@ async def test_a_socket_ends_when_its_token_expires() -> None:
     async with signed_in(expires_at=2_000) as (rig, worker):
         client = await opened(rig)
         worker.now = 2_000.0
-        assert await client.rest(1.0) == goodbye(1008, "token_expired")
+        assert await client.rest() == goodbye(1008, "token_expired")
 
 
 async def test_a_worker_that_cannot_know_what_is_revoked_keeps_no_socket() -> None:
     async with signed_in() as (rig, worker):
         client = await opened(rig)
         worker.stale = True
-        assert await client.rest(1.0) == goodbye(1013, "replica_stale")
+        assert await client.rest() == goodbye(1013, "replica_stale")
 
 
 async def test_an_anonymous_socket_outlives_every_revocation() -> None:
@@ -185,7 +195,7 @@ async def test_a_session_that_ends_while_the_upstream_grants_leaves_no_socket() 
 
     async with signed_in(script) as (rig, worker):
         client = await opened(rig)
-        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
+        assert await client.rest() == goodbye(1008, "token_revoked")
 
 
 async def test_the_close_frame_waits_for_the_end_of_the_servers_frame() -> None:
@@ -202,7 +212,7 @@ async def test_the_close_frame_waits_for_the_end_of_the_servers_frame() -> None:
         assert await exactly(client, 500) == whole[:500]
         worker.learn(ChangeKind.SESSION, "s-1")
         go.set()
-        assert await client.rest(1.0) == whole[500:] + goodbye(1008, "token_revoked")
+        assert await client.rest() == whole[500:] + goodbye(1008, "token_revoked")
 
 
 async def test_a_frame_that_does_not_end_is_cut_within_the_second() -> None:
@@ -210,12 +220,12 @@ async def test_a_frame_that_does_not_end_is_cut_within_the_second() -> None:
         client = await opened(rig)
         assert len(await exactly(client, 500)) == 500
         worker.learn(ChangeKind.SESSION, "s-1")
-        assert await client.rest(1.0) == b""
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=1.0)
+        assert await client.rest() == b""
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
 async def talk_on(client: Client) -> None:
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(HUNG_S):
         while True:
             await client.send(frame(b"anyone?", masked=True))
             await asyncio.sleep(0.02)
@@ -225,11 +235,9 @@ async def test_a_client_that_ignores_the_close_frame_is_cut_within_the_second() 
     async with signed_in() as (rig, worker):
         client = await opened(rig)
         worker.learn(ChangeKind.SESSION, "s-1")
-        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
-        began = time.monotonic()
+        assert await client.rest() == goodbye(1008, "token_revoked")
         with pytest.raises(ConnectionError):
             await talk_on(client)
-        assert time.monotonic() - began < 1.0
 
 
 async def test_the_upstream_is_told_why_as_well() -> None:
@@ -259,8 +267,8 @@ async def test_over_tls_a_client_is_told_and_cut_within_the_second(tmp_path: Pat
         assert (await client.head()).status == 101
         assert await exactly(client, 11) == frame(b"early", masked=True)
         worker.learn(ChangeKind.SESSION, "s-1")
-        assert await client.rest(1.0) == goodbye(1008, "token_revoked")
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=1.0)
+        assert await client.rest() == goodbye(1008, "token_revoked")
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
 # --- streams and long polls ---
@@ -280,13 +288,13 @@ async def stream(rig: Rig) -> Client:
 
 
 async def entered(worker: Worker) -> None:
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(HUNG_S):
         while not len(worker.calls):
             await asyncio.sleep(0.01)
 
 
 async def forgotten(worker: Worker) -> None:
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(HUNG_S):
         while len(worker.calls):
             await asyncio.sleep(0.01)
 
@@ -297,7 +305,7 @@ async def test_a_stream_is_cut_when_its_session_ends() -> None:
         await entered(worker)
         worker.learn(ChangeKind.SESSION, "s-1")
         with pytest.raises(ConnectionResetError):
-            await client.rest(1.0)
+            await client.rest()
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert len(worker.calls) == 0
 
@@ -307,7 +315,7 @@ async def test_a_stream_whose_session_ends_in_its_first_moment_is_cut_within_the
         client = await stream(rig)
         worker.learn(ChangeKind.SESSION, "s-1")
         with pytest.raises(ConnectionResetError):
-            await client.rest(1.0)
+            await client.rest()
 
 
 async def test_a_long_poll_is_answered_with_the_reason_when_its_session_ends() -> None:
@@ -319,7 +327,7 @@ async def test_a_long_poll_is_answered_with_the_reason_when_its_session_ends() -
         await client.send(GET)
         await entered(worker)
         worker.learn(ChangeKind.SESSION, "s-1")
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(HUNG_S):
             answer = await client.answer()
         assert (answer.status, json.loads(answer.body)["reason"]) == (401, "token_revoked")
         await rig.upstream.until(lambda: rig.upstream.open == 0)
@@ -334,7 +342,7 @@ async def test_a_long_upload_is_refused_when_its_session_ends() -> None:
         await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
         await entered(worker)
         worker.learn(ChangeKind.SESSION, "s-1")
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(HUNG_S):
             answer = await client.answer()
         assert answer.status == 401
         await rig.upstream.until(lambda: rig.upstream.open == 0)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import cast
 
 from gateway.access.websocket_options import WebSocketOptions
-from tests.edge.rig import Exchange, Rig, principal, running
-from tests.edge.streams.handshakes import echo, exactly, granting, handshake, opened
+from gateway.edge.streams.tunnel import TunnelEnd
+from tests.edge.rig import HUNG_S, Exchange, Rig, principal, running
+from tests.edge.streams.handshakes import (
+    echo,
+    exactly,
+    granting,
+    handshake,
+    opened,
+    swept_after,
+)
 from tests.edge.streams.test_frames import frame
 
 BOTH_LOOPS = True
@@ -23,7 +32,7 @@ async def refused(rig: Rig) -> bytes:
 
 async def left(rig: Rig, count: int) -> None:
     """Until that many callers hold a place; the last of a socket is told by its transports."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HUNG_S):
         while len(rig.long_lived.socket_quota) != count:
             await asyncio.sleep(0.01)
 
@@ -95,7 +104,7 @@ async def test_a_socket_holds_its_place_until_its_upstream_has_what_was_sent() -
         rig.route(websocket=WebSocketOptions(max_per_user=1))
         client = await opened(rig)
         tunnel = rig.tunnel
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while not tunnel.upstream.buffered():  # what the sockets between them hold is full
                 await client.send(frame(b"x" * 8_000, masked=True))
                 await asyncio.sleep(0.002)
@@ -179,6 +188,19 @@ async def test_a_route_may_bear_a_longer_silence_than_its_upstream_does() -> Non
 # --- signs of life ---
 
 PING, PONG = 0x89, 0x8A
+PING_S = 20.0
+MASK = b"\0\0\0\0"
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(HUNG_S):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def answered(end: TunnelEnd) -> None:
+    """Until what it said after it was asked has come."""
+    await until(lambda: end.received_at >= end.pinged_at)
 
 
 async def answering_pings(exchange: Exchange) -> None:
@@ -200,17 +222,19 @@ async def test_a_silent_client_is_asked_and_its_answer_goes_no_further() -> None
         heard.append(await exchange.reader.readexactly(len(frame(b"after", masked=True))))
 
     async with running(granting(then=then)) as rig:
-        rig.route(websocket=WebSocketOptions(ping_s=0.5))
+        rig.route(websocket=WebSocketOptions(ping_s=PING_S))
         client = await opened(rig)
+        swept_after(rig.tunnel, PING_S)
         ping = await exactly(client, 10)
         assert ping[:2] == bytes((PING, 8))
-        mask = b"\0\0\0\0"
-        await client.send(bytes((PONG, 0x88)) + mask + ping[2:])
+        await client.send(bytes((PONG, 0x88)) + MASK + ping[2:])
         await client.send(frame(b"after", masked=True))
-        await rig.upstream.until(lambda: len(heard) == 2)
+        await until(lambda: len(heard) == 2)
+        await answered(rig.tunnel.upstream)
         assert heard[0][:2] == bytes((PING, 0x88))
         assert heard[1] == frame(b"after", masked=True)
         # The answer of the upstream was kept as well: what comes next is the next Ping.
+        swept_after(rig.tunnel, PING_S)
         assert await exactly(client, 10) == ping
 
 
@@ -221,10 +245,11 @@ async def test_each_side_is_asked_with_a_payload_that_the_other_never_sees() -> 
         told.append(await exchange.reader.readexactly(14))
 
     async with running(granting(then=then)) as rig:
-        rig.route(websocket=WebSocketOptions(ping_s=0.3))
+        rig.route(websocket=WebSocketOptions(ping_s=PING_S))
         client = await opened(rig)
+        swept_after(rig.tunnel, PING_S)
         ping = await exactly(client, 10)
-        await rig.upstream.until(lambda: bool(told))
+        await until(lambda: bool(told))
         hidden, mask = told[0][6:], told[0][2:6]
         assert bytes(byte ^ mask[i % 4] for i, byte in enumerate(hidden)) != ping[2:]
 
@@ -255,17 +280,21 @@ async def test_a_peer_that_is_not_read_is_not_taken_for_silent() -> None:
         exchange.send(frame(payload, first=PONG) + frame(b"late"))
 
     async with running(granting(then=then)) as rig:
-        rig.route(websocket=WebSocketOptions(ping_s=0.4))
+        rig.route(websocket=WebSocketOptions(ping_s=PING_S, idle_s=3_600.0))
         client = await opened(rig)
         tunnel = rig.tunnel
-        async with asyncio.timeout(5):
-            while not tunnel.upstream.pinged_at:
-                await asyncio.sleep(0.01)
+        swept_after(tunnel, PING_S)
+        assert tunnel.upstream.pinged_at
+        ping = await exactly(client, 10)
+        await client.send(bytes((PONG, 0x88)) + MASK + ping[2:])
+        await answered(tunnel.client)
         slow = tunnel.upstream.other
         slow.pause_writing()  # as its transport does while the client takes nothing
-        await asyncio.sleep(0.9)
+        swept_after(tunnel, 1.5 * PING_S)
+        assert not tunnel.closing
         slow.resume_writing()
-        await asyncio.sleep(0.3)  # a sweep looks at both meanwhile
+        swept_after(tunnel, 0.5 * PING_S)
+        assert not tunnel.closing
         go.set()
         while (head := await exactly(client, 2)) == bytes((PING, 8)):
             await exactly(client, 8)
@@ -274,12 +303,18 @@ async def test_a_peer_that_is_not_read_is_not_taken_for_silent() -> None:
 
 async def test_any_byte_is_a_sign_of_life() -> None:
     async with running(echo) as rig:
-        rig.route(websocket=WebSocketOptions(ping_s=0.4))
+        rig.route(websocket=WebSocketOptions(ping_s=PING_S, idle_s=3_600.0))
         client = await opened(rig)
-        for _ in range(20):  # twice the time in which it would have been given up
+        tunnel = rig.tunnel
+        for _ in range(4):  # for longer than the time in which it would have been given up
             await client.send(frame(b"tick", masked=True))
             assert await exactly(client, 10) == frame(b"tick", masked=True)
-            await asyncio.sleep(0.05)
+            swept_after(tunnel, 0.75 * PING_S)
+            assert not tunnel.client.pinged_at
+            assert not tunnel.upstream.pinged_at
+        swept_after(tunnel, 0.25 * PING_S)
+        assert tunnel.client.pinged_at
+        assert tunnel.upstream.pinged_at
 
 
 async def test_a_ping_never_stands_within_a_frame() -> None:
@@ -308,11 +343,12 @@ async def test_a_ping_may_stand_between_the_fragments_of_a_message() -> None:
         exchange.send(last)
 
     async with running(granting(then=then)) as rig:
-        rig.route(websocket=WebSocketOptions(ping_s=0.3))
+        rig.route(websocket=WebSocketOptions(ping_s=PING_S))
         client = await opened(rig)
         assert await exactly(client, 7) == first
+        swept_after(rig.tunnel, PING_S)
         ping = await exactly(client, 10)
-        await client.send(bytes((PONG, 0x88)) + b"\0\0\0\0" + ping[2:])
+        await client.send(bytes((PONG, 0x88)) + MASK + ping[2:])
         go.set()
         assert await exactly(client, 5) == last
 
@@ -334,7 +370,7 @@ async def test_answers_to_us_are_no_talk_that_keeps_a_socket_open() -> None:
         answered = 0
         while (head := await exactly(client, 2)) == bytes((PING, 8)):
             payload = await exactly(client, 8)
-            await client.send(bytes((PONG, 0x88)) + b"\0\0\0\0" + payload)
+            await client.send(bytes((PONG, 0x88)) + MASK + payload)
             answered += 1
         assert head[0] == 0x88
         assert (await client.rest())[2:] == b"idle_timeout"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import aiohttp
 from aiohttp import web
 
-from tests.edge.rig import Exchange, running, target
+from tests.edge.rig import HUNG_S, Exchange, running, target
 
 BOTH_LOOPS = True
 
@@ -46,7 +45,7 @@ async def test_each_event_passes_when_it_comes_and_not_with_the_next() -> None:
         await client.send(GET)
         await client.head()
         for number in range(count):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(HUNG_S):
                 line = await client.reader.readexactly(16)
             assert line == b"b\r\ndata: %03d\n\n\r\n" % number
             heard.set()
@@ -77,11 +76,9 @@ async def test_a_hundred_clients_that_leave_leave_no_request_upstream() -> None:
             if number % 2:
                 await client.head()  # half of them leave before their answer has come
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 100)
-        began = time.monotonic()
         for client in clients:
             client.writer.transport.abort()
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=3.0)
-        assert time.monotonic() - began < 3.0
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert all(not t.in_flight for p in rig.clusters._clusters.values() for t in p.targets)
 
 
@@ -96,7 +93,7 @@ async def test_a_hundred_clients_that_wait_for_nothing_yet_leave_no_request_upst
         await rig.upstream.until(lambda: len(rig.upstream.requests) == 100)
         for client in clients:
             client.close()
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=3.0)
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
 async def test_aiohttps_client_reads_events_of_an_aiohttp_server_one_by_one() -> None:
@@ -121,7 +118,7 @@ async def test_aiohttps_client_reads_events_of_an_aiohttp_server_one_by_one() ->
             rig.spec(targets=(target(runner.addresses[0][1]),))
             async with session.get(f"http://127.0.0.1:{rig.port}/events") as answer:
                 for number in range(10):
-                    async with asyncio.timeout(5):
+                    async with asyncio.timeout(HUNG_S):
                         assert await answer.content.readuntil(b"\n\n") == b"data: %d\n\n" % number
                     heard.set()
                 assert await answer.content.read() == b""

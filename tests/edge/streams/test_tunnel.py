@@ -29,8 +29,8 @@ from wsproto.events import (
 from wsproto.extensions import PerMessageDeflate
 
 from gateway.access.websocket_options import WebSocketOptions
-from tests.edge.rig import Client, Rig, running, target
-from tests.edge.streams.handshakes import handshake
+from tests.edge.rig import HUNG_S, Client, Rig, running, target
+from tests.edge.streams.handshakes import handshake, swept_after
 from tests.edge.streams.test_frames import frame
 
 TEXT, BINARY, MORE, CLOSE, PING, PONG = 0x81, 0x82, 0x80, 0x88, 0x89, 0x8A
@@ -175,7 +175,7 @@ async def said(port: int, frames: list[bytes]) -> bytes:
         assert (await client.head()).status == 101
         await client.send(b"".join([*frames, masked(TEXT, LAST)]))
         heard = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while LAST not in heard and (data := await client.reader.read(65_536)):
                 heard += data
         if LAST in heard:
@@ -277,16 +277,18 @@ async def test_messages_of_every_length_pass(kind: str, client: str) -> None:
 @SERVERS
 async def test_pings_of_the_gateway_disturb_no_peer_and_reach_none(kind: str) -> None:
     async with front(kind) as (rig, _):
-        rig.route(websocket=WebSocketOptions(ping_s=0.25))
+        rig.route(websocket=WebSocketOptions(ping_s=20.0))
         async with connect(
             f"ws://127.0.0.1:{rig.port}/ws", ping_interval=None, proxy=None
         ) as socket:
             tunnel = rig.tunnel
             for message in ("a", "b", "c"):
-                async with asyncio.timeout(5):
-                    asked = tunnel.upstream.pinged_at
-                    while tunnel.upstream.pinged_at == asked or not tunnel.upstream.frames.answer:
-                        await asyncio.sleep(0.02)  # until either side was asked once more
+                swept_after(tunnel, 20.0)
+                async with asyncio.timeout(HUNG_S):
+                    for end in (tunnel.client, tunnel.upstream):
+                        assert end.pinged_at
+                        while end.received_at < end.pinged_at:
+                            await asyncio.sleep(0.005)  # until it has answered
                 await socket.send(message)
                 assert await socket.recv() == message
             # Its own ping gets its own answer.

@@ -14,7 +14,17 @@ import pytest
 
 from gateway.access.definitions import Balance, Health, Retry, Upstream
 from gateway.edge.upstream.clusters import Clusters
-from tests.edge.rig import OK, Answer, Exchange, RawUpstream, Rig, answering, running, target
+from tests.edge.rig import (
+    HUNG_S,
+    OK,
+    Answer,
+    Exchange,
+    RawUpstream,
+    Rig,
+    answering,
+    running,
+    target,
+)
 from tests.ports import free_port
 
 BOTH_LOOPS = True
@@ -28,9 +38,9 @@ def reason(answer: Answer) -> str:
     return str(json.loads(answer.body)["reason"])
 
 
-async def until(true: object, within_s: float = 5.0) -> None:
+async def until(true: object) -> None:
     assert callable(true)
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(HUNG_S):
         while not true():
             await asyncio.sleep(0.01)
 
@@ -188,7 +198,7 @@ async def test_who_waits_is_served_where_a_reload_takes_the_bound_away() -> None
         await until(lambda: len(cluster.waiters) == 1)
         clusters.apply([replace(spec, max_connections=0)])
         cluster.targets[0].release(True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             assert await waiting is cluster.targets[0]
 
 
@@ -260,7 +270,7 @@ async def test_calls_that_are_answered_do_not_speak_for_a_target_whose_probes_fa
 
         second.script = leaving
         client = await rig.client()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while standing.healthy:
                 await client.send(GET)
                 assert (await client.answer()).status == 200

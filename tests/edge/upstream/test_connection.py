@@ -428,7 +428,7 @@ async def test_a_call_that_is_replayed_after_a_reload_brings_nothing_back(change
         assert (await client.answer()).status == 200
         assert rig.clusters._clusters == pools
         # Its connection is not kept, though it ended well.
-        await rig.upstream.until(lambda: rig.upstream.open == 0, within_s=2)
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
 async def test_closing_cuts_every_connection() -> None:

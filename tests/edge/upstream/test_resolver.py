@@ -15,6 +15,7 @@ import pytest
 from gateway.access.definitions import UpstreamTarget
 from gateway.edge.upstream.resolver import LOOKUPS_AT_ONCE, Endpoints, SystemResolver, has_name
 from tests.edge.rig import (
+    HUNG_S,
     OK,
     Answer,
     Client,
@@ -90,7 +91,7 @@ async def test_a_name_that_leads_elsewhere_is_followed_though_the_upstream_is_ne
         assert (await m.one(client)).status == 200
         assert len(m.old.requests) == 1
         m.names.known = ["127.0.0.3"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while not m.new.requests:  # the old address still answers: nothing fails on the way
                 assert (await m.one(client)).status == 200
         await m.old.until(lambda: m.old.open == 0)
@@ -103,7 +104,7 @@ async def test_what_was_begun_is_finished_and_its_connection_ends_with_it() -> N
         await m.old.until(lambda: len(m.old.requests) == 1)
         m.names.known = ["127.0.0.3"]
         client = await m.rig.client()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while not m.new.requests:
                 await m.one(client)
         assert m.old.open == 1
@@ -118,7 +119,7 @@ async def test_a_name_that_cannot_be_resolved_for_a_while_changes_nothing() -> N
         await m.one(client)
         m.names.known = None
         before = len(m.names.asked)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while len(m.names.asked) < before + 2:
                 assert (await m.one(client)).status == 200
         assert m.old.connections == 1
@@ -130,7 +131,7 @@ async def test_an_address_that_stays_among_others_is_not_left() -> None:
         await m.one(client)
         m.names.known = ["127.0.0.3", "127.0.0.2"]
         before = len(m.names.asked)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(HUNG_S):
             while len(m.names.asked) < before + 2:
                 await m.one(client)
         assert (m.old.connections, m.new.connections) == (1, 0)
@@ -166,7 +167,7 @@ async def test_calls_to_a_name_that_does_not_resolve_ask_once_and_hold_up_no_oth
     names = Slow(["127.0.0.1"], silent={"slow"})
     endpoints = Endpoints(names)
     waiting = [asyncio.create_task(endpoints.addresses("slow", 1)) for _ in range(100)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HUNG_S):
         assert await endpoints.addresses("quick", 2) == ["127.0.0.1"]
     assert sorted(names.asked) == [("quick", 2), ("slow", 1)]
     assert not any(task.done() for task in waiting)
@@ -191,7 +192,7 @@ async def test_new_connections_go_to_the_last_good_address_while_the_name_server
     endpoints = Endpoints(names, fresh_s=0.0, patience_s=0.01)
     assert await endpoints.addresses("a", 1) == ["127.0.0.1"]
     names.silent = {"a"}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HUNG_S):
         assert await endpoints.addresses("a", 1) == ["127.0.0.1"]
     names.silent, names.known = set(), None
     endpoints.close()

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.edge.upstream.target_pool import UNPROVEN_MOST
-from tests.edge.rig import OK, Exchange, Rig, answer_ok, answering, running
+from tests.edge.rig import HUNG_S, OK, Exchange, Rig, answer_ok, answering, running
 
 BOTH_LOOPS = True
 
@@ -173,7 +173,7 @@ async def test_a_target_is_trusted_with_a_post_once_it_left_a_connection_open() 
         target = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
         await client.send(POST)
         assert (await client.answer()).status == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while not target.keeps_idle:
                 await asyncio.sleep(0.01)
         for _ in range(2):
@@ -211,7 +211,7 @@ async def test_what_proved_it_is_forgotten_once_it_has_ended() -> None:
         target.sweep(later)
         target.sweep(later)
         next(iter(target.connections)).abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while target.connections:
                 await asyncio.sleep(0.001)
         target.sweep(later)
@@ -230,7 +230,7 @@ async def test_a_target_that_begins_to_close_is_trusted_no_longer() -> None:
         rig.upstream.script = closes_unsaid
         await client.send(GET)
         await client.answer()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while target.keeps_idle:
                 await asyncio.sleep(0.001)
         assert (before, target.keeps_idle) == (True, False)

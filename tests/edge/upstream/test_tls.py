@@ -14,7 +14,7 @@ import pytest
 from gateway.access.definitions import Health, Tls, UpstreamTarget
 from gateway.config.upstream_tls import TlsContexts
 from tests.certificates import Authority
-from tests.edge.rig import OK, Rig, running
+from tests.edge.rig import HUNG_S, OK, Rig, running
 
 BOTH_LOOPS = True
 
@@ -111,7 +111,7 @@ async def test_probes_verify_as_calls_do(authority: Authority) -> None:
     async with secured(authority, Tls(str(authority.file))) as (rig, seen):
         rig.spec(health=Health("/healthz"))
         rig.clusters.apply([rig.gate.route.upstream])  # type: ignore[list-item]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HUNG_S):
             while not seen:
                 await asyncio.sleep(0.01)
         assert seen[0].startswith(b"GET /healthz ")
