@@ -38,16 +38,17 @@ def unread(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Running]:
 def test_an_outage_heals_although_nobody_reads_of_it(unread: Running, valkey: ValkeyServer) -> None:
     token = unread.sign_in("somebody@example.com")["access_token"]
     valkey.freeze()
-    until(lambda: unread.call("GET", "/me", token=token).status == 503, 10)
+    until(lambda: unread.call("GET", "/me", token=token).status == 503, 40)
     valkey.thaw()
-    until(lambda: len(workers(unread)) == 2, 15)
-    assert unread.call("GET", "/me", token=token).status == 200
-    assert unread.call("POST", "/auth/logout", token=token).status == 204
+    until(lambda: unread.call("GET", "/me", token=token).status == 200, 40)
+    until(lambda: len(workers(unread)) == 2, 40)
+    # 503 where a worker of a machine this busy has not confirmed it in time.
+    until(lambda: unread.call("POST", "/auth/logout", token=token).status == 204, 40)
 
 
 def test_a_worker_that_dies_is_replaced_although_nobody_reads_of_it(unread: Running) -> None:
     victim = workers(unread)[0]
     os.kill(victim, signal.SIGKILL)
-    until(lambda: len(workers(unread)) == 2 and victim not in workers(unread), 20)
+    until(lambda: len(workers(unread)) == 2 and victim not in workers(unread), 40)
     assert unread.process.poll() is None
-    assert public_works(unread)
+    until(lambda: public_works(unread), 40)
