@@ -75,7 +75,7 @@ class QueryParameters:
             if asked is None:
                 continue
             value = _form_decoded(pair.partition("=")[2])
-            if value is None or asked in values or name in values or name not in self.names:
+            if value is None or name in values or name not in self.names:
                 return None
             values[name] = value
         return None if self._wholes and self._replaced(values, names) else values
