@@ -29,9 +29,9 @@ compiled: setup-dev  ## compile the request path of this tree, for COMPILED=1
 run: setup  ## the gateway on http://127.0.0.1:8080 with a demo backend, and lines to try
 	@exec .venv/bin/gateway dev $(ARGS)
 
-# The suite waits for processes about as long as it computes.  A file stays with one process of
+# The suite waits for processes longer than it computes.  A file stays with one process of
 # pytest-xdist, so that what it starts is started once; tests/conftest.py says in which order.
-JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
 # COMPILED=1: on the compiled request path, as images and releases have it; else on the sources.
 PYTEST = AUTHGATE_COMPILE=$(if $(COMPILED),always,never) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test: $(if $(COMPILED),compiled,setup-dev)  ## the suite but for its slow tests, against a real PostgreSQL and a real Valkey

@@ -51,7 +51,6 @@ LONGEST = (
 
 LONG = (
     "tests/contract/test_openapi.py",
-    "tests/e2e/test_first_minutes.py",
     "tests/cli/test_db.py",
     "tests/revocation/test_replica.py",
     "tests/edge/streams/test_registry.py",

@@ -20,6 +20,8 @@ from tests.e2e.lines import run_lines
 from tests.e2e.processes import children, name_of
 from tests.forked import run_command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ports(free_port: Callable[[], int]) -> Ports:
