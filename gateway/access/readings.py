@@ -77,11 +77,18 @@ def _readings_of_path(call: Call, match: Match, routes: RouteTable) -> Readings 
             if routes.is_protected_elsewhere(route, call.host, call.method, segments, judged=True):
                 return None
             other = routes.match(call.host, call.method, segments)
-            if isinstance(other, Match) and other.read_elsewhere:
+            if not isinstance(other, Match):
+                continue
+            if other.read_elsewhere or _lacks_body(other.route, route):
                 return None
-            if isinstance(other, Match) and other.route.policy is route.policy:
+            if other.route.policy is route.policy:
                 found.append((_as_read(call, segments), other))
     return found if route.policy is not None else ()
+
+
+def _lacks_body(other: Route, route: Route) -> bool:
+    """Whether the policy would be asked about a call of `other` without the body that it reads."""
+    return other.reads_body and not route.reads_body and other.policy is route.policy
 
 
 def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> bool:

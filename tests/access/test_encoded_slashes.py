@@ -176,6 +176,38 @@ def test_no_other_issuer_resource_or_sign_in_is_walked_around(
     assert (decision.allowed, decision.reason) == (False, Reason.AMBIGUOUS_PATH)
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/t/x%2Fy", Reason.AMBIGUOUS_PATH),
+        ("/b/x%2Fy", Reason.NO_RULE),
+        ("/t/x/y", Reason.NO_RULE),
+        ("/t/z%2Fy", Reason.RULE_ALLOWED),
+    ],
+)
+def test_no_route_that_reads_no_body_leads_to_one_whose_policy_does(
+    path: str, reason: Reason
+) -> None:
+    """Asked without the body, a rule that denies by one of its fields finds none."""
+    world = snapshot(
+        """
+        - {id: read, match: {path: "/t/x/{y}"}, policy: hr, resource: {team: "{body.team}"},
+           upstream: api}
+        - {id: unread, match: {path: "/t/{name}"}, policy: hr, allow_encoded_slash: true,
+           upstream: api}
+        - {id: all, match: {path: "/b/{name}"}, policy: hr, allow_encoded_slash: true,
+           resource: {team: "{body.team}"}, upstream: api}
+        """,
+        """
+        policy: hr
+        rules:
+          - {id: all, allow: ['*']}
+          - {id: not-hr, deny: ['*'], when: "has(resource.team) && resource.team == 'hr'"}
+        """,
+    )
+    assert decide(world, f"POST {path}", ANN, body={"team": "hr"}).reason == reason
+
+
 def test_what_a_route_serves_at_its_own_host_is_its_own() -> None:
     assert decide(TAKEN, "GET https://one.example.com/app/a%2Fb", ANN).allowed
 

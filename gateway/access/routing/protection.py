@@ -32,15 +32,25 @@ def protects_otherwise(
     is_its_own = any(other is route for other in others)
     named = [other for other in others if not other.methods or method in other.methods]
     return any(map(closes, named or others)) or any(
-        other.auth is not Auth.PUBLIC
-        and (
-            other.policy is not route.policy
-            or other.action != route.action
-            or not (is_its_own or _takes_whom(other, route))
-            or not (is_its_own or judged or _tells_as_much(other, route))
+        not (is_its_own or _counts_as_much(other, route))
+        or (
+            other.auth is not Auth.PUBLIC
+            and (
+                other.policy is not route.policy
+                or other.action != route.action
+                or not (is_its_own or _takes_whom(other, route))
+                or not (is_its_own or judged or _tells_as_much(other, route))
+            )
         )
         for other in named or others
     )
+
+
+def _counts_as_much(other: Route, route: Route) -> bool:
+    """Whether each limit of `other` counts the calls of `route`, too: who tries passwords at
+    `/login` would have as many tries as they like at `/LOGIN`."""
+    counted = {limit.name for limit in route.limits}
+    return all(limit.name in counted for limit in other.limits)
 
 
 def _tells_as_much(other: Route, route: Route) -> bool:
@@ -57,15 +67,24 @@ def _tells_as_much(other: Route, route: Route) -> bool:
 
 def _takes_whom(other: Route, route: Route) -> bool:
     """Whether `other` asks every caller whom `route` takes for no more than `route` does, before
-    the policy is asked: to be signed in, a token of certain issuers, for a resource, with scopes.
+    the policy is asked: to be signed in, a credential of certain kinds, a token of certain issuers,
+    for a resource, with scopes, and for a cookie a page of certain origins.
     """
     if route.auth is Auth.PUBLIC:
         return True  # as neither has a policy, strangers pass there too
     if other.auth is Auth.REQUIRED and route.auth is Auth.OPTIONAL:
         return False
-    if not route.issuers <= other.issuers:
+    if not (route.issuers <= other.issuers and route.accept <= other.accept):
+        return False
+    if not _trusted_origins(route) <= _trusted_origins(other):
         return False
     asked, met = other.resource_server, route.resource_server
     if asked is None:
         return True
     return met is not None and met.path == asked.path and set(asked.scopes) <= set(met.scopes)
+
+
+def _trusted_origins(route: Route) -> frozenset[str]:
+    """Whose pages may send the cookie along, besides those of the gateway's own origins."""
+    cors = route.cors
+    return cors.origins if cors is not None and cors.credentials else frozenset()
