@@ -34,11 +34,11 @@ def test_a_command_that_is_process_1_ends_at_a_sigterm(tmp_path: Path) -> None:
     os.close(reading)
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        wait_until(lambda: bool(children.read_text()), 20, "the command's start")
+        wait_until(lambda: bool(children.read_text()), 60, "the command's start")
         command_pid = int(children.read_text())
-        wait_until(lambda: handles_sigterm(command_pid), 20, "the command's handler")
+        wait_until(lambda: handles_sigterm(command_pid), 60, "the command's handler")
         os.kill(command_pid, signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
     finally:
         process.kill()
         process.wait()
@@ -61,7 +61,7 @@ signal.pause()
 def test_a_sigterm_during_a_callback_in_which_nothing_can_be_raised_ends_it_too() -> None:
     """The import of a module has some."""
     done = subprocess.run(
-        [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
 

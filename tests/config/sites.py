@@ -27,7 +27,7 @@ def principal(**changed: object) -> Principal:
     return Principal(**{**fields, **changed})  # type: ignore[arg-type]
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.002)
@@ -82,7 +82,8 @@ class Site:
 async def sited(
     database: Database, stream: ChangeStream, options: ReplicaOptions | None = None
 ) -> AsyncIterator[Site]:
-    site = Site(database, stream, options or ReplicaOptions())
+    # One that is late, as the machine is busy, is waited for.
+    site = Site(database, stream, options or ReplicaOptions(confirm_timeout_s=20.0))
     try:
         yield site
     finally:

@@ -226,7 +226,7 @@ def line_of(watcher: ConfigWatcher) -> bytes:
 
 
 async def until_sent(watcher: ConfigWatcher, line: bytes) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while line_of(watcher) != line:
             await asyncio.sleep(0.01)
 

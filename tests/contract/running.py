@@ -216,7 +216,7 @@ class Running:
     log: Path
     users: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def raw(self, data: bytes, *, method: str = "GET", timeout_s: float = 10) -> Answer:
+    def raw(self, data: bytes, *, method: str = "GET", timeout_s: float = 60) -> Answer:
         """One answer to these bytes; `closed` says whether the gateway then hung up."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s) as sock:
             sock.sendall(data)
@@ -252,7 +252,7 @@ class Running:
         lines = [f"GET {path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields)]
         if not any(n.lower() == "host" for n, _ in fields):
             lines.insert(1, f"Host: 127.0.0.1:{self.admin_port}")
-        with socket.create_connection(("127.0.0.1", self.admin_port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", self.admin_port), timeout=60) as sock:
             sock.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
             return read_answer(sock.makefile("rb"), "GET")
 
@@ -262,7 +262,7 @@ class Running:
     def confirmed(self, *words: str) -> subprocess.CompletedProcess[str]:
         """As `cli`; repeated, as an operator would, while it exits 3: what was asked is kept,
         but no worker of a machine this busy has confirmed it in time."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (done := self.cli(*words)).returncode == 3 and time.monotonic() < deadline:
             pass
         return done
@@ -300,7 +300,7 @@ def wait_until_ready(
 ) -> None:
     """Until the page answers 200; `/readyz` does so for one worker, and is waited for until it
     lists `workers` that can decide."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(
@@ -314,7 +314,7 @@ def wait_until_ready(
             pass
         # Readiness has no event that another process could wait for: ask again.
         threading.Event().wait(0.05)
-    raise AssertionError(f"not ready in 40 s:\n{log.read_text()[-3000:]}")
+    raise AssertionError(f"not ready in 120 s:\n{log.read_text()[-3000:]}")
 
 
 def _workers(words: Sequence[str], environment: Mapping[str, str]) -> int:

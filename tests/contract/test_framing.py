@@ -77,7 +77,7 @@ def test_pipelined_requests_are_answered_in_order(gateway: Running) -> None:
     one = b"GET /public/1 HTTP/1.1\r\nHost: a\r\n\r\n"
     two = b"POST /public/2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nT: y\r\n\r\n"
     three = b"GET /public/3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as sock:
         sock.sendall(one + two + three)
         data = b""
         while piece := sock.recv(65536):
@@ -87,7 +87,7 @@ def test_pipelined_requests_are_answered_in_order(gateway: Running) -> None:
 
 
 def test_an_old_client_is_served_and_closed(gateway: Running) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as sock:
         sock.sendall(b"GET /public/old HTTP/1.0\r\nHost: a\r\n\r\n")
         data = b""
         while piece := sock.recv(65536):

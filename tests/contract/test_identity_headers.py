@@ -175,12 +175,12 @@ def test_another_proxy_is_told_the_same(chosen: Running) -> None:
     )
 
     def asked() -> Answer:
-        with socket.create_connection(("127.0.0.1", chosen.admin_port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", chosen.admin_port), timeout=60) as sock:
             sock.sendall(lines.encode())
             return read_answer(sock.makefile("rb"), "GET")
 
     from tests.e2e.processes import until
 
-    until(lambda: asked().status == 200, within_s=10)
+    until(lambda: asked().status == 200, within_s=40)
     assert asked().all("remote-user") == ["ada@example.com"]
     assert asked().all("x-auth-user-id") == []

@@ -309,4 +309,4 @@ def test_an_end_is_in_the_audit_log_with_who_told_of_it(site: Site) -> None:
             (one["event"], one["subject"], one["detail"]["change"]) for one in ends
         ]
 
-    until(recorded, 20)
+    until(recorded, 60)

@@ -228,8 +228,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             imported = running.confirmed("keys", "import", str(pem), "--verify-only")
             assert imported.returncode == 0, imported.stderr
             there = Site(running, issuers, made["good"], made["bad"])
-            until(lambda: there.state("company")["keys"] == 2, 20)
-            until(lambda: there.told(there.good["ours"]) == (200, ""), 20)
+            until(lambda: there.state("company")["keys"] == 2, 60)
+            until(lambda: there.told(there.good["ours"]) == (200, ""), 60)
             yield there
     finally:
         issuers.go_on.set()
@@ -255,13 +255,16 @@ def test_keys_that_are_not_to_be_believed_verify_nothing(site: Site, issuer: str
 
 
 def test_nobody_waits_for_a_provider_that_never_answers_but_who_needs_it(site: Site) -> None:
-    until(site.issuers.hangs.is_set, 20)
+    until(site.issuers.hangs.is_set, 60)
     answers: list[tuple[int, str]] = []
     needs_it = threading.Thread(target=lambda: answers.append(site.told(site.bad["hanging"])))
     needs_it.start()
-    for _ in range(20):
+    before_it = 0
+    while not answers:
         assert site.told(site.good["plain"]) == (200, "")
         assert site.told(site.bad["byAnotherIssuersKey"])[0] == 401
-    assert (answers, needs_it.is_alive()) == ([], True)
+        before_it += not answers
+    # One that waited for the same would be answered with it.
+    assert before_it >= 3
     needs_it.join()
     assert answers == [(503, "issuer_unavailable")]

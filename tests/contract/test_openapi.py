@@ -99,7 +99,7 @@ def test_the_running_gateway_answers_as_the_text_says(asked: Asked, path: str, m
         if "bearer" in schemes:
             headers["Authorization"] = f"Bearer {asked.token()}"
         more = {"auth": asked.client} if "client" in schemes else {}
-        case.call_and_validate(headers=headers, checks=judged, timeout=20, **more)
+        case.call_and_validate(headers=headers, checks=judged, timeout=60, **more)
 
     ask()
 

@@ -87,7 +87,7 @@ class Site:
         case = operation.Case(query=query or {}, path_parameters=ids or {}, **more)
         headers = {"Host": LOGIN, "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
         headers |= fields or {}
-        answer = case.call(headers=headers, allow_redirects=False, timeout=20)
+        answer = case.call(headers=headers, allow_redirects=False, timeout=60)
         assert answer.status_code == status, answer.text
         case.validate_response(answer, checks=CHECKS.get_by_names(CHECKED))
         if "set-cookie" in answer.headers:

@@ -185,7 +185,7 @@ def test_dev_refuses_anything_but_loopback(tmp_path: Path) -> None:
     assert answer.returncode == 2
 
 
-def until(condition: object, seconds: float = 10) -> bool:
+def until(condition: object, seconds: float = 40) -> bool:
     """Whether it came true; a file that is watched from outside has no event to wait for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

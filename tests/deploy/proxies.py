@@ -307,7 +307,7 @@ def end(process: subprocess.Popen[bytes] | Process) -> None:
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the proxy ended:\n{log.read_text()[-3000:]}")
@@ -316,4 +316,4 @@ def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         # A foreign process tells of no event: ask again.
         threading.Event().wait(0.02)
-    raise AssertionError(f"no listener in 20 s:\n{log.read_text()[-3000:]}")
+    raise AssertionError(f"no listener in 60 s:\n{log.read_text()[-3000:]}")

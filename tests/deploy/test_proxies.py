@@ -145,7 +145,7 @@ def test_a_token_that_lacks_scopes_is_told_so(proxy: Running, house: Site, tmp_p
         lacking = provider.client_token(resource=resource)
         good = provider.client_token(resource=resource, scope="tools:call")
         # Until now its keys could not be had.
-        wait_until(lambda: proxy.call("GET", "/mcp", token=good).status == 200, 30, "its keys")
+        wait_until(lambda: proxy.call("GET", "/mcp", token=good).status == 200, 60, "its keys")
         refused = proxy.call("GET", "/mcp", token=lacking)
     assert (refused.status, refused.json["missing_scopes"]) == (403, ["tools:call"])
     (challenge,) = refused.all("www-authenticate")
@@ -414,7 +414,7 @@ def test_a_gateway_that_cannot_confirm_revocations_lets_nothing_pass(tmp_path: P
 
 def _await(front: Running, status: int) -> None:
     wait_until(
-        lambda: front.call("GET", "/catalogue/a").status == status, 20, f"{status} of the proxy"
+        lambda: front.call("GET", "/catalogue/a").status == status, 60, f"{status} of the proxy"
     )
 
 

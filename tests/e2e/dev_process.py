@@ -18,7 +18,7 @@ from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 GATEWAY = Path(sys.executable).with_name("gateway")
-READY_WITHIN_S = 40
+READY_WITHIN_S = 120
 
 
 @dataclass

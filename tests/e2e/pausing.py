@@ -123,8 +123,8 @@ class Pausing:
         port = self.talker.server_address[1]
         upstream = f'upstreams:\n  talker: {{targets: ["http://127.0.0.1:{port}"]}}\n'
         edit(self.running, lambda text: text.replace("upstreams:\n", upstream, 1) + ROUTE)
-        until(lambda: len(workers(self.running)) == 2, 20)
-        until(lambda: self.running.call("GET", "/lasting").status == 401, 10)
+        until(lambda: len(workers(self.running)) == 2, 60)
+        until(lambda: self.running.call("GET", "/lasting").status == 401, 60)
 
     @property
     def _public(self) -> str:
@@ -166,7 +166,7 @@ class Pausing:
         with ExitStack() as opened:
             sockets = [opened.enter_context(self._last(token, upgrade=True)) for _ in range(pairs)]
             streams = [opened.enter_context(self._last(token, upgrade=False)) for _ in range(pairs)]
-            until(lambda: sum(metric(running, "authgate_long_lived_requests")) >= 2 * pairs, 10)
+            until(lambda: sum(metric(running, "authgate_long_lived_requests")) >= 2 * pairs, 60)
             busy = [opened.enter_context(self._open(self._public)) for _ in range(BUSY_WITH)]
             for each in busy:
                 read_answer(each.makefile("rb"), "GET")
@@ -182,8 +182,8 @@ class Pausing:
             finally:
                 os.kill(paused, signal.SIGCONT)
             told = [(each in sockets, _rest(each)) for each in held]
-            until(lambda: sum(metric(running, "authgate_long_lived_requests")) == 0, 10)
-            until(lambda: paused in workers(running), 20)
+            until(lambda: sum(metric(running, "authgate_long_lived_requests")) == 0, 60)
+            until(lambda: paused in workers(running), 60)
         with talker.lock:
             frames = talker.heard.count(MARK)
         frames += sum(said.count(MARK) for is_socket, said in told if is_socket)

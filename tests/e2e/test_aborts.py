@@ -105,7 +105,7 @@ def asked(running: Running, kind: str) -> socket.socket:
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         )
-    client = socket.create_connection(("127.0.0.1", running.port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", running.port), timeout=60)
     client.sendall(f"GET /slow/{kind} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
     if kind != "silent":
         assert client.recv(9) == b"HTTP/1.1 "

@@ -49,7 +49,7 @@ def of_a_made_up_key(token: str) -> str:
 
 
 def asked(gateway: Running, token: str) -> Answer:
-    with socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=60) as sock:
         sock.sendall(question(token))
         return read_answer(sock.makefile("rb"), "GET")
 
@@ -97,7 +97,7 @@ def test_a_proxy_keeps_more_connections_than_a_hundred(gateway: Running) -> None
     with ExitStack() as stack:
         kept = [
             stack.enter_context(
-                socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=10)
+                socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=60)
             )
             for _ in range(150)
         ]

@@ -43,7 +43,7 @@ def refused(folder: Path, ports: Ports, **settings: str) -> tuple[int, str]:
         ("dev", "--demo-listen", f"127.0.0.1:{ports.demo}"),
         folder=folder,
         environment=environment_of(ports, **settings),
-        timeout_s=30,
+        timeout_s=120,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -100,7 +100,7 @@ def test_the_printed_admin_token_opens_the_admin_page(dev: Dev) -> None:
         f"http://127.0.0.1:{dev.ports.admin}/admin/api/state",
         headers={"Authorization": f"Bearer {found[1]}"},
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert b'"orders.read"' in answer.read()
 
 

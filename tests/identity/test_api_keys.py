@@ -308,7 +308,7 @@ async def test_a_remembered_key_does_not_wait_for_a_store_that_hangs(house: Hous
     await house.who(key.text)
     house.database.hangs = True
     house.clock.move(60)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(60):
         assert isinstance(await house.who(key.text), Principal)
 
 

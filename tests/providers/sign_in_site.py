@@ -91,7 +91,7 @@ class Site:
     def link_mailed_to(self, email: str) -> str:
         """The token of the newest link in the outbox, which the admin page shows."""
         token = DataFolder(self.gateway.folder / "data").admin_token()
-        until(lambda: self._mail(email, token) is not None, 20)
+        until(lambda: self._mail(email, token) is not None, 60)
         return str(self._mail(email, token))
 
     def _mail(self, email: str, token: str) -> str | None:

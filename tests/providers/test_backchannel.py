@@ -137,7 +137,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         }
         with started(folder / "g", "--workers", "2", routes=routes, **own) as running:
             running.port = port
-            until(lambda: len(workers(running)) == 2, 20)
+            until(lambda: len(workers(running)) == 2, 60)
             yield Site(running, provider)
 
 
@@ -163,15 +163,15 @@ def test_its_sockets_end_with_it(site: Site) -> None:
         kept = opened.enter_context(site.socket(others))
         for one in (*held, kept):
             one.send("hello")
-            assert one.recv(timeout=10) == "hello"
+            assert one.recv(timeout=60) == "hello"
         visitor.sign_out(tokens["id_token"])
         for one in held:
             with pytest.raises(websockets.ConnectionClosedError) as closed:
-                one.recv(timeout=5)
+                one.recv(timeout=60)
             assert closed.value.rcvd is not None
             assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "token_revoked")
         kept.send("still")
-        assert kept.recv(timeout=10) == "still"
+        assert kept.recv(timeout=60) == "still"
 
 
 def test_a_stream_ends_with_it(site: Site) -> None:
@@ -188,7 +188,7 @@ def test_a_stream_ends_with_it(site: Site) -> None:
         with suppress(ConnectionResetError):
             while piece := stream.recv(4096):
                 last = (last + piece)[-64:]
-                assert time.monotonic() - began < 5
+                assert time.monotonic() - began < 60
     # It was cut: no last chunk says that this was all.
     assert not last.endswith(b"0\r\n\r\n")
 

@@ -11,7 +11,7 @@ import pytest
 from gateway.identity import revocations
 from gateway.model import Change, ChangeKind, Reason, SystemClock
 from gateway.revocation.publisher import StreamPublisher
-from gateway.revocation.replica import Replica
+from gateway.revocation.replica import Replica, ReplicaOptions
 from gateway.stores.protocols import Database, StoreUnavailable, StreamView
 from gateway.stores.redis import RedisStore
 from gateway.stores.stream import RedisChangeStream
@@ -54,13 +54,13 @@ async def test_what_nobody_announced_is_relayed(site: Site) -> None:
     replica = await site.worker()
     await site.commit()
     assert replica.refusal(principal()) is None
-    await eventually(lambda: replica.refusal(principal()) is Reason.TOKEN_REVOKED, 6)
+    await eventually(lambda: replica.refusal(principal()) is Reason.TOKEN_REVOKED)
 
 
 async def test_a_row_is_marked_once_the_stream_has_it(site: Site) -> None:
     replica = await site.worker()
     assert await replica.publish([await site.commit()])
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         while await revocations.unpublished(site.database, -5):
             await asyncio.sleep(0.02)
 
@@ -72,7 +72,7 @@ async def test_what_every_worker_has_is_not_appended_again(site: Site) -> None:
     for _ in range(50):
         assert await first.publish([change])
     assert (await site.stream.view()).end == 1
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         while not (known := await row_of(site, change)).confirmed:
             await asyncio.sleep(0.02)
     # Read from SQL, as who repeats a sign-out at another worker does.
@@ -84,6 +84,7 @@ async def test_what_every_worker_has_is_not_appended_again(site: Site) -> None:
 async def test_what_could_not_be_confirmed_is_told_again_when_it_is_asked_for_again(
     site: Site,
 ) -> None:
+    site.options = ReplicaOptions()
     replica = await site.worker()
     await site.stream.register("elsewhere.1.1.ff")
     await site.stream.renew("elsewhere.1.1.ff", 1, 0, 0)
@@ -176,7 +177,7 @@ async def test_a_worker_killed_with_9_holds_up_nobody_on_its_machine(
     words = [sys.executable, "-c", WORKER, database_url, redis_url, key_prefix]
     other = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
     assert other.stdout
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await other.stdout.readline() != b"live\n":
             pass
     assert await replica.publish([await site.commit(target="before")])
@@ -186,6 +187,7 @@ async def test_a_worker_killed_with_9_holds_up_nobody_on_its_machine(
 
 
 async def test_an_unanswered_lease_makes_the_announcement_unconfirmed(site: Site) -> None:
+    site.options = ReplicaOptions()
     replica = await site.worker()
     await site.stream.register("elsewhere.1.1.ff")
     await site.stream.renew("elsewhere.1.1.ff", 1, 0, 0)
@@ -201,7 +203,9 @@ async def test_a_lease_that_is_still_loading_is_waited_for_by_nobody(site: Site)
 
 async def test_a_command_of_the_shell_announces_to_the_workers_too(site: Site) -> None:
     replica = await site.worker()
-    shell = StreamPublisher(site.database, site.stream, SystemClock(), max_staleness_s=5)
+    shell = StreamPublisher(
+        site.database, site.stream, SystemClock(), max_staleness_s=5, confirm_timeout_s=20
+    )
     assert await shell.publish([await site.commit()])
     assert replica.refusal(principal()) is Reason.TOKEN_REVOKED
     assert await revocations.unpublished(site.database, -5) == []
@@ -238,6 +242,7 @@ async def test_keys_that_cannot_be_read_leave_their_change_unconfirmed(site: Sit
     async def read_keys() -> None:
         raise StoreUnavailable("sql")
 
+    site.options = ReplicaOptions()
     replica = await site.worker(keys_changed=read_keys)
     assert not await replica.publish([await site.commit(ChangeKind.KEYS, "k2")])
     assert replica.is_live()
@@ -277,10 +282,10 @@ async def test_nothing_is_forgotten_while_nodes_differ(
         async with site.database.read_transaction() as tx:
             return await tx.one("SELECT 1 FROM changes WHERE id = :id", id=change.id) is not None
 
-    await eventually(lambda: asked[0] >= 3, 5)
+    await eventually(lambda: asked[0] >= 3)
     assert await held()
     differs[0] = False
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while await held():
             await asyncio.sleep(0.02)
 

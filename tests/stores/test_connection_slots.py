@@ -108,8 +108,8 @@ async def test_a_slot_that_is_given_to_who_has_just_left_is_not_lost(crowd: Crow
     assert crowd.served == ["many", "many", "one"]
     crowd.go_on.set()
     await asyncio.gather(second, last)
-    await asyncio.wait_for(crowd.slots.acquire(), 1)
-    await asyncio.wait_for(crowd.slots.acquire(), 1)
+    await asyncio.wait_for(crowd.slots.acquire(), 60)
+    await asyncio.wait_for(crowd.slots.acquire(), 60)
 
 
 async def test_a_slot_goes_by_whoever_left_before_it_came(crowd: Crowd) -> None:

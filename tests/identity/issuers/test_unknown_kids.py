@@ -67,7 +67,7 @@ async def test_who_waits_no_more_makes_room_for_one_other(
     documents.gate = asyncio.Event()
     waits = asyncio.create_task(keys.ask())
     await asyncio.sleep(0)
-    assert await asyncio.wait_for(keys.ask(), 1) is Reason.ISSUER_UNAVAILABLE
+    assert await asyncio.wait_for(keys.ask(), 60) is Reason.ISSUER_UNAVAILABLE
     documents.gate.set()
     assert await waits is Reason.KEY_UNKNOWN
 

@@ -212,7 +212,7 @@ async def test_who_refuses_a_visitor_is_there_for_others(
         with pytest.raises(IdentityRefused):
             await client.identity(provider(), TRIP, ProviderResponse("c", None))
     assert client.last_error(provider()) is None
-    assert await asyncio.wait_for(client.authorization_url(provider(), TRIP, IP), 5)
+    assert await asyncio.wait_for(client.authorization_url(provider(), TRIP, IP), 60)
 
 
 class SlowSite(Site):
@@ -285,7 +285,7 @@ async def test_however_many_set_out_those_who_come_back_have_their_places(
     while slow.pushed < AT_ONCE:
         await asyncio.sleep(0)
     with pytest.raises(IdentityRefused):
-        await asyncio.wait_for(patient.identity(one, TRIP, ProviderResponse("c", None)), 1)
+        await asyncio.wait_for(patient.identity(one, TRIP, ProviderResponse("c", None)), 60)
     assert slow.pushed == AT_ONCE
     slow.go_on.set()
     assert all(await asyncio.gather(*crowd))
