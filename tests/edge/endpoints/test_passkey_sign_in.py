@@ -237,9 +237,9 @@ async def test_a_few_bytes_of_a_stranger_that_stand_for_many_keep_nobody_waiting
 ) -> None:
     """Shared references (CBOR tag 29): a reader that follows them is busy for hours."""
     authenticator.extensions = shared_references(60)
-    began_at = time.perf_counter()
+    began_at = time.process_time()
     assert is_refused(await sign_in(house, authenticator))
-    assert time.perf_counter() - began_at < 2
+    assert time.process_time() - began_at < 2
 
 
 async def test_a_counter_that_does_not_grow_is_refused_and_told(

