@@ -102,7 +102,10 @@ def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> b
         return True
     every = [read.segments, *others]
     every += _parted(every)
-    return any(routes.bypasses_route(route, call.method, segments) for segments in every)
+    return any(
+        routes.bypasses_route(route, call.method, segments, asked=call.segments)
+        for segments in every
+    )
 
 
 def _others(call: Call, route: Route) -> list[tuple[str, ...]] | None:

@@ -44,10 +44,16 @@ class _Overlaid:
         self._table = table
 
     def bypasses_route(
-        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
+        self,
+        route: Route,
+        method: str,
+        segments: tuple[str, ...],
+        *,
+        judged: bool = False,
+        asked: tuple[str, ...] | None = None,
     ) -> bool:
         found = self._table.get(route.id) or route
-        return self._table.bypasses_route(found, method, segments, judged=judged)
+        return self._table.bypasses_route(found, method, segments, judged=judged, asked=asked)
 
     def is_protected_elsewhere(
         self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool

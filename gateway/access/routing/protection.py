@@ -6,7 +6,7 @@ way a call came there.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from gateway.access.routing.routes import Auth, Route, SegmentKind
 
@@ -63,6 +63,42 @@ def _tells_as_much(other: Route, route: Route) -> bool:
     return (other.tenant is None or route.tenant is not None) and all(
         field.name in told for field in other.resource
     )
+
+
+def tells_otherwise(
+    others: Collection[Route], path: Sequence[str], route: Route, asked: Sequence[str], method: str
+) -> bool:
+    """Whether the policy would be told of another tenant, or of another value in a field, of `path`
+    by one of its routes than of what was `asked` by `route`: who has a tenant of the name `API`
+    acts at `/API/theirs` for that, and not for the one of `/api/{tenant}`.  Both paths are folded.
+    """
+    if route.policy is None:
+        return False
+    named = [other for other in others if not other.methods or method in other.methods]
+    told = _told(route, asked)
+    return any(
+        other.auth is not Auth.PUBLIC and not _told(other, path).items() <= told.items()
+        for other in named or others
+    )
+
+
+def _told(route: Route, path: Sequence[str]) -> dict[str, object]:
+    """What the policy is told of a path: the tenant, and each field, with what fills it."""
+    params: dict[str, str] = {}
+    for segment, (at, value) in zip(route.segments, enumerate(path), strict=False):
+        if segment.kind is not SegmentKind.LITERAL:
+            is_rest = segment.kind is SegmentKind.REST
+            params[segment.text] = "/".join(path[at:]) if is_rest else value
+    told: dict[str, object] = {
+        f"resource.{field.name}": tuple(
+            (piece.source, params.get(piece.text) if piece.source == "params" else piece.text)
+            for piece in field.template.pieces
+        )
+        for field in route.resource
+    }
+    if route.tenant is not None:
+        told["tenant"] = params.get(route.tenant)
+    return told
 
 
 def _takes_whom(other: Route, route: Route) -> bool:

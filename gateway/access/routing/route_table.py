@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
-from gateway.access.routing.protection import closes, protects_otherwise
+from gateway.access.routing.protection import closes, protects_otherwise, tells_otherwise
 from gateway.access.routing.route_trie import (
     RouteLeaf,
     RouteNode,
@@ -247,8 +248,12 @@ class RouteTable:
             found[at] = [one for one in found[at] if not _takes_below(one, folder)]
         found += [_named(self._sent_alike(host, path, route)) for path in asked.scripts]
         return any(
-            route not in one and protects_otherwise(one, route, method, judged=judged)
-            for one in found
+            route not in one
+            and (
+                protects_otherwise(one, route, method, judged=judged)
+                or (not judged and tells_otherwise(one, path, route, asked.paths[0], method))
+            )
+            for path, one in zip([*asked.paths, *asked.scripts], found, strict=True)
         )
 
     def _sent_alike(
@@ -272,29 +277,44 @@ class RouteTable:
         ]
 
     def bypasses_route(
-        self, route: Route, method: str, segments: tuple[str, ...], *, judged: bool = False
+        self,
+        route: Route,
+        method: str,
+        segments: tuple[str, ...],
+        *,
+        judged: bool = False,
+        asked: tuple[str, ...] | None = None,
     ) -> bool:
-        """Whether a path that `route` made by its rewrite belongs to another route.
+        """Whether a path that `route` made by its rewrite of what was `asked` belongs to another
+        route.
 
         That is one which sends the same path to the same upstream unchanged, and protects
         it in another way: reached by a rewrite, its protection would be walked around.  What
         `route` serves by itself as well is judged by its policy and action alone.
         """
         backend = self._same_backend(route.upstream) if route.upstream else ()
-        asked = self.spellings(segments)
-        if not asked.paths:
+        spelled = self.spellings(segments)
+        if not spelled.paths:
             return True
         for guard in filter(None, map(self._guards.get, backend)):
             leaf = walk(guard, segments, 0, len(segments), [])
-            if leaf is not None and protects_otherwise(leaf.guarded, route, method, judged=judged):
+            own = leaf.guarded if leaf is not None else []
+            if own and protects_otherwise(own, route, method, judged=judged):
                 return True
-            leaves = [
-                one for path in asked.paths for one in walk_folded(guard, path, 0, pages=True)
-            ]
-            others = [other for one in leaves if one is not leaf for other in one.guarded]
-            run = [one for path in asked.scripts for one in walk_folded(guard, path, 0)]
-            others += _named(other for one in run if one is not leaf for other in one.guarded)
-            if protects_otherwise(others, route, method, judged=judged):
+            found = [walk_folded(guard, path, 0, pages=True) for path in spelled.paths]
+            alike = [[other for one in each if one is not leaf for other in one.guarded]
+                     for each in found]  # fmt: skip
+            found = [walk_folded(guard, path, 0) for path in spelled.scripts]
+            alike += [_named(other for one in each if one is not leaf for other in one.guarded)
+                      for each in found]  # fmt: skip
+            if protects_otherwise(list(chain(*alike)), route, method, judged=judged):
+                return True
+            alike[0] += own
+            paths = zip(alike, [*spelled.paths, *spelled.scripts], strict=True)
+            if asked is not None and any(
+                tells_otherwise(others, path, route, folded_path(asked), method)
+                for others, path in paths
+            ):
                 return True
         return False
 
