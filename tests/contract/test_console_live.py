@@ -175,6 +175,6 @@ def post(gateway: Running, path: str, form: dict[str, str], cookie: str = "") ->
         f"Cookie: __Host-console={cookie}",
         "Connection: close",
     ]
-    with socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=90) as sock:
+    with socket.create_connection(("127.0.0.1", gateway.admin_port), timeout=600) as sock:
         sock.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         return read_answer(sock.makefile("rb"), "POST")
