@@ -82,7 +82,8 @@ def test_no_parameter_beside_a_body_that_was_judged_says_another() -> None:
           policy: own
           action: "a:w"
           resource: {owner: "{body.owner}", deep: "{body.meta.kind}", both: "{body.both}",
-                     too: "{query.both}"}
+                     too: "{query.both}", far: "{body.top.mid.low}", it: "{body.all.of.it}",
+                     of: "{query.all.of}"}
           upstream: api
         """,
         "policy: own\nrules: [{id: own, allow: ['*'], when: 'resource.owner == user.id'}]",
@@ -92,9 +93,11 @@ def test_no_parameter_beside_a_body_that_was_judged_says_another() -> None:
         return decide(world, f"POST /write{query}", who("u1"), body={"owner": "u1"})
 
     for query in ("owner=u2", "owner=u1", "owner[]=u2", "Owner=u2", "a=1&%6fwner=u2", "owner",
-                  "meta[kind]=x", "meta=x", "meta.kind=x", "Meta.Kind=x", "owner=%ff", "x;owner=u2"):  # fmt: skip
+                  "meta[kind]=x", "meta=x", "meta.kind=x", "Meta.Kind=x", "owner=%ff", "x;owner=u2",
+                  "top=x", "top.mid=x", "top[mid]=x", "top.mid.low=x", "Top.mid[low]=x"):  # fmt: skip
         assert asked(f"?{query}").refusal is Reason.AMBIGUOUS_QUERY, query
-    for query in ("", "?", "?page=2&kind=x&owners=u2", "?both=1"):
+    for query in ("", "?", "?page=2&kind=x&owners=u2", "?both=1", "?mid=x&low=x&mid.low=x",
+                  "?all.of=1"):  # fmt: skip
         assert asked(query).allowed, query
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
@@ -232,8 +233,8 @@ class Route:
             query, headers = query | action_rules.query_names, headers | action_rules.header_names
         object.__setattr__(self, "policy_query", QueryParameters(query) if query else None)
         object.__setattr__(self, "policy_headers", HeaderFields(headers) if headers else None)
-        beside = {first for name in self.body_names for first in (name, name.partition(".")[0])}
-        beside -= query
+        steps = (name.split(".") for name in self.body_names)
+        beside = {path for one in steps for path in accumulate(one, "{}.{}".format)} - query
         object.__setattr__(self, "beside_body", QueryParameters(beside) if beside else None)
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
