@@ -72,7 +72,7 @@ def _readings_of_path(call: Call, match: Match, routes: RouteTable) -> Readings 
         found.append((_as_read(call, segments), other))
     if call.encoded_slash:
         for segments in _parted((call.segments, *others)):
-            if routes.bypasses_route(route, call.method, segments, judged=True):
+            if routes.bypasses_route(route, call.method, segments):
                 return None
             if routes.is_protected_elsewhere(route, call.host, call.method, segments, judged=True):
                 return None

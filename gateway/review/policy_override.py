@@ -49,11 +49,10 @@ class _Overlaid:
         method: str,
         segments: tuple[str, ...],
         *,
-        judged: bool = False,
         asked: tuple[str, ...] | None = None,
     ) -> bool:
         found = self._table.get(route.id) or route
-        return self._table.bypasses_route(found, method, segments, judged=judged, asked=asked)
+        return self._table.bypasses_route(found, method, segments, asked=asked)
 
     def is_protected_elsewhere(
         self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool

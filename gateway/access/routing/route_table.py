@@ -282,16 +282,16 @@ class RouteTable:
         method: str,
         segments: tuple[str, ...],
         *,
-        judged: bool = False,
         asked: tuple[str, ...] | None = None,
     ) -> bool:
         """Whether a path that `route` made by its rewrite of what was `asked` belongs to another
-        route.
+        route.  None: the policy is asked about that path as well, with what it says.
 
         That is one which sends the same path to the same upstream unchanged, and protects
         it in another way: reached by a rewrite, its protection would be walked around.  What
         `route` serves by itself as well is judged by its policy and action alone.
         """
+        judged = asked is None
         backend = self._same_backend(route.upstream) if route.upstream else ()
         spelled = self.spellings(segments)
         if not spelled.paths:
