@@ -208,6 +208,39 @@ def test_no_route_that_reads_no_body_leads_to_one_whose_policy_does(
     assert decide(world, f"POST {path}", ANN, body={"team": "hr"}).reason == reason
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/files/a%2Fann%5Cx", Reason.RULE_ALLOWED),
+        # As /files/a/ben\x it is no route's, and as /files/a/ben/x it is ben's.
+        ("/files/a%2Fben%5Cx", Reason.NO_RULE),
+    ],
+)
+def test_a_reading_that_no_route_takes_hides_none_of_the_others(path: str, reason: Reason) -> None:
+    world = snapshot(
+        """
+        - {id: files, match: {path: "/files/{rest:path}"}, policy: own, paths: files,
+           allow_encoded_slash: true, upstream: api}
+        - {id: write, match: {path: "/files/a/{name}", methods: [PUT]}, policy: own, upstream: api}
+        - {id: owned, match: {path: "/files/a/{owner}/{name}"}, policy: own,
+           resource: {owner: "{owner}"}, upstream: api}
+        """,
+        """
+        policy: own
+        rules:
+          - {id: all, allow: ['*']}
+          - {id: others, deny: ['*'], when: has(resource.owner) && resource.owner != user.id}
+        """,
+    )
+    assert decide(world, f"GET {path}", ANN).reason is reason
+
+
+def test_the_query_is_no_part_of_where_a_rewrite_leads() -> None:
+    decision = decide(WORLD, "GET /moved/a?next=/../docs//private/x", ANN)
+    assert decision.allowed
+    assert decision.target == "/docs/a?next=/../docs//private/x"
+
+
 def test_what_a_route_serves_at_its_own_host_is_its_own() -> None:
     assert decide(TAKEN, "GET https://one.example.com/app/a%2Fb", ANN).allowed
 

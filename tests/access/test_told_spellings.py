@@ -102,6 +102,7 @@ NAMED = """
         ("/SHELF/x/ben", "a {b}", Reason.NO_RULE),
         ("/SHELF/x/ann", "{b}", Reason.AMBIGUOUS_PATH),
         ("/SHELF/x/ann", "a {a}", Reason.AMBIGUOUS_PATH),
+        ("/SHELF/x/ann", "b {b}", Reason.AMBIGUOUS_PATH),
         ("/SHELF/x/ann", "{query.kind}", Reason.AMBIGUOUS_PATH),
         ("/t/anns/api/anns/x/y", "{b}", Reason.RULE_ALLOWED),
         ("/t/anns/api/bens/x/y", "{b}", Reason.AMBIGUOUS_PATH),
@@ -119,3 +120,72 @@ def test_the_policy_is_told_the_same_values_of_every_spelling(
     ann = who("ann", claims={"tenants": tenants, "tenant": "anns"})
     world = snapshot(NAMED.replace("KIND", kind), MEMBERS)
     assert decide(world, f"GET {path}", ann).reason == reason
+
+
+METHODS = """
+    version: 1
+    tenants: {roles: [owner, member]}
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    defaults: {policy: members, upstream: api}
+    routes:
+      - {id: write, match: {path: "/api/{org}/{rest:path}", methods: [PUT]}, tenant: "{org}"}
+      - {id: read, match: {path: "/api/{org}/{rest:path}", methods: [GET]}}
+      - {id: deep, match: {path: "/{kind}/{name}/{org}/{rest:path}", except_reserved: true},
+         tenant: "{org}"}
+      - {id: moved, match: {path: "/t/{org}/{rest:path}"}, tenant: "{org}",
+         rewrite: {path: "/{rest}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "passes"),
+    [
+        ("/API/bens/anns/x", False),
+        ("/API/anns/anns/x", True),
+        ("/t/anns/api/bens/x", False),
+        ("/t/anns/api/anns/x", True),
+        # No route takes it as it stands.
+        ("/t/anns/API/bens/x", False),
+        ("/t/anns/API/anns/x", True),
+    ],
+)
+def test_the_routes_of_the_method_say_what_the_policy_is_told(path: str, passes: bool) -> None:
+    ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
+    world = snapshot(METHODS, MEMBERS)
+    assert decide(world, f"GET {path}", ann).allowed
+    # A backend may take any other method for either.
+    for method in ("PUT", "POST"):
+        decision = decide(world, f"{method} {path}", ann)
+        assert decision.reason is (Reason.RULE_ALLOWED if passes else Reason.AMBIGUOUS_PATH)
+
+
+RESTS = """
+    version: 1
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    defaults: {policy: members, upstream: api}
+    routes:
+      - {id: file, match: {path: "/files/{rest:path}"}, resource: {file: "{rest}"}}
+      - {id: other, match: {path: "/{kind}/OTHER", except_reserved: true},
+         resource: {file: "{FILE}"}}
+      - {id: moved, match: {path: "/moved/{name}"}, resource: {file: "{name}"},
+         allow_encoded_slash: true, rewrite: {path: "/files/{name}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "file", "path", "reason"),
+    [
+        ("{rest:path}", "rest", "/FILES/a/b", Reason.RULE_ALLOWED),
+        ("{name}/{rest:path}", "name", "/FILES/a/b", Reason.AMBIGUOUS_PATH),
+        ("{name}/{rest:path}", "rest", "/FILES/a/b", Reason.AMBIGUOUS_PATH),
+        ("{name}", "name", "/FILES/a", Reason.RULE_ALLOWED),
+        # The rest of `/files/a/b` is what the name in `/moved/a%2Fb` is decoded.
+        ("{name}", "name", "/moved/a%2Fb", Reason.RULE_ALLOWED),
+    ],
+)
+def test_the_rest_of_a_path_is_told_as_a_whole(
+    other: str, file: str, path: str, reason: Reason
+) -> None:
+    ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
+    world = snapshot(RESTS.replace("OTHER", other).replace("FILE", file), MEMBERS)
+    assert decide(world, f"GET {path}", ann).reason is reason
