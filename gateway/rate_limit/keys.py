@@ -20,8 +20,11 @@ Key = Callable[[Call, Principal | None, RequestedResource], str]
 LONGEST = 128
 """A key that an expression gives and that is longer counts under its hash."""
 WRITTEN_MAX = 50_000
-"""Values that callers may write as the key of one limit, within the time in which its bucket fills,
-in one worker."""
+"""Values that callers may make up as the key of one limit, within the time in which its bucket
+fills, in one worker."""
+CALLER_MAX = 10_000
+"""New ones of what may be asked for (paths, parameters, resources) by one caller, likewise."""
+_REMEMBERED = 100_000
 HOLDERS_MAX = 8_192
 """IPv6 addresses whose holders are remembered."""
 
@@ -38,19 +41,45 @@ class WrittenKeys:
     Redis with them.
     """
 
-    __slots__ = ("_fill_s", "_hashes", "_most", "_until")
+    __slots__ = ("_asked", "_by_caller", "_fill_s", "_hashes", "_most", "_until")
 
     def __init__(self, fill_s: float, most: int) -> None:
         self._fill_s = max(fill_s, 1.0)
         self._most = most
         self._hashes: set[int] = set()
+        self._asked: set[int] = set()
+        """What was asked for lately; forgotten, one counts as new again."""
+        self._by_caller: dict[str, int] = {}
         self._until = 0.0
+
+    def _turn(self, now: float) -> None:
+        if now >= self._until:
+            self._hashes.clear()
+            self._asked.clear()
+            self._by_caller.clear()
+            self._until = now + self._fill_s
+
+    def take_asked(self, text: str, subject: str, now: float) -> bool:
+        """As `take`, of what a caller who is known may ask for: there may be any number of those,
+        and each caller brings so many new ones."""
+        self._turn(now)
+        known = hash(text)
+        if known in self._asked:
+            return True
+        count = self._by_caller.get(subject, 0)
+        if count >= CALLER_MAX:
+            return False
+        if len(self._asked) >= _REMEMBERED:
+            self._asked.clear()
+        if len(self._by_caller) >= _REMEMBERED:
+            self._by_caller.clear()
+        self._asked.add(known)
+        self._by_caller[subject] = count + 1
+        return True
 
     def take(self, text: str, now: float) -> bool:
         """Whether it may have a bucket of its own; `now` is a steady clock's."""
-        if now >= self._until:
-            self._hashes.clear()
-            self._until = now + self._fill_s
+        self._turn(now)
         known = hash(text)
         if known not in self._hashes:
             if len(self._hashes) >= self._most:
@@ -130,7 +159,8 @@ class LimitKeys:
         """What the expression gives; where it gives nothing to count by, the address.
 
         So it is for a caller whom nobody knows, and the caller, where too many values were
-        written: a header, and all that a call without a principal says, may be made up.
+        written: a header, and all that a call without a principal says, may be made up; of
+        anything else a caller may ask for much, such as paths.
         """
         written = self._written.get(limit)
         if written is None:
@@ -157,10 +187,12 @@ class LimitKeys:
             text = str(value)
             if len(text) > LONGEST:
                 text = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-            made_up = by_header or principal is None
-            if made_up and not written.take(text, self._clock.steady()):
-                return self._by_user(call, principal, requested)
-            return "is " + text
+            now = self._clock.steady()
+            if by_header or principal is None:
+                has_bucket = written.take(text, now)
+            else:
+                has_bucket = written.take_asked(text, principal.subject, now)
+            return "is " + text if has_bucket else self._by_user(call, principal, requested)
 
         return key
 

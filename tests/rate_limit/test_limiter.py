@@ -11,6 +11,7 @@ from gateway.access.conditions.context import RequestedResource
 from gateway.access.definitions import Limit, LimitKey, Scope
 from gateway.access.evaluation import UNIDENTIFIED
 from gateway.model import Call, Principal
+from gateway.rate_limit.keys import CALLER_MAX
 from gateway.rate_limit.limiter import LocalCounts, RateLimiter
 from tests.databases import Hands
 
@@ -342,12 +343,42 @@ async def test_what_callers_write_as_keys_is_bounded() -> None:
     assert await made_up(4, 5, 6, 7, 8) == [True] * 5
 
 
-async def test_what_is_asked_for_by_who_may_see_it_is_not_bounded() -> None:
-    limits = RateLimiter(Hands(), capacity=8)
+async def test_what_is_asked_for_by_who_may_see_it_is_bounded_for_each_caller() -> None:
+    hands = Hands()
+    limits = RateLimiter(hands)
     asked = (by_expression("resource.tenant"),)
-    for number in range(20):
-        about = RequestedResource({}, {"tenant": f"t{number}"})
-        assert (await limits.take(asked, call(), caller("ada"), about)).wait_s == 0.0
+
+    async def passed(subject: str, names: range) -> int:
+        count = 0
+        for number in names:
+            about = RequestedResource({}, {"tenant": f"t{number}"})
+            state = await limits.take(asked, call(), caller(subject), about)
+            count += state.wait_s == 0.0
+        return count
+
+    # Whoever may see many tenants makes a bucket of each; who goes on and on counts alone.
+    most = CALLER_MAX
+    assert await passed("ada", range(most)) == most
+    assert await passed("ada", range(most, most + 20)) == 1
+    # Nobody else is concerned, nor what others have asked for.
+    assert await passed("bob", range(most, most + 20)) == 20
+    hands.move(0.5)
+    assert await passed("ada", range(most + 20, most + 40)) == 0
+    hands.move(1)
+    assert await passed("ada", range(most + 40, most + 60)) == 20
+
+
+async def test_a_caller_who_asks_for_many_paths_fills_no_store() -> None:
+    limits = RateLimiter(Hands())
+    asked = (by_expression("user.id + ' ' + request.path"),)
+
+    async def passes_at(number: int) -> bool:
+        asking = call()
+        asking.path, asking.segments = f"/made-up/{number}", ("made-up", f"{number}")
+        return await passes(limits, asked, asking, caller("ada"))
+
+    assert all([await passes_at(number) for number in range(CALLER_MAX)])
+    assert [await passes_at(CALLER_MAX + number) for number in range(3)] == [True, False, False]
 
 
 async def test_the_calls_of_a_tenant_count_together() -> None:
