@@ -1,13 +1,14 @@
 """Who is let in: so many connections together, and so many of one network.
 
-Law: what is let in is counted once until it leaves.  A handshake counts like a connection.
+Law: what is let in is counted once until it leaves.  A handshake counts like a connection.  Whoever
+has the addresses of a whole neighbourhood leaves half of the room to everybody else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from gateway.client_networks import holder
+from gateway.client_networks import holder, neighbourhood
 from gateway.edge.server.peer import Peer
 from gateway.telemetry.metrics import Tally
 
@@ -28,6 +29,10 @@ class Admission:
         self.most = most
         self.most_of_one = most_of_one
         self._of: Counter[str] = Counter()
+        self._nearby: Counter[str] = Counter()
+        """Of each neighbourhood."""
+        self._neighbourhoods: dict[str, str] = {}
+        """By network: of those that have a connection."""
         self.open = 0
         self.refused = refused or Tally()
 
@@ -35,20 +40,33 @@ class Admission:
     def full(self) -> bool:
         return self.open >= self.most
 
+    @property
+    def most_nearby(self) -> int:
+        """For one neighbourhood: an IPv4 /24 or an IPv6 /48."""
+        return max(self.most // 2, self.most_of_one)
+
     def enter(self, network: str | None) -> bool:
         """Whether one more of it is let in; None is a network that has no share."""
         if network is not None and self.most_of_one:
-            if self._of[network] >= self.most_of_one:
+            nearby = self._neighbourhoods.get(network) or neighbourhood(network.partition("/")[0])
+            is_over = self._of[network] >= self.most_of_one
+            if is_over or self._nearby[nearby] >= self.most_nearby:
                 self.refused.n += 1
                 return False
             self._of[network] += 1
+            self._nearby[nearby] += 1
+            self._neighbourhoods[network] = nearby
         self.open += 1
         return True
 
     def leave(self, network: str | None) -> None:
         self.open -= 1
         if network is not None and self.most_of_one:
+            nearby = self._neighbourhoods[network]
             self._of[network] -= 1
+            self._nearby[nearby] -= 1
+            # Those who came once are not remembered.
             if not self._of[network]:
-                # Those who came once are not remembered.
-                del self._of[network]
+                del self._of[network], self._neighbourhoods[network]
+            if not self._nearby[nearby]:
+                del self._nearby[nearby]

@@ -119,6 +119,41 @@ async def test_an_address_has_its_share_of_connections_and_no_more() -> None:
         assert (await second.answer()).status == 200
 
 
+async def test_whoever_has_a_neighbourhood_leaves_half_of_the_room_to_others() -> None:
+    async with running(limits=ListenerLimits(connections=8, connections_of_one=2)) as rig:
+
+        async def comes_from(address: str) -> bool:
+            """Whether it is answered."""
+            pair = await asyncio.open_connection("127.0.0.1", rig.port, local_addr=(address, 0))
+            client = Client(*pair)
+            rig.clients.append(client)
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await client.send(GET)
+                return (await client.answer()).status == 200
+            return False
+
+        nearby = [f"127.0.0.{host}" for host in (2, 2, 3, 3)]
+        assert all([await comes_from(address) for address in nearby])
+        assert not await comes_from("127.0.0.4")
+        assert await comes_from("127.0.1.4")
+        assert rig.listener.admission.refused.n == 1
+        rig.clients[0].close()
+        await until(lambda: rig.listener.open == 4)
+        assert await comes_from("127.0.0.4")
+
+
+@pytest.mark.parametrize("nearby", ["2001:db8:0:{}::/64", "192.0.2.{}"])
+def test_no_number_of_addresses_of_one_neighbourhood_takes_all(nearby: str) -> None:
+    admission = Admission(100, 10)
+    came = [admission.enter(nearby.format(number // 8)) for number in range(200)]
+    assert came.count(True) == 50
+    assert admission.enter("2001:db8:1::/64")
+    for number in range(50):
+        admission.leave(nearby.format(number // 8))
+    admission.leave("2001:db8:1::/64")
+    assert (admission.open, len(admission._of), len(admission._nearby)) == (0, 0, 0)
+
+
 async def test_a_trusted_proxy_brings_as_many_as_come() -> None:
     loopback = ipaddress.ip_network("127.0.0.0/8")
     async with running(limits=ListenerLimits(connections_of_one=1), trusted=[loopback]) as rig:
@@ -149,7 +184,7 @@ def test_who_has_left_is_not_remembered() -> None:
     for number in range(50):
         assert admission.enter(str(number))
         admission.leave(str(number))
-    assert (admission.open, len(admission._of)) == (0, 0)
+    assert (admission.open, len(admission._of), len(admission._nearby)) == (0, 0, 0)
 
 
 # --- TLS ---
