@@ -2,12 +2,14 @@
 again.
 
 Law: once a token is over at its issuer, what it let in ends within ASK_EVERY_S and the time of an
-answer.  An issuer that cannot be asked so many times in a row ends it too: nobody knows any more.
+answer; where there are more of them than can be asked about meanwhile, who waits longest is next.
+An issuer that cannot be asked so many times in a row ends it too: nobody knows any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,8 +18,10 @@ from gateway.model import Principal, Reason
 ASK_EVERY_S = 30.0
 """As long as an answer may be remembered at most (`cache` of `introspection`)."""
 UNANSWERED_MOST = 4
-AT_ONCE = 8
+AT_ONCE = 16
 """Questions of one worker: calls have their places beside them."""
+SWEEPS = 60
+"""In so many sweeps, of a quarter of a second, all tokens have their turn, and not at once."""
 
 
 class LetIn(Protocol):
@@ -72,6 +76,10 @@ class AskedTokens:
     def __init__(self, questions: IssuerQuestions) -> None:
         self._questions = questions
         self._tokens: dict[str, _Token] = {}
+        """In the order in which they are due."""
+        self._swept_at = -math.inf
+        self._left = 0
+        """Questions that may begin before the next sweep."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -97,18 +105,29 @@ class AskedTokens:
 
     def sweep(self, now: float) -> None:
         """`now` is by the loop's clock."""
-        for text, token in self._tokens.items():
-            if len(self._tasks) >= AT_ONCE:
-                return
-            if token.due_at <= now and not token.is_asked:
-                token.is_asked = True
-                task = asyncio.get_running_loop().create_task(self._ask(text, token))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        self._swept_at, self._left = now, AT_ONCE + len(self._tokens) // SWEEPS
+        self._ask_due()
 
     def close(self) -> None:
+        self._left = 0
         for task in tuple(self._tasks):
             task.cancel()
+
+    def _ask_due(self) -> None:
+        for text, token in self._tokens.items():
+            if not self._left or len(self._tasks) >= AT_ONCE or token.due_at >= self._swept_at:
+                return
+            if not token.is_asked:
+                token.is_asked = True
+                self._left -= 1
+                task = asyncio.get_running_loop().create_task(self._ask(text, token))
+                self._tasks.add(task)
+                task.add_done_callback(self._asked)
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        """The next one need not wait for a sweep."""
+        self._tasks.discard(task)
+        self._ask_due()
 
     async def _ask(self, text: str, token: _Token) -> None:
         one = next(iter(token.requests), None)
@@ -118,7 +137,11 @@ class AskedTokens:
             reason = await self._questions.refusal_now(principal, text, one.client_ip)
         finally:
             token.is_asked = False
-            token.due_at = asyncio.get_running_loop().time() + ASK_EVERY_S
+            # Not before another sweep.
+            now = max(asyncio.get_running_loop().time(), self._swept_at)
+            token.due_at = now + ASK_EVERY_S
+            if self._tokens.get(text) is token:
+                self._tokens[text] = self._tokens.pop(text)
         unanswered = reason in (Reason.ISSUER_UNAVAILABLE, Reason.STORE_BUSY)
         token.unanswered = token.unanswered + 1 if unanswered else 0
         if reason is None or 0 < token.unanswered < UNANSWERED_MOST:

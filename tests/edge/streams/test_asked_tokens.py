@@ -11,6 +11,7 @@ import pytest
 from gateway.edge.streams import asked_tokens as module
 from gateway.edge.streams.asked_tokens import AT_ONCE, UNANSWERED_MOST, AskedTokens
 from gateway.edge.streams.registry import LongLivedRequests
+from gateway.edge.upstream.connection import SWEEP_S
 from gateway.model import Principal, Reason
 from tests.edge.rig import HUNG_S, Client, Rig, Script, principal, running
 from tests.edge.streams.handshakes import echo, opened
@@ -149,6 +150,35 @@ async def test_no_more_than_a_few_questions_are_under_way() -> None:
     tokens.sweep(now + module.ASK_EVERY_S + 2)
     await a_turn()
     assert len(issuer.asked) == AT_ONCE
+    tokens.close()
+
+
+async def test_however_many_there_are_all_are_asked_about_in_time() -> None:
+    issuer = Issuer()
+    tokens, now = AskedTokens(issuer), asyncio.get_running_loop().time()
+    names = {f"{TOKEN}-{number}" for number in range(3_000)}
+    for name in names:
+        tokens.add(Held(name))
+    sweeps = int(module.ASK_EVERY_S / SWEEP_S)
+    for number in range(sweeps):
+        tokens.sweep(now + module.ASK_EVERY_S + 1 + number * SWEEP_S)
+        for _ in range(len(names) // sweeps):
+            await a_turn()
+    assert {text for text, _ in issuer.asked} == names
+
+
+async def test_who_waits_longest_is_next_where_an_issuer_is_slow() -> None:
+    issuer = Issuer()
+    tokens, now = AskedTokens(issuer), asyncio.get_running_loop().time()
+    for number in range(3 * AT_ONCE):
+        tokens.add(Held(f"{TOKEN}-{number}"))
+    for number in range(1, 4):
+        issuer.go.clear()
+        tokens.sweep(now + number * (module.ASK_EVERY_S + 1))
+        await a_turn()
+        issuer.go.set()
+        await a_turn()
+    assert len(issuer.asked) == len({text for text, _ in issuer.asked}) == 3 * AT_ONCE
     tokens.close()
 
 
