@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from publicsuffixlist import PublicSuffixList
 
@@ -19,13 +20,17 @@ from gateway.config.yaml_reader import Node, Reader
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*\Z")
 
 
+@cache
+def public_suffixes() -> PublicSuffixList:
+    """Parsed once, where a host needs it: that takes a tenth of a second."""
+    return PublicSuffixList()
+
+
 class HostReader:
-    """Reads the hosts of one configuration; the list of suffixes is parsed once, where one of
-    them needs it."""
+    """Reads the hosts of one configuration."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._suffixes: PublicSuffixList | None = None
 
     def hosts(self, match: Mapping[str, Node]) -> tuple[str, ...]:
         """Those of `match.host` or `match.hosts` as calls have them; empty is any."""
@@ -61,9 +66,7 @@ class HostReader:
             return None
         if domain.startswith("[") or domain.rpartition(".")[2].isdigit():
             return "is no host: an address has no names below it"
-        if self._suffixes is None:
-            self._suffixes = PublicSuffixList()
-        if not self._suffixes.is_public(domain):
+        if not public_suffixes().is_public(domain):
             return None
         return (
             f"would take the hosts of strangers: anybody may have a name below the public suffix "

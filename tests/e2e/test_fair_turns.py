@@ -87,7 +87,10 @@ def backend(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=accept, daemon=True).start()
-        yield int(listening.getsockname()[1])
+        try:
+            yield int(listening.getsockname()[1])
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)  # to close it does not wake who waits in `accept`
 
 
 @pytest.fixture(scope="module")
