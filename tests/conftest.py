@@ -54,9 +54,7 @@ LONG = (
     "tests/cli/test_db.py",
     "tests/revocation/test_replica.py",
     "tests/edge/streams/test_registry.py",
-    "tests/test_site.py",
     "tests/test_docs.py",
-    "tests/test_budget.py",
     "tests/test_suite_ends.py",
 )
 """Of the quick ones: ten seconds or more, most of which they wait; else they would come last."""

@@ -20,6 +20,8 @@ from tests.e2e.processes import children, metric, ready, until, workers
 from tests.e2e.test_starting import refused
 from tests.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 GET = b"GET /public/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

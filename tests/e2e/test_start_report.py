@@ -9,9 +9,13 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.contract.running import started
 from tests.forked import GATEWAY
 from tests.ports import free_port
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -17,6 +17,8 @@ from tests.contract.running import Running
 from tests.deploy.proxies import Site, site
 from tests.examples.backends import KINDS, Ask, Trust, backend
 
+pytestmark = pytest.mark.slow
+
 AUDIENCE = "shop"
 PATH = "/catalogue/a%20b/c%C3%A9"
 
