@@ -31,12 +31,15 @@ run: setup  ## the gateway on http://127.0.0.1:8080 with a demo backend, and lin
 
 # The suite waits for processes longer than it computes.  A file stays with one process of
 # pytest-xdist, so that what it starts is started once; tests/conftest.py says in which order.
-JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+JOBS ?= $(shell echo $$(( $(CORES) + 2 )))
 # COMPILED=1: on the compiled request path, as images and releases have it; else on the sources.
 PYTEST = AUTHGATE_COMPILE=$(if $(COMPILED),always,never) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 test: $(if $(COMPILED),compiled,setup-dev)  ## the suite but for its slow tests, against a real PostgreSQL and a real Valkey
 	@$(PYTEST) -m "not slow" $(ARGS)
 
+# What is built, killed and drawn there computes for itself.
+test-slow: JOBS = $(shell echo $$(( $(CORES) + 1 )))
 test-slow: $(if $(COMPILED),compiled,setup-dev)  ## the rest: browsers, real peers, gateways that are killed or starved
 	@$(PYTEST) -m slow $(ARGS)
 

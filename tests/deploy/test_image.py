@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"apt-get install {' '.join(MISSING)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="to build a base of Debian's packages takes root"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1500),
 ]
 
 BUILT_AT = "1700000000"
