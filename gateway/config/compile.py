@@ -105,7 +105,7 @@ def compile_snapshot(
     table = routes.routes(fields.get("routes"))
     auth = reader.block(fields.get("auth"), "`auth`", ("cors",))
     auth_cors = cors_named(reader, reader.text(auth.get("cors"), "`cors`"), auth.get("cors"), cors)
-    shared_hosts = read_shared_hosts(reader, fields.get("session"), table, routes.hosts)
+    shared_hosts = read_shared_hosts(reader, fields.get("session"), table)
     resources = read_resources(reader, table)
     console_policy = _console_policy(reader, fields.get("console"), policies)
     peers = _trusted_peers(reader, fields.get("decision_api"))

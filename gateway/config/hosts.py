@@ -26,52 +26,47 @@ def public_suffixes() -> PublicSuffixList:
     return PublicSuffixList()
 
 
-class HostReader:
-    """Reads the hosts of one configuration."""
+def read_hosts(reader: Reader, match: Mapping[str, Node]) -> tuple[str, ...]:
+    """Those of `match.host` or `match.hosts` as calls have them; empty is any."""
+    if "host" in match and "hosts" in match:
+        reader.error(reader.name_of(match["hosts"]), "`match` has `host` or `hosts`")
+    if "host" in match:
+        text = reader.text(match["host"], "`host`")
+        written = [] if text is None else [(text, match["host"])]
+    else:
+        written = reader.texts(match.get("hosts"), "`hosts`") or []
+        if "hosts" in match and not written:
+            reader.error(match["hosts"], "`hosts` is empty: leave it out to match every host")
+    hosts = (_host_or_wildcard(reader, text, node) for text, node in written)
+    return tuple(dict.fromkeys(host for host in hosts if host is not None))
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
 
-    def hosts(self, match: Mapping[str, Node]) -> tuple[str, ...]:
-        """Those of `match.host` or `match.hosts` as calls have them; empty is any."""
-        reader = self._reader
-        if "host" in match and "hosts" in match:
-            reader.error(reader.name_of(match["hosts"]), "`match` has `host` or `hosts`")
-        if "host" in match:
-            text = reader.text(match["host"], "`host`")
-            written = [] if text is None else [(text, match["host"])]
-        else:
-            written = reader.texts(match.get("hosts"), "`hosts`") or []
-            if "hosts" in match and not written:
-                reader.error(match["hosts"], "`hosts` is empty: leave it out to match every host")
-        hosts = (self._host(text, node) for text, node in written)
-        return tuple(dict.fromkeys(host for host in hosts if host is not None))
+def _host_or_wildcard(reader: Reader, text: str, node: Node) -> str | None:
+    if not text.startswith(WILDCARD):
+        return host_name(reader, text, node)
+    domain = host_name(reader, text.removeprefix(WILDCARD), node, written=text)
+    if domain is None:
+        return None
+    problem = strangers_below(domain)
+    if problem is not None:
+        reader.error(node, f"`{text}` {problem}")
+        return None
+    return WILDCARD + domain
 
-    def _host(self, text: str, node: Node) -> str | None:
-        if not text.startswith(WILDCARD):
-            return host_name(self._reader, text, node)
-        domain = host_name(self._reader, text.removeprefix(WILDCARD), node, written=text)
-        if domain is None:
-            return None
-        problem = self.strangers_below(domain)
-        if problem is not None:
-            self._reader.error(node, f"`{text}` {problem}")
-            return None
-        return WILDCARD + domain
 
-    def strangers_below(self, domain: str) -> str | None:
-        """Why not everything directly below a name is one party's; None where it is."""
-        if domain == "localhost":
-            # RFC 6761 section 6.3: it and all below it are this machine.
-            return None
-        if domain.startswith("[") or domain.rpartition(".")[2].isdigit():
-            return "is no host: an address has no names below it"
-        if not public_suffixes().is_public(domain):
-            return None
-        return (
-            f"would take the hosts of strangers: anybody may have a name below the public suffix "
-            f"`{domain}`. Write `*.NAME.{domain}`, or name each host"
-        )
+def strangers_below(domain: str) -> str | None:
+    """Why not everything directly below a name is one party's; None where it is."""
+    if domain == "localhost":
+        # RFC 6761 section 6.3: it and all below it are this machine.
+        return None
+    if domain.startswith("[") or domain.rpartition(".")[2].isdigit():
+        return "is no host: an address has no names below it"
+    if not public_suffixes().is_public(domain):
+        return None
+    return (
+        f"would take the hosts of strangers: anybody may have a name below the public suffix "
+        f"`{domain}`. Write `*.NAME.{domain}`, or name each host"
+    )
 
 
 def read_host(reader: Reader, node: Node | None) -> str | None:

@@ -38,7 +38,7 @@ from gateway.config.headers import (
     read_response_changes,
     without_written,
 )
-from gateway.config.hosts import HostReader
+from gateway.config.hosts import read_hosts
 from gateway.config.identity_headers import IdentityReader
 from gateway.config.issuers import read_taken_issuers
 from gateway.config.matching import (
@@ -99,7 +99,6 @@ class RouteReader:
         self._default_policy: str | None = None
         self._needs = Needs()
         self._metadata = MetadataChecks(reader)
-        self.hosts = HostReader(reader)
         # One object for all routes that say the same.
         self._security: dict[tuple[SecurityHeaders, HeaderChanges | None], SecurityHeaders] = {}
 
@@ -148,7 +147,7 @@ class RouteReader:
         path = read_path(reader, fields, match, slash)
         segments = path.segments
         methods = read_methods(reader, match.get("methods"))
-        hosts = self.hosts.hosts(match)
+        hosts = read_hosts(self._reader, match)
         if check_reserved(reader, match, path, hosts, self._own_paths):
             self._metadata.note(match, path, hosts)
         rewrite = read_rewrite(reader, fields.get("rewrite"), path, slash)

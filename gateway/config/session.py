@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from gateway.access.routing.route_table import RouteTable
-from gateway.config.hosts import HostReader, read_host
+from gateway.config.hosts import read_host, strangers_below
 from gateway.config.yaml_reader import Node, Reader
 
 
-def read_shared_hosts(
-    reader: Reader, node: Node | None, table: RouteTable, hosts: HostReader
-) -> frozenset[str]:
+def read_shared_hosts(reader: Reader, node: Node | None, table: RouteTable) -> frozenset[str]:
     """The hosts below the domain that routes name one by one; empty without the block.
 
     No pattern of hosts is among them: who may choose a name that it takes could have a
@@ -25,7 +23,7 @@ def read_shared_hosts(
     domain = read_host(reader, domain_node)
     if domain is None:
         return frozenset()
-    if hosts.strangers_below(domain) is not None:
+    if strangers_below(domain) is not None:
         hint = "write the domain that is yours, such as `example.com`"
         reader.error(domain_node, f"names below `{domain}` belong to strangers: {hint}")
         return frozenset()
