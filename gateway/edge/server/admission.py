@@ -29,10 +29,7 @@ class Admission:
         self.most = most
         self.most_of_one = most_of_one
         self._of: Counter[str] = Counter()
-        self._nearby: Counter[str] = Counter()
-        """Of each neighbourhood."""
-        self._neighbourhoods: dict[str, str] = {}
-        """By network: of those that have a connection."""
+        self._in_neighbourhood: Counter[str] = Counter()
         self.open = 0
         self.refused = refused or Tally()
 
@@ -41,32 +38,36 @@ class Admission:
         return self.open >= self.most
 
     @property
-    def most_nearby(self) -> int:
+    def most_of_neighbourhood(self) -> int:
         """For one neighbourhood: an IPv4 /24 or an IPv6 /48."""
         return max(self.most // 2, self.most_of_one)
 
     def enter(self, network: str | None) -> bool:
         """Whether one more of it is let in; None is a network that has no share."""
         if network is not None and self.most_of_one:
-            nearby = self._neighbourhoods.get(network) or neighbourhood(network.partition("/")[0])
+            around = _around(network)
             is_over = self._of[network] >= self.most_of_one
-            if is_over or self._nearby[nearby] >= self.most_nearby:
+            if is_over or self._in_neighbourhood[around] >= self.most_of_neighbourhood:
                 self.refused.n += 1
                 return False
             self._of[network] += 1
-            self._nearby[nearby] += 1
-            self._neighbourhoods[network] = nearby
+            self._in_neighbourhood[around] += 1
         self.open += 1
         return True
 
     def leave(self, network: str | None) -> None:
         self.open -= 1
         if network is not None and self.most_of_one:
-            nearby = self._neighbourhoods[network]
-            self._of[network] -= 1
-            self._nearby[nearby] -= 1
-            # Those who came once are not remembered.
-            if not self._of[network]:
-                del self._of[network], self._neighbourhoods[network]
-            if not self._nearby[nearby]:
-                del self._nearby[nearby]
+            _count_down(self._of, network)
+            _count_down(self._in_neighbourhood, _around(network))
+
+
+def _around(network: str) -> str:
+    return neighbourhood(network.partition("/")[0])
+
+
+def _count_down(counts: Counter[str], name: str) -> None:
+    """Those who came once are not remembered."""
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

@@ -151,7 +151,7 @@ def test_no_number_of_addresses_of_one_neighbourhood_takes_all(nearby: str) -> N
     for number in range(50):
         admission.leave(nearby.format(number // 8))
     admission.leave("2001:db8:1::/64")
-    assert (admission.open, len(admission._of), len(admission._nearby)) == (0, 0, 0)
+    assert (admission.open, len(admission._of), len(admission._in_neighbourhood)) == (0, 0, 0)
 
 
 async def test_a_trusted_proxy_brings_as_many_as_come() -> None:
@@ -184,7 +184,7 @@ def test_who_has_left_is_not_remembered() -> None:
     for number in range(50):
         assert admission.enter(str(number))
         admission.leave(str(number))
-    assert (admission.open, len(admission._of), len(admission._nearby)) == (0, 0, 0)
+    assert (admission.open, len(admission._of), len(admission._in_neighbourhood)) == (0, 0, 0)
 
 
 # --- TLS ---
