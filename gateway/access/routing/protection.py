@@ -30,8 +30,8 @@ def protects_otherwise(
     `judged`: the policy is asked about the path of the other as well, with what it says.
     """
     is_its_own = any(other is route for other in others)
-    named = [other for other in others if not other.methods or method in other.methods]
-    return any(map(closes, named or others)) or any(
+    asked = _asked(others, method)
+    return any(map(closes, asked)) or any(
         not (is_its_own or _counts_as_much(other, route))
         or (
             other.auth is not Auth.PUBLIC
@@ -42,8 +42,13 @@ def protects_otherwise(
                 or not (is_its_own or judged or _tells_as_much(other, route))
             )
         )
-        for other in named or others
+        for other in asked
     )
+
+
+def _asked(others: Collection[Route], method: str) -> Collection[Route]:
+    """Those that take the method; where none does, all."""
+    return [one for one in others if not one.methods or method in one.methods] or others
 
 
 def _counts_as_much(other: Route, route: Route) -> bool:
@@ -74,11 +79,10 @@ def tells_otherwise(
     """
     if route.policy is None:
         return False
-    named = [other for other in others if not other.methods or method in other.methods]
     told = _told(route, asked)
     return any(
         other.auth is not Auth.PUBLIC and not _told(other, path).items() <= told.items()
-        for other in named or others
+        for other in _asked(others, method)
     )
 
 

@@ -301,12 +301,8 @@ class RouteTable:
             own = leaf.guarded if leaf is not None else []
             if own and protects_otherwise(own, route, method, judged=judged):
                 return True
-            found = [walk_folded(guard, path, 0, pages=True) for path in spelled.paths]
-            alike = [[other for one in each if one is not leaf for other in one.guarded]
-                     for each in found]  # fmt: skip
-            found = [walk_folded(guard, path, 0) for path in spelled.scripts]
-            alike += [_named(other for one in each if one is not leaf for other in one.guarded)
-                      for each in found]  # fmt: skip
+            alike = [_guarded(guard, path, leaf, pages=True) for path in spelled.paths]
+            alike += [_named(_guarded(guard, path, leaf)) for path in spelled.scripts]
             if protects_otherwise(list(chain(*alike)), route, method, judged=judged):
                 return True
             alike[0] += own
@@ -351,6 +347,14 @@ def _takes_below(route: Route, path: tuple[str, ...]) -> bool:
     if route.is_prefix:
         return len(route.segments) < len(path)
     return bool(route.segments) and route.segments[-1].kind is SegmentKind.REST
+
+
+def _guarded(
+    guard: RouteNode, path: tuple[str, ...], leaf: RouteLeaf | None, *, pages: bool = False
+) -> list[Route]:
+    """What a path so folded leads to but by that leaf."""
+    found = walk_folded(guard, path, 0, pages=pages)
+    return [route for one in found if one is not leaf for route in one.guarded]
 
 
 def _named(routes: Iterable[Route]) -> list[Route]:
