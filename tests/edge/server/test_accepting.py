@@ -142,14 +142,14 @@ async def test_whoever_has_a_neighbourhood_leaves_half_of_the_room_to_others() -
         assert await comes_from("127.0.0.4")
 
 
-@pytest.mark.parametrize("nearby", ["2001:db8:0:{}::/64", "192.0.2.{}"])
-def test_no_number_of_addresses_of_one_neighbourhood_takes_all(nearby: str) -> None:
+@pytest.mark.parametrize("neighbour", ["2001:db8:0:{}::/64", "192.0.2.{}"])
+def test_no_number_of_addresses_of_one_neighbourhood_takes_all(neighbour: str) -> None:
     admission = Admission(100, 10)
-    came = [admission.enter(nearby.format(number // 8)) for number in range(200)]
+    came = [admission.enter(neighbour.format(number // 8)) for number in range(200)]
     assert came.count(True) == 50
     assert admission.enter("2001:db8:1::/64")
     for number in range(50):
-        admission.leave(nearby.format(number // 8))
+        admission.leave(neighbour.format(number // 8))
     admission.leave("2001:db8:1::/64")
     assert (admission.open, len(admission._of), len(admission._in_neighbourhood)) == (0, 0, 0)
 
