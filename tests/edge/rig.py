@@ -113,6 +113,17 @@ async def answer_ok(exchange: Exchange) -> None:
     exchange.send(OK)
 
 
+async def endless(exchange: Exchange) -> None:
+    """An answer that goes on for as long as anybody takes it."""
+    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+    try:
+        while True:
+            exchange.send(b"x" * 1_000_000)
+            await exchange.writer.drain()
+    finally:
+        exchange.abort()
+
+
 def answering(data: bytes, *, close: bool = False) -> Script:
     async def script(exchange: Exchange) -> None:
         await exchange.body()

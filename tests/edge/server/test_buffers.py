@@ -14,7 +14,7 @@ from gateway.edge.server.buffers import Buffers
 from gateway.edge.server.listener import ListenerLimits
 from gateway.telemetry.metrics import Tally
 from tests.certificates import Authority
-from tests.edge.rig import HUNG_S, Exchange, Rig, listen, running
+from tests.edge.rig import HUNG_S, Exchange, Rig, endless, listen, running
 from tests.edge.server.test_request_intake import head_of
 from tests.edge.streams.handshakes import GRANTED, handshake
 
@@ -103,16 +103,6 @@ def test_who_catches_up_holds_nothing() -> None:
     buffers.release(one)
     buffers.release(one)
     assert buffers.total_bytes == 0
-
-
-async def endless(exchange: Exchange) -> None:
-    exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-    try:
-        while True:
-            exchange.send(b"x" * 1_000_000)
-            await exchange.writer.drain()
-    finally:
-        exchange.abort()
 
 
 async def by_target(exchange: Exchange) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.edge.server.listener import ListenerLimits
-from tests.edge.rig import HUNG_S, Exchange, answering, running
+from tests.edge.rig import HUNG_S, answering, endless, running
 
 BOTH_LOOPS = True
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -147,16 +147,7 @@ async def test_a_body_for_an_endpoint_of_ours_that_trickles_is_408_in_time() -> 
 
 
 async def test_a_client_that_reads_nothing_is_cut() -> None:
-    async def script(exchange: Exchange) -> None:
-        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
-        try:
-            while True:
-                exchange.send(b"x" * 1_000_000)
-                await exchange.writer.drain()
-        finally:
-            exchange.abort()
-
-    async with running(script, limits=FAST) as rig:
+    async with running(endless, limits=FAST) as rig:
         with socket.create_connection(("127.0.0.1", rig.port)) as sock:
             sock.sendall(GET)
             await rig.upstream.until(lambda: rig.upstream.open == 1)
