@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.model import Reason
 from tests.access.worlds import decide, snapshot, who
 
@@ -12,6 +14,8 @@ ROUTES = """
     routes:
       - {id: page, match: {path: /page, methods: [GET]}}
       - {id: page.write, match: {path: /Page, methods: [PUT]}, policy: nobody}
+      - {id: desk, match: {prefix: /desk, methods: [GET]}}
+      - {id: desk.write, match: {prefix: /Desk, methods: [PUT]}, policy: nobody}
       - {id: moved, match: {path: "/moved/{rest:path}"}, rewrite: {path: "/{rest}"}}
 """
 NOBODY = """
@@ -21,6 +25,7 @@ NOBODY = """
 """
 
 
-def test_a_path_of_its_own_does_not_stand_for_its_other_spellings() -> None:
-    decision = decide(snapshot(ROUTES, NOBODY), "GET /moved/page", who("ann"))
+@pytest.mark.parametrize("path", ["/moved/page", "/moved/desk/run.php/x"])
+def test_a_path_of_its_own_does_not_stand_for_its_other_spellings(path: str) -> None:
+    decision = decide(snapshot(ROUTES, NOBODY), f"GET {path}", who("ann"))
     assert decision.reason is Reason.AMBIGUOUS_PATH
