@@ -83,16 +83,15 @@ class QueryParameters:
     def _asked(self, names: list[str]) -> list[str | None]:
         """Which of `self.names` each counts as."""
         joined = _BETWEEN.join(names)
-        asked = self._as_they_stand(joined)
         if not _ADORNED.search(joined):
-            return asked
+            return self._as_they_stand(joined)
         # PHP drops spaces before a name and what stands behind its brackets.  `qs`, which many
         # servers in JavaScript read queries with, takes `[team]` for `team`, and Rack 2 any number
         # of brackets.  Spring takes `!team` where there is no `team`, and `'` in brackets for none.
         bare = _BEFORE_NAME.sub("", joined)
         parts = _parted(bare)
         cut = [map(self._parts.get, cut.sub(r"\1", parts).split(_BETWEEN)) for cut in self._cuts]
-        each = zip(asked, self._as_they_stand(bare), *cut, strict=True)
+        each = zip(self._as_they_stand(bare), *cut, strict=True)
         return [next(filter(None, found), None) for found in each]
 
     def _replaced(self, values: Collection[str], names: list[str]) -> bool:
