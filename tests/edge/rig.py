@@ -308,14 +308,17 @@ class Rig:
         assert isinstance(tunnel, Tunnel)
         return tunnel
 
-    async def client(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def client(self, ip: str | None = None) -> Client:
+        """One that calls from this address of the loopback network."""
+        here = None if ip is None else (ip, 0)
+        streams = await asyncio.open_connection("127.0.0.1", self.port, local_addr=here)
+        client = Client(*streams)
         self.clients.append(client)
         return client
 
-    async def ask(self, data: bytes, **options: Any) -> Answer:
+    async def ask(self, data: bytes, ip: str | None = None, **options: Any) -> Answer:
         """One answer to these bytes, on a connection of their own."""
-        client = await self.client()
+        client = await self.client(ip)
         await client.send(data)
         return await client.answer(**options)
 

@@ -28,6 +28,7 @@ from gateway.edge.proxy.request_headers import (
 from gateway.edge.proxy.response_relay import CLIENT_GONE, NO_STATUSES, Failure, ResponseRelay
 from gateway.edge.server.request_body import EMPTY_BODY, BadRequest
 from gateway.edge.streams.registry import LongLivedRequests
+from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool, authority
 from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.edge.upstream.target_pool import NoDescriptor
@@ -74,21 +75,22 @@ class Forwarder:
         if exchange.body is not EMPTY_BODY:
             return False
         cluster = self._clusters.cluster_of(exchange.upstream)
-        target = cluster.choose()
+        client_ip = exchange.call.client_ip
+        target = cluster.choose((), client_ip)
         if target is None or (cluster.spec.max_connections and not target.has_capacity):
             relay.chosen = target
             return False
         repeatable = target.keeps_idle or exchange.call.method in _REPEATABLE
         connection = target.take_idle() if repeatable else None
         if connection is None:
-            target.reserve()
+            target.reserve(client_ip)
             relay.chosen = target
             return False
         relay.upstream_head = self._head(relay)
         self.note_attempt(relay, target)
         if cluster.spec.retry.statuses:
             _set_retry_statuses(relay, cluster)
-        target.acquire()
+        target.acquire(client_ip)
         relay.on_end = on_end
         relay.attach(connection)
         connection.send(relay, relay.upstream_head)
@@ -103,16 +105,16 @@ class Forwarder:
         exchange = relay.exchange
         relay.upstream_head = relay.upstream_head or self._head(relay)
         cluster = self._clusters.cluster_of(exchange.upstream)
-        retry, tried = cluster.spec.retry, relay.tried
+        retry, tried, client_ip = cluster.spec.retry, relay.tried, exchange.call.client_ip
         while True:
-            target, relay.chosen = relay.chosen or cluster.choose(tried), None
+            target, relay.chosen = relay.chosen or cluster.choose(tried, client_ip), None
             if target is not None and target.has_capacity:
-                target.acquire()
+                target.acquire(client_ip)
             else:
                 target = None if target is None else await cluster.acquire_slot()
                 if target is None:
                     return Failure(Reason.UPSTREAM_BUSY, replayable=False)
-            succeeded: bool | None = None
+            outcome: Outcome | None = None
             self.note_attempt(relay, target)
             if retry.statuses:
                 _set_retry_statuses(relay, cluster)
@@ -125,7 +127,7 @@ class Forwarder:
                     if connection is Reason.UPSTREAM_BUSY:
                         # It is our own descriptors that are lacking.
                         return Failure(connection, replayable=False)
-                    succeeded = False
+                    outcome = Outcome.UNREACHED
                     # Nothing was sent: where another target lives, this costs it one call.
                     more = retry.connect and len(tried) < retry.attempts
                     if not more or not (
@@ -134,10 +136,19 @@ class Forwarder:
                         return Failure(connection, replayable=False)
                 else:
                     relay.attach(connection)
-                    failure = await self._exchange(relay, target, connection)
-                    succeeded = target_succeeded(relay, failure)
+                    done = relay.done
+                    try:
+                        failure = await self._exchange(relay, target, connection)
+                        outcome = attempt_outcome(relay, failure)
+                    except BaseException:
+                        # Where the answer broke, the client was cut off, and this task with it.
+                        if done.done() and not done.cancelled():
+                            outcome = attempt_outcome(relay, done.result())
+                        raise
             finally:
-                target.release(succeeded)
+                if target.health is not None:
+                    target.record_end(outcome, client_ip)
+                target.release()
             if isinstance(connection, Reason):
                 continue
             if failure is None or relay.started or not self.may_retry(relay, failure):
@@ -290,16 +301,19 @@ class Forwarder:
         return lines
 
 
-def target_succeeded(relay: ResponseRelay, failure: Failure | None) -> bool | None:
-    """Whether the target did its part in an attempt that ended so; None where nobody can say."""
+def attempt_outcome(relay: ResponseRelay, failure: Failure | None) -> Outcome | None:
+    """What an attempt that was sent, and ended so, tells of its target; None for nothing."""
     if failure is None:
-        return True
-    if relay.started and failure.reason is Reason.UPSTREAM_TIMEOUT:
-        # It had answered, with a stream in which nothing happens for as long as may be.
-        return None
+        return Outcome.ANSWERED
     if failure is CLIENT_GONE or failure.replayable or failure.reason not in _FAULTS:
         return None
-    return False
+    if failure.reason is Reason.UPSTREAM_TIMEOUT:
+        # Once it has answered: a stream in which nothing happens for as long as may be.
+        return None if relay.started else Outcome.BROKEN
+    # It gave up waiting for who reads an answer slowly, or sends a body so.
+    if (relay.started and relay.held_back) or not relay.request_sent:
+        return None
+    return Outcome.BROKEN
 
 
 def _framing(head: RequestHead) -> Sequence[bytes]:

@@ -17,7 +17,7 @@ from gateway.access.routing.route_table import Match
 from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin, is_preflight, requested_method
 from gateway.edge.proxy.exchange import Exchange
-from gateway.edge.proxy.forwarder import Forwarder, target_succeeded
+from gateway.edge.proxy.forwarder import Forwarder, attempt_outcome
 from gateway.edge.proxy.local_replies import BuiltinEndpoints, DenialPage, LocalReplies
 from gateway.edge.proxy.policy_body import not_json, take_json
 from gateway.edge.proxy.request import forwarded_hosts
@@ -292,7 +292,9 @@ class Proxy:
         """The end of what `Forwarder.begin` began, told from the upstream's read callback."""
         exchange = relay.exchange
         target = relay.tried[-1]
-        target.release(None if target.health is None else target_succeeded(relay, failure))
+        if target.health is not None:
+            target.record_end(attempt_outcome(relay, failure), exchange.call.client_ip)
+        target.release()
         if failure is None:
             exchange.client.ended(self._answered(relay))
         elif relay.started:

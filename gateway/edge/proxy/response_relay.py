@@ -74,6 +74,7 @@ class ResponseRelay:
         "done",
         "exchange",
         "handshake",
+        "held_back",
         "id_line",
         "is_head",
         "keep_alive",
@@ -130,6 +131,8 @@ class ResponseRelay:
         self.aborted_for: Reason | None = None
         """Why the response that had begun was aborted; None where it was not, or the client
         left."""
+        self.held_back = False
+        """Reading of the answer waited for the client."""
         self.status = 0
         self._upstream: UpstreamConnection | None = None
         self._chunked = False
@@ -156,6 +159,7 @@ class ResponseRelay:
     # --- what the client's connection calls ---
 
     def pause(self) -> None:
+        self.held_back = self.started
         if self._upstream is not None:
             self._upstream.pause_reading()
 
@@ -196,9 +200,7 @@ class ResponseRelay:
         self.started = True
         self.status = status = head.status
         self.answered_at = monotonic()
-        health = self.tried[-1].health
-        if health is not None:
-            health.record_answer()
+        self._record_answer()
         client = self.client
         client_minor = self.exchange.head.minor
         lines = self._fields(head, keep_length=length >= NO_BODY and status != 204)
@@ -226,6 +228,11 @@ class ResponseRelay:
         if not complete and client.must_wait:
             # It was slow before this response began, and will not say so again.
             self.pause()
+
+    def _record_answer(self) -> None:
+        health = self.tried[-1].health
+        if health is not None:
+            health.record_answer(self.exchange.call.client_ip, self.answered_at)
 
     def _fields(self, head: Head, *, keep_length: bool) -> list[bytes]:
         """The upstream's fields as the client may have them, and ours."""
@@ -281,6 +288,7 @@ class ResponseRelay:
         self.started = True
         self.status = head.status
         self.answered_at = monotonic()
+        self._record_answer()
         self.keep_alive = False
         lines = self._fields(head, keep_length=False)
         lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")

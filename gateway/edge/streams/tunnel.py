@@ -342,7 +342,7 @@ class Tunnel:
             self.closed = True
             self.ended.set_result(None)
             # How the handshake went was told; the end of a socket says nothing of its target.
-            self._target.release(None)
+            self._target.release()
             self._long_lived.tunnels.discard(self)
             self._long_lived.discard(self)
 

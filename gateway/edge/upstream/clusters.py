@@ -59,10 +59,10 @@ class Cluster:
         plain = not self._has_health and budget is None
         self._only = targets[0] if len(targets) == 1 and plain else None
 
-    def choose(self, tried: Collection[TargetPool] = ()) -> TargetPool | None:
-        """The next target, one that was not tried yet where there is one.
+    def choose(self, tried: Collection[TargetPool] = (), client_ip: str = "") -> TargetPool | None:
+        """The next target for this client, one that was not tried yet where there is one.
 
-        None while the breakers of all are open.  Where probes call every target bad they are
+        None while the breakers of all keep it away.  Where probes call every target bad they are
         all tried: better a call that fails than a probe that is wrong.
         """
         if self._only is not None:
@@ -71,7 +71,7 @@ class Cluster:
             self.budget.calls += 1
         targets = self.targets
         if self._has_health:
-            targets = self._available(self._loop.time())
+            targets = self._available(client_ip, self._loop.time())
             if not targets:
                 return None
         if len(targets) > 1 and tried:
@@ -91,12 +91,13 @@ class Cluster:
         self._turn += 1
         return targets[self._turn % count]
 
-    def _available(self, now: float) -> list[TargetPool]:
+    def _available(self, client_ip: str, now: float) -> list[TargetPool]:
         healths = [(target, target.health) for target in self.targets]
-        available = [t for t, health in healths if health is None or health.available(now)]
+        available = [t for t, h in healths if h is None or h.available(client_ip, now)]
         if available:
             return available
-        return [t for t, health in healths if health is None or not health.is_open(now)]
+        healths = [(t, h) for t, h in healths if h is None or h.admits(client_ip, now)]
+        return [t for t, h in healths if h is None or h.healthy] or [t for t, _ in healths]
 
     def has_untried_target(self, tried: Collection[TargetPool]) -> bool:
         """Whether a target that was not tried yet is not known to be unreachable."""
@@ -119,7 +120,7 @@ class Cluster:
                     return await slot
                 except asyncio.CancelledError:
                     if slot.done() and not slot.cancelled():
-                        slot.result().release(None)
+                        slot.result().release()
                     raise
         except TimeoutError:
             return None

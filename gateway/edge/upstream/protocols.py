@@ -101,5 +101,5 @@ class ConnectionPool(Protocol[C_contra]):
     def discard(self, connection: C_contra) -> None:
         """It is of no more use."""
 
-    def release(self, succeeded: bool | None) -> None:
-        """A call has ended that held a slot; `succeeded` is whether the target did its part."""
+    def release(self) -> None:
+        """A call has ended that held a slot."""

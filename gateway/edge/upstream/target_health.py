@@ -3,99 +3,80 @@
 Law: only what the connection shows counts as a failure (refused, silent, not HTTP); a status is
 the backend's answer and its own affair.  With `health`, `fall` failures in a row take a target
 out and only `rise` good probes bring it back.  Probes and calls are counted apart: a backend
-whose health path says no is out, however well it answers calls.  With `breaker`, that many
-failures within the window close it for `open`; then one call tries it, and decides once it is
-answered.  Each worker judges for itself.
+whose health path says no is out, however well it answers calls.  Of calls only those count that
+failed before anything was sent: what they met afterwards may be their own doing.  With `breaker`,
+`circuit_breaker.py` keeps calls away.  Each worker judges for itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 
 import structlog
 
 from gateway.access.definitions import Health, Upstream, UpstreamTarget
 from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.response_head import MAX_HEAD_BYTES, ResponseHeadReader
+from gateway.edge.upstream.circuit_breaker import CircuitBreaker, Outcome
 from gateway.edge.upstream.resolver import Endpoints, has_name
 
 log = structlog.get_logger(__name__)
 
 
 class TargetHealth:
-    __slots__ = (
-        "_failed_calls",
-        "_failed_probes",
-        "_failures",
-        "_good_probes",
-        "_open_until",
-        "_spec",
-        "_trying",
-        "_url",
-        "healthy",
-    )
+    __slots__ = ("_failed_calls", "_failed_probes", "_good_probes", "_spec", "_url", "breaker",
+                 "healthy")  # fmt: skip
 
     def __init__(self, spec: Upstream, url: str) -> None:
         self._spec = spec
         self._url = url
         self.healthy = True
+        self.breaker = None if spec.breaker is None else CircuitBreaker(spec.breaker, url)
         self._failed_calls = 0
         self._failed_probes = 0
         self._good_probes = 0
-        self._open_until = 0.0
-        self._trying = False
-        """A call tries it after the breaker's rest, and nobody knows yet what it meets."""
-        breaker = spec.breaker
-        self._failures: deque[float] = deque(maxlen=breaker.failures if breaker else 1)
 
-    def available(self, now: float) -> bool:
-        return self.healthy and now >= self._open_until
+    def available(self, client_ip: str, now: float) -> bool:
+        """It is healthy, and its breaker keeps away nobody, or is due for a trial."""
+        breaker = self.breaker
+        if not self.healthy or breaker is None:
+            return self.healthy
+        return breaker.has_rested(now) and breaker.admits(client_ip, now)
+
+    def admits(self, client_ip: str, now: float) -> bool:
+        """Its breaker lets this client's call pass, which has nowhere else to go."""
+        return self.breaker is None or self.breaker.admits(client_ip, now)
 
     def is_open(self, now: float) -> bool:
         """The breaker keeps calls away."""
-        return now < self._open_until
+        return self.breaker is not None and self.breaker.is_open(now)
 
-    def record_dispatch(self, now: float) -> None:
-        """A call goes there.  The first one after the breaker's rest is its only trial."""
-        breaker = self._spec.breaker
-        if self._open_until and breaker is not None:
-            self._open_until = now + breaker.open_s
-            self._trying = True
+    def record_dispatch(self, client_ip: str, now: float) -> None:
+        """A call goes there."""
+        if self.breaker is not None:
+            self.breaker.record_dispatch(client_ip, now)
 
-    def record_answer(self) -> None:
-        """It answers a call, which may go on for a day: the breaker does not wait for its end."""
-        self._open_until = 0.0
-        self._trying = False
+    def record_answer(self, client_ip: str, now: float) -> None:
+        """The head of an answer came."""
+        self._failed_calls = 0
+        if self.breaker is not None:
+            self.breaker.record_answer(client_ip, now)
 
-    def record_unknown(self, now: float) -> None:
-        """A call has ended, and not by what the target did: the next one tries it."""
-        if self._trying:
-            self._trying = False
-            self._open_until = now
-
-    def record_result(self, ok: bool, now: float) -> None:
-        """How a call ended."""
-        self._trying = False
-        if ok:
-            self._open_until = 0.0
-            self._failed_calls = 0
+    def record_end(self, outcome: Outcome | None, client_ip: str, now: float) -> None:
+        """How a call ended; None where nobody can say.  An answer was told when it began."""
+        if outcome is Outcome.ANSWERED:
             return
-        if self._spec.health is not None:
+        if outcome is Outcome.UNREACHED and self._spec.health is not None:
             self._failed_calls += 1
             self._record_failures(self._spec.health, self._failed_calls)
-        breaker = self._spec.breaker
+        breaker = self.breaker
         if breaker is None:
             return
-        failures = self._failures
-        failures.append(now)
-        many = len(failures) == breaker.failures and now - failures[0] <= breaker.window_s
-        if many or self._open_until:
-            if not self._open_until:
-                log.warning("upstream-breaker-open", target=self._url, seconds=breaker.open_s)
-            self._open_until = now + breaker.open_s
-            failures.clear()
+        if outcome is None:
+            breaker.record_unknown(client_ip, now)
+        else:
+            breaker.record_failure(client_ip, now, sent=outcome is Outcome.BROKEN)
 
     def record_probe(self, ok: bool) -> None:
         health = self._spec.health

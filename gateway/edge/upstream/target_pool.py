@@ -20,6 +20,7 @@ from gateway.access.definitions import Tls, Upstream, UpstreamTarget
 from gateway.config.upstream_tls import TlsContexts
 from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
+from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.connection_queue import ConnectionQueue, Deadline
 from gateway.edge.upstream.resolver import Endpoints, has_name
@@ -123,34 +124,32 @@ class TargetPool:
     def has_capacity(self) -> bool:
         return not self.spec.max_connections or self.in_flight < self.spec.max_connections
 
-    def reserve(self) -> None:
-        """A call will be sent here once its task runs: until then it counts as if it had."""
+    def reserve(self, client_ip: str) -> None:
+        """A call of this client will be sent here once its task runs: until then it counts as if
+        it had."""
         if not self.reserved:
             self._loop.call_soon(self._clear_reserved)
         self.reserved += 1
         if self.health is not None:
             # It may be the one call that tries it: those of the same turn are not.
-            self.health.record_dispatch(self._loop.time())
+            self.health.record_dispatch(client_ip, self._loop.time())
 
     def _clear_reserved(self) -> None:
         self.reserved = 0
 
-    def acquire(self) -> None:
-        """A call is about to be sent here."""
+    def acquire(self, client_ip: str = "") -> None:
+        """A call of this client is about to be sent here."""
         self.in_flight += 1
         if self.health is not None:
-            self.health.record_dispatch(self._loop.time())
+            self.health.record_dispatch(client_ip, self._loop.time())
 
-    def release(self, succeeded: bool | None) -> None:
-        """It has ended; `succeeded` is whether the target did its part, None where nobody knows.
-
-        Its slot goes to whoever waits: nobody who comes meanwhile can take it.
-        """
+    def record_end(self, outcome: Outcome | None, client_ip: str) -> None:
+        """What the end of a call tells of the target; None where nobody can say."""
         if self.health is not None:
-            if succeeded is None:
-                self.health.record_unknown(self._loop.time())
-            else:
-                self.health.record_result(succeeded, self._loop.time())
+            self.health.record_end(outcome, client_ip, self._loop.time())
+
+    def release(self) -> None:
+        """It has ended.  Its slot goes to whoever waits: nobody who comes meanwhile can take it."""
         waiter = self._next_waiter()
         if waiter is None:
             self.in_flight -= 1
@@ -352,6 +351,8 @@ class TargetPool:
 
     def sweep(self, now: float) -> None:
         self._queue.give_turns()  # descriptors may be free again
+        if self.health is not None and self.health.breaker is not None:
+            self.health.breaker.forget(now)
         for connection in list(self.connections):
             connection.sweep(now, self.spec)
         self._idle = [c for c in self._idle if c in self.connections]

@@ -7,9 +7,11 @@ import json
 
 import pytest
 
-from gateway.access.definitions import Breaker, Health, Upstream
+from gateway.access.definitions import Breaker, Health
+from gateway.edge.proxy.response_relay import ResponseRelay
+from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.target_health import TargetHealth
-from tests.edge.rig import OK, Answer, Exchange, Rig, answering, running
+from tests.edge.rig import HUNG_S, OK, Answer, Exchange, Rig, answering, running
 
 BOTH_LOOPS = True
 
@@ -21,18 +23,18 @@ def reason(answer: Answer) -> str:
     return str(json.loads(answer.body)["reason"])
 
 
-def breaking(failures: int, window_s: float = 10.0, open_s: float = 15.0) -> TargetHealth:
-    spec = Upstream("u", (), breaker=Breaker(failures, window_s, open_s))
-    return TargetHealth(spec, "http://x")
-
-
 def rested(rig: Rig, breaker: Breaker) -> None:
     """Its breaker was opened, and has been open for as long as it is to be."""
     rig.spec(breaker=breaker)
+    now = asyncio.get_running_loop().time()
+    health_of(rig).record_end(Outcome.BROKEN, "127.0.0.1", now - breaker.open_s)
+
+
+def health_of(rig: Rig) -> TargetHealth:
     cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
     health = cluster.targets[0].health
     assert health is not None
-    health.record_result(False, asyncio.get_running_loop().time() - breaker.open_s)
+    return health
 
 
 async def streaming(exchange: Exchange) -> None:
@@ -42,43 +44,6 @@ async def streaming(exchange: Exchange) -> None:
         return
     exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
     await exchange.reader.read()
-
-
-def test_a_breaker_opens_after_so_many_failures_in_its_window() -> None:
-    standing = breaking(3)
-    for now in (100.0, 104.0):
-        standing.record_result(False, now)
-    assert standing.available(104.0)
-    standing.record_result(False, 109.9)
-    assert not standing.available(109.9)
-
-
-def test_failures_spread_over_more_than_the_window_open_nothing() -> None:
-    standing = breaking(3)
-    for now in (100.0, 106.0, 112.0, 118.0, 124.0):
-        standing.record_result(False, now)
-        assert standing.available(now)
-
-
-def test_after_its_rest_one_call_tries_and_the_others_wait_for_what_it_meets() -> None:
-    standing = breaking(1)
-    standing.record_result(False, 100.0)
-    assert not standing.available(114.9)
-    assert standing.available(115.0)
-    standing.record_dispatch(115.0)
-    assert not standing.available(115.1)
-    standing.record_result(True, 116.0)
-    assert standing.available(116.0)
-
-
-def test_a_trial_that_fails_opens_the_breaker_again() -> None:
-    standing = breaking(5)
-    for _ in range(5):
-        standing.record_result(False, 100.0)
-    standing.record_dispatch(115.0)
-    standing.record_result(False, 116.0)
-    assert not standing.available(130.9)
-    assert standing.available(131.0)
 
 
 async def test_an_open_breaker_answers_503_without_asking_the_upstream() -> None:
@@ -141,9 +106,7 @@ async def test_streams_that_fall_silent_are_no_failures_of_their_target() -> Non
             assert (await client.head()).status == 200
             with pytest.raises(ConnectionResetError):
                 await client.rest()
-        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
-        assert cluster.targets[0].health is not None
-        assert cluster.targets[0].health.healthy
+        assert health_of(rig).healthy
         assert (await rig.ask(GET)).status == 200
 
 
@@ -156,11 +119,9 @@ async def test_of_calls_that_come_at_once_after_the_breakers_rest_one_tries() ->
 
     async with running(waiting) as rig:
         rig.spec(breaker=Breaker(failures=1, window_s=10.0, open_s=0.2))
-        cluster = rig.clusters.cluster_of(rig.gate.route.upstream)  # type: ignore[arg-type]
-        health = cluster.targets[0].health
-        assert health is not None
         clients = [await rig.client() for _ in range(8)]
-        health.record_result(False, asyncio.get_running_loop().time() - 0.2)
+        now = asyncio.get_running_loop().time()
+        health_of(rig).record_end(Outcome.BROKEN, "127.0.0.1", now - 0.2)
         for client in clients:
             client.writer.write(GET)
         answers = [asyncio.create_task(client.answer()) for client in clients]
@@ -198,3 +159,147 @@ async def test_a_client_that_leaves_while_its_call_tries_keeps_nobody_away() -> 
         client.close()
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert [(await rig.ask(GET)).status for _ in range(3)] == [200] * 3
+
+
+# --- what a stranger asks for ---
+
+STRANGER = "127.9.9.9"
+DISLIKED = b"GET /.env HTTP/1.1\r\nHost: x\r\n\r\n"
+BIG = 8_000_000
+
+
+async def hanging_up(exchange: Exchange) -> None:
+    """A backend that hangs up on who asks for `/.env`."""
+    if b"/.env" in exchange.received.line:
+        exchange.close()
+        return
+    await exchange.body()
+    exchange.send(OK)
+
+
+async def test_a_stranger_whom_a_backend_hangs_up_on_keeps_nobody_else_away() -> None:
+    async with running(hanging_up) as rig:
+        rig.spec(breaker=Breaker(failures=3, window_s=10.0, open_s=60.0))
+        assert (await rig.ask(GET)).status == 200
+        for _ in range(8):
+            assert (await rig.ask(DISLIKED, STRANGER)).status == 502
+            assert (await rig.ask(GET)).status == 200
+
+
+async def test_who_comes_first_after_a_stranger_opened_the_breaker_is_served_at_once() -> None:
+    async with running(hanging_up) as rig:
+        rig.spec(breaker=Breaker(failures=3, window_s=10.0, open_s=60.0))
+        statuses = [(await rig.ask(DISLIKED, STRANGER)).status for _ in range(5)]
+        assert statuses == [502, 502, 502, 503, 503]
+        answers = await asyncio.gather(*(rig.ask(GET) for _ in range(8)))
+        assert [answer.status for answer in answers] == [200] * 8
+        assert (await rig.ask(GET, STRANGER)).status == 200
+
+
+async def test_a_body_that_drips_while_it_tries_keeps_nobody_else_away() -> None:
+    async with running(hanging_up) as rig:
+        breaker = Breaker(failures=1, window_s=10.0, open_s=60.0)
+        rested(rig, breaker)
+        now = asyncio.get_running_loop().time()
+        health_of(rig).record_end(Outcome.BROKEN, STRANGER, now - breaker.open_s)
+        stranger = await rig.client(STRANGER)
+        await stranger.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nx")
+        await rig.upstream.until(lambda: bool(rig.upstream.requests))
+        assert (await rig.ask(GET, STRANGER)).status == 503
+        assert [(await rig.ask(GET)).status for _ in range(3)] == [200] * 3
+
+
+async def test_a_stranger_whom_a_backend_hangs_up_on_takes_no_target_out() -> None:
+    async with running(hanging_up) as rig:
+        rig.spec(health=Health("/", every_s=60.0, fall=2, rise=2, timeout_s=1.0))
+        for _ in range(6):
+            assert (await rig.ask(DISLIKED, STRANGER)).status == 502
+        assert health_of(rig).healthy
+
+
+async def test_a_backend_that_hangs_up_on_a_body_that_drips_has_not_failed() -> None:
+    """It waited for whoever sends it, and may not want to for ever."""
+
+    async def script(exchange: Exchange) -> None:
+        if b"POST" in exchange.received.line:
+            await exchange.reader.readexactly(1)
+            exchange.abort()
+            return
+        exchange.send(OK)
+
+    async with running(script) as rig:
+        rig.spec(breaker=Breaker(failures=1, window_s=10.0, open_s=60.0))
+        for _ in range(2):
+            dripping = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nx"
+            assert (await rig.ask(dripping)).status == 502
+        assert (await rig.ask(GET)).status == 200
+
+
+async def test_a_target_that_refuses_is_left_alone_by_everybody() -> None:
+    async with running(answering(OK)) as rig:
+        rig.spec(breaker=Breaker(failures=3, window_s=10.0, open_s=60.0))
+        assert (await rig.ask(GET)).status == 200
+        rig.spec(pool_idle_s=0.0)
+        await rig.upstream.stop()
+        assert [(await rig.ask(GET, STRANGER)).status for _ in range(3)] == [502] * 3
+        assert (await rig.ask(GET)).status == 503
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["idle connection", "new connection"])
+async def test_an_answer_that_breaks_for_a_slow_reader_is_no_failure(kept: bool) -> None:
+    """A backend gives up on who does not read, and that is no fault of its own."""
+    give_up = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        if b"/big" not in exchange.received.line:
+            exchange.send(OK)
+            return
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG)
+        exchange.send(b"x" * (BIG - 1))
+        await give_up.wait()
+        exchange.abort()
+
+    async with running(script) as rig:
+        rig.spec(breaker=Breaker(failures=1, window_s=10.0, open_s=60.0))
+        if kept:
+            assert (await rig.ask(GET)).status == 200
+        client = await rig.client()
+        await client.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+        await held_back(rig)
+        give_up.set()
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+        assert (await rig.ask(GET)).status == 200
+
+
+async def held_back(rig: Rig) -> None:
+    """A client has not read for so long that its upstream is not read either."""
+    async with asyncio.timeout(HUNG_S):
+        while not any(relay.held_back for relay in relays(rig)):
+            await asyncio.sleep(0.01)
+
+
+def relays(rig: Rig) -> list[ResponseRelay]:
+    writers = [connection.relay for connection in rig.listener.connections]
+    return [writer for writer in writers if isinstance(writer, ResponseRelay)]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["idle connection", "new connection"])
+async def test_an_answer_that_breaks_is_a_failure_on_whatever_connection(kept: bool) -> None:
+    async def script(exchange: Exchange) -> None:
+        if b"/cut" not in exchange.received.line:
+            exchange.send(OK)
+            return
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+        await exchange.writer.drain()
+        exchange.close()
+
+    async with running(script) as rig:
+        rig.spec(breaker=Breaker(failures=1, window_s=10.0, open_s=60.0))
+        if kept:
+            assert (await rig.ask(GET)).status == 200
+        client = await rig.client()
+        await client.send(b"GET /cut HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+        assert (await rig.ask(GET)).status == 503

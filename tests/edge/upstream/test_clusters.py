@@ -12,7 +12,8 @@ from random import Random
 
 import pytest
 
-from gateway.access.definitions import Balance, Health, Retry, Upstream
+from gateway.access.definitions import Balance, Breaker, Health, Retry, Upstream
+from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.clusters import Clusters
 from tests.edge.rig import (
     HUNG_S,
@@ -76,6 +77,30 @@ async def test_a_target_that_was_tried_is_left_out_while_there_is_another() -> N
         first, second = cluster.targets
         assert {cluster.choose([first]) for _ in range(20)} == {second}
         assert cluster.choose([first, second]) in (first, second)
+
+
+async def test_a_target_whose_breaker_is_open_is_tried_early_only_where_there_is_no_other() -> None:
+    async with spec_of(2, breaker=Breaker(1, 10.0, 60.0)) as (clusters, spec):
+        cluster = clusters.cluster_of(spec)
+        first, second = cluster.targets
+        first.record_end(Outcome.BROKEN, "127.0.0.1")
+        assert {cluster.choose((), "127.9.9.9") for _ in range(4)} == {second}
+        second.record_end(Outcome.BROKEN, "127.0.0.1")
+        assert {cluster.choose((), "127.9.9.9") for _ in range(4)} == {first, second}
+        assert cluster.choose((), "127.0.0.1") is None
+
+
+async def test_of_targets_that_are_tried_early_those_that_are_healthy_come_first() -> None:
+    health = Health("/", every_s=60.0, fall=1, rise=1, timeout_s=1.0)
+    breaker = Breaker(2, 10.0, 60.0)
+    async with spec_of(2, breaker=breaker, health=health) as (clusters, spec):
+        cluster = clusters.cluster_of(spec)
+        first, second = cluster.targets
+        first.record_end(Outcome.UNREACHED, "127.0.0.1")
+        for _ in range(2):
+            second.record_end(Outcome.BROKEN, "127.0.0.1")
+        assert {cluster.choose((), "127.9.9.9") for _ in range(4)} == {second}
+        assert {cluster.choose((), "127.0.0.1") for _ in range(4)} == {first}
 
 
 # --- places ---
@@ -157,7 +182,7 @@ async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() ->
         cluster.targets[0].acquire()
         waiting = asyncio.create_task(cluster.acquire_slot())
         await until(lambda: len(cluster.waiters) == 1)
-        cluster.targets[0].release(True)
+        cluster.targets[0].release()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -181,11 +206,11 @@ async def test_a_slot_at_a_target_that_a_reload_removed_is_given_to_no_call_that
         current.targets[0].acquire()
         admitted_after = asyncio.create_task(current.acquire_slot())
         await until(lambda: len(current.waiters) == 2)
-        removed.release(True)
+        removed.release()
         assert await admitted_before is removed
-        removed.release(True)
+        removed.release()
         assert removed.in_flight == 0
-        current.targets[0].release(True)
+        current.targets[0].release()
         assert await admitted_after is current.targets[0]
 
 
@@ -197,7 +222,7 @@ async def test_who_waits_is_served_where_a_reload_takes_the_bound_away() -> None
         waiting = asyncio.create_task(cluster.acquire_slot())
         await until(lambda: len(cluster.waiters) == 1)
         clusters.apply([replace(spec, max_connections=0)])
-        cluster.targets[0].release(True)
+        cluster.targets[0].release()
         async with asyncio.timeout(HUNG_S):
             assert await waiting is cluster.targets[0]
 
