@@ -96,7 +96,16 @@ class House:
 
 def _call(address: str, cookie: str | None = None) -> Call:
     headers = ((b"Cookie", b"__Host-device=" + cookie.encode()),) if cookie else ()
-    return Call("POST", "h", "/auth/login", ("auth", "login"), "", headers, address, "https")
+    return Call(
+        "POST",
+        "h",
+        "/auth/login",
+        ("auth", "login"),
+        "",
+        headers=headers,
+        client_ip=address,
+        scheme="https",
+    )
 
 
 @dataclass(frozen=True, slots=True)

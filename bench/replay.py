@@ -41,7 +41,8 @@ from gateway.access.simulation import (
 from gateway.access.snapshot import Snapshot
 from gateway.config.compile import Sources, compile_snapshot
 from gateway.config.files import read_sources
-from gateway.model import Call, LimitState, Principal, Reason
+from gateway.limit_state import LimitState
+from gateway.model import Call, Principal, Reason
 from gateway.telemetry.decision_log import DecisionLog, DecisionLogOptions
 
 console = Console(width=None if Console().is_terminal else 110)

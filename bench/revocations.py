@@ -61,7 +61,16 @@ def in_memory(count: int, kind: ChangeKind) -> dict[str, Any]:
 
 
 def _ask_s(revoked: RevocationList) -> float:
-    principal = Principal("u1", ("user",), "s1", "t1", "c1", "k1", 1_900_000_000, 1_900_000_900)
+    principal = Principal(
+        "u1",
+        ("user",),
+        "s1",
+        "t1",
+        "c1",
+        kid="k1",
+        issued_at=1_900_000_000,
+        expires_at=1_900_000_900,
+    )
     asked: Callable[[], object] = lambda: revoked.refusal(principal)  # noqa: E731
     return min(timeit.repeat(asked, number=100_000, repeat=5)) / 100_000
 

@@ -78,7 +78,17 @@ def rounds(what: str, count: int, run: Callable[[], None], before: Callable[[], 
 
 def call_with(text: str) -> Call:
     credential = Credential(CredentialKind.BEARER, text)
-    return Call("GET", "gate.example", "/", ("",), "", (), "127.0.0.1", "https", credential)
+    return Call(
+        "GET",
+        "gate.example",
+        "/",
+        ("",),
+        "",
+        headers=(),
+        client_ip="127.0.0.1",
+        scheme="https",
+        credential=credential,
+    )
 
 
 def subject(number: int) -> TokenSubject:

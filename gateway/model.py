@@ -1,6 +1,7 @@
 """What every room speaks of: a call, who makes it, why it may not pass, and what changed.
 
-Nothing here imports another module of the gateway.
+Nothing here imports another module of the gateway.  What each call makes anew has a constructor
+that is written out: the one of `dataclass` stays interpreted where all else is compiled.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from math import ceil
 from typing import Any, Protocol
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -138,32 +138,77 @@ class Principal:
     kid: str
     issued_at: int
     expires_at: int
-    email: str | None = None
-    email_verified: bool = False
-    auth_time: int | None = None
-    amr: tuple[str, ...] = ()
-    scopes: tuple[str, ...] | None = None
+    email: str | None
+    email_verified: bool
+    auth_time: int | None
+    amr: tuple[str, ...]
+    scopes: tuple[str, ...] | None
     """Actions that an API key is limited to; None where nothing limits them."""
-    routes: frozenset[str] | None = None
+    routes: frozenset[str] | None
     """Ids of the routes that a personal key is limited to; it then has `scopes` too."""
-    claims: Mapping[str, Any] = field(default_factory=dict)
-    issuer: str = OWN_ISSUER
+    claims: Mapping[str, Any]
+    issuer: str
     """The name by which the configuration knows whoever issued the token."""
-    audience: tuple[str, ...] | None = None
+    audience: tuple[str, ...] | None
     """`aud` of a token; None for a cookie and a key, which name nobody."""
-    resource_only: bool = False
+    resource_only: bool
     """Its `aud` names resources of ours (RFC 8707) and not the gateway: it is good on the routes
     of those resources alone."""
-    granted_scopes: tuple[str, ...] = ()
+    granted_scopes: tuple[str, ...]
     """`scope` (RFC 8693 section 4.2) of a token."""
-    identity_headers: bytes | None = None
+    identity_headers: bytes | None
     """The `X-Auth-*` lines for the upstream, rendered once by `edge/proxy/request_headers.py`."""
-    identity_lines: dict[Any, bytes] | None = None
+    identity_lines: dict[Any, bytes] | None
     """Those of other `access.identity_headers.IdentityHeaders`, by them."""
-    role_set: frozenset[str] = frozenset()
+    role_set: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.role_set = frozenset(self.roles)
+    def __init__(
+        self,
+        subject: str,
+        roles: tuple[str, ...],
+        session_id: str | None,
+        token_id: str,
+        client_id: str | None,
+        *,
+        kid: str,
+        issued_at: int,
+        expires_at: int,
+        email: str | None = None,
+        email_verified: bool = False,
+        auth_time: int | None = None,
+        amr: tuple[str, ...] = (),
+        scopes: tuple[str, ...] | None = None,
+        routes: frozenset[str] | None = None,
+        claims: Mapping[str, Any] | None = None,
+        issuer: str = OWN_ISSUER,
+        audience: tuple[str, ...] | None = None,
+        resource_only: bool = False,
+        granted_scopes: tuple[str, ...] = (),
+        identity_headers: bytes | None = None,
+        identity_lines: dict[Any, bytes] | None = None,
+    ) -> None:
+        self.subject = subject
+        self.roles = roles
+        self.session_id = session_id
+        self.token_id = token_id
+        self.client_id = client_id
+        self.kid = kid
+        self.issued_at = issued_at
+        self.expires_at = expires_at
+        self.email = email
+        self.email_verified = email_verified
+        self.auth_time = auth_time
+        self.amr = amr
+        self.scopes = scopes
+        self.routes = routes
+        self.claims = {} if claims is None else claims
+        self.issuer = issuer
+        self.audience = audience
+        self.resource_only = resource_only
+        self.granted_scopes = granted_scopes
+        self.identity_headers = identity_headers
+        self.identity_lines = identity_lines
+        self.role_set = frozenset(roles)
 
 
 @dataclass(slots=True)
@@ -184,18 +229,49 @@ class Call:
     headers: RawHeaders
     client_ip: str
     scheme: str
-    credential: Credential | Reason | None = None
-    encoded_slash: bool = False
+    credential: Credential | Reason | None
+    encoded_slash: bool
     """Whether a segment holds a slash that came as `%2F`: only a route with
     `allow_encoded_slash` may take such a call."""
-    body: Any = None
+    body: Any
     """The JSON body, where the route's policy reads it."""
-    files_only: bool = False
+    files_only: bool
     """Whether a segment holds `;`, a backslash or an escape: only a route with `paths: files`
     may take such a call."""
-    presented: tuple[Credential, Credential | Reason] | None = None
+    presented: tuple[Credential, Credential | Reason] | None
     """The `Authorization` and the session cookie, where both came.  `credential` is the former
     until `access/routing/credentials.py` has chosen for the route."""
+
+    def __init__(
+        self,
+        method: str,
+        host: str,
+        path: str,
+        segments: tuple[str, ...],
+        query: str,
+        *,
+        headers: RawHeaders,
+        client_ip: str,
+        scheme: str,
+        credential: Credential | Reason | None = None,
+        encoded_slash: bool = False,
+        body: Any = None,
+        files_only: bool = False,
+        presented: tuple[Credential, Credential | Reason] | None = None,
+    ) -> None:
+        self.method = method
+        self.host = host
+        self.path = path
+        self.segments = segments
+        self.query = query
+        self.headers = headers
+        self.client_ip = client_ip
+        self.scheme = scheme
+        self.credential = credential
+        self.encoded_slash = encoded_slash
+        self.body = body
+        self.files_only = files_only
+        self.presented = presented
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,54 +329,6 @@ class Change:
     created_at: int
     confirmed: bool = field(default=False, compare=False)
     """Whether SQL knows that every live worker has had it: it is not published again."""
-
-
-@dataclass(slots=True)
-class LimitState:
-    """Where one caller stands with the limits of one route, after this call.
-
-    `policy` and `standing()` are the values of `RateLimit-Policy` and `RateLimit`
-    (draft-ietf-httpapi-ratelimit-headers-11); they are sent on every answer to which a limit
-    applied, refusals included.
-    """
-
-    wait_s: float
-    """0.0 when the call is admitted; else the seconds until it would be."""
-    policy: str
-    limits: tuple[tuple[str, float], ...]
-    """For each limit: its name and its units per second."""
-    left: tuple[int, ...]
-    """For each limit: the whole units that are left."""
-    fields: bytes | None = None
-    """The lines of both fields, rendered once by the edge: a standing may be many callers'."""
-
-    def joined(self, later: LimitState) -> LimitState:
-        """Of limits that were asked one after another: what `later` says behind this."""
-        return LimitState(
-            max(self.wait_s, later.wait_s),
-            f"{self.policy}, {later.policy}",
-            self.limits + later.limits,
-            self.left + later.left,
-        )
-
-    def standing(self) -> str:
-        """`t` is the time in which `r` units come back: a client that spreads what it has
-        left over `t` keeps to the rate (section 8.5), and at `r=0` it is `Retry-After`."""
-        if len(self.left) == 1:
-            (name, per_s), left = self.limits[0], self.left[0]
-            return f'"{name}";r={left};t={self._window_s(left, per_s)}'
-        return ", ".join(
-            f'"{name}";r={left};t={self._window_s(left, per_s)}'
-            for (name, per_s), left in zip(self.limits, self.left, strict=True)
-        )
-
-    def _window_s(self, left: int, per_s: float) -> int:
-        return ceil(left / per_s if left else self.wait_s or 1 / per_s)
-
-    @property
-    def retry_after_s(self) -> int:
-        """Whole seconds, never before the end of any `t` (section 6)."""
-        return ceil(self.wait_s)
 
 
 class Clock(Protocol):

@@ -18,6 +18,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
         "compiled",
         "call_trace",
         "model",
+        "limit_state",
         "client_networks",
         "loopback",
         "cores",

@@ -25,6 +25,7 @@ from gateway.access.routing.csrf import (
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth, Route
 from gateway.access.rule_headers import rule_headers
+from gateway.limit_state import LimitState
 from gateway.model import (
     NOWHERE,
     OWN_ISSUERS,
@@ -32,7 +33,6 @@ from gateway.model import (
     Clock,
     Credential,
     CredentialKind,
-    LimitState,
     Principal,
     Reason,
     SystemClock,
@@ -340,7 +340,8 @@ class Authorizer:
         if policy is None or action_rules is None:
             public = route.auth is Auth.PUBLIC
             reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
-            return Decision(True, reason, None, route, params, principal, location=route.location)
+            at = route.location
+            return Decision(True, reason, None, route, params, principal=principal, location=at)
         context: EvaluationContext | None = None
         verdict: Verdict | None = None
         if action_rules.by_roles is not None and not (route.query_names or route.header_names):
@@ -359,10 +360,10 @@ class Authorizer:
             verdict.refusal,
             route,
             params,
-            principal,
-            policy.name,
-            rule.id if rule is not None else None,
-            route.location if verdict.location is NOWHERE else verdict.location,
+            principal=principal,
+            policy=policy.name,
+            rule=rule.id if rule is not None else None,
+            location=route.location if verdict.location is NOWHERE else verdict.location,
         )
         decision.evaluated = True
         decision.conceal = verdict.conceal

@@ -18,13 +18,13 @@ from gateway.access.definitions import Limit
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.paths import split_target
 from gateway.access.snapshot import Snapshot
+from gateway.limit_state import LimitState
 from gateway.model import (
     OWN_ISSUERS,
     Call,
     Clock,
     Credential,
     CredentialKind,
-    LimitState,
     Principal,
     Reason,
     SystemClock,

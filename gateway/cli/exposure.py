@@ -323,6 +323,8 @@ def _sample_path(route: Route) -> str | None:
     if isinstance(read, Reason):
         return None
     host = _sample_host(route) or "localhost"
-    call = Call("GET", host, path, read.segments, "", (), "127.0.0.1", "http")
+    call = Call(
+        "GET", host, path, read.segments, "", headers=(), client_ip="127.0.0.1", scheme="http"
+    )
     sent = route.upstream_target(call, params)
     return None if isinstance(sent, Reason) else sent

@@ -38,7 +38,7 @@ _SEPARATOR = re.compile(r"[ !#$&'()*+,/:;<=>?@\[\]^`{|}\"\\]{1,4}\Z")
 _READABLE = frozenset(("user", "data"))
 _PLACE = re.compile(r"\{[a-z_]+(?:\.[^{}:]*)?\}")
 """A place as in other texts of the configuration, and nothing that CEL has."""
-_NO_CALL = Call("GET", "", "/", ("",), "", (), "", "http")
+_NO_CALL = Call("GET", "", "/", ("",), "", headers=(), client_ip="", scheme="http")
 _NO_ROLES = RoleBook()
 
 

@@ -17,7 +17,8 @@ from contextlib import suppress
 
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit, Scope
-from gateway.model import Call, Clock, LimitState, Principal
+from gateway.limit_state import LimitState
+from gateway.model import Call, Clock, Principal
 from gateway.rate_limit.keys import LimitKeys
 from gateway.rate_limit.nearness import NearLimit, nearest
 from gateway.rate_limit.recent_keys import RecentKeys

@@ -19,7 +19,7 @@ _OF_ROLES = frozenset(("roles",))
 _OF_ACCOUNT = frozenset(("roles", "id", "email", "email_verified", "attributes", "tenants"))
 """Not `tenant`: whoever has several chooses one at a sign-in."""
 _SETTLED_ROOTS = frozenset(("user", "data"))
-_NOWHERE = Call("GET", "", "/", ("",), "", (), "127.0.0.1", "http")
+_NOWHERE = Call("GET", "", "/", ("",), "", headers=(), client_ip="127.0.0.1", scheme="http")
 
 
 class Reach(StrEnum):

@@ -8,7 +8,8 @@ from typing import Any
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.definitions import Limit
 from gateway.access.simulation import SlowAuthenticator, SlowLimiter, completed
-from gateway.model import OWN_ISSUERS, Call, CredentialKind, LimitState, Principal, Reason
+from gateway.limit_state import LimitState
+from gateway.model import OWN_ISSUERS, Call, CredentialKind, Principal, Reason
 
 
 class Limits(SlowLimiter):

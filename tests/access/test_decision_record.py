@@ -189,14 +189,14 @@ READ_BACK = RecordedDecision(
     version="v1",
     call=Call(
         "POST", "localhost", "/read/a%2Fb;c", ("read", "a/b;c"),
-        "a=%26%20%C3%A9%2F&b%2F=2", ((b"x-a", "é".encode()), (b"x-b", b"b")),
-        "10.0.0.1", "http", Credential(CredentialKind.API_KEY, ""),
+        "a=%26%20%C3%A9%2F&b%2F=2", headers=((b"x-a", "é".encode()), (b"x-b", b"b")),
+        client_ip="10.0.0.1", scheme="http", credential=Credential(CredentialKind.API_KEY, ""),
         encoded_slash=True, body={"meta": {"team": "red", "name": "n"}, "size": 1.5},
         files_only=True,
     ),
     caller=Principal(
-        "u1", ("a", "b"), None, "recorded", "c", "recorded", int(NOW), int(NOW) + 1,
-        "u1@a.example", True, int(NOW) - 5, ("pwd", "otp"), ("b:c",), frozenset(("r", "s")),
+        "u1", ("a", "b"), None, "recorded", "c", kid="recorded", issued_at=int(NOW), expires_at=int(NOW) + 1,
+        email="u1@a.example", email_verified=True, auth_time=int(NOW) - 5, amr=("pwd", "otp"), scopes=("b:c",), routes=frozenset(("r", "s")),
     ),
     allowed=True,
     reason="rule_allowed",
@@ -238,11 +238,11 @@ def test_what_need_not_be_there_is_taken_as_none() -> None:
         request_id="r1",
         version="v1",
         call=Call(
-            "POST", "localhost", "/a", ("a",), "", (), "10.0.0.1", "http",
-            Credential(CredentialKind.BEARER, ""),
+            "POST", "localhost", "/a", ("a",), "", headers=(), client_ip="10.0.0.1", scheme="http",
+            credential=Credential(CredentialKind.BEARER, ""),
         ),
         caller=Principal(
-            "u1", (), None, "recorded", None, "recorded", int(NOW), int(NOW) + 1, audience=()
+            "u1", (), None, "recorded", None, kid="recorded", issued_at=int(NOW), expires_at=int(NOW) + 1, audience=()
         ),
         allowed=False,
         reason="rule_allowed",

@@ -15,7 +15,8 @@ from gateway.access.definitions import Limit
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.simulation import FixedClock, completed, run_sync
 from gateway.access.snapshot import Snapshot
-from gateway.model import Call, CredentialKind, LimitState, Principal, Reason
+from gateway.limit_state import LimitState
+from gateway.model import Call, CredentialKind, Principal, Reason
 from tests.access.asked import Callers, KnownCallers, KnownLimits, Limits
 from tests.access.decision_cases import CASES
 from tests.access.decision_world import WORLD, call_of, told

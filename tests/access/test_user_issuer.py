@@ -118,7 +118,7 @@ def test_a_limit_counts_by_issuer() -> None:
         """
     )
     key = LimitKeys(SystemClock()).of(world.limits["of"])
-    call = Call("GET", "", "/a", ("a",), "", (), "10.0.0.1", "http")
+    call = Call("GET", "", "/a", ("a",), "", headers=(), client_ip="10.0.0.1", scheme="http")
     assert key(call, token(issuer="idp"), NO_RESOURCE) == "is idp"
     assert key(call, token(), NO_RESOURCE) == "is own"
 

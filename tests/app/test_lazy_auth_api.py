@@ -28,7 +28,16 @@ async def test_who_comes_too_early_is_told_in_their_way(
     )
     fields = [(b"Accept", accept.encode())]
     segments = tuple(path[1:].split("/"))
-    call = Call("GET", "x.example", path, segments, "", fields, "192.0.2.1", "https")
+    call = Call(
+        "GET",
+        "x.example",
+        path,
+        segments,
+        "",
+        headers=fields,
+        client_ip="192.0.2.1",
+        scheme="https",
+    )
     answer = await api.answer(make_mocked_request("GET", path), call)
     assert isinstance(answer, web.Response)
     assert answer.status == 503

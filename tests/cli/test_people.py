@@ -290,7 +290,7 @@ def personal_key(folder: Path) -> str:
     async def work(database: Database) -> str:
         account = await Accounts(database).by_email(EMAIL)
         assert account is not None
-        owner = Principal(account.id, (), sid, "t", None, "k", 0, 1)
+        owner = Principal(account.id, (), sid, "t", None, kid="k", issued_at=0, expires_at=1)
         made = await PersonalKeys(database).create(owner, "lap\x9btop", KeyLimits(), 3_600)
         assert isinstance(made, NewPersonalKey)
         return made.key.id

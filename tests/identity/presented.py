@@ -39,4 +39,4 @@ def call_with(credential: Credential | Reason | str | None) -> Call:
 
 
 def someone() -> Principal:
-    return Principal("u", (), None, "t", None, "k", 0, 10)
+    return Principal("u", (), None, "t", None, kid="k", issued_at=0, expires_at=10)

@@ -20,7 +20,7 @@ from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database, StoreUnavailable, Transaction
 from tests.databases import Hands, fresh_database
 
-CALL = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
+CALL = Call("GET", "h", "/", ("",), "", headers=(), client_ip="192.0.2.1", scheme="http")
 
 
 class Counting:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator, password_of
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 
-CALL = Call("GET", "x", "/", ("",), "", (), "192.0.2.1", "https")
+CALL = Call("GET", "x", "/", ("",), "", headers=(), client_ip="192.0.2.1", scheme="https")
 NO_CONTROLS = st.characters(exclude_categories=("Cs", "Cc"))
 
 

@@ -178,7 +178,7 @@ async def test_clients_keys_and_assertions(database: Database) -> None:
     key = await keys.create(created.client_id, roles=["reader"], scopes=["a:read"], life_s=60)
     assert key is not None
     identifier = ApiKeyAuthenticator(database, RevocationList(), SystemClock())
-    call = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
+    call = Call("GET", "h", "/", ("",), "", headers=(), client_ip="192.0.2.1", scheme="http")
     principal = await identifier.authenticate(Credential(CredentialKind.API_KEY, key.text), call)
     assert isinstance(principal, Principal)
     assert (principal.roles, principal.scopes) == (("reader",), ("a:read",))

@@ -50,7 +50,7 @@ from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database
 from tests.databases import Hands, fresh_database
 
-CALL = Call("GET", "h", "/", ("",), "", (), "192.0.2.1", "http")
+CALL = Call("GET", "h", "/", ("",), "", headers=(), client_ip="192.0.2.1", scheme="http")
 YEAR_S = 365 * 86_400
 ANY = KeyLimits()
 
@@ -83,7 +83,14 @@ class Person:
             grant = await tokens.begin(self.id, source, checked_hash="hash")
         assert isinstance(grant, SessionGrant)
         self.owner = Principal(
-            self.id, (), grant.session_id, "t", None, "k", grant.issued_at, grant.issued_at + 900
+            self.id,
+            (),
+            grant.session_id,
+            "t",
+            None,
+            kid="k",
+            issued_at=grant.issued_at,
+            expires_at=grant.issued_at + 900,
         )
 
     async def make(self, limits: KeyLimits = ANY, life_s: int = YEAR_S) -> NewPersonalKey:

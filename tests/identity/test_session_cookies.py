@@ -27,19 +27,42 @@ MINE, THEIRS = MINT.new(), MINT.new()
 def test_a_principal_with_a_session_and_no_token_came_with_a_cookie(
     session_id: str | None, kid: str, of_cookie: bool
 ) -> None:
-    assert is_of_cookie(Principal("u", (), session_id, "t", None, kid, 0, 1)) is of_cookie
+    assert (
+        is_of_cookie(Principal("u", (), session_id, "t", None, kid=kid, issued_at=0, expires_at=1))
+        is of_cookie
+    )
 
 
 @pytest.mark.parametrize("credential", [None, Reason.AMBIGUOUS_HEADER])
 def test_a_csrf_token_proves_nothing_without_a_cookie(credential: Reason | None) -> None:
     fields = ((b"x-csrf-token", CSRF.token(MINE).encode()),)
-    asked = Call("POST", "a", "/x", ("x",), "", fields, "127.0.0.1", "http", credential)
+    asked = Call(
+        "POST",
+        "a",
+        "/x",
+        ("x",),
+        "",
+        headers=fields,
+        client_ip="127.0.0.1",
+        scheme="http",
+        credential=credential,
+    )
     assert CSRF.csrf_valid(asked) is False
 
 
 def call(*fields: tuple[bytes, bytes], kind: CredentialKind = CredentialKind.COOKIE) -> Call:
     credential = Credential(kind, MINE)
-    return Call("POST", "a", "/x", ("x",), "", fields, "127.0.0.1", "http", credential)
+    return Call(
+        "POST",
+        "a",
+        "/x",
+        ("x",),
+        "",
+        headers=fields,
+        client_ip="127.0.0.1",
+        scheme="http",
+        credential=credential,
+    )
 
 
 def test_a_cookie_is_256_random_bits_and_a_mark_that_only_we_can_make() -> None:

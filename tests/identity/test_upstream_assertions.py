@@ -98,7 +98,7 @@ async def test_it_says_who_calls_and_what_for(assertions: Assertions, clock: Han
 
 
 async def test_a_client_has_neither_session_nor_address(assertions: Assertions) -> None:
-    machine = Principal("c-1", (), None, "t", "c-1", "k", 0, 1 << 40)
+    machine = Principal("c-1", (), None, "t", "c-1", kid="k", issued_at=0, expires_at=1 << 40)
     claims = said(assertions.assertion(machine, "orders", "GET", "/"))
     assert not {"sid", "email", "email_verified"} & claims.keys()
 
@@ -150,10 +150,32 @@ async def test_it_is_given_again_for_30_s_and_never_longer(
         (replace(WHO, session_id="s-2"), "orders", "GET", "/a"),
         (replace(WHO, email="bob@example.com"), "orders", "GET", "/a"),
         (replace(WHO, email_verified=False), "orders", "GET", "/a"),
-        (Principal("u-bob", WHO.roles, "s-1", "t-1", None, "k", 0, 1), "orders", "GET", "/a"),
-        (Principal("u-alice", ("admin",), "s-1", "t-1", None, "k", 0, 1), "orders", "GET", "/a"),
-        (Principal("u-alice", WHO.roles, "s-2", "t-1", None, "k", 0, 1), "orders", "GET", "/a"),
-        (Principal("u-alice", WHO.roles, None, "t-1", None, "k", 0, 1), "orders", "GET", "/a"),
+        (
+            Principal("u-bob", WHO.roles, "s-1", "t-1", None, kid="k", issued_at=0, expires_at=1),
+            "orders",
+            "GET",
+            "/a",
+        ),
+        (
+            Principal(
+                "u-alice", ("admin",), "s-1", "t-1", None, kid="k", issued_at=0, expires_at=1
+            ),
+            "orders",
+            "GET",
+            "/a",
+        ),
+        (
+            Principal("u-alice", WHO.roles, "s-2", "t-1", None, kid="k", issued_at=0, expires_at=1),
+            "orders",
+            "GET",
+            "/a",
+        ),
+        (
+            Principal("u-alice", WHO.roles, None, "t-1", None, kid="k", issued_at=0, expires_at=1),
+            "orders",
+            "GET",
+            "/a",
+        ),
     ],
 )
 async def test_nothing_that_differs_shares_one(

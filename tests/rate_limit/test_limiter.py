@@ -17,11 +17,13 @@ from tests.databases import Hands
 
 
 def call(client_ip: str = "192.0.2.1") -> Call:
-    return Call("GET", "api.example.com", "/", ("",), "", (), client_ip, "https")
+    return Call(
+        "GET", "api.example.com", "/", ("",), "", headers=(), client_ip=client_ip, scheme="https"
+    )
 
 
 def caller(subject: str, *roles: str, client_id: str | None = None) -> Principal:
-    return Principal(subject, roles, None, "jti", client_id, "kid", 1, 2)
+    return Principal(subject, roles, None, "jti", client_id, kid="kid", issued_at=1, expires_at=2)
 
 
 def limit(

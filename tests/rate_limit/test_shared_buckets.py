@@ -22,11 +22,13 @@ from tests.faults import Fault, proxied
 from tests.ports import free_port
 from tests.servers import ValkeyServer
 
-CALL = Call("GET", "api.example.com", "/", ("",), "", (), "192.0.2.1", "https")
+CALL = Call(
+    "GET", "api.example.com", "/", ("",), "", headers=(), client_ip="192.0.2.1", scheme="https"
+)
 
 
 def caller(subject: str) -> Principal:
-    return Principal(subject, (), None, "jti", None, "kid", 1, 2)
+    return Principal(subject, (), None, "jti", None, kid="kid", issued_at=1, expires_at=2)
 
 
 def limit(

@@ -376,4 +376,7 @@ async def test_what_another_node_may_need_is_kept_in_the_stream_and_in_sql(house
 async def test_a_principal_without_a_session_is_asked_too(house: House) -> None:
     worker = await house.live()
     await worker.publish([await house.commit("t1", ChangeKind.TOKEN)])
-    assert worker.refusal(Principal("u", (), None, "t1", None, "k", 1, 9)) is Reason.TOKEN_REVOKED
+    assert (
+        worker.refusal(Principal("u", (), None, "t1", None, kid="k", issued_at=1, expires_at=9))
+        is Reason.TOKEN_REVOKED
+    )

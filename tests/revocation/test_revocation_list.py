@@ -11,7 +11,7 @@ from gateway.revocation.revocation_list import RevocationList
 
 
 def principal(issued_at: int = 100) -> Principal:
-    return Principal("u1", (), "s1", "t1", "c1", "k1", issued_at, 1000)
+    return Principal("u1", (), "s1", "t1", "c1", kid="k1", issued_at=issued_at, expires_at=1000)
 
 
 def change(
@@ -110,13 +110,16 @@ def test_a_token_without_session_or_client_is_not_taken_for_another() -> None:
     revoked = RevocationList()
     revoked.apply(change(ChangeKind.SESSION, "None"), 1e9)
     revoked.apply(change(ChangeKind.CLIENT, "None"), 1e9)
-    assert revoked.refusal(Principal("u1", (), None, "t1", None, "k1", 1, 9)) is None
+    assert (
+        revoked.refusal(Principal("u1", (), None, "t1", None, kid="k1", issued_at=1, expires_at=9))
+        is None
+    )
 
 
 def test_where_a_session_of_another_issuer_ended_its_tokens_without_one_end_too() -> None:
     def holder(issuer: str, session_id: str | None, issued_at: int = 100) -> Principal:
-        fields = ((), session_id, "t1", None, "k1", issued_at, 1000)
-        return Principal("company:ann", *fields, issuer=issuer)
+        named = replace(principal(issued_at), subject="company:ann", issuer=issuer)
+        return replace(named, session_id=session_id, client_id=None)
 
     revoked = RevocationList()
     revoked.apply(change(ChangeKind.SUBJECT, without_session("company:ann")), 1e9)

@@ -34,7 +34,16 @@ class Worker:
         await self.log.flush()
 
     def allow(self, one: str) -> None:
-        call = Call("GET", "a.example", "/y", ("y",), "secret=1", (), "127.0.0.1", "http")
+        call = Call(
+            "GET",
+            "a.example",
+            "/y",
+            ("y",),
+            "secret=1",
+            headers=(),
+            client_ip="127.0.0.1",
+            scheme="http",
+        )
         self.live.decided(call, Decision(True, "route_public"), 200, one, 0.001)
 
     async def watched(self) -> None:

@@ -44,10 +44,20 @@ class CanonicalPath:
     """
 
     segments: tuple[str, ...]
-    encoded_slash: bool = False
-    files_only: bool = False
+    encoded_slash: bool
+    files_only: bool
     """Some segment holds `;`, a backslash or an escape.  Only a route with `paths: files` may take
     such a path, and `path_readings.py` knows what else it may be taken for."""
+
+    def __init__(
+        self,
+        segments: tuple[str, ...],
+        encoded_slash: bool = False,
+        files_only: bool = False,
+    ) -> None:
+        self.segments = segments
+        self.encoded_slash = encoded_slash
+        self.files_only = files_only
 
 
 @dataclass(slots=True)
@@ -57,8 +67,22 @@ class Target:
     path: str
     query: str
     segments: tuple[str, ...]
-    encoded_slash: bool = False
-    files_only: bool = False
+    encoded_slash: bool
+    files_only: bool
+
+    def __init__(
+        self,
+        path: str,
+        query: str,
+        segments: tuple[str, ...],
+        encoded_slash: bool = False,
+        files_only: bool = False,
+    ) -> None:
+        self.path = path
+        self.query = query
+        self.segments = segments
+        self.encoded_slash = encoded_slash
+        self.files_only = files_only
 
 
 def canonical(path: str, *, files: bool = False) -> CanonicalPath | Reason:

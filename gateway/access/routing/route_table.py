@@ -45,8 +45,18 @@ from gateway.model import Reason
 class Match:
     route: Route
     params: dict[str, str]
-    read_elsewhere: bool = False
+    read_elsewhere: bool
     """A backend may take the path for one that another route protects in another way."""
+
+    def __init__(
+        self,
+        route: Route,
+        params: dict[str, str],
+        read_elsewhere: bool = False,
+    ) -> None:
+        self.route = route
+        self.params = params
+        self.read_elsewhere = read_elsewhere
 
 
 @dataclass(frozen=True, slots=True)

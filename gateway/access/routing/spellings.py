@@ -88,6 +88,14 @@ class Spellings:
     application with formats (Rails) may serve whatever the ending is.  All this is compared with
     routes that name their end by letters alone."""
 
+    def __init__(
+        self,
+        paths: list[tuple[str, ...]],
+        scripts: list[tuple[str, ...]],
+    ) -> None:
+        self.paths = paths
+        self.scripts = scripts
+
 
 def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> Spellings:
     """What some backend takes this path for.

@@ -71,7 +71,14 @@ class LocalSignIn:
     def has_ended(self, session: LocalSession) -> bool:
         """Whether it was signed out of, as far as this worker knows."""
         principal = Principal(
-            LOCAL_ACTOR, (), session.id, session.id, None, "", session.signed_in_at, session.ends_at
+            LOCAL_ACTOR,
+            (),
+            session.id,
+            session.id,
+            None,
+            kid="",
+            issued_at=session.signed_in_at,
+            expires_at=session.ends_at,
         )
         refusal = self._deps.revocations.refusal(principal)
         return refusal is not None and refusal is not Reason.REPLICA_STALE

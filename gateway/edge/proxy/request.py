@@ -122,14 +122,14 @@ class CallReader:
             parts.path,
             parts.segments,
             parts.query,
-            fields,
-            client_ip,
-            scheme,
-            credential,
-            parts.encoded_slash,
-            None,
-            parts.files_only,
-            presented,
+            headers=fields,
+            client_ip=client_ip,
+            scheme=scheme,
+            credential=credential,
+            encoded_slash=parts.encoded_slash,
+            body=None,
+            files_only=parts.files_only,
+            presented=presented,
         )
 
     def request_id(self, fields: RequestHead) -> str:

@@ -18,7 +18,7 @@ from gateway.edge.http1.response_head import (
     Head,
 )
 from gateway.edge.http1.response_head import VIA as VIA_FIELD
-from gateway.model import LimitState
+from gateway.limit_state import LimitState
 
 _ORDINARY_CONNECTION = frozenset((b"close", b"keep-alive", b"upgrade"))
 _VIA = b"Via: " + VIA

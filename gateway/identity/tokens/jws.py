@@ -51,6 +51,25 @@ class ParsedToken:
     """What is said to be JSON."""
     signature: bytes
 
+    def __init__(
+        self,
+        alg: str,
+        typ: str | None,
+        kid: str,
+        header_part: str,
+        signed: bytes,
+        *,
+        payload: bytes,
+        signature: bytes,
+    ) -> None:
+        self.alg = alg
+        self.typ = typ
+        self.kid = kid
+        self.header_part = header_part
+        self.signed = signed
+        self.payload = payload
+        self.signature = signature
+
 
 def parse(
     text: str, bytes_max: int = BYTES_MAX, known: Mapping[str, Header] | None = None
@@ -73,7 +92,9 @@ def parse(
         return None
     # It is ASCII: both parts were decoded, now or when the header was read.
     both = text[: len(header_part) + 1 + len(payload_part)].encode("ascii")
-    return ParsedToken(header.alg, header.typ, header.kid, header_part, both, payload, signature)
+    return ParsedToken(
+        header.alg, header.typ, header.kid, header_part, both, payload=payload, signature=signature
+    )
 
 
 def _header(part: str) -> Header | None:

@@ -24,11 +24,11 @@ from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.edge.server.listener import Listener
 from gateway.identity.sign_in.return_targets import ReturnTargets
+from gateway.limit_state import LimitState
 from gateway.model import (
     OWN_ISSUERS,
     Call,
     CredentialKind,
-    LimitState,
     Principal,
     Reason,
     SystemClock,

@@ -99,7 +99,9 @@ class Somebody(SlowAuthenticator):
         roles = _ROLES.get(call.credential.text)
         if roles is None:
             return Reason.TOKEN_MALFORMED
-        principal = Principal("u", roles, "s", "t", None, "k", 0, 1, auth_time=self.auth_time)
+        principal = Principal(
+            "u", roles, "s", "t", None, kid="k", issued_at=0, expires_at=1, auth_time=self.auth_time
+        )
         principal.resource_only = "resource" in call.credential.text
         return principal
 

@@ -340,7 +340,7 @@ async def test_a_cookie_that_a_host_has_learns_of_a_step_up(
 
 async def principal_at(house: House, browser: Browser, host: str) -> Principal:
     credential = Credential(CredentialKind.COOKIE, browser.jar[host]["__Host-session"])
-    call = Call("GET", host, "/", ("",), "", (), "192.0.2.1", "https")
+    call = Call("GET", host, "/", ("",), "", headers=(), client_ip="192.0.2.1", scheme="https")
     principal = await house.deps.cookies.authenticate(credential, call)
     assert isinstance(principal, Principal)
     return principal

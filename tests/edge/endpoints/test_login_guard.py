@@ -53,7 +53,16 @@ class House:
 
 def call(ip: str = "192.0.2.1", cookie: str | None = None) -> Call:
     headers = ((b"Cookie", b"a=1; __Host-device=" + cookie.encode()),) if cookie else ()
-    return Call("POST", "h", "/auth/login", ("auth", "login"), "", headers, ip, "https")
+    return Call(
+        "POST",
+        "h",
+        "/auth/login",
+        ("auth", "login"),
+        "",
+        headers=headers,
+        client_ip=ip,
+        scheme="https",
+    )
 
 
 @pytest.fixture

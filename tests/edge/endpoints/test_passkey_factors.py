@@ -62,7 +62,17 @@ async def test_a_passkey_as_a_factor_is_asked_of_one_account_by_one_proof(
     )
     proofs = PasskeyProofs(ceremonies, house.database, notifications, house.recorded)
     proven = ProvenAccount(CeremonyPurpose.STEP_UP, account.id, "session-1")
-    call = Call("POST", "gate.example", "/", ("",), "", (), "192.0.2.1", "https", None)
+    call = Call(
+        "POST",
+        "gate.example",
+        "/",
+        ("",),
+        "",
+        headers=(),
+        client_ip="192.0.2.1",
+        scheme="https",
+        credential=None,
+    )
 
     async def answered(by: ProvenAccount) -> PasskeyUse | ProblemReply:
         options = await proofs.options(proven)

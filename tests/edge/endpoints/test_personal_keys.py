@@ -38,8 +38,8 @@ async def make(house: House, token: str, **fields: Any) -> Answer:
 async def who(house: House, key: str) -> Principal | Reason:
     """As a route asks that accepts API keys."""
     call = Call(
-        "GET", "h", "/", ("",), "", (), "192.0.2.1", "https",
-        Credential(CredentialKind.API_KEY, key),
+        "GET", "h", "/", ("",), "", headers=(), client_ip="192.0.2.1", scheme="https",
+        credential=Credential(CredentialKind.API_KEY, key),
     )  # fmt: skip
     accept = frozenset({CredentialKind.API_KEY})
     return await house.deps.authenticator.authenticate(call, accept)

@@ -28,7 +28,17 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 
 async def who(house: House, credential: Credential) -> Principal:
-    call = Call("GET", "gate.example", "/", ("",), "", (), "192.0.2.1", "https", credential)
+    call = Call(
+        "GET",
+        "gate.example",
+        "/",
+        ("",),
+        "",
+        headers=(),
+        client_ip="192.0.2.1",
+        scheme="https",
+        credential=credential,
+    )
     principal = await house.deps.authenticator.authenticate(
         call, frozenset((CredentialKind.BEARER, CredentialKind.COOKIE, CredentialKind.API_KEY))
     )

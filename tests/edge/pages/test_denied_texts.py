@@ -13,7 +13,9 @@ from gateway.edge.pages.shipped_texts import shipped_texts
 from gateway.edge.pages.texts import Catalogue
 from gateway.model import Call, Reason
 
-CALL = Call("GET", "gate.example", "/desk", ("desk",), "", (), "192.0.2.1", "https")
+CALL = Call(
+    "GET", "gate.example", "/desk", ("desk",), "", headers=(), client_ip="192.0.2.1", scheme="https"
+)
 
 
 def page_saying(rule_reason: str, **texts: str) -> str:

@@ -11,7 +11,9 @@ from gateway.model import Call
 
 def call(accept_language: str) -> Call:
     fields = [(b"Accept-Language", accept_language.encode())]
-    return Call("GET", "gate.example", "/", ("",), "", fields, "192.0.2.1", "https")
+    return Call(
+        "GET", "gate.example", "/", ("",), "", headers=fields, client_ip="192.0.2.1", scheme="https"
+    )
 
 
 def test_every_language_has_every_text_and_every_value() -> None:

@@ -15,7 +15,9 @@ CORS = Cors("app", frozenset({APP}), True, ("GET", "POST"), ("content-type",), (
 
 def call(method: str = "GET", **fields: str) -> Call:
     headers = tuple((k.replace("_", "-").encode(), v.encode()) for k, v in fields.items())
-    return Call(method, "a", "/x", ("x",), "", headers, "127.0.0.1", "http")
+    return Call(
+        method, "a", "/x", ("x",), "", headers=headers, client_ip="127.0.0.1", scheme="http"
+    )
 
 
 def preflight(origin: str = APP, method: str = "POST", headers: str = "") -> Call:

@@ -12,7 +12,8 @@ import pytest
 from gateway.access.authorizer import Decision
 from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors
 from gateway.access.routing.routes import PatternSegment, SegmentKind
-from gateway.model import LimitState, Reason
+from gateway.limit_state import LimitState
+from gateway.model import Reason
 from tests.edge.rig import answering, running, target
 
 BOTH_LOOPS = True

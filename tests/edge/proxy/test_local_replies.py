@@ -8,7 +8,8 @@ import pytest
 
 from gateway.access.authorizer import Decision
 from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors, DirectResponse
-from gateway.model import LimitState, Reason
+from gateway.limit_state import LimitState
+from gateway.model import Reason
 from tests.edge.rig import Rig, running
 
 BOTH_LOOPS = True

@@ -153,7 +153,17 @@ async def test_what_is_no_cookie_of_ours_is_not_looked_up(
 
 def test_a_refusal_takes_only_a_dead_sessions_cookie_away() -> None:
     def call(credential: Credential | Reason | None) -> Call:
-        return Call("GET", "a", "/", ("",), "", (), "127.0.0.1", "http", credential)
+        return Call(
+            "GET",
+            "a",
+            "/",
+            ("",),
+            "",
+            headers=(),
+            client_ip="127.0.0.1",
+            scheme="http",
+            credential=credential,
+        )
 
     cookie = call(Credential(CredentialKind.COOKIE, MINT.new()))
     assert cookie_of(cookie) is not None
