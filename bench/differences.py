@@ -324,7 +324,6 @@ def _with(who: Principal, roles: list[str], scopes: Any) -> Principal:
     return replace(
         who,
         roles=tuple(roles),
-        role_set=frozenset(roles),
         scopes=scopes if scopes is None else tuple(scopes),
     )
 

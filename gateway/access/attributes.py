@@ -22,7 +22,7 @@ LIST_MAX = 32
 WHOLE_MAX = 2**53
 """Beyond it another reader of the same JSON may see another number (RFC 8259 section 6)."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Value = str | int | bool | list[str]
 """Of an attribute; a list is one of texts."""

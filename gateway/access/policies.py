@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.definitions import Limit
@@ -54,6 +56,7 @@ class StepUp:
         return all(method in principal.amr for method in self.amr)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
     id: str

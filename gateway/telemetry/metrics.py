@@ -20,8 +20,11 @@ from typing import Any
 
 from prometheus_client import ProcessCollector
 
+DECISION_BOUNDS_S: Sequence[float]
 DECISION_BOUNDS_S = (25e-6, 50e-6, 1e-4, 25e-5, 5e-4, 1e-3, 5e-3, 25e-3, 0.1, 1.0)
+UPSTREAM_BOUNDS_S: Sequence[float]
 UPSTREAM_BOUNDS_S = (1e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Declared: else the compiler keeps each number apart, and makes the tuple anew for each call.
 
 State = Mapping[str, Any]
 """One worker's metrics as JSON holds them."""

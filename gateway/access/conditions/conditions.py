@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from gateway.access.attributes import Attribute
 from gateway.access.conditions.context import (
     USER,
@@ -41,6 +43,7 @@ class Reads:
     roots: frozenset[str] = frozenset()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Condition:
     """One compiled expression.  Immutable after it is made."""
 
@@ -79,10 +82,10 @@ class Condition:
             bound = {name: bind(context) for name, bind in self._activation}
             functions = {name: make(context) for name, make in self._functions}
             return self._program.execute(bound, functions)
-        except TooManyItems as error:
-            return ConditionFailed(str(error))
-        except KeyError as error:
-            return ConditionFailed(f"there is no {error.args[0] if error.args else 'such key'}")
+        except TooManyItems as many:
+            return ConditionFailed(str(many))
+        except KeyError as missing:
+            return ConditionFailed(f"there is no {missing.args[0] if missing.args else 'such key'}")
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             # The engine's errors have no other common base.
             return ConditionFailed(_sentence(str(error)))

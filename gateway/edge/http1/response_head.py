@@ -182,7 +182,10 @@ class ResponseHeadReader:
         start, status, minor = self._statuses.get(line) or self._read_status(line)
         head = Head(start, status, minor, fields)
         head.reader = self
-        head.dated = b"\r\nDate:" in block or any(name_of(line) == b"date" for line in fields)
+        # Not by `in`, which asks first whether the bytes are a number, and makes an error of it.
+        head.dated = block.find(b"\r\nDate:") >= 0 or any(
+            name_of(line) == b"date" for line in fields
+        )
         lines = self._lines
         for line in filterfalse(self._is_plain, fields):
             special = lines.get(line) or self._read_field(line)
