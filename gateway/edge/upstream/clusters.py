@@ -207,13 +207,18 @@ class Clusters:
 
     def _former(self, spec: Upstream, current: Cluster | None) -> Cluster:
         """For a call that an earlier configuration admitted: its targets, those that are gone
-        too, and nothing of the running configuration is changed for it."""
-        pools = {pool.target: pool for pool in self._retired}
+        too, and nothing of the running configuration is changed for it.
+
+        A target alone tells no pool: over another upstream's connections, or those of other
+        files, who we are to it and who is believed there would be another's.
+        """
+        known = [pool for pool in self._retired if pool.spec.name == spec.name]
         waiters: Waiters = deque()
         budget: RetryBudget | None = None
         if current is not None:
-            pools |= {pool.target: pool for pool in current.targets}
+            known += current.targets
             waiters, budget = current.waiters, current.budget
+        pools = {pool.target: pool for pool in known if pool.is_known_by(spec.tls)}
         for target in spec.targets:
             if target not in pools:
                 pools[target] = self._pool(target, spec)

@@ -7,11 +7,12 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.access.definitions import Health, Tls, UpstreamTarget
+from gateway.access.definitions import Health, Tls, Upstream, UpstreamTarget
 from gateway.config.upstream_tls import TlsContexts
 from tests.certificates import Authority
 from tests.edge.rig import HUNG_S, OK, Rig, running
@@ -129,3 +130,60 @@ def test_the_context_verifies_and_is_made_once_for_what_the_files_hold(
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     os.utime(authority.file, ns=(0, 1))
     assert contexts.context(tls) is not context
+
+
+async def test_a_call_that_a_reload_overtakes_is_sent_again_with_the_certificate_of_its_upstream(
+    authority: Authority,
+) -> None:
+    """Two upstreams have one target, and show it different certificates.  A reload removes one and
+    names other files for the other."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("localhost"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.file)
+    go = asyncio.Event()
+    seen: list[tuple[bytes, str]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        certificate = writer.get_extra_info("peercert")
+        shown = dict(name for (name,) in certificate["subject"])["commonName"]
+        calls = 0
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                path = head.split()[1]
+                seen.append((path, shown))
+                calls += 1
+                if path != b"/warm" and calls == 2:
+                    await go.wait()
+                    writer.transport.abort()
+                    return
+                writer.write(OK)
+        except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    where = UpstreamTarget(f"https://localhost:{port}", "https", "localhost", port)
+    ca = str(authority.file)
+    admin, user = (Tls(ca, *authority.issue(name)) for name in ("admin", "user"))
+    a = Upstream("a", (where,), tls=admin)
+    b = Upstream("b", (where,), tls=user)
+    async with running() as rig:
+        rig.clusters.apply([a, b])
+        calls = []
+        for spec, path in ((a, b"/a"), (b, b"/b")):
+            rig.route(upstream=spec)
+            assert (await rig.ask(b"GET /warm HTTP/1.1\r\nHost: x\r\n\r\n")).status == 200
+            client = await rig.client()
+            await client.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+            async with asyncio.timeout(HUNG_S):
+                while path not in [asked for asked, _ in seen]:
+                    await asyncio.sleep(0.01)
+            calls.append(client)
+        renewed = Tls(ca, *authority.issue("renewed"))
+        rig.clusters.apply([replace(a, tls=renewed)])
+        go.set()
+        assert [(await client.answer()).status for client in calls] == [200, 200]
+        for path, shown in ((b"/a", "admin"), (b"/b", "user")):
+            assert [each for asked, each in seen if asked == path] == [shown, shown]
+    server.close()
