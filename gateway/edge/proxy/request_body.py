@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.edge.proxy.response_relay import ResponseRelay
     from gateway.edge.upstream.connection import UpstreamConnection
+from gateway.edge.proxy.client_wait import SEND_ON
 from gateway.edge.server.request_body import RequestBody
 
 CONTINUE_AFTER_S = 1.0
@@ -99,7 +100,9 @@ class BodyPump:
                 return
             else:
                 self._more = asyncio.get_running_loop().create_future()
+                relay.await_client(SEND_ON)
                 await self._more
+                relay.client_moved(SEND_ON)
 
     def _framed(self, data: bytes) -> bytes:
         if not data:

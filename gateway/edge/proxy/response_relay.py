@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gateway.edge.http1.date_header import date_line
 from gateway.edge.http1.field_lines import field_line
 from gateway.edge.http1.response_head import NO_BODY, Head
+from gateway.edge.proxy.client_wait import READ_ON, ClientWait
 from gateway.edge.proxy.response_headers import (
     changed,
     limit_lines,
@@ -70,6 +71,7 @@ class ResponseRelay:
         "body_read",
         "chosen",
         "client",
+        "client_wait",
         "continue_sent",
         "done",
         "exchange",
@@ -144,6 +146,8 @@ class ResponseRelay:
         """Whether it was sent once more because a reused connection had ended."""
         self.upstream_head = b""
         """The head as the upstream is sent it."""
+        self.client_wait: ClientWait | None = None
+        """None where it never had to wait for the client."""
 
     @property
     def decided_at(self) -> float:
@@ -161,9 +165,12 @@ class ResponseRelay:
     def pause(self) -> None:
         self.held_back = self.started
         if self._upstream is not None:
+            if self.started and self.client.writing_paused:
+                self.await_client(READ_ON)
             self._upstream.pause_reading()
 
     def resume(self) -> None:
+        self.client_moved(READ_ON)
         if self._upstream is not None:
             self._upstream.resume_reading()
 
@@ -297,6 +304,25 @@ class ResponseRelay:
         handshake.open(self.client, upstream, initial_data)
         self._end(None)
         return True
+
+    # --- how long the client lets it wait ---
+
+    def await_client(self, what: int) -> None:
+        """The client is to do `what` before it goes on."""
+        if self.client_wait is None:
+            self.client_wait = ClientWait()
+        self.client_wait.begin(what, monotonic())
+
+    def client_moved(self, what: int) -> None:
+        """It has done so."""
+        if self.client_wait is not None:
+            self.client_wait.end(what, monotonic())
+
+    def client_waited_s(self, now: float) -> float:
+        wait = self.client_wait
+        if wait is None or (wait.waits_for == READ_ON and not self.client.writing_paused):
+            return 0.0  # the client has caught up: it is all buffers that are full
+        return wait.in_all_s(now)
 
     # --- what the registry of long-lived requests calls ---
 

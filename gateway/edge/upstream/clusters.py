@@ -8,7 +8,6 @@ request.  A call holds one slot at its target from before it is sent until it ha
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -27,8 +26,9 @@ from gateway.edge.upstream.resolver import (
     has_name,
 )
 from gateway.edge.upstream.retry_budget import RetryBudget
+from gateway.edge.upstream.slot_queue import Waiters
 from gateway.edge.upstream.target_health import probe
-from gateway.edge.upstream.target_pool import TargetPool, Waiter, Waiters, authority
+from gateway.edge.upstream.target_pool import TargetPool, authority
 from gateway.telemetry.metrics import Metrics
 
 __all__ = ["Cluster", "Clusters", "TargetPool", "Waiters", "authority"]
@@ -110,10 +110,10 @@ class Cluster:
     async def acquire_slot(self) -> TargetPool | None:
         """Wait for a slot at a target.  None when too many wait, or it takes too long."""
         if len(self.waiters) >= self.spec.queue:
+            self.waiters.turn_away(self.targets)
             return None
-        slot: asyncio.Future[TargetPool] = self._loop.create_future()
-        waiter = Waiter(slot, self.targets)
-        self.waiters.append(waiter)
+        waiter = self.waiters.add(self.targets)
+        slot = waiter.slot
         try:
             async with asyncio.timeout(self.spec.timeout_connect_s):
                 try:
@@ -125,8 +125,7 @@ class Cluster:
         except TimeoutError:
             return None
         finally:
-            if waiter in self.waiters:
-                self.waiters.remove(waiter)
+            self.waiters.discard(waiter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ class Clusters:
         files, who we are to it and who is believed there would be another's.
         """
         known = [pool for pool in self._retired if pool.spec.name == spec.name]
-        waiters: Waiters = deque()
+        waiters = Waiters(self._loop)
         budget: RetryBudget | None = None
         if current is not None:
             known += current.targets
@@ -230,7 +229,7 @@ class Clusters:
         is believed there, and who we are to them, stayed the same."""
         before = {} if current is None else {pool.target: pool for pool in current.targets}
         kept = {t: pool for t, pool in before.items() if pool.is_known_by(spec.tls)}
-        waiters: Waiters = current.waiters if current is not None else deque()
+        waiters = current.waiters if current is not None else Waiters(self._loop)
         pools = []
         for target in spec.targets:
             pool = kept.get(target) or self._pool(target, spec)

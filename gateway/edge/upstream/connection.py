@@ -43,7 +43,7 @@ _IDLE, _HEAD, _BODY, _CLOSED = range(4)
 class UpstreamConnection(asyncio.Protocol):
     __slots__ = ("_body_left", "_chunks", "_drained", "_eof", "_interim", "_keep_alive",
                  "_loop", "_partial_head", "_pending", "_pool", "_reading_paused",
-                 "_receiver", "_rest", "_state", "active_at", "paused", "reused",
+                 "_rest", "_state", "active_at", "paused", "receiver", "reused",
                  "sent_at", "transport")  # fmt: skip
 
     def __init__(
@@ -51,7 +51,8 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         self._pool = pool
         self._loop = loop
-        self._receiver: ResponseReceiver | None = None
+        self.receiver: ResponseReceiver | None = None
+        """Whose exchange it carries."""
         self._state = _IDLE
         self._partial_head = b""
         self._reading_paused = False
@@ -80,7 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
         if transport is None or self._state != _IDLE:
             receiver.failed(Reason.UPSTREAM_UNREACHABLE, replayable=True)
             return
-        self._receiver = receiver
+        self.receiver = receiver
         self._state = _HEAD
         self._interim = 0
         self.active_at = self.sent_at = monotonic()
@@ -88,7 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """More of the request's body; nothing once the exchange is over."""
-        if self.transport is not None and self._receiver is not None:
+        if self.transport is not None and self.receiver is not None:
             self.active_at = monotonic()
             self.transport.write(data)
 
@@ -117,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
         """It carries no HTTP any more, and belongs to whoever takes its transport."""
         transport, self.transport = self.transport, None
         assert transport is not None
-        self._receiver, self._state = None, _CLOSED
+        self.receiver, self._state = None, _CLOSED
         self._pool.discard(self)
         return transport, self._pool
 
@@ -133,7 +134,7 @@ class UpstreamConnection(asyncio.Protocol):
         return not isinstance(peer, tuple) or peer[0] in addresses
 
     def carries(self, receiver: ResponseReceiver) -> bool:
-        return self._receiver is receiver
+        return self.receiver is receiver
 
     def end(self, reason: Reason) -> None:
         """The exchange may not go on: its receiver is told why."""
@@ -141,7 +142,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """The exchange is of no more use to anyone: cut it, so that the upstream notices."""
-        self._receiver = None
+        self.receiver = None
         self._drop()
 
     # --- what the transport calls ---
@@ -152,8 +153,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        state, receiver = self._state, self._receiver
-        self._state, self._receiver, self.transport = _CLOSED, None, None
+        state, receiver = self._state, self.receiver
+        self._state, self.receiver, self.transport = _CLOSED, None, None
         self._pool.discard(self)
         self.resume_writing()
         if receiver is None:
@@ -182,7 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._rest:
             data, self._rest = self._rest + data, b""
-        receiver = self._receiver
+        receiver = self.receiver
         if receiver is None:
             # Bytes that nobody asked for would become the next caller's answer.
             self._drop()
@@ -303,7 +304,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if contents:
             receiver.chunks(contents, None)
-        if rest and self._receiver is receiver:
+        if rest and self.receiver is receiver:
             self._wait_for_turn(rest)
 
     def _wait_for_turn(self, rest: bytes) -> None:
@@ -323,9 +324,9 @@ class UpstreamConnection(asyncio.Protocol):
             transport.resume_reading()
 
     def _finish(self, receiver: ResponseReceiver, *, clean: bool) -> None:
-        if self._receiver is not receiver:
+        if self.receiver is not receiver:
             return  # the client went away while its answer was written
-        self._receiver = None
+        self.receiver = None
         if clean and self._keep_alive and receiver.request_sent and self.transport is not None:
             # Whoever was too slow for this answer must not hold back the next one.
             self.resume_reading()
@@ -342,7 +343,7 @@ class UpstreamConnection(asyncio.Protocol):
         receiver.finished()
 
     def _fail(self, reason: Reason, *, replayable: bool = False) -> None:
-        receiver, self._receiver = self._receiver, None
+        receiver, self.receiver = self.receiver, None
         self._pool.discard(self)
         self._drop()
         if receiver is not None:
@@ -356,7 +357,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def sweep(self, now: float, spec: Upstream) -> None:
         """Cut what has taken too long (`docs/edge.md`, Time limits), and enter what lasts."""
-        receiver = self._receiver
+        receiver = self.receiver
         if receiver is None:
             # One that was just made is idle too, and about to be sent its first exchange.
             waits = self._state == _IDLE and self.reused
@@ -365,7 +366,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if now - self.sent_at > LONG_LIVED_S:
             receiver.mark_long_lived()
-        if self._receiver is not receiver:
+        if self.receiver is not receiver:
             return  # it was not let go on
         if self._state == _HEAD:
             self._sweep_request(receiver, now, spec)

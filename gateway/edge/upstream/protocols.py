@@ -40,6 +40,13 @@ class ResponseReceiver(Protocol):
     def decided_at(self) -> float:
         """When it was let in, by the monotonic clock."""
 
+    @property
+    def client_ip(self) -> str: ...
+
+    def client_waited_s(self, now: float) -> float:
+        """For how long in all it has waited for its own client, by the monotonic clock `now`; 0.0
+        where it does not wait for it now."""
+
     def acquire_retry(self) -> bool: ...
 
     def refusal(self) -> Reason | None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from time import monotonic
 
 import structlog
@@ -24,6 +22,7 @@ from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.connection_queue import ConnectionQueue, Deadline
 from gateway.edge.upstream.resolver import Endpoints, has_name
+from gateway.edge.upstream.slot_queue import Waiter, Waiters
 from gateway.edge.upstream.target_health import TargetHealth
 
 log = structlog.get_logger(__name__)
@@ -32,19 +31,6 @@ WARN_EVERY_S = 60.0
 
 UNPROVEN_MOST = 64
 """Idle connections to a target that was not seen to keep one: enough to see it."""
-
-
-@dataclass(slots=True, eq=False)
-class Waiter:
-    """A call that waits for a slot."""
-
-    slot: asyncio.Future[TargetPool]
-    targets: Collection[TargetPool]
-    """Those of the configuration that admitted it: it is sent to no other, and to none that was
-    removed before it came."""
-
-
-Waiters = deque[Waiter]
 
 
 _NO_DESCRIPTOR = frozenset((errno.EMFILE, errno.ENFILE))
@@ -105,7 +91,7 @@ class TargetPool:
         self._warn_at = 0.0
         self._loop = loop
         self._queue = ConnectionQueue(loop, scarce, self.put_idle)
-        self._waiters: Waiters = deque()
+        self._waiters = Waiters(loop)
         self.apply(spec, self._waiters)
 
     def apply(self, spec: Upstream, waiters: Waiters) -> None:
@@ -161,11 +147,7 @@ class TargetPool:
         most = self.spec.max_connections
         if not self._waiters or (most and self.in_flight > most):
             return None
-        for waiter in self._waiters:
-            if self in waiter.targets and not waiter.slot.done():
-                self._waiters.remove(waiter)
-                return waiter
-        return None
+        return self._waiters.next_for(self)
 
     # --- connections ---
 
