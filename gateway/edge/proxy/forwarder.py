@@ -111,7 +111,7 @@ class Forwarder:
             if target is not None and target.has_capacity:
                 target.acquire(client_ip)
             else:
-                target = None if target is None else await cluster.acquire_slot()
+                target = None if target is None else await cluster.acquire_slot(client_ip)
                 if target is None:
                     return Failure(Reason.UPSTREAM_BUSY, replayable=False)
             outcome: Outcome | None = None

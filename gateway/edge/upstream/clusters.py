@@ -42,7 +42,7 @@ class Cluster:
         spec: Upstream,
         targets: list[TargetPool],
         *,
-        waiters: Waiters,
+        waiters: Waiters[TargetPool],
         budget: RetryBudget | None,
         loop: asyncio.AbstractEventLoop,
         random: Random,
@@ -107,20 +107,20 @@ class Cluster:
         """Whether one more attempt of a call may be sent; it is counted."""
         return self.budget is not None and self.budget.take()
 
-    async def acquire_slot(self) -> TargetPool | None:
+    async def acquire_slot(self, client_ip: str) -> TargetPool | None:
         """Wait for a slot at a target.  None when too many wait, or it takes too long."""
-        if len(self.waiters) >= self.spec.queue:
-            self.waiters.turn_away(self.targets)
+        waiter = self.waiters.add(self.targets, client_ip, self.spec.queue)
+        if waiter is None:
             return None
-        waiter = self.waiters.add(self.targets)
         slot = waiter.slot
         try:
             async with asyncio.timeout(self.spec.timeout_connect_s):
                 try:
                     return await slot
                 except asyncio.CancelledError:
-                    if slot.done() and not slot.cancelled():
-                        slot.result().release()
+                    given = slot.result() if slot.done() and not slot.cancelled() else None
+                    if given is not None:
+                        given.release()
                     raise
         except TimeoutError:
             return None
@@ -212,7 +212,7 @@ class Clusters:
         files, who we are to it and who is believed there would be another's.
         """
         known = [pool for pool in self._retired if pool.spec.name == spec.name]
-        waiters = Waiters(self._loop)
+        waiters: Waiters[TargetPool] = Waiters(self._loop)
         budget: RetryBudget | None = None
         if current is not None:
             known += current.targets
@@ -247,7 +247,7 @@ class Clusters:
         self,
         spec: Upstream,
         targets: list[TargetPool],
-        waiters: Waiters,
+        waiters: Waiters[TargetPool],
         budget: RetryBudget | None,
     ) -> Cluster:
         return Cluster(

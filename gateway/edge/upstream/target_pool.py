@@ -91,10 +91,10 @@ class TargetPool:
         self._warn_at = 0.0
         self._loop = loop
         self._queue = ConnectionQueue(loop, scarce, self.put_idle)
-        self._waiters = Waiters(loop)
+        self._waiters: Waiters[TargetPool] = Waiters(loop)
         self.apply(spec, self._waiters)
 
-    def apply(self, spec: Upstream, waiters: Waiters) -> None:
+    def apply(self, spec: Upstream, waiters: Waiters[TargetPool]) -> None:
         """A configuration says what is asked of it; what it is known for stays, if that does."""
         unchanged = self.spec.health == spec.health and self.spec.breaker == spec.breaker
         if spec.health is None and spec.breaker is None:
@@ -142,7 +142,7 @@ class TargetPool:
         else:
             waiter.slot.set_result(self)
 
-    def _next_waiter(self) -> Waiter | None:
+    def _next_waiter(self) -> Waiter[TargetPool] | None:
         """Whoever waits longest of those that may be sent here, no longer waiting."""
         most = self.spec.max_connections
         if not self._waiters or (most and self.in_flight > most):

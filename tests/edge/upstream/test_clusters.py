@@ -180,7 +180,7 @@ async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() ->
     async with spec_of(1, max_connections=1, queue=1) as (clusters, spec):
         cluster = clusters.cluster_of(spec)
         cluster.targets[0].acquire()
-        waiting = asyncio.create_task(cluster.acquire_slot())
+        waiting = asyncio.create_task(cluster.acquire_slot("192.0.2.1"))
         await until(lambda: len(cluster.waiters) == 1)
         cluster.targets[0].release()
         waiting.cancel()
@@ -198,13 +198,13 @@ async def test_a_slot_at_a_target_that_a_reload_removed_is_given_to_no_call_that
         former = clusters.cluster_of(before)
         removed = former.targets[0]
         removed.acquire()
-        admitted_before = asyncio.create_task(former.acquire_slot())
+        admitted_before = asyncio.create_task(former.acquire_slot("192.0.2.1"))
         await until(lambda: len(former.waiters) == 1)
         after = replace(spec, targets=spec.targets[1:])
         clusters.apply([after])
         current = clusters.cluster_of(after)
         current.targets[0].acquire()
-        admitted_after = asyncio.create_task(current.acquire_slot())
+        admitted_after = asyncio.create_task(current.acquire_slot("192.0.2.1"))
         await until(lambda: len(current.waiters) == 2)
         removed.release()
         assert await admitted_before is removed
@@ -219,7 +219,7 @@ async def test_who_waits_is_served_where_a_reload_takes_the_bound_away() -> None
         clusters.apply([spec])
         cluster = clusters.cluster_of(spec)
         cluster.targets[0].acquire()
-        waiting = asyncio.create_task(cluster.acquire_slot())
+        waiting = asyncio.create_task(cluster.acquire_slot("192.0.2.1"))
         await until(lambda: len(cluster.waiters) == 1)
         clusters.apply([replace(spec, max_connections=0)])
         cluster.targets[0].release()

@@ -54,15 +54,19 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def open_from(rig: Rig, ip: str, data: bytes) -> Client:
+    client = Client(*await asyncio.open_connection("127.0.0.1", rig.port, local_addr=(ip, 0)))
+    rig.clients.append(client)
+    await client.send(data)
+    return client
+
+
 async def come_from(rig: Rig, ip: str, count: int, data: bytes) -> list[Client]:
     """So many calls from this address, each sent once the one before holds its slot."""
     clients = []
     for _ in range(count):
         held = pool(rig).in_flight
-        opened = asyncio.open_connection("127.0.0.1", rig.port, local_addr=(ip, 0))
-        client = Client(*await opened)
-        rig.clients.append(client)
-        await client.send(data)
+        client = await open_from(rig, ip, data)
         await until(lambda held=held: pool(rig).in_flight > held)  # type: ignore[misc]
         clients.append(client)
     return clients
@@ -290,3 +294,27 @@ async def test_where_nobody_may_wait_who_is_turned_away_makes_room() -> None:
                     await asyncio.sleep(0.01)
             await cut(slow[0])
         assert (await finish(slow[1])).status == 200
+
+
+async def test_who_has_more_than_half_stands_behind_all_others_in_the_queue() -> None:
+    """With seven before it, each after half a second, it would be told that all is busy."""
+    async with narrow(2, timeout_connect_s=4 * PATIENCE_S) as rig:
+        slow = await come_from(rig, ATTACKER, 2, UPLOAD)
+        async with dripping(slow):
+            for _ in range(7):
+                await open_from(rig, ATTACKER, UPLOAD)
+            await until(lambda: len(rig.gate.calls) == 9)
+            assert (await rig.ask(GET)).status == 200
+
+
+async def test_who_has_more_than_half_fills_no_queue() -> None:
+    async with narrow(2, queue=2) as rig:
+        slow = await come_from(rig, ATTACKER, 2, UPLOAD)
+        await until(lambda: len(waited(rig)) == 2 and min(waited(rig)) > 0.0)
+        async with dripping(slow):
+            for calls in (3, 4):
+                last = await open_from(rig, ATTACKER, UPLOAD)
+                await until(lambda calls=calls: len(rig.gate.calls) == calls)  # type: ignore[misc]
+            assert (await rig.ask(GET)).status == 200
+        # Where half a second had passed, a slot was free before its place was taken.
+        assert (await finish(last)).status in (503, 200)
