@@ -7,7 +7,6 @@ reason is told.  Two of which the second could never be first do not load
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +17,6 @@ from gateway.access.policies import ActionRules, Rule
 
 # The escape is that of the identity headers, which have blanks escaped wherever they stand.
 _FIELD_SAFE = PRINTABLE + " "
-_OUTER_BLANKS = re.compile(r"\A +| +\Z")
 
 
 def rule_headers(
@@ -65,4 +63,7 @@ def _escaped(value: str) -> str:
     """Two values never read alike: blanks at the ends of a field are no part of it for who reads
     it (RFC 9110 section 5.5), so these are escaped too."""
     text = quote(value, safe=_FIELD_SAFE)
-    return _OUTER_BLANKS.sub(lambda blanks: "%20" * len(blanks[0]), text)
+    behind = text.lstrip(" ")
+    within = behind.rstrip(" ")
+    before, after = len(text) - len(behind), len(behind) - len(within)
+    return f"{'%20' * before}{within}{'%20' * after}"

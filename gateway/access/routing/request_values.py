@@ -244,7 +244,8 @@ _BETWEEN = "\x00"
 _ADORNED = re.compile(r"[\[\]]|(?<![^\x00])[ .!?]")
 """In joined names: a bracket, or what may stand before a name."""
 _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
-_BRACKETS = re.compile(r"['\"]*[\[\]][\[\]'\"]*")
+# Of a run of quotes only the first is tried: from each of them it would be gone through anew.
+_BRACKETS = re.compile(r"(?<!['\"])['\"]*[\[\]][\[\]'\"]*")
 _AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _QUERY_FOLDED = str.maketrans("", "", "_-. [")

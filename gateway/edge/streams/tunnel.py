@@ -98,11 +98,12 @@ class TunnelEnd(asyncio.Protocol):
         passed = self.frames.feed(data, SHARE)
         if passed is None:
             tunnel.end(MESSAGE_TOO_BIG, "frame_too_large")
-        elif passed:
+            return
+        if passed:
             tunnel.active_at = now
             self.other.write(passed)
-            if self.frames.rest:
-                self._wait_for_turn(self.frames.rest)
+        if self.frames.rest:
+            self._wait_for_turn(self.frames.rest)
 
     def _wait_for_turn(self, rest: bytes) -> None:
         """It has had its share of this turn of the loop."""

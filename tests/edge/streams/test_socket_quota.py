@@ -238,6 +238,25 @@ async def test_a_silent_client_is_asked_and_its_answer_goes_no_further() -> None
         assert await exactly(client, 10) == ping
 
 
+async def test_what_comes_behind_a_share_of_answers_alone_is_not_lost() -> None:
+    """Of 256 answers to us nothing passes, and what came with them was never looked at."""
+    heard: list[bytes] = []
+
+    async def then(exchange: Exchange) -> None:
+        await exchange.reader.readexactly(14)
+        heard.append(await exchange.reader.readexactly(len(frame(b"after", masked=True))))
+
+    async with running(granting(then=then)) as rig:
+        rig.route(websocket=WebSocketOptions(ping_s=PING_S))
+        client = await opened(rig)
+        swept_after(rig.tunnel, PING_S)
+        ping = await exactly(client, 10)
+        pong = bytes((PONG, 0x88)) + MASK + ping[2:]
+        await client.send(pong * 256 + frame(b"after", masked=True))
+        await until(lambda: bool(heard))
+        assert heard == [frame(b"after", masked=True)]
+
+
 async def test_each_side_is_asked_with_a_payload_that_the_other_never_sees() -> None:
     told: list[bytes] = []
 
