@@ -28,6 +28,24 @@ BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
         {"meta[owner][id]": "u2"},
         {"meta['owner']['id']": "u2"},
         {'meta["owner"].id': "u2"},
+        # So does `set` of lodash with brackets before a name, or one that nothing opens.
+        {"[team]": "b"},
+        {'["team"]': "b"},
+        {"['team']": "b"},
+        {'["te\\am"]': "b"},
+        {"[TEAM].x": 1},
+        {"[.team]": "b"},
+        {"].team": "b"},
+        {"team].x": 1},
+        {"]team[x]": 1},
+        {"[meta]": {}},
+        {"[meta].owner": {}},
+        {"[meta][owner]": {}},
+        {"[meta]owner": {}},
+        {"[meta.owner]": {}},
+        {"['meta']['owner'].id": "u2"},
+        {"meta.owner]": {}},
+        {"meta]owner.id": "u2"},
         # An operator of MongoDB sets them.
         {"$set": {"team": "b"}},
         {"$set": {"page": 1, "meta.owner.id": "u2"}},
@@ -35,8 +53,23 @@ BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
         {"$a": {"$b": {"TEAM": "b"}}},
         {"$ref": 1, "$set": {"team": "b"}},
         {"$set": {"page": 1}, "team.x": 1},
+        {"$set": {"[meta][owner]": {}}},
+        # Its `$rename` moves another field there.
+        {"$rename": {"page": "team"}},
+        {"$rename": {"page": "Meta"}},
+        {"$rename": {"page": "meta.owner"}},
+        {"$rename": {"a": 1, "b": "c", "page": "meta.owner.id.x"}},
+        {"$a": {"$rename": {"page": "team"}}},
+        {"$rename": {"team": "page"}},
+        # What all objects have of it, or this one.
         {"__proto__": {}},
         {"page": 1, "__proto__": {}},
+        {"$set": {"__proto__": {}}},
+        {"__proto__.team": "b"},
+        {"['__proto__'].team": "b"},
+        {"constructor": {"prototype": {"team": "b"}}},
+        {"constructor.prototype.team": "b"},
+        {"[constructor][prototype]": {}},
     ],
 )
 def test_what_leads_to_a_field_by_another_name_is_refused(other: dict[str, object]) -> None:
@@ -48,7 +81,9 @@ def test_what_leads_to_a_field_by_another_name_is_refused(other: dict[str, objec
     "other",
     [{"own-er": {}}, {"owner.id": "u2"}, {"owner[id]": "u2"}, {"$set": {"owner": 1}},
      {"$set": {"owner.id": 1}}, {"__proto__": {}}, {"owner": {"ID": "u2"}},
-     {"owner": {"id": "u1", "id.x": 1}}, {"owner": {"$set": {"id": "u2"}}}],
+     {"owner": {"id": "u1", "id.x": 1}}, {"owner": {"$set": {"id": "u2"}}}, {"[owner]": {}},
+     {"[owner].id": "u2"}, {"owner": {"id": "u1", "['id']": "u2"}}, {"$rename": {"x": "owner"}},
+     {"$rename": {"x": "owner.id"}}, {"owner": {"constructor": {"prototype": {}}}}],
 )  # fmt: skip
 def test_what_leads_to_the_rest_of_a_path_is_refused_within(other: dict[str, object]) -> None:
     assert not reads_alike({"meta": {"owner": {"id": "u1"}} | other}, PATHS)
@@ -60,8 +95,14 @@ def test_what_leads_to_the_rest_of_a_path_is_refused_within(other: dict[str, obj
     [
         {"id": 1, "owner": {}, "owner.id": 1, "meta.id": 1, "metas": 1, "teams": 1, "x.team": 1},
         {"meta.owners": 1, "meta.own": 1, "meta[x]owner": 1, "x[meta.owner]": 1, "metaowner": 1},
+        {"[id]": 1, "[owner]": 1, "[meta].id": 1, "[x][team]": 1, "[teams]": 1, "[x]team": 1},
+        {"[": 1, "]": 1, "[]": 1, "['']": 1, "[.": 1, "-[team]": 1, ".team": 1, "teams[team]": 1},
         # No path of lodash is made of these.
-        {"meta.own'er": 1, 'meta."owner"': 1, "meta.owner]": 1, "team]": 1},
+        {"meta.own'er": 1, 'meta."owner"': 1, "team]": 1, "]team": 1, "'team'": 1, "te\\am": 1},
+        {"$rename": {"page": "pages", "a": {"b": "team"}, "c": "meta.id", "d": "$team", "e": ""}},
+        {"$set": {"page": "team"}, "$renames": {"page": "team"}, "$ref": "team"},
+        {"constructor": "McLaren", "prototype": {}, "constructors": {"prototype": 1}},
+        {"constructor": {"name": "McLaren"}, "constructor.name": 1, "proto.x": 1, "protocol": 1},
         {"$set": {"page": 1}, "$inc": 1, "$": {"owner": 1}, "$set.team": 1},
         {"": 1, ".": 1, "proto": 1, "__proto": 1, "page": {"__proto__": {}}},
     ],

@@ -120,8 +120,12 @@ def test_a_token_in_a_body_or_a_cookie_is_none(gateway: Running, alice: dict[str
         b'{"Team": "b"}',
         b'{"te_am": "b"}',
         b'{"team.id": "b"}',
+        b'{"[team]": "b"}',
+        b'{"[\'team\']": "b"}',
         b'{"$set": {"team": "b"}}',
+        b'{"$rename": {"title": "team"}}',
         b'{"__proto__": {"team": "b"}}',
+        b'{"constructor": {"prototype": {"team": "b"}}}',
     ],
 )
 def test_no_shape_of_a_body_hides_a_field_from_a_rule_that_denies_by_it(

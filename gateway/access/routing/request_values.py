@@ -175,26 +175,32 @@ def _hides(value: Mapping[str, Any], path: str, key: str = "") -> bool:
     another name than `key`, its first step.
 
     Parsers that translate names (`ownerId` to `owner_id`) take both for one.  MongoDB, Mongoose
-    and `get` of lodash take `a.b` for the field `b` of `a`, `set` of lodash `a[b]` too.  MongoDB
-    writes what `$set` and its like name, where a body is an update of a document.  And
-    `Object.assign` makes of `__proto__` what fields are looked for in that an object has not.
+    and `get` of lodash take `a.b` for the field `b` of `a`, `set` of lodash `a[b]` and `[a].b` too.
+    MongoDB writes what `$set` and its like name, and what the values of `$rename` do, where a body
+    is an update of a document.  And `Object.assign` makes of `__proto__` what fields are looked for
+    in that an object has not, `merge` of an old lodash of `prototype` in `constructor`.
     """
-    first = path.partition(".")[0]
-    marks = f"{first}.", f"{first}["
+    first, whole = path.partition(".")[0], f"{path}."
+    marks = f"{first}.", f"{first}[", f"{first}]", *_MARKS
     for name, inner in value.items():
         if name[:1] == "$":
-            if isinstance(inner, Mapping) and _hides(inner, path):
+            if isinstance(inner, Mapping) and (
+                _hides(inner, path) or (name == "$rename" and _hides(_texts_of(inner), path))
+            ):
                 return True
             continue
         folded = _name_folded(name)
         if folded == first:
             if name != key:
                 return True
-        elif name == _PROTOTYPE:
-            return True
         elif folded.startswith(marks):
-            steps = _in_steps(folded)
-            if steps.startswith(f"{path}.") or f"{path}.".startswith(steps):
+            steps = _in_steps(name)
+            if steps.startswith(_PROTOTYPES):
+                return True
+            if name == "constructor" and isinstance(inner, Mapping) and "prototype" in inner:
+                return True
+            steps = _name_folded(steps)
+            if steps.startswith(whole) or whole.startswith(steps):
                 return True
     return False
 
@@ -205,10 +211,19 @@ def _name_folded(name: str) -> str:
 
 
 def _in_steps(name: str) -> str:
-    """`a.b.` of `a.b` and of `a["b"]`."""
+    """`a.b.` of `a.b`, and of all that `set` of lodash takes for it (`[a]["b"]`, `a.b]`).
+
+    It reads a name that has neither `.` nor `[` as it stands, and drops `\\` within quotes.
+    """
     if "[" in name:
-        name = name.replace("]", "").replace("[", ".").replace("'", "").replace('"', "")
-    return f"{name}."
+        name = name.replace("[", ".").replace("'", "").replace('"', "").replace("\\", "")
+    if "." in name:
+        name = name.replace("]", ".").strip(".")
+    return f"{'.'.join(filter(None, name.split('.'))) if '..' in name else name}."
+
+
+def _texts_of(value: Mapping[str, Any]) -> dict[str, None]:
+    return dict.fromkeys(text for text in value.values() if isinstance(text, str))
 
 
 def engine_takes(value: object, most_parts: int) -> bool:
@@ -238,7 +253,9 @@ def field_at(body: object, path: str) -> object:
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
 _NUMBERS = frozenset(_ROUNDED)
-_PROTOTYPE = "__proto__"
+_PROTOTYPES = "__proto__.", "constructor.prototype."
+_MARKS = "[", "]", "proto", "constructor"
+"""What a name, folded, begins with that may lead to any field."""
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
 _ADORNED = re.compile(r"[\[\]]|(?<![^\x00])[ .!?]")

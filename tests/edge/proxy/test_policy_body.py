@@ -112,6 +112,7 @@ async def test_a_body_that_comes_slowly_is_judged_by_the_configuration_of_its_en
         b'"meta.kind": 1, "metaowner": 1, "a.owner": 1, "a[meta.owner]": 1, "owner": 1, ".meta": 1',
         b'"$set": {"a": {"meta": 1}}, "$ref": "meta", "$id": 1, "": 1, "$": {"owner": 1}',
         b'"a": {"__proto__": 1, "meta.owner": 1, "Meta": 1}, "proto__": {}',
+        b'"[owner]": 1, "[a][meta]": 1, "$rename": {"a": "owner"}, "constructor": {"name": "meta"}',
     ],
 )
 async def test_names_that_lead_elsewhere_pass(text: bytes) -> None:
@@ -158,6 +159,13 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
                 b'"meta.owner.id": "u2"',
                 b'"meta[owner]": "u2"',
                 b'"meta[\\"owner\\"]": "u2"',
+                b'"[meta]": {"owner": "u2"}',
+                b'"[meta].owner": "u2"',
+                b'"[meta][owner]": "u2"',
+                b'"[\\"meta\\"].owner": "u2"',
+                b'"$rename": {"title": "meta.owner"}',
+                b'"$rename": {"title": "meta"}',
+                b'"constructor": {"prototype": {"owner": "u2"}}',
                 b'"$set": {"meta.owner": "u2"}',
                 b'"$set": {"meta": {"owner": "u2"}}',
                 b'"$set": {"$set": {"META": 1}}',
