@@ -45,6 +45,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.snapshot", "access.rule_headers", "access.readings", "access.evaluation"),
     ("access.decision",),
     ("access.resource_servers",),
+    ("access.judging",),
     ("access.authorizer",),
     ("access.decision_record", "access.explanation", "access.sent_headers"),
     ("access.simulation",),

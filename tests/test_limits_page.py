@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.access.judging import MOST_JUDGED
 from gateway.access.routing.path_readings import MOST_READINGS, MOST_SIGNS
 from gateway.access.routing.routes import Route
 from gateway.app.settings import Settings
@@ -84,6 +85,10 @@ def test_the_other_bounds_are_those_of_the_code() -> None:
     of_files = "`;`, backslashes and escapes of escapes in a path of a route with `paths: files`"
     bounds = f"{MOST_SIGNS}; {MOST_READINGS}"
     assert written(f"{of_files}; ways in which it may be read") == bounds
+    readings = (
+        "readings of the path of a call, and of its `Destination`, that are judged by a policy"
+    )
+    assert written(f"{readings} which reads the body or iterates") == str(MOST_JUDGED)
     default: Any = Route.__dataclass_fields__["max_body_bytes"].default
     assert written("a body, by route") == f"{default // 1024**2} MiB"
     door = ListenerLimits()

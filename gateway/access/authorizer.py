@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.access.attributes import in_tenant
-from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
-from gateway.access.conditions.functions import has_scope
+from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.decision import Decision, ambiguous, charged, last_limited, limited, refused
 from gateway.access.definitions import Limit
-from gateway.access.evaluation import UNIDENTIFIED, evaluation_context, requested_resource
-from gateway.access.policies import Verdict
+from gateway.access.evaluation import UNIDENTIFIED, requested_resource
+from gateway.access.judging import Contexts, acting, denied_reading, judged
 from gateway.access.readings import Readings, bypasses_route, has_readings, readings_of
-from gateway.access.resource_servers import audience_refusal, missing_scopes
+from gateway.access.resource_servers import audience_refusal
 from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.csrf import (
     AllowedOrigins,
@@ -24,10 +22,8 @@ from gateway.access.routing.csrf import (
 )
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth, Route
-from gateway.access.rule_headers import rule_headers
 from gateway.limit_state import LimitState
 from gateway.model import (
-    NOWHERE,
     OWN_ISSUERS,
     Call,
     Clock,
@@ -175,7 +171,7 @@ class Authorizer:
         route = match.route
         if not route.first_limits:
             return self._judge(call, snapshot, match, caller, None)
-        principal = caller if caller is None or route.tenant is None else _acting(caller, match)
+        principal = caller if caller is None or route.tenant is None else acting(caller, match)
         requested = requested_resource(call, match) if route.first_by_resource else NO_RESOURCE
         limit_state = self._take_now(route.first_limits, call, principal, requested)
         if limit_state is None:
@@ -192,7 +188,7 @@ class Authorizer:
         caller: Principal | None,
         requested: RequestedResource,
     ) -> Decision:
-        principal = caller and _acting(caller, match)
+        principal = caller and acting(caller, match)
         limit_state = await self._limiter.take(match.route.first_limits, call, principal, requested)
         if limit_state.wait_s > 0.0:
             return limited(match, principal, limit_state)
@@ -208,14 +204,17 @@ class Authorizer:
     ) -> Decision | Coroutine[Any, Any, Decision]:
         """The policy, and the limits that are asked once it allows the call."""
         route = match.route
-        principal = caller if caller is None or route.tenant is None else _acting(caller, match)
-        decision = self._evaluate(call, match, principal)
+        principal = caller if caller is None or route.tenant is None else acting(caller, match)
+        contexts: Contexts | None = {} if has_readings(call) else None
+        decision = judged(call, match, principal, self._now, contexts)
         if not decision.allowed:
             decision.limit = limit_state
             return decision
-        if has_readings(call):
+        if contexts is not None:
             readings = readings_of(call, match, snapshot.routes)
-            denied = self._evaluate_readings(readings, caller) if readings else None
+            denied = denied_reading(
+                call, match, readings or (), caller, now=self._now, contexts=contexts
+            )
             if denied is not None:
                 denied.limit = limit_state
                 return denied
@@ -273,22 +272,15 @@ class Authorizer:
                 refusal = refusal or audience_refusal(principal, route, call, self._origins)
             if refusal is not None:
                 return refused(refusal, match, principal)
-        decision = self._evaluate(call, match, principal and _acting(principal, match))
+        acts = principal and acting(principal, match)
+        contexts: Contexts = {}
+        decision = judged(call, match, acts, self._now, contexts)
         if readings and decision.allowed:
-            return self._evaluate_readings(readings, principal) or decision
+            denied = denied_reading(
+                call, match, readings, principal, now=self._now, contexts=contexts
+            )
+            return denied or decision
         return decision
-
-    def _evaluate_readings(
-        self, readings: Readings, principal: Principal | None
-    ) -> Decision | None:
-        """The denial of a path that the backend may take for the one that was asked for.  Each may
-        name another tenant."""
-        for call, match in readings:
-            decision = self._evaluate(call, match, principal and _acting(principal, match))
-            if not decision.allowed:
-                decision.read_as = call.path
-                return decision
-        return None
 
     async def _identify_other(
         self, credential: Credential, call: Call, route: Route
@@ -323,77 +315,6 @@ class Authorizer:
         limits = match.route.first_limits
         limit_state = await self._limiter.take(limits, call, None, UNIDENTIFIED)
         return charged(reason, match, limit_state)
-
-    def _evaluate(self, call: Call, match: Match, principal: Principal | None) -> Decision:
-        route, params = match.route, match.params
-        policy, action_rules = route.policy, route.action_rules
-        if (
-            principal is not None
-            and principal.scopes is not None
-            and not _in_scope(principal, route)
-        ):
-            return refused(Reason.NO_RULE, match, principal)
-        if route.resource_server is not None and (lacking := missing_scopes(principal, route)):
-            denied = refused(Reason.INSUFFICIENT_SCOPE, match, principal)
-            denied.lacking_scopes = lacking
-            return denied
-        if policy is None or action_rules is None:
-            public = route.auth is Auth.PUBLIC
-            reason = Reason.ROUTE_PUBLIC if public else Reason.ROUTE_OPTIONAL
-            at = route.location
-            return Decision(True, reason, None, route, params, principal=principal, location=at)
-        context: EvaluationContext | None = None
-        verdict: Verdict | None = None
-        if action_rules.by_roles is not None and not (route.query_names or route.header_names):
-            verdict = action_rules.by_roles.get(None if principal is None else principal.roles)
-        if verdict is None:
-            read = evaluation_context(call, match, principal, self._now)
-            if isinstance(read, Reason):
-                return refused(read, match, principal)
-            context = read
-            verdict = policy.verdict(route.action, context)
-            policy.remember(action_rules, principal, verdict)
-        rule = verdict.rule
-        decision = Decision(
-            verdict.allowed,
-            verdict.reason,
-            verdict.refusal,
-            route,
-            params,
-            principal=principal,
-            policy=policy.name,
-            rule=rule.id if rule is not None else None,
-            location=route.location if verdict.location is NOWHERE else verdict.location,
-        )
-        decision.evaluated = True
-        decision.conceal = verdict.conceal
-        decision.shadowed = verdict.shadowed
-        if verdict.allowed:
-            if route.has_last_limits:
-                decision.last_limits = route.limits_after(rule)
-            if action_rules.headed and context is not None and rule is not None:
-                decision.headers = rule_headers(action_rules, rule, route.action, context)
-        if verdict.step_up is not None:
-            decision.max_age_s = verdict.step_up.max_age_s
-            decision.amr = verdict.step_up.amr
-        return decision
-
-
-def _acting(principal: Principal, match: Match) -> Principal:
-    """The caller as whoever acts for the tenant that the path names, where the route says that it
-    names one."""
-    tenant = match.route.tenant
-    return principal if tenant is None else in_tenant(principal, match.params[tenant])
-
-
-def _in_scope(principal: Principal, route: Route) -> bool:
-    """Whether a credential that is limited to scopes, or to routes, may be used here at all.
-
-    On a route without an action only a credential for everything (`*`) passes.
-    """
-    if principal.routes is not None and route.id not in principal.routes:
-        return False
-    return has_scope(principal, route.action)
 
 
 async def _ended(begun: Decision | Coroutine[Any, Any, Decision]) -> Decision:

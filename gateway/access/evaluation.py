@@ -56,6 +56,26 @@ def evaluation_context(
     return context
 
 
+def context_read_as(
+    before: EvaluationContext, call: Call, match: Match, principal: Principal | None
+) -> EvaluationContext:
+    """`before` of the same route and call, where its path is read as another one.  The query, the
+    headers and the body are the same, and were found to be read in one way."""
+    context = EvaluationContext(
+        call,
+        principal,
+        before.roles,
+        before.now,
+        match.params,
+        query=before.query,
+        headers=before.headers,
+        data=before.data,
+    )
+    if match.route.resource:
+        context.resource = _resource(call, match, context.query, context.headers)
+    return context
+
+
 def action_verdict(
     policy: Policy, action: str, call: Call, principal: Principal, now: Callable[[], float]
 ) -> Verdict | Reason:

@@ -142,6 +142,9 @@ class ActionRules:
     shadows: tuple[Rule, ...]
     query_names: frozenset[str]
     header_names: frozenset[str]
+    param_names: frozenset[str] = frozenset()
+    reads_path: bool = False
+    iterates: bool = False
     headed: tuple[Rule, ...] = ()
     """Of the allows, those that add fields for the upstream."""
     by_roles: dict[tuple[str, ...] | None, Verdict] | None = field(default=None, compare=False)
@@ -196,7 +199,8 @@ class Policy:
     def _build_action_rules(self, action: str) -> ActionRules:
         rules = [rule for rule in self.rules if rule.matches_action(action)]
         plain = not self.shadow and all(rule.reads_roles_alone for rule in rules)
-        reads = [rule.condition.reads for rule in rules if rule.condition is not None]
+        conditions = [rule.condition for rule in rules if rule.condition is not None]
+        reads = [condition.reads for condition in conditions]
         allows = tuple(r for r in rules if r.effect is Effect.ALLOW and not r.shadow)
         return ActionRules(
             denies=tuple(r for r in rules if r.effect is Effect.DENY and not r.shadow),
@@ -204,6 +208,9 @@ class Policy:
             shadows=tuple(r for r in rules if r.shadow),
             query_names=frozenset().union(*(r.query for r in reads)),
             header_names=frozenset().union(*(r.headers for r in reads)),
+            param_names=frozenset().union(*(r.params for r in reads)),
+            reads_path=any(r.path for r in reads),
+            iterates=any(condition.expression.iterates for condition in conditions),
             headed=tuple(r for r in allows if r.headers),
             by_roles={} if plain else None,
         )

@@ -89,6 +89,15 @@ def of(*names: str) -> frozenset[str]:
             "request.method == 'GET' && resource.owner == 'a'",
             Reads(of("owner"), of("owner"), roots=of("request", "resource")),
         ),
+        ("request.path == '/a'", Reads(roots=of("request"), path=True)),
+        (
+            "request.method == 'GET' || request['path'] == '/a'",
+            Reads(roots=of("request"), path=True),
+        ),
+        (
+            "data.teams[request.path].lead == data.teams[request.params.id].lead",
+            Reads(params=of("id"), must_params=of("id"), roots=of("request", "data"), path=True),
+        ),
         ("user.claims.a.b == user.email", Reads(user=of("claims", "email"), roots=of("user"))),
         ("user == null", Reads(user=of(*USER), roots=of("user"))),
         ("has_role('a')", Reads(user=of("roles"), roots=of("user"))),

@@ -41,6 +41,7 @@ class Reads:
     headers: frozenset[str] = frozenset()
     user: frozenset[str] = frozenset()
     roots: frozenset[str] = frozenset()
+    path: bool = False
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -214,4 +215,5 @@ def _reads(expression: Expression) -> Reads:
         headers=frozenset(named["headers"]),
         user=frozenset(user),
         roots=frozenset(roots),
+        path=any(p.root == "request" and p.keys[:1] in ((), ("path",)) for p in expression.paths),
     )

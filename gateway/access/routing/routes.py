@@ -179,6 +179,12 @@ class Route:
     """Whether the key of one of the first limits is what the call is about."""
     action_rules: ActionRules | None = field(init=False)
     """The rules of the policy that cover the action."""
+    policy_params: tuple[str, ...] = field(init=False)
+    """The parameters of the path of which the verdict is made: by the rules, the resource, or as
+    the tenant."""
+    policy_reads_path: bool = field(init=False)
+    may_take_long: bool = field(init=False)
+    """Whether the policy reads a body, or iterates."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters, headers and fields of the body that the resource is made of."""
@@ -209,6 +215,14 @@ class Route:
         object.__setattr__(self, "plain", plain)
         action_rules = None if self.policy is None else self.policy.rules_for(self.action)
         object.__setattr__(self, "action_rules", action_rules)
+        told = {name for one in self.resource for name in one.template.names("params")}
+        told |= frozenset() if action_rules is None else action_rules.param_names
+        told |= set() if self.tenant is None else {self.tenant}
+        object.__setattr__(self, "policy_params", tuple(sorted(told)))
+        reads_path = action_rules is not None and action_rules.reads_path
+        object.__setattr__(self, "policy_reads_path", reads_path)
+        iterates = action_rules is not None and action_rules.iterates
+        object.__setattr__(self, "may_take_long", self.reads_body or iterates)
         last = tuple(one for one in self.limits if action_rules is not None and one.by_resource)
         object.__setattr__(self, "last_limits", last)
         object.__setattr__(self, "first_limits", tuple(o for o in self.limits if o not in last))
