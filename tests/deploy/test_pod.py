@@ -303,8 +303,10 @@ def test_files_that_belong_together_are_never_seen_apart(cluster: Cluster, insta
         was = version(installed)
         installed.sync()
         until(lambda was=was: version(installed) != was, 15)  # type: ignore[misc]
+    was = version(installed)
     maps.update(before)
     installed.sync()
+    until(lambda: version(installed) != was, 15)
     assert installed.log.count("configuration-problem") == problems
 
 
