@@ -76,7 +76,7 @@ class Forwarder:
             return False
         cluster = self._clusters.cluster_of(exchange.upstream)
         client_ip = exchange.call.client_ip
-        target = cluster.choose((), client_ip)
+        target = cluster.choose(client_ip)
         if target is None or (cluster.spec.max_connections and not target.has_capacity):
             relay.chosen = target
             return False
@@ -107,7 +107,7 @@ class Forwarder:
         cluster = self._clusters.cluster_of(exchange.upstream)
         retry, tried, client_ip = cluster.spec.retry, relay.tried, exchange.call.client_ip
         while True:
-            target, relay.chosen = relay.chosen or cluster.choose(tried, client_ip), None
+            target, relay.chosen = relay.chosen or cluster.choose(client_ip, tried), None
             if target is not None and target.has_capacity:
                 target.acquire(client_ip)
             else:
@@ -146,8 +146,7 @@ class Forwarder:
                             outcome = attempt_outcome(relay, done.result())
                         raise
             finally:
-                if target.health is not None:
-                    target.record_end(outcome, client_ip)
+                target.record_end(outcome, client_ip)
                 target.release()
             if isinstance(connection, Reason):
                 continue

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gateway.edge.proxy.client_wait import SEND_ON
+from gateway.edge.server.request_body import RequestBody
+
 if TYPE_CHECKING:
     from gateway.edge.proxy.response_relay import ResponseRelay
     from gateway.edge.upstream.connection import UpstreamConnection
-from gateway.edge.proxy.client_wait import SEND_ON
-from gateway.edge.server.request_body import RequestBody
 
 CONTINUE_AFTER_S = 1.0
 

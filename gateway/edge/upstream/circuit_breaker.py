@@ -91,12 +91,8 @@ class CircuitBreaker:
         self._trials: deque[float] = deque(maxlen=MOST_TRIALS)
 
     def is_open(self, now: float) -> bool:
-        """It keeps calls away."""
+        """It keeps calls away: somebody's rest lasts."""
         return now < self._open_until
-
-    def has_rested(self, now: float) -> bool:
-        """Nobody's rest lasts, or it is closed."""
-        return now >= self._open_until
 
     def admits(self, client_ip: str, now: float) -> bool:
         """Whether a call of this client may be sent."""

@@ -31,7 +31,7 @@ from gateway.edge.upstream.target_health import probe
 from gateway.edge.upstream.target_pool import TargetPool, authority
 from gateway.telemetry.metrics import Metrics
 
-__all__ = ["Cluster", "Clusters", "TargetPool", "Waiters", "authority"]
+__all__ = ["Cluster", "Clusters", "TargetPool", "authority"]
 
 
 class Cluster:
@@ -59,7 +59,7 @@ class Cluster:
         plain = not self._has_health and budget is None
         self._only = targets[0] if len(targets) == 1 and plain else None
 
-    def choose(self, tried: Collection[TargetPool] = (), client_ip: str = "") -> TargetPool | None:
+    def choose(self, client_ip: str, tried: Collection[TargetPool] = ()) -> TargetPool | None:
         """The next target for this client, one that was not tried yet where there is one.
 
         None while the breakers of all keep it away.  Where probes call every target bad they are

@@ -42,7 +42,7 @@ class TargetHealth:
         breaker = self.breaker
         if not self.healthy or breaker is None:
             return self.healthy
-        return breaker.has_rested(now) and breaker.admits(client_ip, now)
+        return not breaker.is_open(now) and breaker.admits(client_ip, now)
 
     def admits(self, client_ip: str, now: float) -> bool:
         """Its breaker lets this client's call pass, which has nowhere else to go."""

@@ -123,7 +123,7 @@ class TargetPool:
     def _clear_reserved(self) -> None:
         self.reserved = 0
 
-    def acquire(self, client_ip: str = "") -> None:
+    def acquire(self, client_ip: str) -> None:
         """A call of this client is about to be sent here."""
         self.in_flight += 1
         if self.health is not None:

@@ -63,9 +63,9 @@ async def test_two_choices_keep_ten_targets_nearly_even() -> None:
     async with spec_of(10, balance=Balance.LEAST_REQUESTS) as (clusters, spec):
         cluster = clusters.cluster_of(spec)
         for _ in range(1_000):
-            chosen = cluster.choose()
+            chosen = cluster.choose("127.0.0.1")
             assert chosen is not None
-            chosen.acquire()
+            chosen.acquire("127.0.0.1")
         busy = [each.in_flight for each in cluster.targets]
         assert sum(busy) == 1_000
         assert max(busy) - min(busy) <= 6
@@ -75,8 +75,8 @@ async def test_a_target_that_was_tried_is_left_out_while_there_is_another() -> N
     async with spec_of(2, balance=Balance.LEAST_REQUESTS) as (clusters, spec):
         cluster = clusters.cluster_of(spec)
         first, second = cluster.targets
-        assert {cluster.choose([first]) for _ in range(20)} == {second}
-        assert cluster.choose([first, second]) in (first, second)
+        assert {cluster.choose("127.0.0.1", [first]) for _ in range(20)} == {second}
+        assert cluster.choose("127.0.0.1", [first, second]) in (first, second)
 
 
 async def test_a_target_whose_breaker_is_open_is_tried_early_only_where_there_is_no_other() -> None:
@@ -84,10 +84,10 @@ async def test_a_target_whose_breaker_is_open_is_tried_early_only_where_there_is
         cluster = clusters.cluster_of(spec)
         first, second = cluster.targets
         first.record_end(Outcome.BROKEN, "127.0.0.1")
-        assert {cluster.choose((), "127.9.9.9") for _ in range(4)} == {second}
+        assert {cluster.choose("127.9.9.9") for _ in range(4)} == {second}
         second.record_end(Outcome.BROKEN, "127.0.0.1")
-        assert {cluster.choose((), "127.9.9.9") for _ in range(4)} == {first, second}
-        assert cluster.choose((), "127.0.0.1") is None
+        assert {cluster.choose("127.9.9.9") for _ in range(4)} == {first, second}
+        assert cluster.choose("127.0.0.1") is None
 
 
 async def test_of_targets_that_are_tried_early_those_that_are_healthy_come_first() -> None:
@@ -99,8 +99,8 @@ async def test_of_targets_that_are_tried_early_those_that_are_healthy_come_first
         first.record_end(Outcome.UNREACHED, "127.0.0.1")
         for _ in range(2):
             second.record_end(Outcome.BROKEN, "127.0.0.1")
-        assert {cluster.choose((), "127.9.9.9") for _ in range(4)} == {second}
-        assert {cluster.choose((), "127.0.0.1") for _ in range(4)} == {first}
+        assert {cluster.choose("127.9.9.9") for _ in range(4)} == {second}
+        assert {cluster.choose("127.0.0.1") for _ in range(4)} == {first}
 
 
 # --- places ---
@@ -179,7 +179,7 @@ async def test_a_client_that_leaves_the_queue_takes_no_place_with_it() -> None:
 async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() -> None:
     async with spec_of(1, max_connections=1, queue=1) as (clusters, spec):
         cluster = clusters.cluster_of(spec)
-        cluster.targets[0].acquire()
+        cluster.targets[0].acquire("127.0.0.1")
         waiting = asyncio.create_task(cluster.acquire_slot("192.0.2.1"))
         await until(lambda: len(cluster.waiters) == 1)
         cluster.targets[0].release()
@@ -197,13 +197,13 @@ async def test_a_slot_at_a_target_that_a_reload_removed_is_given_to_no_call_that
         clusters.apply([before])
         former = clusters.cluster_of(before)
         removed = former.targets[0]
-        removed.acquire()
+        removed.acquire("127.0.0.1")
         admitted_before = asyncio.create_task(former.acquire_slot("192.0.2.1"))
         await until(lambda: len(former.waiters) == 1)
         after = replace(spec, targets=spec.targets[1:])
         clusters.apply([after])
         current = clusters.cluster_of(after)
-        current.targets[0].acquire()
+        current.targets[0].acquire("127.0.0.1")
         admitted_after = asyncio.create_task(current.acquire_slot("192.0.2.1"))
         await until(lambda: len(current.waiters) == 2)
         removed.release()
@@ -218,7 +218,7 @@ async def test_who_waits_is_served_where_a_reload_takes_the_bound_away() -> None
     async with spec_of(1, max_connections=1, queue=1, timeout_connect_s=30.0) as (clusters, spec):
         clusters.apply([spec])
         cluster = clusters.cluster_of(spec)
-        cluster.targets[0].acquire()
+        cluster.targets[0].acquire("127.0.0.1")
         waiting = asyncio.create_task(cluster.acquire_slot("192.0.2.1"))
         await until(lambda: len(cluster.waiters) == 1)
         clusters.apply([replace(spec, max_connections=0)])
