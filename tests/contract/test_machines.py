@@ -12,6 +12,7 @@ from authlib.integrations.requests_client import OAuth2Session
 
 from tests.contract.answers import Answer
 from tests.contract.running import Running
+from tests.servers import wait_until
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 
@@ -109,13 +110,20 @@ def test_the_audit_log_of_a_running_gateway_verifies(
     found = cli(gateway, "audit", "verify")
     assert found["problems"] == []
     assert found["events"] > 0
-    done = gateway.cli("audit", "tail", "--all", "--json")
-    events = [json.loads(line) for line in done.stdout.splitlines()]
+    told = ""
+
+    def told_of_the_configuration() -> bool:
+        """A worker writes its first events up to a second after it serves."""
+        nonlocal told
+        told = gateway.cli("audit", "tail", "--all", "--json").stdout
+        return "configuration" in {json.loads(line)["event"] for line in told.splitlines()}
+
+    wait_until(told_of_the_configuration, 30, "the worker's own events")
+    events = [json.loads(line) for line in told.splitlines()]
     assert ("client_changed", machine["client_id"]) in {
         (e["event"], e.get("subject")) for e in events
     }
-    assert "configuration" in {e["event"] for e in events}
-    assert machine["client_secret"] not in done.stdout
+    assert machine["client_secret"] not in told
 
 
 @pytest.mark.parametrize("path", ["/me", "/auth/me"])
