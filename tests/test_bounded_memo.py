@@ -42,3 +42,17 @@ def test_without_a_time_only_the_number_of_entries_ends_one() -> None:
     clock.now += 1_000_000.0
     memo.keep(2, "x")
     assert set(memo) == {1, 2}
+
+
+def test_a_key_comes_again_when_it_was_met_a_little_while_ago() -> None:
+    memo: BoundedMemo[str, str] = BoundedMemo(3)
+    met = [memo.comes_again(key) for key in ("a", "b", "c", "a", "b", "c")]
+    assert met == [False] * 3 + [True] * 3
+    assert not memo  # it only says so
+
+
+def test_of_keys_that_are_met_once_no_more_are_known_than_a_memo_holds() -> None:
+    memo: BoundedMemo[str, str] = BoundedMemo(3)
+    assert not any(memo.comes_again(str(number)) for number in range(1_000))
+    assert memo.comes_again("999")
+    assert not memo.comes_again("1")

@@ -79,22 +79,12 @@ class LocalCounts:
 _STATES_MAX = 1_024
 
 
-class _RouteLimits:
-    """The limits of one route, ready to be charged."""
+class _Standings:
+    """How callers are told of limits with these names and numbers, whichever routes have them."""
 
-    __slots__ = ("admitted", "counts", "first", "first_key", "keys", "limits", "named", "policy")
+    __slots__ = ("admitted", "named", "policy")
 
-    def __init__(
-        self,
-        limits: Sequence[Limit],
-        counts: list[LocalCounts | SharedCounts],
-        keys: LimitKeys,
-    ) -> None:
-        self.limits = limits
-        self.counts = counts
-        self.keys = [keys.of(limit) for limit in limits]
-        self.first = counts[0] if len(counts) == 1 else None
-        self.first_key = self.keys[0]
+    def __init__(self, limits: Sequence[Limit]) -> None:
         self.named = tuple((limit.name, limit.per_s) for limit in limits)
         self.admitted: dict[float, LimitState] = {}
         """The state of an admitted caller, by the units left: most callers have the same."""
@@ -110,6 +100,29 @@ class _RouteLimits:
             self.admitted.clear()
         state = self.admitted[left] = LimitState(0.0, self.policy, self.named, (left,))
         return state
+
+    def told(self, wait_s: float, left: tuple[int, ...]) -> LimitState:
+        return LimitState(wait_s, self.policy, self.named, left)
+
+
+class _RouteLimits:
+    """The limits of one route, ready to be charged."""
+
+    __slots__ = ("counts", "first", "first_key", "keys", "limits", "standings")
+
+    def __init__(
+        self,
+        limits: Sequence[Limit],
+        counts: list[LocalCounts | SharedCounts],
+        keys: LimitKeys,
+        standings: _Standings,
+    ) -> None:
+        self.limits = limits
+        self.counts = counts
+        self.keys = [keys.of(limit) for limit in limits]
+        self.first = counts[0] if len(counts) == 1 else None
+        self.first_key = self.keys[0]
+        self.standings = standings
 
 
 class RateLimiter:
@@ -136,6 +149,7 @@ class RateLimiter:
         self._capacity = capacity
         self._keys = LimitKeys(clock, capacity // 2)
         self._routes: dict[int, _RouteLimits] = {}
+        self._standings: dict[tuple[object, ...], _Standings] = {}
         self._counts: dict[tuple[object, ...], LocalCounts | SharedCounts] = {}
 
     @property
@@ -169,9 +183,10 @@ class RateLimiter:
         left = counts.take(route.first_key(call, principal, requested), self._steady())
         if left is None:
             return None
+        standings = route.standings
         if left >= 0:
-            return route.admitted.get(left) or route.admit(int(left))
-        return LimitState(-left, route.policy, route.named, (0,))
+            return standings.admitted.get(left) or standings.admit(int(left))
+        return standings.told(-left, (0,))
 
     async def take(
         self,
@@ -197,6 +212,7 @@ class RateLimiter:
         """Drops the counts of limits that a reload has removed; `limits` are all that are in
         force, for whatever route."""
         self._routes.clear()
+        self._standings.clear()
         self._keys.forget()
         wanted = {_numbers(limit) for limit in limits}
         self._counts = {known: c for known, c in self._counts.items() if known[1:] in wanted}
@@ -219,7 +235,7 @@ class RateLimiter:
         left_of = tuple(max(int(left), 0) if left is not None else 0 for left in taken)
         if wait_s > 0:
             left_of = self._give_back(route, taken, keys, now)
-        return LimitState(wait_s, route.policy, route.named, left_of)
+        return route.standings.told(wait_s, left_of)
 
     def _give_back(
         self, route: _RouteLimits, taken: Sequence[float | None], keys: Sequence[str], now: float
@@ -293,7 +309,12 @@ class RateLimiter:
         return [counts for counts in self._counts.values() if isinstance(counts, SharedCounts)]
 
     def _route_limits(self, limits: Sequence[Limit]) -> _RouteLimits:
-        route = _RouteLimits(limits, [self._counts_of(limit) for limit in limits], self._keys)
+        numbers = tuple((limit.name, limit.per_s, limit.burst) for limit in limits)
+        standings = self._standings.get(numbers)
+        if standings is None:
+            standings = self._standings[numbers] = _Standings(limits)
+        counts = [self._counts_of(limit) for limit in limits]
+        route = _RouteLimits(limits, counts, self._keys, standings)
         if len(self._routes) >= 20_000:
             self._routes.clear()
         self._routes[id(limits)] = route

@@ -61,6 +61,10 @@ class Histogram:
         self.total += value
 
 
+_ANSWERS: dict[tuple[str, int], tuple[str, int]] = {}
+"""What has been answered so far: each reason with each status, of which there are few."""
+
+
 class RouteMetrics:
     """Counts what one route has answered; it outlives a reload, so that no count goes back."""
 
@@ -80,7 +84,8 @@ class RouteMetrics:
         try:
             self.answers[key] += 1
         except KeyError:
-            self.answers[key] = 1
+            # One key for all routes: what is compared lies where the last call has looked.
+            self.answers[_ANSWERS.setdefault(key, key)] = 1
         histogram = self.decision
         histogram.counts[bisect_left(DECISION_BOUNDS_S, decision_s)] += 1
         histogram.total += decision_s

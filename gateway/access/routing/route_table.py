@@ -166,7 +166,7 @@ class RouteTable:
                 self._upstreams_at.setdefault((target, upstream.host), set()).add(upstream.name)
             guard = self._guards.setdefault(upstream.name, RouteNode())
             for leaf in leaves_for(guard, route) if route.rewrite is None else ():
-                leaf.guarded.append(route)
+                leaf.guard(route)
         return None
 
     def _roots(self, route: Route) -> list[RouteNode]:
@@ -188,7 +188,11 @@ class RouteTable:
         if match is None:
             match = self._search(host, method, segments)
             length = sum(map(len, (host, method, *segments)))
-            if isinstance(match, Match) and length <= _RECENT_LENGTH_MAX:
+            if (
+                isinstance(match, Match)
+                and length <= _RECENT_LENGTH_MAX
+                and self._recent.comes_again(asked)
+            ):
                 self._recent.keep(asked, match)
         return match
 

@@ -14,6 +14,13 @@ from gateway.access.routing.routes import (
 )
 from gateway.access.routing.spellings import folded_letters, page_name
 
+# Most leaves and nodes have none of their own: what they share is read at once, however many
+# routes there are.
+_NO_ROUTES: list[Route] = []
+_NO_METHODS: dict[str, Route] = {}
+_NO_NODES: dict[str, RouteNode] = {}
+_NO_ALIKE: dict[str, list[RouteNode]] = {}
+
 
 class RouteLeaf:
     """The routes of one pattern, by method."""
@@ -21,11 +28,15 @@ class RouteLeaf:
     __slots__ = ("allow", "any", "by_method", "guarded")
 
     def __init__(self) -> None:
-        self.guarded: list[Route] = []
-        self.by_method: dict[str, Route] = {}
+        self.guarded = _NO_ROUTES
+        self.by_method = _NO_METHODS
         self.any: Route | None = None
         self.allow: tuple[str, ...] = ()
         """The methods that are told where another one is asked for."""
+
+    def guard(self, route: Route) -> None:
+        self.guarded = self.guarded or []
+        self.guarded.append(route)
 
     def routes(self) -> list[Route]:
         routes = list(dict.fromkeys(self.by_method.values()))
@@ -43,7 +54,7 @@ class RouteLeaf:
         if not route.methods:
             self.any = route
             return
-        self.by_method.update(dict.fromkeys(route.methods, route))
+        self.by_method = self.by_method | dict.fromkeys(route.methods, route)
         allow = set(self.by_method)
         if "GET" in allow:
             allow.add("HEAD")
@@ -64,10 +75,10 @@ class RouteNode:
     )
 
     def __init__(self) -> None:
-        self.literals: dict[str, RouteNode] = {}
-        self.unfolded: dict[str, list[RouteNode]] = {}
+        self.literals = _NO_NODES
+        self.unfolded = _NO_ALIKE
         """Of the literals those that are not in lower case, by what they are in it."""
-        self.pages: dict[str, list[RouteNode]] = {}
+        self.pages = _NO_ALIKE
         """Of the literals those that name a page, by the name under which some servers give it."""
         self.number: RouteNode | None = None
         self.uuid: RouteNode | None = None
@@ -79,14 +90,7 @@ class RouteNode:
 
     def child(self, segment: PatternSegment) -> RouteNode:
         if segment.kind is SegmentKind.LITERAL:
-            known = self.literals.get(segment.text)
-            if known is None:
-                known = self.literals[segment.text] = RouteNode()
-                if (folded := folded_letters(segment.text)) != segment.text:
-                    self.unfolded.setdefault(folded, []).append(known)
-                if (page := page_name(segment.text)) is not None:
-                    self.pages.setdefault(page, []).append(known)
-            return known
+            return self.literals.get(segment.text) or self._literal(segment.text)
         if segment.kind is SegmentKind.INT:
             self.number = self.number or RouteNode()
             return self.number
@@ -95,6 +99,19 @@ class RouteNode:
             return self.uuid
         self.plain = self.plain or RouteNode()
         return self.plain
+
+    def _literal(self, text: str) -> RouteNode:
+        """A new child."""
+        new = RouteNode()
+        self.literals = self.literals or {}
+        self.literals[text] = new
+        if (folded := folded_letters(text)) != text:
+            self.unfolded = self.unfolded or {}
+            self.unfolded.setdefault(folded, []).append(new)
+        if (page := page_name(text)) is not None:
+            self.pages = self.pages or {}
+            self.pages.setdefault(page, []).append(new)
+        return new
 
 
 def leaves_for(node: RouteNode, route: Route) -> tuple[RouteLeaf, ...]:

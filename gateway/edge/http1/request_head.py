@@ -341,7 +341,7 @@ class RequestHeadReader:
             raise Malformed("request line")
         method, target, minor = match.groups()
         start = RequestLine(line, method.decode("ascii"), target.decode("ascii"), minor[0] - 48)
-        if len(line) <= _MEMO_REQUEST_LINE_BYTES:
+        if len(line) <= _MEMO_REQUEST_LINE_BYTES and self._starts.comes_again(line):
             self._starts.keep(line, start)
         return start
 
@@ -356,7 +356,7 @@ class RequestHeadReader:
         if not colon:
             raise Malformed("no colon")
         read = kind, value.strip(b" \t")
-        if kind in _REMEMBERED and len(line) <= _MEMO_LINE_BYTES:
+        if kind in _REMEMBERED and len(line) <= _MEMO_LINE_BYTES and self._quiet.comes_again(line):
             self._remember(line, read)
         return read
 

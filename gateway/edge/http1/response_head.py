@@ -246,7 +246,7 @@ class ResponseHeadReader:
         if kind == CONNECTION:
             value = value.lower()
         special = kind, name, value
-        if len(line) <= _MEMO_LINE_BYTES:
+        if len(line) <= _MEMO_LINE_BYTES and self._plain.comes_again(line):
             if kind:
                 self._lines.keep(line, special)
             else:

@@ -169,13 +169,13 @@ class CallReader:
         if kind is CredentialKind.BEARER and token.startswith(_KEY_PREFIXES):
             kind = CredentialKind.API_KEY
         credential = Credential(kind, token.decode("ascii"))
-        if len(field) <= _BEARER_KEPT:
+        if len(field) <= _BEARER_KEPT and self._bearers.comes_again(field):
             self._bearers.keep(field, credential)
         return credential
 
     def _remember(self, target: str, parts: Target) -> Target:
         """The same targets are asked for again and again.  Bounded in number and in length."""
-        if len(target) <= 256:
+        if len(target) <= 256 and self._targets.comes_again(target):
             self._targets.keep(target, parts)
         return parts
 

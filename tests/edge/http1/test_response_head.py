@@ -307,7 +307,8 @@ def test_a_length_has_at_most_18_digits(digits: int, good: bool) -> None:
 def test_a_longer_line_of_an_answer_is_not_remembered(name: bytes, length: int, kept: int) -> None:
     reader = ResponseHeadReader()
     line = name + b": " + b"x" * (length - len(name) - 2)
-    reader.read(b"HTTP/1.1 200 OK\r\n" + line)
+    for _ in range(2):
+        reader.read(b"HTTP/1.1 200 OK\r\n" + line)
     assert len(reader._plain) + len(reader._lines) == kept
 
 
@@ -323,7 +324,7 @@ def test_what_is_rendered_for_blocks_is_kept_for_a_thousand_of_them() -> None:
 def test_answers_that_are_alike_share_what_was_read() -> None:
     reader = ResponseHeadReader()
     block = b"HTTP/1.1 200 Quite fine\r\nVia: 1.1 somebody"
-    first, second = reader.read(block), reader.read(block)
+    _, first, second = reader.read(block), reader.read(block), reader.read(block)
     assert second.start is first.start
     assert first.special is not None
     assert second.special is not None
@@ -336,7 +337,8 @@ def test_answers_that_are_alike_share_what_was_read() -> None:
 def test_a_name_that_is_watched_later_is_found_in_lines_that_were_met_before() -> None:
     reader = ResponseHeadReader()
     block = b"HTTP/1.1 200 OK\r\nX-Watched-Late: 1"
-    assert reader.read(block).special is None
+    for _ in range(2):
+        assert reader.read(block).special is None
     reader.watch([b"x-watched-late"])
     special = reader.read(block).special
     assert special is not None
@@ -346,7 +348,8 @@ def test_a_name_that_is_watched_later_is_found_in_lines_that_were_met_before() -
 def test_to_watch_again_what_is_watched_forgets_nothing() -> None:
     reader = ResponseHeadReader()
     reader.watch([b"x-watched"])
-    reader.read(b"HTTP/1.1 200 OK\r\nX: 1\r\nY: 2")
+    for _ in range(2):
+        reader.read(b"HTTP/1.1 200 OK\r\nX: 1\r\nY: 2")
     reader.watch([b"x-watched"])
     reader.watch([b"via"])
     assert reader.remembered == 2
