@@ -7,14 +7,12 @@ from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.policies import Policy, Verdict
+from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike
 from gateway.access.routing.request_values import (
     WITHOUT_BODY,
     HeaderFields,
     QueryParameters,
-    engine_takes,
-    field_at,
     has_body,
-    reads_alike,
 )
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from gateway.access.routing.request_values import reads_alike
+from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike
 
 PATHS = ("team", "meta.owner.id")
 BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
@@ -117,3 +119,72 @@ def test_a_field_is_read_under_its_own_name_alone(name: str) -> None:
     assert reads_alike({name: "a"}, (name,))
     assert not reads_alike({f"-{name}": "a"}, (name,))
     assert not reads_alike({"$set": {name: "a"}}, (name,))
+
+
+@pytest.mark.parametrize(
+    ("body", "alike"),
+    [
+        ({"team": "a"}, True),
+        ({"Team": "a"}, False),
+        ({"team": "a", "TEAM": "b"}, False),
+        ({"team": "a", "meta": {"owner": "x", "Owner": "y"}}, False),
+        ({"team": "a", "Meta": {"owner": "x"}}, False),
+        ({"team": "a", "other": {"X": 1, "x": 2}}, True),
+        ({"team": {"A": 1, "a": 2}}, True),
+        ({}, True),
+        (None, True),
+        ({"meta": None}, True),
+        ({"team": [1], "meta": {"owner": {}}}, True),
+        ({"team": 2**63 - 1}, True),
+        # What a rule that asks `has(…)` would not find, and a backend may.
+        ([], False),
+        ([{"team": "a"}], False),
+        ("team", False),
+        (7, False),
+        ({"meta": [{"owner": "x"}]}, False),
+        ({"meta": "x"}, False),
+        ({"team": 2**63}, False),
+        ({"team": -(2**63)}, False),
+    ],
+)
+def test_a_field_of_the_body_has_one_name_in_any_case(body: object, alike: bool) -> None:
+    # Go's encoding/json takes a field in any case, and the last one wins.
+    assert reads_alike(body, ("team", "meta.owner")) is alike
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("a", {"b": {"c": 1}}), ("a.b.c", 1), ("a.x", None), ("x.b", None), ("a.b.c.d", None)],
+)
+def test_a_field_of_the_body_is_found_by_its_path(path: str, value: object) -> None:
+    assert field_at({"a": {"b": {"c": 1}}}, path) == value
+    assert field_at([], path) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "takes"),
+    [
+        (None, True),
+        ("text", True),
+        (True, True),
+        (2**63 - 1, True),
+        (2**63, False),
+        (-(2**63), False),
+        (2.0**53 - 1, True),
+        (2.0**53, False),
+        (-(2.0**53), False),
+        (2**53, True),
+        ([], True),
+        ({}, True),
+        ([1, [2], {"a": "b"}], True),
+        ([[], [], []], False),
+        ([[[[]]]], False),
+        ({"a": {}, "b": {}}, True),
+        ({"a": {"b": {"c": {}}}}, False),
+        ([1, {"a": 2**63}], False),
+        ({"a": [2.0**53]}, False),
+        ({"9" * 30: "key"}, True),
+    ],
+)
+def test_the_engine_takes_what_it_reads_exactly_and_of_few_parts(value: Any, takes: bool) -> None:
+    assert engine_takes(value, 3) is takes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 from urllib.parse import parse_qsl, quote_plus, unquote_to_bytes
 
 import pytest
@@ -13,11 +12,8 @@ from hypothesis import strategies as st
 from gateway.access.routing.request_values import (
     HeaderFields,
     QueryParameters,
-    engine_takes,
-    field_at,
     has_body,
     query_parameter,
-    reads_alike,
 )
 from tests.access.test_paths import least_cpu_s
 
@@ -293,46 +289,6 @@ def test_a_handshake_may_be_asked_whether_it_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "alike"),
-    [
-        ({"team": "a"}, True),
-        ({"Team": "a"}, False),
-        ({"team": "a", "TEAM": "b"}, False),
-        ({"team": "a", "meta": {"owner": "x", "Owner": "y"}}, False),
-        ({"team": "a", "Meta": {"owner": "x"}}, False),
-        ({"team": "a", "other": {"X": 1, "x": 2}}, True),
-        ({"team": {"A": 1, "a": 2}}, True),
-        ({}, True),
-        (None, True),
-        ({"meta": None}, True),
-        ({"team": [1], "meta": {"owner": {}}}, True),
-        ({"team": 2**63 - 1}, True),
-        # What a rule that asks `has(…)` would not find, and a backend may.
-        ([], False),
-        ([{"team": "a"}], False),
-        ("team", False),
-        (7, False),
-        ({"meta": [{"owner": "x"}]}, False),
-        ({"meta": "x"}, False),
-        ({"team": 2**63}, False),
-        ({"team": -(2**63)}, False),
-    ],
-)
-def test_a_field_of_the_body_has_one_name_in_any_case(body: object, alike: bool) -> None:
-    # Go's encoding/json takes a field in any case, and the last one wins.
-    assert reads_alike(body, ("team", "meta.owner")) is alike
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [("a", {"b": {"c": 1}}), ("a.b.c", 1), ("a.x", None), ("x.b", None), ("a.b.c.d", None)],
-)
-def test_a_field_of_the_body_is_found_by_its_path(path: str, value: object) -> None:
-    assert field_at({"a": {"b": {"c": 1}}}, path) == value
-    assert field_at([], path) is None
-
-
-@pytest.mark.parametrize(
     ("query", "value"),
     [
         ("", None),
@@ -368,32 +324,3 @@ def test_a_body_is_announced_by_its_length_or_by_its_coding(
     fields: list[tuple[bytes, bytes]], has: bool
 ) -> None:
     assert has_body(tuple(fields)) is has
-
-
-@pytest.mark.parametrize(
-    ("value", "takes"),
-    [
-        (None, True),
-        ("text", True),
-        (True, True),
-        (2**63 - 1, True),
-        (2**63, False),
-        (-(2**63), False),
-        (2.0**53 - 1, True),
-        (2.0**53, False),
-        (-(2.0**53), False),
-        (2**53, True),
-        ([], True),
-        ({}, True),
-        ([1, [2], {"a": "b"}], True),
-        ([[], [], []], False),
-        ([[[[]]]], False),
-        ({"a": {}, "b": {}}, True),
-        ({"a": {"b": {"c": {}}}}, False),
-        ([1, {"a": 2**63}], False),
-        ({"a": [2.0**53]}, False),
-        ({"9" * 30: "key"}, True),
-    ],
-)
-def test_the_engine_takes_what_it_reads_exactly_and_of_few_parts(value: Any, takes: bool) -> None:
-    assert engine_takes(value, 3) is takes

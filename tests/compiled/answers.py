@@ -19,14 +19,9 @@ from typing import Any
 
 from gateway import compiled
 from gateway.access.identity_headers import IdentityField
+from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike
 from gateway.access.routing.paths import canonical, split_target
-from gateway.access.routing.request_values import (
-    HeaderFields,
-    QueryParameters,
-    engine_takes,
-    field_at,
-    reads_alike,
-)
+from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.edge.http1.chunked import ChunkReader
 from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
