@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.decision import Decision, ambiguous, charged, last_limited, limited, refused
 from gateway.access.definitions import Limit
-from gateway.access.evaluation import UNIDENTIFIED, requested_resource
+from gateway.access.evaluation import UNIDENTIFIED, judged_resource, requested_resource
 from gateway.access.judging import Contexts, acting, denied_reading, judged
 from gateway.access.readings import Readings, bypasses_route, has_readings, readings_of
 from gateway.access.resource_servers import audience_refusal
@@ -156,12 +156,12 @@ class Authorizer:
         route = match.route
         if not isinstance(identified, Principal):
             if route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
-                return self._unidentified(identified, call, match)
+                return self._charged_refusal(identified, call, match)
             return self._limit(call, snapshot, match, None)
         if route.resource_server is not None or identified.resource_only:
             refusal = audience_refusal(identified, route, call, self._origins)
             if refusal is not None:
-                return self._unidentified(refusal, call, match)
+                return self._charged_refusal(refusal, call, match)
         return self._limit(call, snapshot, match, identified)
 
     def _limit(
@@ -172,7 +172,12 @@ class Authorizer:
         if not route.first_limits:
             return self._judge(call, snapshot, match, caller, None)
         principal = caller if caller is None or route.tenant is None else acting(caller, match)
-        requested = requested_resource(call, match) if route.first_by_resource else NO_RESOURCE
+        requested = NO_RESOURCE
+        if route.first_by_resource:
+            read = requested_resource(call, match)
+            if isinstance(read, Reason):
+                return self._charged_refusal(read, call, match, principal)
+            requested = read
         limit_state = self._take_now(route.first_limits, call, principal, requested)
         if limit_state is None:
             return self._wait_for_limit(call, snapshot, match, caller, requested)
@@ -229,7 +234,7 @@ class Authorizer:
             decision.target = sent
         if not decision.last_limits:
             return decision
-        requested = requested_resource(call, match)
+        requested = judged_resource(call, match)
         last = self._take_now(decision.last_limits, call, principal, requested)
         if last is None:
             return self._wait_for_last(decision, call, match, requested)
@@ -299,22 +304,25 @@ class Authorizer:
             return csrf_refusal(call, allowed, self._csrf)
         return basic_refusal(call, allowed) if credential.kind is CredentialKind.BASIC else None
 
-    def _unidentified(
-        self, reason: Reason, call: Call, match: Match
+    def _charged_refusal(
+        self, reason: Reason, call: Call, match: Match, principal: Principal | None = None
     ) -> Decision | Coroutine[Any, Any, Decision]:
-        # Whoever tries tokens pays for it, and nobody but the address is known to pay.
+        # Whoever tries tokens pays for it, and nobody but the address is known to pay.  So does who
+        # names what a limit counts in two ways.
         limits = match.route.first_limits
         if not limits:
             return refused(reason, match)
-        limit_state = self._take_now(limits, call, None, UNIDENTIFIED)
+        limit_state = self._take_now(limits, call, principal, UNIDENTIFIED)
         if limit_state is None:
-            return self._wait_to_refuse(reason, call, match)
-        return charged(reason, match, limit_state)
+            return self._wait_to_refuse(reason, call, match, principal)
+        return charged(reason, match, limit_state, principal)
 
-    async def _wait_to_refuse(self, reason: Reason, call: Call, match: Match) -> Decision:
+    async def _wait_to_refuse(
+        self, reason: Reason, call: Call, match: Match, principal: Principal | None
+    ) -> Decision:
         limits = match.route.first_limits
-        limit_state = await self._limiter.take(limits, call, None, UNIDENTIFIED)
-        return charged(reason, match, limit_state)
+        limit_state = await self._limiter.take(limits, call, principal, UNIDENTIFIED)
+        return charged(reason, match, limit_state, principal)
 
 
 async def _ended(begun: Decision | Coroutine[Any, Any, Decision]) -> Decision:

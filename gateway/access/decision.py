@@ -106,10 +106,12 @@ class Decision:
         self.read_as = read_as
 
 
-def charged(reason: Reason, match: Match, limit_state: LimitState) -> Decision:
+def charged(
+    reason: Reason, match: Match, limit_state: LimitState, principal: Principal | None
+) -> Decision:
     if limit_state.wait_s > 0.0:
-        return limited(match, None, limit_state)
-    denied = refused(reason, match)
+        return limited(match, principal, limit_state)
+    denied = refused(reason, match, principal)
     denied.limit = limit_state
     return denied
 

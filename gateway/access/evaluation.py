@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
@@ -23,8 +24,10 @@ MOST_PARTS = 4_096
 a microsecond for one, and 64 KiB hold 21,000."""
 
 UNIDENTIFIED = RequestedResource(NO_RESOURCE.params, NO_RESOURCE.resource)
-"""Of a call that is refused as nobody is known to have made it: what it says counts for nothing,
-and its address pays."""
+"""Of a call that is refused as nobody is known to have made it, or to know what it is about: what
+it says counts for nothing, and its address pays."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def evaluation_context(
@@ -34,21 +37,11 @@ def evaluation_context(
     route, params = match.route, match.params
     policy = route.policy
     assert policy is not None, "no policy reads a call of this route"
+    read = _read(call, route)
+    if isinstance(read, Reason):
+        return read
     context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
-    if route.policy_query is not None:
-        query = route.policy_query.read(call.query)
-        if query is None or (call.method in WITHOUT_BODY and has_body(call.headers)):
-            return Reason.AMBIGUOUS_QUERY
-        context.query = query
-    if route.beside_body is not None and route.beside_body.read(call.query) != {}:
-        return Reason.AMBIGUOUS_QUERY
-    if route.policy_headers is not None:
-        headers = route.policy_headers.read(call.headers)
-        if headers is None:
-            return Reason.AMBIGUOUS_HEADER
-        context.headers = headers
-    if route.body_names and not _can_be_read(call.body, route):
-        return Reason.BODY_MALFORMED
+    context.query, context.headers = read
     if route.resource:
         context.resource = _resource(call, match, context.query, context.headers)
     return context
@@ -94,6 +87,27 @@ def action_verdict(
     return policy.verdict(action, context)
 
 
+def _read(call: Call, route: Route) -> tuple[Mapping[str, str], Mapping[str, str]] | Reason:
+    """The query and the headers, as rules, resource and limits of the route read them; the Reason
+    when some of it, or of the body, could be read in two ways."""
+    query = headers = _NOTHING
+    if route.policy_query is not None:
+        found = route.policy_query.read(call.query)
+        if found is None or (call.method in WITHOUT_BODY and has_body(call.headers)):
+            return Reason.AMBIGUOUS_QUERY
+        query = found
+    if route.beside_body is not None and route.beside_body.read(call.query) != {}:
+        return Reason.AMBIGUOUS_QUERY
+    if route.policy_headers is not None:
+        fields = route.policy_headers.read(call.headers)
+        if fields is None:
+            return Reason.AMBIGUOUS_HEADER
+        headers = fields
+    if route.body_names and not _can_be_read(call.body, route):
+        return Reason.BODY_MALFORMED
+    return query, headers
+
+
 def _can_be_read(body: object, route: Route) -> bool:
     """Whether what the resource is made of is there for the policy if it is for the backend."""
     parts_of_text = (
@@ -109,8 +123,18 @@ def _can_be_read(body: object, route: Route) -> bool:
     )
 
 
-def requested_resource(call: Call, match: Match) -> RequestedResource:
-    """For the keys of limits.  A value that could be read in two ways is none."""
+def requested_resource(call: Call, match: Match) -> RequestedResource | Reason:
+    """For the keys of limits that are asked before, or without, a policy; the Reason when some of
+    what it is made of could be read in two ways."""
+    read = _read(call, match.route)
+    if isinstance(read, Reason):
+        return read
+    return RequestedResource(match.params, _resource(call, match, read[0], read[1]))
+
+
+def judged_resource(call: Call, match: Match) -> RequestedResource:
+    """For the keys of limits that are asked of a call which its policy allowed: what it is made of
+    was found to be read in one way."""
     route, params = match.route, match.params
     if not route.resource:
         return RequestedResource(params, NO_RESOURCE.resource)

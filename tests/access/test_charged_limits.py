@@ -8,12 +8,18 @@ import pytest
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.evaluation import UNIDENTIFIED
-from gateway.access.simulation import FixedAuthenticator, FixedClock, run_sync
-from gateway.model import Principal, Reason
+from gateway.access.simulation import (
+    FixedAuthenticator,
+    FixedClock,
+    SimulatedRequest,
+    run_sync,
+    simulated_call,
+)
+from gateway.model import Call, Principal, Reason
 from gateway.rate_limit.limiter import RateLimiter
 from tests.access.asked import KnownLimits, Limits
 from tests.access.decision_world import call_of
-from tests.access.worlds import NOW, problems, rule_world, snapshot, who
+from tests.access.worlds import NOW, decide, problems, rule_world, snapshot, who
 from tests.databases import Hands
 
 WORLD = snapshot(
@@ -172,3 +178,116 @@ def test_what_a_limit_counts_by_is_given_by_its_routes(key: str, says: str) -> N
     assert all(
         "limit `per-tenant` (routes.yaml:6) counts by" in one and says in one for one in said
     )
+
+
+TRIES = """
+version: 1
+upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+limits:
+  tries: {key: resource.email, rate: 1/1h, scope: local}
+  by-query: {key: resource.account, rate: 1/1h, scope: local}
+routes:
+  - id: open
+    match: {path: /open}
+    auth: public
+    resource: {email: "{body.email}"}
+    limits: [tries]
+    upstream: api
+  - id: optional
+    match: {path: /optional}
+    auth: optional
+    resource: {email: "{body.email}"}
+    limits: [tries]
+    upstream: api
+  - id: signed-in
+    match: {path: /signed-in}
+    policy: signed-in
+    action: a:b
+    resource: {email: "{body.email}"}
+    limits: [tries]
+    upstream: api
+  - id: query
+    match: {path: /query}
+    auth: public
+    resource: {account: "{query.account}{headers.x-account}"}
+    limits: [by-query]
+    upstream: api
+"""
+
+
+def tried(limiter: Any, world: Any, url: str, **more: Any) -> Decision:
+    """As a gateway that runs answers: with what it remembers of calls before."""
+    caller = more.pop("caller", who("u1"))
+    gate = Authorizer(FixedAuthenticator(caller), limiter, clock=FixedClock(NOW))
+    request = SimulatedRequest("POST", url, caller, clock=FixedClock(NOW), **more)
+    call = simulated_call(request)
+    assert isinstance(call, Call)
+    return run_sync(gate, call, world)
+
+
+@pytest.mark.parametrize("path", ["/open", "/optional", "/signed-in"])
+@pytest.mark.parametrize(
+    ("query", "body", "reason"),
+    [
+        ("", {"email": "r1", "Email": "victim"}, Reason.BODY_MALFORMED),
+        ("", {"email": "r1", "$set": {"email": "victim"}}, Reason.BODY_MALFORMED),
+        ("", {"email": ["victim"], "e_mail": 1}, Reason.BODY_MALFORMED),
+        ("", ["victim"], Reason.BODY_MALFORMED),
+        ("?email=victim", {"email": "r1"}, Reason.AMBIGUOUS_QUERY),
+    ],
+)
+def test_no_second_name_of_what_a_limit_counts_passes_it(
+    path: str, query: str, body: Any, reason: Reason
+) -> None:
+    """Whoever guesses somebody's password would have as many tries as there are other names."""
+    world = snapshot(TRIES)
+    limiter = RateLimiter(Hands())
+    for known in ("me", "you"):
+        assert tried(limiter, world, path, body={"email": known}).allowed
+        # The verdict is remembered by now.
+        assert tried(limiter, world, path + query, body=body).refusal is reason
+        assert tried(limiter, world, path, body={"email": known}).refusal is Reason.RATE_LIMITED
+        limiter = RateLimiter(Hands())
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "reason"),
+    [
+        ("?account=a&Account=victim", [("X-Account", "b")], Reason.AMBIGUOUS_QUERY),
+        ("?account=a", [("X-Account", "b"), ("X_Account", "c")], Reason.AMBIGUOUS_HEADER),
+        ("?account=a", [("X-Account", "b"), ("Connection", "x-account")], Reason.AMBIGUOUS_HEADER),
+    ],
+)
+def test_on_a_route_that_judges_nobody_what_a_limit_counts_has_one_name(
+    query: str, headers: list[tuple[str, str]], reason: Reason
+) -> None:
+    world, limiter = snapshot(TRIES), RateLimiter(Hands())
+    assert tried(limiter, world, "/query?account=a", headers=[("X-Account", "b")]).allowed
+    assert tried(limiter, world, f"/query{query}", headers=headers).refusal is reason
+
+
+@pytest.mark.parametrize("limits", [Limits, KnownLimits])
+def test_who_names_what_is_counted_in_two_ways_is_charged_as_whoever_it_is(
+    limits: type[Limits],
+) -> None:
+    world = snapshot(TRIES)
+    limiter = limits()
+    twice = {"email": "a", "Email": "b"}
+    decision = tried(limiter, world, "/optional", body=twice)
+    assert (decision.refusal, decision.principal) == (Reason.BODY_MALFORMED, who("u1"))
+    assert limiter.asked == [("tries", "/optional", "u1", {}, {})]
+    assert limiter.requested[0] is UNIDENTIFIED
+    waiting = tried(limits(5.0), world, "/optional", body=twice)
+    assert (waiting.refusal, waiting.principal) == (Reason.RATE_LIMITED, who("u1"))
+
+
+def test_where_no_limit_counts_by_it_a_route_that_judges_nobody_takes_any_body() -> None:
+    world = snapshot(TRIES.replace("limits: [tries]", "", 1))
+    body = {"email": "a", "Email": "b"}
+    assert tried(Limits(), world, "/open?email=c", body=body).allowed
+
+
+@pytest.mark.parametrize("path", ["/open", "/signed-in"])
+def test_what_is_explained_of_such_a_call_is_what_is_done(path: str) -> None:
+    asked = decide(snapshot(TRIES), f"POST {path}", who("u1"), body={"Email": "a"})
+    assert asked.refusal is Reason.BODY_MALFORMED

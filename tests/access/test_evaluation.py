@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.access.conditions.context import EvaluationContext, RequestedResource
-from gateway.access.evaluation import evaluation_context, requested_resource
+from gateway.access.evaluation import evaluation_context, judged_resource, requested_resource
 from gateway.access.routing.route_table import Match
 from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Call, Reason
@@ -94,26 +94,49 @@ def test_what_is_no_text_is_no_part_of_one(value: Any) -> None:
 
 
 def test_a_limit_reads_the_path_and_the_resource_alone() -> None:
-    call, match = matched("/all/1?q=2&z=3", headers=[("X-H", "3")], body={"b": 5})
-    asked = requested_resource(call, match)
-    assert asked == RequestedResource(
-        {"x": "1"}, {"kind": "doc", "x": "1", "q": "2", "h": "3", "b": 5}
-    )
-    assert requested_resource(*matched("/bare/1")) == RequestedResource({"x": "1"}, {})
+    call, match = matched("/all/1?q=2&z=3", headers=[("X-H", "3"), ("Z", "4")], body={"b": 5})
+    for reads in (requested_resource, judged_resource):
+        assert reads(call, match) == RequestedResource(
+            {"x": "1"}, {"kind": "doc", "x": "1", "q": "2", "h": "3", "b": 5}
+        )
+        assert reads(*matched("/bare/1")) == RequestedResource({"x": "1"}, {})
 
 
 @pytest.mark.parametrize(
     ("url", "headers", "body", "resource"),
     [
         ("/all/1", [], None, {}),
-        ("/all/1?q=2&q=2", [("X-H", "3")], None, {"h": "3"}),
-        ("/all/1?q=2", [("X-H", "3"), ("X-H", "3")], None, {"q": "2"}),
-        ("/all/1", [], [], {}),
+        ("/all/1?q=2", [], None, {"q": "2"}),
+        ("/all/1", [("X-H", "3")], {}, {"h": "3"}),
         ("/all/1", [], {"b": 1}, {"b": 1}),
     ],
 )
-def test_a_value_that_could_be_read_in_two_ways_is_none_to_a_limit(
+def test_what_a_call_does_not_say_is_no_field_to_a_limit(
     url: str, headers: list[tuple[str, str]], body: Any, resource: dict[str, Any]
 ) -> None:
-    asked = requested_resource(*matched(url, headers=headers, body=body))
-    assert asked.resource == {"kind": "doc", "x": "1"} | resource
+    for reads in (requested_resource, judged_resource):
+        asked = reads(*matched(url, headers=headers, body=body))
+        assert isinstance(asked, RequestedResource)
+        assert asked.resource == {"kind": "doc", "x": "1"} | resource
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "body", "reason"),
+    [
+        ("/all/1?q=2&q=2", [], None, Reason.AMBIGUOUS_QUERY),
+        ("/all/1?Q=2", [], None, Reason.AMBIGUOUS_QUERY),
+        ("/all/1", [("X-H", "3"), ("X-H", "3")], None, Reason.AMBIGUOUS_HEADER),
+        ("/all/1", [("X_H", "3")], None, Reason.AMBIGUOUS_HEADER),
+        ("/all/1", [], [], Reason.BODY_MALFORMED),
+        ("/all/1", [], {"B": 1}, Reason.BODY_MALFORMED),
+        ("/whole/1", [], {"a": 2**63}, Reason.BODY_MALFORMED),
+        ("/parts/1", [], {"a": True}, Reason.BODY_MALFORMED),
+        ("/all/1?b=2", [], {"b": 1}, Reason.AMBIGUOUS_QUERY),
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused_by_policies_and_limits_alike(
+    url: str, headers: list[tuple[str, str]], body: Any, reason: Reason
+) -> None:
+    more: dict[str, Any] = {"headers": headers, "body": body}
+    assert requested_resource(*matched(url, **more)) is reason
+    assert read(url, **more) is reason

@@ -35,6 +35,7 @@ upstreams:
 limits:
   few: {{key: address, rate: 3/1h, burst: 3}}
   few-of-tenant: {{key: resource.tenant, rate: 3/1h, burst: 3}}
+  few-tries: {{key: resource.email, rate: 2/1h, burst: 2}}
 cors:
   app: {{origins: ["https://app.example.com"], credentials: true, methods: [GET, POST], headers: [content-type], max_age: 600s}}
 routes:
@@ -110,6 +111,18 @@ routes:
     action: tenants:list
     resource: {{tenant: "{{tenant}}"}}
     limits: [few-of-tenant]
+    upstream: echo
+  - id: tries
+    match: {{path: /tries}}
+    auth: public
+    resource: {{email: "{{body.email}}"}}
+    limits: [few-tries]
+    upstream: echo
+  - id: tries.signed-in
+    match: {{path: /tries/signed-in}}
+    policy: signed-in
+    resource: {{email: "{{body.email}}"}}
+    limits: [few-tries]
     upstream: echo
   - id: overriding
     match: {{path: /overriding}}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from tests.contract.running import Running
@@ -141,4 +144,27 @@ def test_no_shape_of_a_body_hides_a_field_from_a_rule_that_denies_by_it(
         token=alice["access_token"],
     )
     assert (answer.status, answer.reason) == (400, "body_malformed")
+    assert len(gateway.echo.seen) == before
+
+
+@pytest.mark.parametrize("path", ["/tries", "/tries/signed-in"])
+def test_no_other_name_of_a_field_passes_a_limit_that_counts_by_it(
+    gateway: Running, alice: dict[str, Any], path: str
+) -> None:
+    """Else whoever guesses a password has as many tries as they can think of addresses."""
+
+    def tried(email: str, more: dict[str, Any], query: str = "") -> tuple[int, str | None]:
+        body = json.dumps({"email": email + path, **more}).encode()
+        fields = ("Content-Type", "application/json")
+        token = alice["access_token"]
+        answer = gateway.call("POST", path + query, fields, body=body, token=token)
+        return answer.status, None if answer.status == 200 else answer.reason
+
+    assert [tried("victim", {})[0] for _ in range(3)] == [200, 200, 429]
+    before = len(gateway.echo.seen)
+    for number in range(3):
+        for more in ({"Email": "victim"}, {"$set": {"email": "victim"}}):
+            assert tried(f"{number}", more) in ((400, "body_malformed"), (429, "rate_limited"))
+        beside = tried(f"{number}", {}, "?email=victim")
+        assert beside in ((400, "ambiguous_query"), (429, "rate_limited"))
     assert len(gateway.echo.seen) == before

@@ -185,6 +185,9 @@ class Route:
     policy_reads_path: bool = field(init=False)
     may_take_long: bool = field(init=False)
     """Whether the policy reads a body, or iterates."""
+    reads_call: bool = field(init=False)
+    """Whether a call may say what could be read in two ways, so that it is looked at though the
+    verdict is known."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters, headers and fields of the body that the resource is made of."""
@@ -250,6 +253,8 @@ class Route:
         steps = (name.split(".") for name in self.body_names)
         beside = {path for one in steps for path in accumulate(one, "{}.{}".format)} - query
         object.__setattr__(self, "beside_body", QueryParameters(beside) if beside else None)
+        reads_call = bool(self.query_names or self.header_names or self.body_names)
+        object.__setattr__(self, "reads_call", reads_call)
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
         """What is asked once `rule` has allowed a call: always the very same object, by which
