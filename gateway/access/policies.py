@@ -144,7 +144,7 @@ class ActionRules:
     header_names: frozenset[str]
     param_names: frozenset[str] = frozenset()
     reads_path: bool = False
-    iterates: bool = False
+    may_take_long: bool = False
     headed: tuple[Rule, ...] = ()
     """Of the allows, those that add fields for the upstream."""
     by_roles: dict[tuple[str, ...] | None, Verdict] | None = field(default=None, compare=False)
@@ -210,7 +210,7 @@ class Policy:
             header_names=frozenset().union(*(r.headers for r in reads)),
             param_names=frozenset().union(*(r.params for r in reads)),
             reads_path=any(r.path for r in reads),
-            iterates=any(condition.expression.iterates for condition in conditions),
+            may_take_long=any(condition.may_take_long for condition in conditions),
             headed=tuple(r for r in allows if r.headers),
             by_roles={} if plain else None,
         )

@@ -308,22 +308,6 @@ def test_a_table_may_be_asked_by_what_another_table_or_a_list_says(source: str) 
     assert evaluate(source, who("u1", "red", email="u1@a.example"), data=tables) is True
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "data.teams.red.lead == 'u9'",
-        "data.teams[resource.team].lead == 'u9'",
-        "data.teams[data.homes[user.id]].lead == 'u9'",
-        "data.teams.red.lead == 'u9' && data.homes.u1 == 'red'",
-    ],
-)
-def test_of_a_table_the_entry_alone_is_handed_over(source: str) -> None:
-    other = {"blue": object()}  # the engine takes no such thing
-    tables = {"teams": DATA["teams"] | other, "homes": {"u1": "red"} | other} | other
-    assert evaluate(source, who("u1"), data=tables, resource={"team": "red"}) is True
-    assert isinstance(evaluate("user.id in data.teams", who("u1"), data=tables), str)
-
-
 @pytest.mark.parametrize("team", ["green", "", None, 7, ["red"], {"red": 1}])
 def test_a_team_that_is_not_there_is_a_failure(team: Any) -> None:
     source = "user.id in data.teams[resource.team].members"

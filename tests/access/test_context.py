@@ -21,6 +21,9 @@ DATA: dict[str, Any] = {
     "flags": {"beta": True, "old": False},
     "homes": {"u1": "red", "u2": "green", "red": 1},
     "levels": [1, 2, 3],
+    "names": ["u1", 1, None, "red", "u1"],
+    "long": ["red", *(f"u{number}" for number in range(200)), 7],
+    "lists": {"red": ["u1", "x"], "u1": [], "long": [f"u{number}" for number in range(200)]},
 }
 ATOMS = st.sampled_from(
     ["user.id", "user.email", "user.email_verified", "user.roles", "user.claims", "user.claims.tier",
@@ -29,6 +32,8 @@ ATOMS = st.sampled_from(
      "request.query.page", "request.query['none']", "request.headers['x-zone']", "client.ip",
      "data.teams[resource.team]", "data.teams[resource.team].members", "data.teams.red.lead",
      "data.teams['blue'].members", "data.flags.beta", "data.flags", "data.levels", "data.levels[1]",
+     "data.names", "data.long", "data.lists", "data.lists[resource.team]", "data.lists.long",
+     "data.names[0]", "data.lists['u1']", "data", "user.claims.tier",
      "data.teams[user.id].members", "data.teams[resource['team']].lead",
      "data.teams[data.homes[user.id]].lead", "data.teams[user.roles[0]]",
      "'u1'", "'red'", "'x'", "true", "1", "null", "['u1', 'x']", "user.roles[0]", "'page'"]
@@ -37,6 +42,11 @@ TESTS = st.one_of(
     st.builds("{} == {}".format, ATOMS, ATOMS),
     st.builds("{} != {}".format, ATOMS, ATOMS),
     st.builds("{} in {}".format, ATOMS, ATOMS),
+    st.builds("{} in {} == {}".format, ATOMS, ATOMS, ATOMS),
+    st.builds("{} in {} + {}".format, ATOMS, ATOMS, ATOMS),
+    st.builds("{} + {} in {}".format, ATOMS, ATOMS, ATOMS),
+    st.builds("{0} in {1} && {0} == {1}[{2}]".format, ATOMS, ATOMS, ATOMS),
+    st.builds("{0} in {1} && {2} in {1}[{0}]".format, ATOMS, ATOMS, ATOMS),
     st.builds("size({}) > 1".format, ATOMS),
     st.builds("{}.exists(i, i == {})".format, ATOMS, ATOMS),
     st.builds("{}.all(i, i != {})".format, ATOMS, ATOMS),

@@ -52,6 +52,18 @@ WORLD = snapshot(
       policy: filled
       resource: {owner: "{name}"}
       upstream: api
+    - id: blocked
+      match: {path: "/blocked/{rest:path}"}
+      paths: files
+      policy: blocked
+      resource: {name: "{rest}"}
+      upstream: api
+    - id: tables
+      match: {path: "/tables/{rest:path}"}
+      paths: files
+      policy: tables
+      resource: {name: "{rest}"}
+      upstream: api
     - id: of-tenant
       match: {path: "/tenants/{org}/{rest:path}"}
       paths: files
@@ -90,10 +102,19 @@ WORLD = snapshot(
     policy: filled
     rules: [{{id: all, allow: ['*'], when: "{COUNTED} && resource.owner != 'root'"}}]
     """,
+    f"""
+    policy: blocked
+    rules: [{{id: all, allow: ['*'], when: "{COUNTED} && !(resource.name in data.names)"}}]
+    """,
+    f"""
+    policy: tables
+    rules: [{{id: all, allow: ['*'], when: "{COUNTED} && !('/' + resource.name in data.names)"}}]
+    """,
     """
     policy: tenants
     rules: [{id: all, allow: ['*'], when: "user.tenant == null || user.tenant == 'a'"}]
     """,
+    data__names="\n".join(("version: 1", "names:", *(f"- name-{one}" for one in range(200)))),
 )
 MANY = "/x/%2541/%252541%253B;%2541%2525%5C%253B"
 """A path of as many readings as there may be."""
@@ -180,7 +201,7 @@ def test_each_reading_that_the_policy_tells_apart_is_judged() -> None:
         ("/x", MANY, 0),
     ],
 )
-@pytest.mark.parametrize("below", ["/named", "/lists", "/kinds"])
+@pytest.mark.parametrize("below", ["/named", "/lists", "/kinds", "/tables"])
 def test_a_policy_that_may_take_long_judges_few_readings(
     below: str, asked: str, to: str, readings: int
 ) -> None:
@@ -192,6 +213,14 @@ def test_a_policy_that_may_take_long_judges_few_readings(
     if not readings:
         assert (decision.reason, decision.refusal) == (Reason.AMBIGUOUS_PATH,) * 2
         assert decision.principal == who("ann")
+
+
+def test_a_text_that_is_looked_for_in_a_long_list_is_judged_in_every_reading() -> None:
+    headers = written(f"/blocked/y{MANY}")
+    decision, evaluated = judged(f"MOVE /blocked{MANY}", headers=headers)
+    assert (decision.allowed, evaluated) == (True, 2 * MOST_READINGS)
+    decision, _ = judged("GET /blocked/name-%25315;x")
+    assert (decision.allowed, decision.read_as) == (False, "/blocked/name-15")
 
 
 def test_a_body_is_looked_through_once_for_all_readings() -> None:

@@ -47,7 +47,8 @@ def written(path: FieldPath) -> str:
         else:
             text += "[…]" if step is None else f".{step}"
     marks = ("guarded", "iterated", "against_null")
-    return ", ".join((text, *(mark for mark in marks if getattr(path, mark))))
+    asked = [] if path.looked_for is None else [f"asked for {written(path.looked_for)}"]
+    return ", ".join((text, *(mark for mark in marks if getattr(path, mark)), *asked))
 
 
 KINDS: Mapping[str, Callable[[str, EngineTypes], Found]] = {

@@ -25,6 +25,7 @@ from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import Expression, read_expression
 from gateway.access.conditions.functions import FAILED, AddressBlocks, has_scope
 from gateway.access.conditions.programs import Program, TooManyItems
+from gateway.access.conditions.tables import TablesRead
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
 
@@ -53,13 +54,17 @@ class Condition:
         "_functions",
         "_program",
         "expression",
+        "may_take_long",
         "reads",
         "source",
     )
 
-    def __init__(self, source: str, expression: Expression) -> None:
+    def __init__(
+        self, source: str, expression: Expression, *, hands_over_much: bool = False
+    ) -> None:
         self.source = source
         self.expression = expression
+        self.may_take_long = hands_over_much or expression.iterates
         self.reads = _reads(expression)
         self._program = Program(source, expression)
         self._activation = activation(expression)
@@ -129,6 +134,7 @@ class ConditionCompiler:
         attributes: Mapping[str, Attribute] | None = None,
     ) -> None:
         self._data = {} if data is None else data
+        self._tables = TablesRead(self._data)
         self._types = types or EngineTypes()
         self._attributes = {} if attributes is None else attributes
 
@@ -146,7 +152,8 @@ class ConditionCompiler:
         )
         if not problems:
             try:
-                condition = Condition(source, expression)
+                much = self._tables.much(expression)
+                condition = Condition(source, expression, hands_over_much=much)
             except ValueError as error:
                 return [syntax_problem(source, str(error))]
             problems = type_problems(source, self._types, self._attributes, truth=truth)

@@ -1,6 +1,7 @@
 """What the conditions of one call may read, and how it is handed to the engine.
 
-Of each variable only what the expression names is bound: the engine copies whatever it is given.
+Of each variable only what the expression names is bound: the engine copies whatever it is given,
+for each evaluation, and a text of a list takes it 0.8 µs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gateway.access.attributes import (
 )
 from gateway.access.conditions.expressions import Expression, FieldPath
 from gateway.access.conditions.functions import address_of
+from gateway.access.conditions.tables import TextsOfLists
 from gateway.access.identity_headers import scopes_of
 from gateway.access.roles import RoleBook
 from gateway.model import Call, Principal
@@ -154,21 +156,42 @@ def _bind_client(paths: list[FieldPath]) -> Binding:
 
 
 def _bind_data(paths: list[FieldPath]) -> Binding:
-    # The engine copies what is bound, so of a big table only the named entry goes in.
+    # The engine copies what is bound, so of a big table only the named entry goes in, and of a
+    # long list only the text that is looked for.
+    texts = TextsOfLists()
+
     def bind(context: EvaluationContext) -> Any:
         bound: dict[str, Any] = {}
         for path in paths:
-            _bind_entry(bound, context.data, path, context)
+            if path.looked_for is None:
+                _bind_entry(bound, context.data, path.steps, context, texts)
+                continue
+            wanted = value_at(path.looked_for, context)
+            if isinstance(wanted, Missing):
+                # The engine fails where it reads it, whatever it would be looked for in.
+                wanted = ""
+            # Nobody but the engine knows what a number is equal to.
+            one = isinstance(wanted, str)
+            steps = (*path.steps, wanted) if one else path.steps
+            _bind_entry(bound, context.data, steps, context, texts, asked=one)
         return bound
 
     return bind
 
 
 def _bind_entry(
-    bound: dict[str, Any], value: Any, path: FieldPath, context: EvaluationContext
+    bound: dict[str, Any],
+    value: Any,
+    steps: tuple[str | FieldPath | None, ...],
+    context: EvaluationContext,
+    texts: TextsOfLists,
+    *,
+    asked: bool = False,
 ) -> None:
+    """`asked`: only whether the last step leads to something."""
     at: dict[str, Any] = bound
-    for index, step in enumerate(path.steps):
+    last = len(steps) - 1
+    for index, step in enumerate(steps):
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
         if isinstance(step, FieldPath) and key is None:
             return
@@ -179,13 +202,38 @@ def _bind_entry(
         if key not in value:
             return
         value = value[key]
-        if index == len(path.steps) - 1 or not isinstance(value, Mapping):
+        if index == last and asked:
+            at.setdefault(key, _emptied(value))
+            return
+        if index == last:
             at[key] = value
+            return
+        if not isinstance(value, Mapping):
+            wanted = steps[last]
+            if index == last - 1 and isinstance(value, list) and isinstance(wanted, str):
+                _bind_item(at, key, value, wanted, texts)
+            else:
+                at[key] = value
             return
         inner = at.setdefault(key, {})
         if inner is value:
             return
         at = inner
+
+
+def _bind_item(
+    at: dict[str, Any], key: str, items: list[Any], wanted: str, texts: TextsOfLists
+) -> None:
+    """Of a list what is equal to a text: that text, or nothing."""
+    before = at.get(key)
+    if before is not items:
+        at[key] = [*(before or ()), *([wanted] if texts.hold(items, wanted) else ())]
+
+
+def _emptied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {}
+    return [] if isinstance(value, list) else value
 
 
 def _key_text(path: FieldPath, context: EvaluationContext) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 KEYWORDS = frozenset(("true", "false", "null", "in"))
 MACROS = frozenset(("all", "exists", "exists_one", "map", "filter"))
@@ -42,6 +42,9 @@ _TOKEN = re.compile(
 _SIMPLE_ESCAPES = re.compile(r"""(?:[^\\]|\\[\\"'`?])*""", re.DOTALL)
 _EQUALITY = ("==", "!=")
 _OPEN = {"(": ")", "[": "]", "{": "}"}
+# What may stand before and behind `a in b` where `a` and `b` are all that is compared.
+_BEFORE_IN = frozenset(("", "(", "[", ",", "&&", "||", "?", ":"))
+_BEHIND_IN = frozenset(("", ")", "]", ",", "&&", "||", "?", ":", "==", "!="))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class FieldPath:
     iterated: bool = False
     against_null: bool = False
     """It is compared with `null` alone: only whether it is there is asked."""
+    looked_for: FieldPath | None = None
+    """What gives the one key or item that is asked for in it (`resource.team in data.teams`)."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -142,6 +147,8 @@ class _ExpressionReader:
         # (end of the macro's parentheses, its variable)
         self._scopes: list[tuple[int, str]] = []
         self._guards: list[int] = []
+        # The path that was read last, and the words it begins and ends at.
+        self._read: tuple[FieldPath, int, int] | None = None
 
     @property
     def tokens(self) -> list[Token]:
@@ -249,7 +256,7 @@ class _ExpressionReader:
     def _field_path(self, at: int, *, record: bool) -> tuple[FieldPath, int]:
         """The path whose root is at `at`, and where it ends."""
         root = self._tokens[at]
-        before = self._text(at - 1)
+        before, asked = self._text(at - 1), self._asked_before(at - 1)
         steps: list[str | FieldPath | None] = []
         guarded = any(at < end for end in self._guards)
         index = at + 1
@@ -272,18 +279,29 @@ class _ExpressionReader:
         path = FieldPath(root.text, tuple(steps), root.at, guarded, iterated, null)
         local = any(root.text == name for _, name in self._scopes)
         if record and not local:
-            self._record(path, before, at)
+            if before == "in" and self._text(index) in _BEHIND_IN:
+                path = self._looked_in(path, at, asked)
+            self._expression.paths.append(path)
+            self._read = path, at, index
         return path, index
 
-    def _record(self, path: FieldPath, before: str, at: int) -> None:
-        if before == "in" and self._tokens[at - 2].kind == "string":
+    def _looked_in(self, path: FieldPath, at: int, asked: FieldPath | None) -> FieldPath:
+        """The path behind `in`, with what stands before that."""
+        if self._tokens[at - 2].kind == "string" and self._text(at - 3) in _BEFORE_IN:
             key = literal(self._tokens[at - 2])
             if key is not None:
                 # `"page" in request.query` asks only whether that one key is there.
-                asked = FieldPath(path.root, (*path.steps, key), path.at, guarded=True)
-                self._expression.paths.append(asked)
-                return
-        self._expression.paths.append(path)
+                return FieldPath(path.root, (*path.steps, key), path.at, guarded=True)
+        return path if asked is None else replace(path, looked_for=asked)
+
+    def _asked_before(self, end: int) -> FieldPath | None:
+        """The path that stands alone before `end`, and whose keys the text tells.  That of a
+        table is told by its entry, which may be a number."""
+        if self._read is None:
+            return None
+        path, start, stop = self._read
+        told = path.root != "data" and all(isinstance(step, str) for step in path.steps)
+        return path if told and stop == end and self._text(start - 1) in _BEFORE_IN else None
 
     def _index(self, start: int, end: int) -> str | FieldPath | None:
         first = self._tokens[start]

@@ -184,7 +184,7 @@ class Route:
     the tenant."""
     policy_reads_path: bool = field(init=False)
     may_take_long: bool = field(init=False)
-    """Whether the policy reads a body, or iterates."""
+    """Whether the policy reads a body, iterates, or hands over much of `data`."""
     reads_call: bool = field(init=False)
     """Whether a call may say what could be read in two ways, so that it is looked at though the
     verdict is known."""
@@ -224,8 +224,8 @@ class Route:
         object.__setattr__(self, "policy_params", tuple(sorted(told)))
         reads_path = action_rules is not None and action_rules.reads_path
         object.__setattr__(self, "policy_reads_path", reads_path)
-        iterates = action_rules is not None and action_rules.iterates
-        object.__setattr__(self, "may_take_long", self.reads_body or iterates)
+        long = action_rules is not None and action_rules.may_take_long
+        object.__setattr__(self, "may_take_long", self.reads_body or long)
         last = tuple(one for one in self.limits if action_rules is not None and one.by_resource)
         object.__setattr__(self, "last_limits", last)
         object.__setattr__(self, "first_limits", tuple(o for o in self.limits if o not in last))
