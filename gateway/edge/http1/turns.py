@@ -11,12 +11,27 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol, cast
 
 SHARE = 256
 """Of chunks, or of WebSocket frames: what takes a millisecond or two."""
 HEAD_SHARE = 16
 """What one request counts, in chunks."""
 TURN_S = 0.002
+
+
+class _TlsTransport(Protocol):
+    def set_read_buffer_limits(self, high: int) -> None: ...
+
+
+def hold_tls_back(transport: asyncio.BaseTransport) -> None:
+    """While its reading is paused no more than one read of its socket waits in it.
+
+    Over TLS both loops read on meanwhile, 256 KiB; and where the end is next, uvloop throws away
+    what it has read and not told yet.
+    """
+    if transport.get_extra_info("sslcontext") is not None:
+        cast(_TlsTransport, transport).set_read_buffer_limits(high=1)
 
 
 class Turns:

@@ -180,6 +180,9 @@ class ResponseRelay:
         if self.on_end is not None:
             self._end(CLIENT_GONE)
 
+    def put_by(self) -> int:
+        return 0 if self._upstream is None else len(self._upstream.rest)
+
     # --- what the upstream's connection calls ---
 
     def interim(self, head: Head) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 
+from gateway.edge.http1.turns import hold_tls_back
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.tcp import has_taken_all, reset_on_close, sent_ago_s, tune
 
@@ -55,6 +56,7 @@ class ClientTransport:
         if transport.get_extra_info("sslcontext") is not None:
             self._is_tls = True
             transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+            hold_tls_back(transport)
 
     def detach(self) -> None:
         self.transport = None

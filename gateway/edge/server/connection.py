@@ -303,7 +303,8 @@ class Connection(asyncio.Protocol):
 
     def buffered(self) -> int:
         """Meets `buffers.Holder`."""
-        return self._link.pending + self._intake.buffered()
+        put_by = 0 if self.relay is None else self.relay.put_by()
+        return self._link.pending + self._intake.buffered() + put_by
 
     def cut_off(self) -> None:
         """Meets `buffers.Holder`."""

@@ -162,6 +162,9 @@ class _EndpointCall(asyncio.Transport):
     def client_disconnected(self) -> None:
         """Whoever waits for the answer is cancelled with it."""
 
+    def put_by(self) -> int:
+        return 0
+
     # --- what aiohttp calls ---
 
     def write(self, data: bytes | bytearray | memoryview) -> None:

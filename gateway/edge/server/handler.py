@@ -34,6 +34,9 @@ class DownstreamWriter(Protocol):
     def client_disconnected(self) -> None:
         """Whoever is asked for the answer must notice."""
 
+    def put_by(self) -> int:
+        """Bytes of the answer that have come and wait in memory, beside those in transports."""
+
 
 class Handler(Protocol):
     def serve(self, client: Any, head: RequestHead, body: RequestBody) -> ServeResult:

@@ -8,12 +8,11 @@ it keeps, and a Close at the end.
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any, cast
 
-from gateway.edge.http1.turns import SHARE
-from gateway.edge.streams.frames import FrameReader, close_frame, ping_frame
+from gateway.edge.streams.frames import close_frame
 from gateway.edge.streams.registry import CLOSE_TIMEOUT_S, LongLivedRequests
+from gateway.edge.streams.tunnel_end import TunnelEnd
 from gateway.model import Principal, Reason
 
 if TYPE_CHECKING:
@@ -30,145 +29,11 @@ STALL_S = 60.0
 # RFC 6455 section 7.4.1, and the IANA registry for 1013.
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
-MESSAGE_TOO_BIG = 1009
 TRY_AGAIN_LATER = 1013
 
 _TEMPORARY = frozenset(
     (Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY, Reason.ISSUER_UNAVAILABLE)
 )
-
-PING_BYTES = 8
-"""Of the payload by which an answer to us is known: drawn for each end, told to no other."""
-
-
-class TunnelEnd(asyncio.Protocol):
-    """One end of a tunnel.  Its transport was another protocol's before."""
-
-    __slots__ = (
-        "frames",
-        "other",
-        "paused_at",
-        "pinged_at",
-        "received_at",
-        "rest",
-        "transport",
-        "tunnel",
-    )
-
-    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport, max_bytes: int) -> None:
-        self.tunnel = tunnel
-        self.transport: asyncio.Transport | None = transport
-        self.frames = FrameReader(max_bytes)
-        self.other = self
-        self.paused_at = 0.0
-        """Since when it has not taken what it was sent; 0.0 while it does."""
-        self.received_at = tunnel.loop.time()
-        self.pinged_at = 0.0
-        """When it was last sent a Ping of ours."""
-        self.rest = b""
-        """What it has said and what waits for its turn: nothing is read meanwhile."""
-
-    def write(self, data: bytes) -> None:
-        if self.transport is not None:
-            self.transport.write(data)
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
-    def abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
-
-    # --- what the transport calls ---
-
-    def data_received(self, data: bytes) -> None:
-        tunnel = self.tunnel
-        now = self.received_at = tunnel.loop.time()
-        if self.rest:
-            data, self.rest = self.rest + data, b""
-        if tunnel.closing:
-            tunnel.drain_after_close(self, data)
-            return
-        refusal = tunnel.refusal()
-        if refusal is not None:
-            # Before any of it: to a worker that stood still the sweep comes too late.
-            tunnel.terminate(refusal)
-            return
-        passed = self.frames.feed(data, SHARE)
-        if passed is None:
-            tunnel.end(MESSAGE_TOO_BIG, "frame_too_large")
-            return
-        if passed:
-            tunnel.active_at = now
-            self.other.write(passed)
-        if self.frames.rest:
-            self._wait_for_turn(self.frames.rest)
-
-    def _wait_for_turn(self, rest: bytes) -> None:
-        """It has had its share of this turn of the loop."""
-        self.rest = rest
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self.tunnel.turns.wait(self._take_turn)
-
-    def _take_turn(self) -> None:
-        if self.rest and not self.other.paused_at:
-            self.data_received(b"")
-            if not self.rest:
-                self.resume_reading()
-
-    def resume_reading(self) -> None:
-        """The other end takes what it is sent."""
-        if self.rest:
-            self.tunnel.turns.wait(self._take_turn)
-        elif self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def eof_received(self) -> None:
-        self.tunnel.on_eof(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.transport = None
-        self.tunnel.buffers.release(self)
-        self.tunnel.on_lost(self, exc)
-
-    def pause_writing(self) -> None:
-        self.paused_at = self.tunnel.loop.time()
-        self.tunnel.due_at = 0.0
-        self.tunnel.buffers.hold(self)
-        if self.other.transport is not None:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self.paused_at = 0.0
-        self.tunnel.buffers.release(self)
-        # To take is a sign of life; and the other was not read meanwhile: its silence was ours.
-        self.received_at = self.other.received_at = self.tunnel.loop.time()
-        self.other.resume_reading()
-
-    def buffered(self) -> int:
-        """Meets `buffers.Holder`."""
-        return 0 if self.transport is None else self.transport.get_write_buffer_size()
-
-    def cut_off(self) -> None:
-        self.tunnel.abort()
-
-    # --- signs of life ---
-
-    def check_keepalive(self, now: float, ping_s: float) -> bool:
-        """Whether it was heard lately, or may still answer: it is asked once it is silent."""
-        if self.other.paused_at:
-            return True  # nobody reads what it says
-        if self.pinged_at > self.received_at:
-            return now - self.pinged_at <= ping_s
-        # What is sent to it came from the other end: that is where the frames end.
-        outgoing = self.other.frames
-        if now - self.received_at >= ping_s and outgoing.between and not outgoing.closed:
-            self.pinged_at = now
-            self.frames.answer = self.frames.answer or os.urandom(PING_BYTES)
-            self.write(ping_frame(self.frames.answer, masked=self is self.tunnel.upstream))
-        return True
 
 
 class Tunnel:
@@ -321,6 +186,9 @@ class Tunnel:
         if not self.closing or end is self.client:
             end.other.close()
 
+    def client_left(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
     def on_lost(self, end: TunnelEnd, exc: Exception | None) -> None:
         other = end.other
         self._cut_at = self._cut_at or self.loop.time() + FLUSH_S
@@ -333,8 +201,9 @@ class Tunnel:
             other.abort()
         else:
             other.close()
-        if end is self.client:
-            self._connection.connection_lost(exc)
+        if other.rest:
+            # Nobody is there to take it.
+            other.forget_rest()
         if self.client.transport is None and self.upstream.transport is None:
             self._finish()
 

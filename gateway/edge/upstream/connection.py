@@ -22,7 +22,8 @@ from gateway.edge.http1.response_head import (
     Head,
     body_length,
 )
-from gateway.edge.http1.turns import SHARE
+from gateway.edge.http1.turns import SHARE, hold_tls_back
+from gateway.edge.upstream.answer_waits import overdue
 from gateway.edge.upstream.protocols import ConnectionPool, ResponseReceiver
 from gateway.model import Reason
 
@@ -36,14 +37,13 @@ leaves room within the second in which it must end with what let it in."""
 MAX_INTERIM = 32
 READ_LIMIT_BYTES = 65_536
 
-
 _IDLE, _HEAD, _BODY, _CLOSED = range(4)
 
 
 class UpstreamConnection(asyncio.Protocol):
     __slots__ = ("_body_left", "_chunks", "_drained", "_eof", "_interim", "_keep_alive",
                  "_loop", "_partial_head", "_pending", "_pool", "_reading_paused",
-                 "_rest", "_state", "active_at", "paused", "receiver", "reused",
+                 "_state", "active_at", "paused", "receiver", "rest", "reused",
                  "sent_at", "transport")  # fmt: skip
 
     def __init__(
@@ -69,8 +69,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.active_at = monotonic()
         """When it was made, last fell idle, was written to or read from, by the loop's clock."""
         self.sent_at = 0.0
-        self._rest = b""
-        """What of a body waits for its turn: nothing is read meanwhile."""
+        self.rest = b""
+        """What of a body waits for its turn: nothing is read meanwhile.  Its end waits behind it,
+        which over TLS the loops tell all the same."""
         self.transport: asyncio.Transport | None = None
 
     # --- what the proxy calls ---
@@ -101,17 +102,18 @@ class UpstreamConnection(asyncio.Protocol):
             await asyncio.shield(self._drained)
 
     def pause_reading(self) -> None:
-        if self.transport is not None and self._state == _BODY and not self._reading_paused:
+        if self._state == _BODY and not self._reading_paused:
             self._reading_paused = True
-            self.transport.pause_reading()
+            if self.transport is not None:
+                self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self.transport is not None and self._reading_paused:
+        if self._reading_paused:
             self._reading_paused = False
             self.active_at = monotonic()
-            if self._rest:
+            if self.rest:
                 self._pool.turns.wait(self._take_turn)
-            else:
+            elif self.transport is not None:
                 self.transport.resume_reading()
 
     def detach(self) -> tuple[asyncio.Transport, ConnectionPool[UpstreamConnection]]:
@@ -150,13 +152,17 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's.
         self.transport = cast(asyncio.Transport, transport)
+        hold_tls_back(transport)
         self._pool.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        state, receiver = self._state, self.receiver
-        self._state, self.receiver, self.transport = _CLOSED, None, None
-        self._pool.discard(self)
+        self.transport = None
         self.resume_writing()
+        if self.rest:
+            return  # the last of its turns tells the end
+        state, receiver = self._state, self.receiver
+        self._state, self.receiver = _CLOSED, None
+        self._pool.discard(self)
         if receiver is None:
             if state == _IDLE and self.reused and monotonic() - self.active_at < SWEEP_S:
                 self._pool.record_early_close()
@@ -181,8 +187,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._drained = None
 
     def data_received(self, data: bytes) -> None:
-        if self._rest:
-            data, self._rest = self._rest + data, b""
+        if self.rest:
+            data, self.rest = self.rest + data, b""
         receiver = self.receiver
         if receiver is None:
             # Bytes that nobody asked for would become the next caller's answer.
@@ -309,18 +315,23 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _wait_for_turn(self, rest: bytes) -> None:
         """It has had its share of this turn of the loop."""
-        self._rest = rest
+        self.rest = rest
         if self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
         if not self._reading_paused:
             self._pool.turns.wait(self._take_turn)
 
     def _take_turn(self) -> None:
-        transport = self.transport
-        if transport is None or self._reading_paused or not self._rest:
+        if self._reading_paused or not self.rest:
             return
         self.data_received(b"")
-        if not (self._rest or self._reading_paused or transport.is_closing()):
+        if self.rest:
+            return
+        transport = self.transport
+        if transport is None:
+            if self.receiver is not None:
+                self.connection_lost(None)  # the body was not whole
+        elif not (self._reading_paused or transport.is_closing()):
             transport.resume_reading()
 
     def _finish(self, receiver: ResponseReceiver, *, clean: bool) -> None:
@@ -350,7 +361,7 @@ class UpstreamConnection(asyncio.Protocol):
             receiver.failed(reason, replayable=replayable)
 
     def _drop(self) -> None:
-        self._state = _CLOSED
+        self._state, self.rest = _CLOSED, b""
         self._pool.discard(self)
         if self.transport is not None:
             self.transport.abort()
@@ -369,7 +380,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self.receiver is not receiver:
             return  # it was not let go on
         if self._state == _HEAD:
-            self._sweep_request(receiver, now, spec)
+            if self.paused and not receiver.request_sent:
+                self._look_what_was_taken(now)
+            reason = overdue(receiver, now, self.active_at, spec, paused=self.paused)
+            if reason is not None:
+                self._fail(reason)
         elif now - receiver.answered_at > spec.timeout_stream_s:
             # No failure of the target, which answered: that it was asked for so much is not.
             self._fail(Reason.REQUEST_TIMEOUT)
@@ -377,22 +392,8 @@ class UpstreamConnection(asyncio.Protocol):
             # It is the upstream that is silent, and not the client that does not read.
             self._fail(Reason.UPSTREAM_TIMEOUT)
 
-    def _sweep_request(self, receiver: ResponseReceiver, now: float, spec: Upstream) -> None:
-        """No answer has begun."""
-        slow_client = False
-        if receiver.request_sent:
-            timed_out = now - self.active_at > spec.timeout_response_s
-        elif self.paused:
-            timed_out = now - self._last_taken(now) > spec.timeout_idle_s
-        else:
-            # The client's limits count: it is its body that does not come.
-            timed_out, slow_client = False, True
-        if timed_out or now - receiver.decided_at > spec.timeout_request_s:
-            self._fail(Reason.REQUEST_TIMEOUT if slow_client else Reason.UPSTREAM_TIMEOUT)
-
-    def _last_taken(self, now: float) -> float:
-        """When the upstream last took some of what waits for it, as far as sweeps have seen."""
+    def _look_what_was_taken(self, now: float) -> None:
+        """Whether the upstream has taken some of what waits for it, as far as sweeps see."""
         pending = 0 if self.transport is None else self.transport.get_write_buffer_size()
         if pending != self._pending:
             self._pending, self.active_at = pending, now
-        return self.active_at

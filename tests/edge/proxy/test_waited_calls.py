@@ -383,8 +383,8 @@ SENDERS = {
     "forwarder.begin": "a call that was decided in the same turn of the loop",
     "forwarder._send": "asks",
     "request_body._write": "asks",
-    "tunnel.data_received": "asks",
     "tunnel.end": "a Close frame of our own",
+    "tunnel_end.data_received": "asks",
 }
 
 

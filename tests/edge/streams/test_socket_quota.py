@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from gateway.access.websocket_options import WebSocketOptions
-from gateway.edge.streams.tunnel import TunnelEnd
+from gateway.edge.streams.tunnel_end import TunnelEnd
 from tests.edge.rig import HUNG_S, Exchange, Rig, principal, running
 from tests.edge.streams.handshakes import (
     echo,

@@ -1,0 +1,32 @@
+"""How long an answer is waited for that has not begun (`docs/edge.md`, Time limits)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.edge.upstream.protocols import ResponseReceiver
+from gateway.model import Reason
+
+if TYPE_CHECKING:
+    from gateway.access.definitions import Upstream
+
+
+def overdue(
+    receiver: ResponseReceiver, now: float, active_at: float, spec: Upstream, *, paused: bool
+) -> Reason | None:
+    """Why it is waited for no longer; None while it is.
+
+    `active_at` is when something last passed, and `paused` says that the upstream does not take
+    the request as fast as it comes.
+    """
+    slow_client = False
+    if receiver.request_sent:
+        timed_out = now - active_at > spec.timeout_response_s
+    elif paused:
+        timed_out = now - active_at > spec.timeout_idle_s
+    else:
+        # The client's limits count: it is its body that does not come.
+        timed_out, slow_client = False, True
+    if timed_out or now - receiver.decided_at > spec.timeout_request_s:
+        return Reason.REQUEST_TIMEOUT if slow_client else Reason.UPSTREAM_TIMEOUT
+    return None
