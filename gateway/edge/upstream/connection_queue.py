@@ -1,9 +1,10 @@
 """Calls that found no idle connection at a target: who may have one made, and who waits.
 
 No more than CONNECTS_AT_ONCE are made at a time: ten thousand calls that come at once would fill
-the target's queue of new connections, or take every descriptor.  The others wait for their turn, or
-for a connection that falls free, whichever comes first.  They give up once neither has come to
-anybody for as long as connecting may take.
+the target's queue of new connections, or take every descriptor.  Where it does not take as many in
+time there are fewer, until it does.  The others wait for their turn, or for a connection that falls
+free, whichever comes first.  They give up once neither has come to anybody for as long as
+connecting may take.
 
 Law: what is handed to a call that has left meanwhile goes to the next one.
 """
@@ -20,6 +21,7 @@ from gateway.edge.upstream.connection import UpstreamConnection
 CONNECTS_AT_ONCE = 64
 """Fewer than a server's queue of new connections holds where nobody thought of it: 100 of asyncio,
 128 of Linux before 5.4."""
+FEWEST_AT_ONCE = 8
 
 STALL_S = 0.1
 """A timer that comes so late was kept waiting by this worker itself: what it would end may have
@@ -43,6 +45,7 @@ class ConnectionQueue:
         self._put_back = put_back
         self.connecting = 0
         """Attempts that are under way, or about to be."""
+        self._most = float(CONNECTS_AT_ONCE)
         self.waiting: OrderedDict[Waiter, bool] = OrderedDict()
         """The longest first, and whether their calls may be sent again."""
         self._moved_at = 0.0
@@ -50,16 +53,23 @@ class ConnectionQueue:
 
     def begin(self) -> bool:
         """Whether a connection may be made at once; `end` follows."""
-        if self.waiting or self.connecting >= CONNECTS_AT_ONCE or self._scarce():
+        if self.waiting or self.connecting + 1 > self._most or self._scarce():
             return False
         self.connecting += 1
         return True
 
-    def end(self, *, connected: bool) -> None:
-        """An attempt is over."""
+    def end(self, *, connected: bool, late: bool = False) -> None:
+        """An attempt is over; `late`: it was not taken, or not in time.
+
+        As a sender does whose packets are lost (RFC 5681): half at once, then one more for as
+        many as are made at a time.
+        """
         self.connecting -= 1
         if connected:
             self._moved_at = self._loop.time()
+            self._most = min(self._most + 1.0 / self._most, CONNECTS_AT_ONCE)
+        elif late:
+            self._most = max(self._most / 2, FEWEST_AT_ONCE)
         self.give_turns()
 
     async def wait(self, spec: Upstream, *, repeatable: bool) -> UpstreamConnection | None:
@@ -96,7 +106,7 @@ class ConnectionQueue:
             self._put_back(freed)
 
     def give_turns(self) -> None:
-        while self.waiting and self.connecting < CONNECTS_AT_ONCE and not self._scarce():
+        while self.waiting and self.connecting + 1 <= self._most and not self._scarce():
             waiter, _ = self.waiting.popitem(last=False)
             self.connecting += 1
             waiter.set_result(None)

@@ -177,13 +177,16 @@ class TargetPool:
                 break
             if freed.ready:
                 return freed
-        connected = False
+        connected = late = False
         try:
             connection = await self.connect()
             connected = True
             return connection
+        except (TimeoutError, BlockingIOError):  # the latter from a unix socket whose queue is full
+            late = True
+            raise
         finally:
-            queue.end(connected=connected)
+            queue.end(connected=connected, late=late)
 
     async def _freed(self, repeatable: bool) -> UpstreamConnection | None:
         """As `ConnectionQueue.wait`; NoDescriptor where that is why."""

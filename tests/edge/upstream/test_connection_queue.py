@@ -11,7 +11,11 @@ import pytest
 
 from gateway.access.definitions import Upstream
 from gateway.edge.upstream.connection import UpstreamConnection
-from gateway.edge.upstream.connection_queue import CONNECTS_AT_ONCE, ConnectionQueue
+from gateway.edge.upstream.connection_queue import (
+    CONNECTS_AT_ONCE,
+    FEWEST_AT_ONCE,
+    ConnectionQueue,
+)
 from tests.edge.rig import running
 
 SPEC = Upstream("app", (), timeout_connect_s=0.2)
@@ -41,6 +45,14 @@ class Bench:
         task = asyncio.create_task(self.queue.wait(spec, repeatable=repeatable))
         await asyncio.sleep(0)
         return task
+
+
+def begun(queue: ConnectionQueue) -> int:
+    """How many more may be made at once: they are."""
+    count = 0
+    while queue.begin():
+        count += 1
+    return count
 
 
 def connection() -> UpstreamConnection:
@@ -82,6 +94,21 @@ async def test_what_a_call_was_handed_that_had_left_goes_to_the_next() -> None:
     queue.end(connected=False)
     next_one.cancel()
     assert await last is None
+
+
+async def test_where_connections_come_late_fewer_are_made_at_once_until_they_come() -> None:
+    bench = Bench()
+    queue = bench.full()
+    for _ in range(CONNECTS_AT_ONCE):
+        queue.end(connected=False, late=True)
+    assert begun(queue) == FEWEST_AT_ONCE
+    for _ in range(FEWEST_AT_ONCE):
+        queue.end(connected=True)
+    assert begun(queue) == FEWEST_AT_ONCE
+    for _ in range(CONNECTS_AT_ONCE**2 // 2):
+        queue.end(connected=True)
+        begun(queue)
+    assert queue.connecting == CONNECTS_AT_ONCE
 
 
 async def test_nobody_has_a_turn_while_descriptors_are_scarce() -> None:
