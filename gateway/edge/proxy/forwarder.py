@@ -28,9 +28,15 @@ from gateway.edge.proxy.request_headers import (
 from gateway.edge.proxy.response_relay import CLIENT_GONE, NO_STATUSES, Failure, ResponseRelay
 from gateway.edge.server.request_body import EMPTY_BODY, BadRequest
 from gateway.edge.streams.registry import LongLivedRequests
-from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool, authority
 from gateway.edge.upstream.connection import UpstreamConnection
+from gateway.edge.upstream.outcome import (
+    ENDED_AT_ONCE,
+    NO_DESCRIPTOR,
+    NoConnection,
+    Outcome,
+    no_connection,
+)
 from gateway.edge.upstream.target_pool import NoDescriptor
 from gateway.model import Call, Reason
 
@@ -123,17 +129,16 @@ class Forwarder:
                 repeatable = exchange.call.method in _REPEATABLE
                 idle = target.take_idle() if target.keeps_idle or repeatable else None
                 connection = idle or await _connect(target, repeatable)
-                if isinstance(connection, Reason):
-                    if connection is Reason.UPSTREAM_BUSY:
-                        # It is our own descriptors that are lacking.
-                        return Failure(connection, replayable=False)
-                    outcome = Outcome.UNREACHED
+                if isinstance(connection, NoConnection):
+                    if connection is NO_DESCRIPTOR:
+                        return Failure(connection.reason, replayable=False)
+                    outcome = connection.outcome
                     # Nothing was sent: where another target lives, this costs it one call.
                     more = retry.connect and len(tried) < retry.attempts
                     if not more or not (
                         cluster.has_untried_target(tried) or cluster.acquire_retry()
                     ):
-                        return Failure(connection, replayable=False)
+                        return Failure(connection.reason, replayable=False)
                 else:
                     relay.attach(connection)
                     done = relay.done
@@ -148,7 +153,7 @@ class Forwarder:
             finally:
                 target.record_end(outcome, client_ip)
                 target.release()
-            if isinstance(connection, Reason):
+            if isinstance(connection, NoConnection):
                 continue
             if failure is None or relay.started or not self.may_retry(relay, failure):
                 return failure
@@ -346,20 +351,18 @@ def _first_of_body(relay: ResponseRelay, connection: UpstreamConnection, pump: B
         raise
 
 
-async def _connect(target: TargetPool, repeatable: bool) -> UpstreamConnection | Reason:
+async def _connect(target: TargetPool, repeatable: bool) -> UpstreamConnection | NoConnection:
     try:
         connection = await target.obtain(repeatable=repeatable)
     except NoDescriptor:
-        target.record_connect_failure("no file descriptor is left")
-        return Reason.UPSTREAM_BUSY
-    except TimeoutError:
-        target.record_connect_failure("no answer in time")
-        return Reason.UPSTREAM_TIMEOUT
-    except OSError as error:
-        target.record_connect_failure(error.strerror or type(error).__name__)
-        return Reason.UPSTREAM_UNREACHABLE
-    # Nothing was sent to one that has left already: any method may be tried again.
-    return connection if connection.ready else Reason.UPSTREAM_UNREACHABLE
+        failed = NO_DESCRIPTOR
+    except OSError as error:  # TimeoutError is one
+        failed = no_connection(error)
+    else:
+        # Nothing was sent to one that has left already: any method may be tried again.
+        return connection if connection.ready else ENDED_AT_ONCE
+    target.record_connect_failure(failed.why)
+    return failed
 
 
 def _set_retry_statuses(relay: ResponseRelay, cluster: Cluster) -> None:

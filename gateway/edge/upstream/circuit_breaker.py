@@ -1,17 +1,18 @@
 """Leaves a failing target alone, and does not let one client bring that about for the others.
 
-Law: what happens before anything of a request was sent is no client's doing, and counts as it
-is.  What happens afterwards may be: a backend hangs up on whoever asks for what it does not like.
-So it counts only where more neighbourhoods were failed than answered, by the latest outcome of
-each, and while the target is left alone each waits for its own rest: whoever was not failed
-themselves may try, and one answer lets everybody in again.
+Law: what is by nobody's doing (`outcome.py`) counts as it is, whoever meets it.  The rest may be
+by whoever meets it: a backend hangs up on who asks for what it does not like, or has no place for
+so many connections at once.  So it counts only where more neighbourhoods were failed than
+answered, by the latest outcome of each, and while the target is left alone each waits for its own
+rest.  Whose latest call was answered goes on, whoever else may try, and one answer lets everybody
+in again.  Until so many are kept away that it is no doing of theirs, it is closed to the others,
+and counts for them as if nobody were.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import TypeVar
 
 import structlog
@@ -33,16 +34,6 @@ WITNESSES = 4
 MOST_TRIALS = 4
 TRIALS_S = 1.0
 """So many trials within this time: also trials that never end leave room for others."""
-
-
-class Outcome(Enum):
-    """How an attempt ended that shows something of its target."""
-
-    ANSWERED = auto()
-    UNREACHED = auto()
-    """It failed, and nothing had been sent."""
-    BROKEN = auto()
-    """It failed after the request, or a part of it, was sent."""
 
 
 @dataclass(slots=True)
@@ -78,7 +69,7 @@ class CircuitBreaker:
         self._url = url
         self._failures: deque[float] = deque(maxlen=spec.failures)
         self._unreached: deque[float] = deque(maxlen=spec.failures)
-        """Those of them before which nothing was sent."""
+        """Those of them that are by nobody's doing."""
         self._answered: OrderedDict[str, float] = OrderedDict()
         self._failed: OrderedDict[str, float] = OrderedDict()
         """When a call of a neighbourhood was decided last; each stands in one of them."""
@@ -86,7 +77,7 @@ class CircuitBreaker:
         self._open_until = 0.0
         """When the last rest ends; 0.0 while it is closed."""
         self._shut_until = 0.0
-        """When the rest of everybody ends; 0.0 where none began."""
+        """When the rest of everybody ends; 0.0 where none began since the last answer."""
         self._standings: OrderedDict[str, _Standing] = OrderedDict()
         self._trials: deque[float] = deque(maxlen=MOST_TRIALS)
 
@@ -100,9 +91,10 @@ class CircuitBreaker:
             return True
         if now < self._shut_until:
             return False
-        standing = self._standings.get(self._network(client_ip))
+        network = self._network(client_ip)
+        standing = self._standings.get(network)
         if standing is None:
-            if self._only_witnesses_rest():
+            if self._goes_on(network, now):
                 return True
         elif now < standing.rests_until:
             return False
@@ -115,7 +107,7 @@ class CircuitBreaker:
             return
         network = self._network(client_ip)
         standing = self._standings.get(network)
-        if standing is None and self._only_witnesses_rest():
+        if standing is None and self._goes_on(network, now):
             return
         if standing is None or not standing.trying or now >= standing.rests_until:
             self._trials.append(now)
@@ -142,21 +134,23 @@ class CircuitBreaker:
             standing.rests_until = now
             standing.may_leave_at = now + self._spec.open_s
 
-    def record_failure(self, client_ip: str, now: float, *, sent: bool) -> None:
+    def record_failure(self, client_ip: str, now: float, *, by_nobody: bool) -> None:
+        """`by_nobody`: no client can have brought it about."""
         network = self._network(client_ip)
         self._answered.pop(network, None)
         _keep(self._failed, network, now)
-        if self._open_until:
-            self._rest(network, now).trying = False
-            if not sent:
-                self._shut_until = self._open_until
-            return
-        self._failures.append(now)
-        if not sent:
+        if by_nobody:
             self._unreached.append(now)
-        shut = self._is_many(self._unreached, now)
-        if shut or (self._is_many(self._failures, now) and self._is_outvoted(now)):
-            self._open(now, shut=shut)
+        shut = by_nobody and (self._shut_until > 0.0 or self._is_many(self._unreached, now))
+        if self._open_until and (network in self._standings or not self._only_witnesses_rest()):
+            self._rest(network, now).trying = False
+        else:
+            self._failures.append(now)
+            if shut or (self._is_many(self._failures, now) and self._is_outvoted(now)):
+                self._open(now)
+        if shut:
+            self._shut_until = self._open_until
+            self._unreached.clear()
 
     def forget(self, now: float) -> None:
         """Drop what is older than the window."""
@@ -167,16 +161,15 @@ class CircuitBreaker:
 
     # --- private ---
 
-    def _open(self, now: float, *, shut: bool) -> None:
+    def _open(self, now: float) -> None:
         open_s = self._spec.open_s
         log.warning("upstream-breaker-open", target=self._url, seconds=open_s)
         self._open_until = now + open_s
-        self._shut_until = self._open_until if shut else 0.0
         self._failures.clear()
-        self._unreached.clear()
         self.forget(now)
         for network in self._failed:
-            self._standings[network] = _Standing(self._open_until)
+            if network not in self._standings:
+                _keep(self._standings, network, _Standing(self._open_until))
 
     def _is_many(self, failures: deque[float], now: float) -> bool:
         spec = self._spec
@@ -186,6 +179,14 @@ class CircuitBreaker:
         """More neighbourhoods were failed by it than answered, each by its latest outcome."""
         self.forget(now)
         return len(self._failed) > len(self._answered)
+
+    def _goes_on(self, network: str, now: float) -> bool:
+        """What others met keeps this neighbourhood from nothing; it has no standing."""
+        if self._only_witnesses_rest():
+            return True
+        # Since it rests for everybody nobody was answered.
+        answered_at = None if self._shut_until else self._answered.get(network)
+        return answered_at is not None and now - answered_at <= self._spec.window_s
 
     def _only_witnesses_rest(self) -> bool:
         """So few were failed, and maybe by their own doing, that others go on as ever."""

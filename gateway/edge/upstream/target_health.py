@@ -3,9 +3,10 @@
 Law: only what the connection shows counts as a failure (refused, silent, not HTTP); a status is
 the backend's answer and its own affair.  With `health`, `fall` failures in a row take a target
 out and only `rise` good probes bring it back.  Probes and calls are counted apart: a backend
-whose health path says no is out, however well it answers calls.  Of calls only those count that
-failed before anything was sent: what they met afterwards may be their own doing.  With `breaker`,
-`circuit_breaker.py` keeps calls away.  Each worker judges for itself.
+whose health path says no is out, however well it answers calls.  Of calls those count that were
+refused; those that were let in too late, or not, once for each neighbourhood, and so many of them
+that it is no burst of one client's.  What they met afterwards may be their own doing.  With
+`breaker`, `circuit_breaker.py` keeps calls away.  Each worker judges for itself.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import ssl
 import structlog
 
 from gateway.access.definitions import Health, Upstream, UpstreamTarget
+from gateway.client_networks import neighbourhood
 from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.response_head import MAX_HEAD_BYTES, ResponseHeadReader
-from gateway.edge.upstream.circuit_breaker import CircuitBreaker, Outcome
+from gateway.edge.upstream.circuit_breaker import WITNESSES, CircuitBreaker
+from gateway.edge.upstream.outcome import Outcome
 from gateway.edge.upstream.resolver import Endpoints, has_name
 
 log = structlog.get_logger(__name__)
 
 
 class TargetHealth:
-    __slots__ = ("_failed_calls", "_failed_probes", "_good_probes", "_spec", "_url", "breaker",
-                 "healthy")  # fmt: skip
+    __slots__ = ("_failed_calls", "_failed_probes", "_good_probes", "_not_let_in", "_spec", "_url",
+                 "breaker", "healthy")  # fmt: skip
 
     def __init__(self, spec: Upstream, url: str) -> None:
         self._spec = spec
@@ -34,6 +37,8 @@ class TargetHealth:
         self.healthy = True
         self.breaker = None if spec.breaker is None else CircuitBreaker(spec.breaker, url)
         self._failed_calls = 0
+        self._not_let_in: set[str] = set()
+        """Whose calls got no connection, and no call was answered since."""
         self._failed_probes = 0
         self._good_probes = 0
 
@@ -60,6 +65,8 @@ class TargetHealth:
     def record_answer(self, client_ip: str, now: float) -> None:
         """The head of an answer came."""
         self._failed_calls = 0
+        if self._not_let_in:
+            self._not_let_in.clear()
         if self.breaker is not None:
             self.breaker.record_answer(client_ip, now)
 
@@ -67,16 +74,15 @@ class TargetHealth:
         """How a call ended; None where nobody can say.  An answer was told when it began."""
         if outcome is Outcome.ANSWERED:
             return
-        if outcome is Outcome.UNREACHED and self._spec.health is not None:
-            self._failed_calls += 1
-            self._record_failures(self._spec.health, self._failed_calls)
+        if self._spec.health is not None:
+            self._record_call(self._spec.health, outcome, client_ip)
         breaker = self.breaker
         if breaker is None:
             return
         if outcome is None:
             breaker.record_unknown(client_ip, now)
         else:
-            breaker.record_failure(client_ip, now, sent=outcome is Outcome.BROKEN)
+            breaker.record_failure(client_ip, now, by_nobody=outcome is Outcome.UNREACHED)
 
     def record_probe(self, ok: bool) -> None:
         health = self._spec.health
@@ -92,7 +98,17 @@ class TargetHealth:
             if self._good_probes >= health.rise:
                 self.healthy = True
                 self._failed_calls = 0
+                self._not_let_in.clear()
                 log.info("upstream-target-up", target=self._url)
+
+    def _record_call(self, health: Health, outcome: Outcome | None, client_ip: str) -> None:
+        if outcome is Outcome.UNREACHED:
+            self._failed_calls += 1
+            self._record_failures(health, self._failed_calls)
+        elif outcome is Outcome.NOT_LET_IN and self.healthy:
+            self._not_let_in.add(neighbourhood(client_ip))
+            if len(self._not_let_in) >= WITNESSES:
+                self._record_failures(health, len(self._not_let_in))
 
     def _record_failures(self, health: Health, failures: int) -> None:
         """`failures` in a row, of calls or of probes."""

@@ -18,9 +18,9 @@ from gateway.access.definitions import Tls, Upstream, UpstreamTarget
 from gateway.config.upstream_tls import TlsContexts
 from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
-from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.connection_queue import ConnectionQueue, Deadline
+from gateway.edge.upstream.outcome import Outcome
 from gateway.edge.upstream.resolver import Endpoints, has_name
 from gateway.edge.upstream.slot_queue import Waiter, Waiters
 from gateway.edge.upstream.target_health import TargetHealth

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from gateway.access.definitions import Breaker, Health
+from gateway.access.definitions import Breaker, Health, UpstreamTarget
 from gateway.edge.proxy.response_relay import ResponseRelay
-from gateway.edge.upstream.circuit_breaker import Outcome
+from gateway.edge.upstream.outcome import Outcome
 from gateway.edge.upstream.target_health import TargetHealth
-from tests.edge.rig import HUNG_S, OK, Answer, Exchange, Rig, answering, running
+from tests.edge.rig import HUNG_S, OK, Answer, Exchange, Rig, answering, running, target
 
 BOTH_LOOPS = True
 
@@ -196,6 +200,34 @@ async def test_who_comes_first_after_a_stranger_opened_the_breaker_is_served_at_
         assert (await rig.ask(GET, STRANGER)).status == 200
 
 
+async def test_a_page_of_who_was_answered_is_served_whatever_strangers_meet() -> None:
+    """Four neighbourhoods that are hung up on outvote one office."""
+    async with running(hanging_up) as rig:
+        # A hang-up on a kept connection is no failure: none is kept.
+        rig.spec(pool_idle_s=0.0, breaker=Breaker(failures=4, window_s=60.0, open_s=60.0))
+        assert (await rig.ask(GET)).status == 200
+        for _ in range(3):
+            for number in range(4):
+                assert (await rig.ask(DISLIKED, f"127.9.{number}.9")).status == 502
+            assert (await rig.ask(DISLIKED, "127.9.0.9")).status == 503
+            answers = await asyncio.gather(*(rig.ask(GET) for _ in range(8)))
+            assert [answer.status for answer in answers] == [200] * 8
+
+
+async def test_a_call_that_is_refused_while_a_stranger_is_kept_away_closes_nothing_to_others() -> (
+    None
+):
+    async with running(hanging_up) as rig:
+        rig.spec(breaker=Breaker(failures=3, window_s=10.0, open_s=60.0))
+        statuses = [(await rig.ask(DISLIKED, STRANGER)).status for _ in range(4)]
+        assert statuses == [502, 502, 502, 503]
+        port = rig.upstream.port
+        await rig.upstream.stop()
+        assert (await rig.ask(GET)).status == 502
+        await rig.upstream.start(port=port)
+        assert [(await rig.ask(GET)).status for _ in range(3)] == [200] * 3
+
+
 async def test_a_body_that_drips_while_it_tries_keeps_nobody_else_away() -> None:
     async with running(hanging_up) as rig:
         breaker = Breaker(failures=1, window_s=10.0, open_s=60.0)
@@ -243,6 +275,62 @@ async def test_a_target_that_refuses_is_left_alone_by_everybody() -> None:
         await rig.upstream.stop()
         assert [(await rig.ask(GET, STRANGER)).status for _ in range(3)] == [502] * 3
         assert (await rig.ask(GET)).status == 503
+
+
+@contextmanager
+def full(listening: socket.socket) -> Iterator[socket.socket]:
+    """It listens, and its queue of new connections is full: more are dropped, or sent away."""
+    with listening, socket.socket(listening.family) as filler:
+        filler.connect(listening.getsockname())
+        yield listening
+
+
+def full_port() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0), backlog=0)
+
+
+def full_path(folder: Path) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(folder / "socket"))
+    listening.listen(0)
+    return listening
+
+
+async def test_a_burst_that_fills_a_queue_of_new_connections_keeps_nobody_else_away() -> None:
+    async with running(hanging_up) as rig:
+        with full(full_port()) as listening:
+            port = listening.getsockname()[1]
+            rig.spec(
+                targets=(target(port),),
+                timeout_connect_s=0.1,
+                breaker=Breaker(failures=3, window_s=10.0, open_s=60.0),
+            )
+            burst = await asyncio.gather(*(rig.ask(GET, STRANGER) for _ in range(6)))
+            assert [answer.status for answer in burst] == [504] * 6
+            assert (await rig.ask(GET, STRANGER)).status == 503
+        await rig.upstream.stop()
+        await rig.upstream.start(port=port)
+        assert (await rig.ask(GET, STRANGER)).status == 503
+        answers = await asyncio.gather(*(rig.ask(GET) for _ in range(8)))
+        assert [answer.status for answer in answers] == [200] * 8
+
+
+async def test_a_burst_that_fills_the_queue_of_a_unix_socket_keeps_nobody_else_away(
+    tmp_path: Path,
+) -> None:
+    async with running(hanging_up) as rig:
+        with full(full_path(tmp_path)) as listening:
+            path = listening.getsockname()
+            rig.spec(
+                targets=(UpstreamTarget(f"http+unix://{path}", "http+unix", path, 0, path),),
+                breaker=Breaker(failures=3, window_s=10.0, open_s=60.0),
+                health=Health("/", every_s=60.0, fall=3, rise=2, timeout_s=1.0),
+            )
+            burst = await asyncio.gather(*(rig.ask(GET, STRANGER) for _ in range(6)))
+            assert [answer.status for answer in burst] == [502] * 6
+            assert (await rig.ask(GET, STRANGER)).status == 503
+            assert health_of(rig).healthy
+            assert (await rig.ask(GET)).status == 502
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["idle connection", "new connection"])

@@ -13,8 +13,8 @@ from random import Random
 import pytest
 
 from gateway.access.definitions import Balance, Breaker, Health, Retry, Upstream
-from gateway.edge.upstream.circuit_breaker import Outcome
 from gateway.edge.upstream.clusters import Clusters
+from gateway.edge.upstream.outcome import Outcome
 from tests.edge.rig import (
     HUNG_S,
     OK,
