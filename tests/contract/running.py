@@ -152,7 +152,7 @@ routes:
     auth: public
     upstream: nowhere
   - id: shared
-    match: {{path: /shared}}
+    match: {{path: /shared, methods: [GET, POST]}}
     policy: signed-in
     cors: app
     upstream: echo

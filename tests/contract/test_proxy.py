@@ -445,6 +445,32 @@ def test_cors_answers_preflights_and_errors(gateway: Running, alice: dict[str, A
     assert foreign.get("access-control-allow-origin") is None
 
 
+@pytest.mark.parametrize(
+    ("method", "asked", "status"), [("OPTIONS", "DELETE", 403), ("DELETE", None, 405)]
+)
+def test_a_page_may_read_why_its_method_is_refused(
+    gateway: Running, method: str, asked: str | None, status: int
+) -> None:
+    fields = [("Access-Control-Request-Method", asked)] if asked else []
+    for origin in ("https://app.example.com", "https://evil.example"):
+        answer = gateway.call(method, "/shared", ("Origin", origin), *fields)
+        may_read = "app." in origin
+        assert answer.status == status
+        assert answer.get("access-control-allow-origin") == (origin if may_read else None)
+        assert "origin" in (answer.get("vary") or "").lower()
+
+
+def test_whatever_the_gateway_answers_itself_says_so(gateway: Running) -> None:
+    origin = ("Origin", "https://app.example.com")
+    preflight = gateway.call("OPTIONS", "/shared", origin, ("Access-Control-Request-Method", "GET"))
+    keys = gateway.call("GET", "/.well-known/jwks.json")
+    known = gateway.call("GET", "/.well-known/jwks.json", ("If-None-Match", keys.get("etag") or ""))
+    assert [one.status for one in (preflight, keys, known)] == [204, 200, 304]
+    for answer in (preflight, keys, known, gateway.admin("/healthz")):
+        assert answer.get("proxy-status") == "authgate"
+    assert gateway.call("GET", "/public/x").get("proxy-status") is None
+
+
 def test_security_headers_are_added_where_the_upstream_sent_none(gateway: Running) -> None:
     answer = gateway.call("GET", "/public/x")
     assert answer.get("x-content-type-options") == "nosniff"

@@ -37,7 +37,6 @@ from gateway.edge.replies.problems import (
     HSTS,
     OUTCOME,
     OWN_HEADERS,
-    SERVER,
     problem,
 )
 from gateway.edge.replies.uncounted import uncounted
@@ -212,7 +211,7 @@ class AuthApi:
         return _with_cookies(response, reply.cookies)
 
     def _headers(self, request: web.BaseRequest) -> dict[str, str]:
-        headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request), "Proxy-Status": SERVER}
+        headers = {**OWN_HEADERS, "X-Request-Id": _id_of(request)}
         if self._https:
             headers["Strict-Transport-Security"] = HSTS
         return headers

@@ -152,7 +152,7 @@ class Proxy:
     def _decided(self, exchange: Exchange, decision: Decision) -> ServeResult:
         """The decision was made without a wait."""
         route = decision.route
-        if route is not None and route.cors is not None:
+        if decision.allow if route is None else route.cors is not None:
             return self._await_decision(exchange, _completed(decision))
         exchange.decision = decision
         return self._apply_decision(exchange, at_once=True)
@@ -176,8 +176,7 @@ class Proxy:
 
     async def _await_decision(self, exchange: Exchange, pending: Awaitable[Decision]) -> bool:
         decision = await pending
-        if decision.route is not None and decision.route.cors is not None:
-            cors = decision.route.cors
+        if (cors := _cors_of_answer(decision, exchange.call, self._snapshot())) is not None:
             exchange.cors_headers = await self._replies.cors_headers(exchange.call, cors)
         if decision.allowed:
             # It may have waited for a limit since it was known who calls.
@@ -361,15 +360,24 @@ def reads_body(call: Call, snapshot: Snapshot) -> bool:
     return isinstance(match, Match) and match.route.reads_body
 
 
-def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ...]]:
-    """The block that judges a preflight, and the methods of its route.
+def _cors_of_answer(decision: Decision, call: Call, snapshot: Snapshot) -> Cors | None:
+    """The block by which a page may read the answer."""
+    if decision.route is not None:
+        return decision.route.cors
+    return _cors_of_path(call, snapshot)[0] if decision.allow else None
 
-    It is that of the route which the announced call would reach; where none takes the method,
-    any route of the path that has a block says no.
-    """
+
+def _cors_of(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ...]]:
+    """The block that judges a preflight, and the methods of its route: that which the announced
+    call would reach."""
     match = snapshot.routes.match(call.host, requested_method(call), call.segments)
     if isinstance(match, Match):
         return match.route.cors, match.route.methods
+    return _cors_of_path(call, snapshot)
+
+
+def _cors_of_path(call: Call, snapshot: Snapshot) -> tuple[Cors | None, tuple[str, ...]]:
+    """Where no route of the path takes the method, any that has a block says no."""
     for route in snapshot.routes.candidates(call.host, call.segments):
         if route.cors is not None:
             return route.cors, route.methods

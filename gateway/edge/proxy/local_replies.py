@@ -117,7 +117,7 @@ class LocalReplies:
         fields = await self._cross_origin.preflight(exchange.call, cors, methods)
         head, close = exchange.head, not exchange.body.is_eof()
         if fields is None:
-            exchange.cors_headers = {"Vary": "Origin"}
+            exchange.cors_headers = await self.cors_headers(exchange.call, cors)
             return self.refuse(exchange, Reason.CROSS_ORIGIN, close=close)
         keep_alive = self._keeps_alive(head) and not close
         headers = {**OWN_HEADERS, "X-Request-Id": exchange.request_id, **fields}

@@ -29,6 +29,7 @@ SERVER = "authgate"
 
 OWN_HEADERS: dict[str, str] = {
     "Server": SERVER,
+    "Proxy-Status": SERVER,
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
