@@ -49,6 +49,9 @@ def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
 @pytest.mark.parametrize(
     ("path", "scripts"),
     [
+        ("a.b.7", ["a", "a.b"]),
+        ("a..7", ["a", "a."]),
+        ("a.b.c.7", ["a", "a.b"]),
         ("a", []),
         ("a.aspx/b", ["a.aspx"]),
         ("a/index.php/b", ["a/index.php", "a"]),
@@ -65,8 +68,13 @@ def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
 def test_a_path_runs_the_script_in_it_and_what_it_names_without_an_ending(
     path: str, scripts: list[str]
 ) -> None:
-    found = spellings_of(tuple(path.split("/"))).scripts
+    found = spellings_of(tuple(path.split("/")), most_dots=1).scripts
     assert ["/".join(one) for one in found] == scripts
+
+
+def test_no_more_names_are_without_an_ending_than_routes_have_dots() -> None:
+    for most_dots, count in ((0, 1), (2, 3), (40, 30)):
+        assert len(spellings_of(("7" + ".7" * 30,), most_dots=most_dots).scripts) == count
 
 
 MANY = "/index.php/(S(x))/_next/data/b/en/a/index.html.json"
@@ -122,6 +130,8 @@ def test_a_path_of_very_many_spellings_is_none() -> None:
      "/default.html" * 620, "/me/index.php" * 610, "/(S(x))" * 1160, "/x/(S(x))" * 900 + "/",
      "/" + "(s(" * 2600 + "))/x", "/(S(x" + "(a" * 3000 + "))/x", "/" + "." * 8000 + "x", "/x" + ". " * 4000, "/x" + "./" * 4000, "/" + "a.pl" * 2000 + "/x", "/" + "a.pl/" * 1600, "/" + ".cfm/." * 1300, "/" + ".html" * 1600,
      "/page-data" * 800 + "/page-data.json", "/x/" + "\ufdfa" * 900 + ".html", "/x/" + "\ufdf2" * 900 + "/.html", "/_next/data/b/en" * 500 + ".json",
+     "/books/" + "7." * 3900, "/books/" + "7" * 8000, "/books/" + "0" * 8000 + "x/pages", "/books/" + "-" * 8000 + "/pages", "/books/" + " " * 8000 + "/pages", "/books/" + "7_" * 3900 + "/pages", "/books/0x" + "f" * 8000 + "/pages", "/books/7e" + "7" * 8000, "/books/." + "0" * 7000 + "x",
+     "/books/" + "\u0667" * 3900 + "x/pages", "/items/" + "a-" * 3900 + "/pages", "/items/" + "urn:uuid:" * 880 + "/pages", "/items/" + "{0x" * 2600 + "/pages", "/7" * 4000, "/7x" * 2700, "/books/7x" * 900,
      "/index.php" * 780 + ".aaa.bbb.ccc.ddd", "/A.PHP" * 1300 + ".html__data.json",
      "/\xe9.php/admin./a." * 430 + "/__data.json", "/a.php" * 100 + ".a.b.c",
      "/admin./a.cgi/(s(x)f(y))/e\u0301.php/index.php/a." * 160 + "/a..data"],

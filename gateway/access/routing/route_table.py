@@ -93,6 +93,8 @@ class RouteTable:
         self._has_other_spellings = False
         """Whether a route names a path in other letters than small ones, with a final slash, or by
         the name of a page."""
+        self._most_dots = 0
+        """In the last name of a route's path."""
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
@@ -158,7 +160,10 @@ class RouteTable:
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
         texts = _texts(route)
-        self._has_other_spellings |= folded_path(texts) != texts or page_name(texts[-1]) is not None
+        folded = folded_path(texts)
+        self._has_other_spellings |= folded != texts or page_name(texts[-1]) is not None
+        self._most_dots = max(self._most_dots, folded[-1].count("."))
+        self._spelled = (), False, Spellings([()], [])
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
         if (upstream := route.upstream) is not None:
@@ -228,7 +233,9 @@ class RouteTable:
         """As `spellings_of`: to find them takes longer than all else that is asked of a path."""
         path, named, spellings = self._spelled
         if path is not segments or named is not names_its_end:
-            spellings = spellings_of(segments, names_its_end=names_its_end)
+            spellings = spellings_of(
+                segments, names_its_end=names_its_end, most_dots=self._most_dots
+            )
             self._spelled = segments, names_its_end, spellings
         return spellings
 

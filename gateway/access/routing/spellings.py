@@ -84,9 +84,9 @@ class Spellings:
     scripts: list[tuple[str, ...]]
     """What a server runs for one of them, where a script stands in it: that script, whatever is
     behind it (Apache, IIS), of `index.php` its folder, and what is behind a script of ColdFusion
-    or Perl.  And of one that ends as what pages load, or in digits, the name without, which an
-    application with formats (Rails) may serve whatever the ending is.  All this is compared with
-    routes that name their end by letters alone."""
+    or Perl.  And what stands before each dot of a name, which an application with formats may serve
+    whatever follows: Rails reads them before it decodes (`/admin.a%2E1`), and Spring before 5.3
+    `/admin.*`.  All this is compared with routes that name their end by letters alone."""
 
     def __init__(
         self,
@@ -97,7 +97,9 @@ class Spellings:
         self.scripts = scripts
 
 
-def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> Spellings:
+def spellings_of(
+    segments: tuple[str, ...], *, names_its_end: bool = False, most_dots: int = 0
+) -> Spellings:
     """What some backend takes this path for.
 
     A PHP application serves `/index.php/admin` as `/admin`, and `/index.php` as `/` (PATH_INFO of
@@ -111,10 +113,12 @@ def spellings_of(segments: tuple[str, ...], *, names_its_end: bool = False) -> S
     reads a path anew that was decoded takes `/admin%3Fx` and `/admin%23x` for it.
 
     `names_its_end`: what asks is a route that names the last segment by letters; its ending is
-    meant.
+    meant.  `most_dots`: as many has the last name of a route at most, so that what stands before a
+    later dot is none of them.
     """
     paths = _spelled(folded_path(segments), names_its_end)
-    scripts = [run for path in paths for run in _run_instead(path, names_its_end)]
+    endings = 0 if names_its_end else most_dots + 1
+    scripts = [run for path in paths for run in _run_instead(path, endings)]
     return Spellings(paths, list(dict.fromkeys(scripts)))
 
 
@@ -153,6 +157,11 @@ def page_name(name: str) -> str | None:
         return ""
     stem, _, ending = folded.rpartition(".")
     return stem if stem and ending in _PAGES else None
+
+
+def is_asset(name: str) -> bool:
+    """Whether a segment, folded, ends as what pages load."""
+    return name.rpartition(".")[2] in _ASSETS
 
 
 def is_script(name: str) -> bool:
@@ -202,14 +211,17 @@ def _spelled_once(text: str, names_its_end: bool) -> list[str]:
     return others
 
 
-def _run_instead(folded: tuple[str, ...], names_its_end: bool) -> list[tuple[str, ...]]:
+def _run_instead(folded: tuple[str, ...], endings: int) -> list[tuple[str, ...]]:
     text = "\x00".join(folded)
     if "." not in text:
         return []
     script, found = _BEHIND_SCRIPT.sub(r"\1", text), []
     if script != text:
         found = [script, _BEHIND_INDEX.sub("", text), _SCRIPT_OF_OTHERS.sub("", text, 1)]
-    stem, _, ending = text.rpartition(".")
-    if not names_its_end and "\x00" not in ending and stem[-1:] not in ("", "\x00"):
-        found.append(stem)
+    dot = text.rfind("\x00") + 1  # a name that begins with a dot has no ending there
+    for _ in range(endings):
+        dot = text.find(".", dot + 1)
+        if dot < 0:
+            break
+        found.append(text[:dot])
     return [tuple(one.split("\x00")) for one in found if one != text]
