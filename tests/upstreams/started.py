@@ -57,6 +57,16 @@ ROUTE = """\
     policy: hidden
     action: hidden:read
     upstream: {name}
+  - id: {name}.book
+    match: {{path: "/{name}/books/{{number:int}}/pages"}}
+    policy: hidden
+    action: hidden:read
+    upstream: {name}
+  - id: {name}.document
+    match: {{path: "/{name}/documents/{{id:uuid}}/pages"}}
+    policy: hidden
+    action: hidden:read
+    upstream: {name}
 """
 
 

@@ -127,6 +127,20 @@ def test_no_spelling_of_a_protected_path_is_served(pair: Pair, path: str) -> Non
     assert pair.call("GET", f"/echo{path}").status in (400, 404)
 
 
+@pytest.mark.parametrize("pair", ["fastapi", "flask"], indirect=True)
+@pytest.mark.parametrize("text", ["%D9%A7", "%E0%A5%AD", "+7", "%2B7", "7.0", "%207", "0_7"])
+def test_no_spelling_of_a_protected_number_is_served(pair: Pair, text: str) -> None:
+    assert pair.call("GET", f"/books/{text}/pages").reason == "ambiguous_path"
+
+
+@pytest.mark.parametrize("pair", ["fastapi"], indirect=True)
+@pytest.mark.parametrize("form", ["{bare}", "urn:uuid:{uuid}", "%7B{uuid}%7D"])
+def test_no_spelling_of_a_protected_uuid_is_served(pair: Pair, form: str) -> None:
+    uuid = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
+    text = form.format(uuid=uuid, bare=uuid.replace("-", ""))
+    assert pair.call("GET", f"/documents/{text}/pages").reason == "ambiguous_path"
+
+
 @ONLY_APPLICATIONS
 def test_the_access_token_stays_with_the_gateway(pair: Pair) -> None:
     told = pair.echo("GET", "/a")

@@ -92,7 +92,9 @@ def _told(route: Route, path: Sequence[str]) -> dict[str, object]:
     for segment, (at, value) in zip(route.segments, enumerate(path), strict=False):
         if segment.kind is not SegmentKind.LITERAL:
             is_rest = segment.kind is SegmentKind.REST
-            params[segment.text] = "/".join(path[at:]) if is_rest else value
+            # A number in other signs: what the route tells of it no text here says.
+            told_value = value if is_rest or segment.takes(value) else f"\x00{value}"
+            params[segment.text] = "/".join(path[at:]) if is_rest else told_value
     told: dict[str, object] = {
         f"resource.{field.name}": tuple(
             (piece.source, params.get(piece.text) if piece.source == "params" else piece.text)

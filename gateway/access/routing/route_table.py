@@ -37,6 +37,7 @@ from gateway.access.routing.spellings import (
     page_name,
     spellings_of,
 )
+from gateway.access.routing.value_spellings import may_name_value, values_of
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
 
@@ -93,6 +94,8 @@ class RouteTable:
         self._has_other_spellings = False
         """Whether a route names a path in other letters than small ones, with a final slash, or by
         the name of a page."""
+        self._kinds: set[SegmentKind] = set()
+        """Of the segments of all routes; a literal that is a number or a UUID counts as one."""
         self._most_dots = 0
         """In the last name of a route's path."""
         self.takes_files = False
@@ -159,11 +162,13 @@ class RouteTable:
             leaf.insert(route)
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
-        texts = _texts(route)
+        texts = route.texts()
         folded = folded_path(texts)
         self._has_other_spellings |= folded != texts or page_name(texts[-1]) is not None
         self._most_dots = max(self._most_dots, folded[-1].count("."))
         self._spelled = (), False, Spellings([()], [])
+        self._kinds.update(segment.kind for segment in route.segments)
+        self._kinds.update(SegmentKind.INT for one in folded if values_of(one))
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
         if (upstream := route.upstream) is not None:
@@ -225,9 +230,19 @@ class RouteTable:
         if not asked.paths:
             return route.upstream is not None
         is_plain = asked.paths == [segments] and not asked.scripts
-        if is_plain and not self._has_other_spellings:
+        if is_plain and not (
+            self._has_other_spellings or self._may_be_value(route, host, segments)
+        ):
             return False  # nearly always: there is no other way to the same leaf
         return self.is_protected_elsewhere(route, host, method, segments)
+
+    def _may_be_value(self, route: Route, host: str, segments: tuple[str, ...]) -> bool:
+        """Whether a backend may find a number or a UUID where `route` finds something else."""
+        numbers = SegmentKind.INT in self._kinds
+        typed = numbers or SegmentKind.UUID in self._kinds
+        if not typed or not may_name_value(segments, numbers=numbers):
+            return False
+        return route not in self._sent_alike(host, segments, route)
 
     def spellings(self, segments: tuple[str, ...], *, names_its_end: bool = False) -> Spellings:
         """As `spellings_of`: to find them takes longer than all else that is asked of a path."""
@@ -254,7 +269,7 @@ class RouteTable:
         """
         if route.upstream is None:
             return False
-        texts = _texts(route)
+        texts = route.texts()
         named = not route.is_prefix and texts[-1] != "*"
         asked = self.spellings(segments, names_its_end=named)
         if not asked.paths:
@@ -266,7 +281,7 @@ class RouteTable:
             # Where no route names the folder, its page is as any other name in it: whoever takes
             # the folder among all below another takes the page, too, but for a nearer route.
             at = asked.paths.index(folder)
-            found[at] = [one for one in found[at] if not _takes_below(one, folder)]
+            found[at] = [one for one in found[at] if not one.takes_below(folder)]
         found += [_named(self._sent_alike(host, path, route)) for path in asked.scripts]
         return any(
             route not in one
@@ -322,8 +337,8 @@ class RouteTable:
             own = leaf.guarded if leaf is not None else []
             if own and protects_otherwise(own, route, method, judged=judged):
                 return True
-            alike = [_guarded(guard, path, leaf, pages=True) for path in spelled.paths]
-            alike += [_named(_guarded(guard, path, leaf)) for path in spelled.scripts]
+            alike = [_guarded(guard, path, leaf, method, pages=True) for path in spelled.paths]
+            alike += [_named(_guarded(guard, path, leaf, method)) for path in spelled.scripts]
             if protects_otherwise(list(chain(*alike)), route, method, judged=judged):
                 return True
             alike[0] += own
@@ -363,27 +378,20 @@ class RouteTable:
         return nodes
 
 
-def _takes_below(route: Route, path: tuple[str, ...]) -> bool:
-    """Whether it takes this path as one of all below a shorter one."""
-    if route.is_prefix:
-        return len(route.segments) < len(path)
-    return bool(route.segments) and route.segments[-1].kind is SegmentKind.REST
-
-
 def _guarded(
-    guard: RouteNode, path: tuple[str, ...], leaf: RouteLeaf | None, *, pages: bool = False
+    guard: RouteNode,
+    path: tuple[str, ...],
+    leaf: RouteLeaf | None,
+    method: str,
+    *,
+    pages: bool = False,
 ) -> list[Route]:
     """What a path so folded leads to but by that leaf."""
-    found = walk_folded(guard, path, 0, pages=pages)
+    takes = leaf is not None and any(not r.methods or method in r.methods for r in leaf.guarded)
+    found = walk_folded(guard, path, 0, pages=pages, own=leaf if takes else None)
     return [route for one in found if one is not leaf for route in one.guarded]
 
 
 def _named(routes: Iterable[Route]) -> list[Route]:
     """Those that name the end of their path: what else may stand there need be no script."""
-    return [route for route in routes if _texts(route)[-1] != "*"]
-
-
-def _texts(route: Route) -> tuple[str, ...]:
-    """The literal segments of its pattern, and something in the place of the others."""
-    texts = [s.text if s.kind is SegmentKind.LITERAL else "*" for s in route.segments]
-    return tuple(texts) if any(texts) else ("*",)  # `/` has no other spelling
+    return [route for route in routes if route.texts()[-1] != "*"]

@@ -12,7 +12,14 @@ from gateway.access.routing.routes import (
     Route,
     SegmentKind,
 )
-from gateway.access.routing.spellings import folded_letters, page_name
+from gateway.access.routing.spellings import folded_letters, is_asset, page_name
+from gateway.access.routing.value_spellings import (
+    begins_with_number,
+    begins_with_uuid,
+    number_of,
+    uuid_of,
+    values_of,
+)
 
 # Most leaves and nodes have none of their own: what they share is read at once, however many
 # routes there are.
@@ -25,9 +32,11 @@ _NO_ALIKE: dict[str, list[RouteNode]] = {}
 class RouteLeaf:
     """The routes of one pattern, by method."""
 
-    __slots__ = ("allow", "any", "by_method", "guarded")
+    __slots__ = ("allow", "any", "by_method", "guarded", "is_rest")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_rest: bool = False) -> None:
+        self.is_rest = is_rest
+        """It takes whatever stands there, by no name."""
         self.guarded = _NO_ROUTES
         self.by_method = _NO_METHODS
         self.any: Route | None = None
@@ -72,6 +81,7 @@ class RouteNode:
         "rest",
         "unfolded",
         "uuid",
+        "values",
     )
 
     def __init__(self) -> None:
@@ -80,6 +90,8 @@ class RouteNode:
         """Of the literals those that are not in lower case, by what they are in it."""
         self.pages = _NO_ALIKE
         """Of the literals those that name a page, by the name under which some servers give it."""
+        self.values = _NO_ALIKE
+        """Of the literals those that are a number or a UUID, by it."""
         self.number: RouteNode | None = None
         self.uuid: RouteNode | None = None
         self.plain: RouteNode | None = None
@@ -108,6 +120,9 @@ class RouteNode:
         if (folded := folded_letters(text)) != text:
             self.unfolded = self.unfolded or {}
             self.unfolded.setdefault(folded, []).append(new)
+        for value in values_of(folded):
+            self.values = self.values or {}
+            self.values.setdefault(value, []).append(new)
         if (page := page_name(text)) is not None:
             self.pages = self.pages or {}
             self.pages.setdefault(page, []).append(new)
@@ -118,23 +133,32 @@ def leaves_for(node: RouteNode, route: Route) -> tuple[RouteLeaf, ...]:
     """Where the route belongs: one leaf, and two of a prefix."""
     for segment in route.segments:
         if segment.kind is SegmentKind.REST:
-            node.rest = node.rest or RouteLeaf()
+            node.rest = node.rest or RouteLeaf(is_rest=True)
             return (node.rest,)
         node = node.child(segment)
     if route.is_prefix:
-        node.rest, node.below = node.rest or RouteLeaf(), node.below or RouteLeaf()
+        node.rest = node.rest or RouteLeaf(is_rest=True)
+        node.below = node.below or RouteLeaf()
         return node.rest, node.below
     node.leaf = node.leaf or RouteLeaf()
     return (node.leaf,)
 
 
 def walk_folded(
-    node: RouteNode, segments: tuple[str, ...], at: int, *, pages: bool = False
+    node: RouteNode,
+    segments: tuple[str, ...],
+    at: int,
+    *,
+    pages: bool = False,
+    own: RouteLeaf | None = None,
 ) -> list[RouteLeaf]:
     """Every leaf below `node` that a path so folded may be of, of the most specific kind.
 
     With `pages` also those of what a server may give for it: of a folder, but for the first of
     all, its page, and of a name the file of that name.
+
+    What some backend takes for a number as a whole is one.  What only begins with one (`7-up`) is
+    that of a parameter of any text, too, and where this is the leaf `own`, of nothing else.
     """
     if at == len(segments):
         slash = node.literals.get("")
@@ -146,21 +170,50 @@ def walk_folded(
     literals = [*node.unfolded.get(segment, ())]
     if (child := node.literals.get(segment)) is not None:
         literals.append(child)
+    for value in values_of(segment) if node.values else ():
+        literals += [one for one in node.values.get(value, ()) if one not in literals]
     if pages and at + 1 == len(segments):
         literals += node.pages.get(segment, ())
-    found = [
-        leaf for child in literals for leaf in walk_folded(child, segments, at + 1, pages=pages)
-    ]
+    found: list[RouteLeaf] = []
+    for child in literals:
+        found += walk_folded(child, segments, at + 1, pages=pages, own=own)
     if found:
         return found
-    for child in (
-        node.number if node.number is not None and INT_SEGMENT.match(segment) else None,
-        node.uuid if node.uuid is not None and UUID_SEGMENT.match(segment) else None,
-        node.plain,
-    ):
-        if child is not None and (found := walk_folded(child, segments, at + 1, pages=pages)):
+    whole, beside = _typed(node, segment, is_last=at + 1 == len(segments))
+    for child in whole:
+        if found := walk_folded(child, segments, at + 1, pages=pages, own=own):
             return found
+    if node.plain is not None:
+        found = walk_folded(node.plain, segments, at + 1, pages=pages, own=own)
+    if beside and (own is None or own.is_rest or own not in found):
+        others: list[RouteLeaf] = []
+        for child in beside:
+            others += walk_folded(child, segments, at + 1, pages=pages, own=own)
+        if others:
+            return [leaf for leaf in found if not leaf.is_rest] + others
+    if found:
+        return found
     return [] if node.rest is None else [node.rest]
+
+
+def _typed(
+    node: RouteNode, segment: str, *, is_last: bool
+) -> tuple[list[RouteNode], list[RouteNode]]:
+    """The nodes of a number and of a UUID that some backend takes all of the segment for, and those
+    of what it only begins with."""
+    whole: list[RouteNode] = []
+    beside: list[RouteNode] = []
+    if (number := node.number) is not None:
+        if number_of(segment) is not None:
+            whole.append(number)
+        elif begins_with_number(segment) and not (is_last and is_asset(segment)):
+            beside.append(number)
+    if (uuid := node.uuid) is not None:
+        if uuid_of(segment) is not None:
+            whole.append(uuid)
+        elif begins_with_uuid(segment):
+            beside.append(uuid)
+    return whole, beside
 
 
 def walk(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
@@ -282,6 +282,17 @@ class Route:
         slash = (*name, PatternSegment(SegmentKind.LITERAL, ""))
         below = (*name, PatternSegment(SegmentKind.REST, BELOW))
         return (name, slash, below) if name else (slash, below)
+
+    def texts(self) -> tuple[str, ...]:
+        """The literal segments of its pattern, and something in the place of the others."""
+        texts = [s.text if s.kind is SegmentKind.LITERAL else "*" for s in self.segments]
+        return tuple(texts) if any(texts) else ("*",)  # `/` has no other spelling
+
+    def takes_below(self, path: Sequence[str]) -> bool:
+        """Whether it takes this path as one of all below a shorter one."""
+        if self.is_prefix:
+            return len(self.segments) < len(path)
+        return bool(self.segments) and self.segments[-1].kind is SegmentKind.REST
 
     def slash_target(self, call: Call) -> str | None:
         """Where a call of the bare name is led: the same with a slash, on the same origin

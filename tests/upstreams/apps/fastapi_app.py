@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, FastAPI, Form, Request, UploadFile, WebSocket
 from fastapi.responses import (
@@ -40,6 +41,16 @@ async def echo(request: Request, rest: str) -> dict[str, Any]:
         "scheme": request.url.scheme,
         "host": request.headers["host"],
     }
+
+
+@router.get("/books/{number}/pages")
+async def book(number: int) -> int:
+    return number
+
+
+@router.get("/documents/{document}/pages")
+async def document(document: UUID) -> UUID:
+    return document
 
 
 @router.post("/form")

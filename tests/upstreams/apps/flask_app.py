@@ -37,6 +37,11 @@ def echo(rest: str) -> Any:
     )
 
 
+@pages.get("/books/<int:number>/pages")
+def book(number: int) -> str:
+    return str(number)
+
+
 @pages.post("/form")
 def form() -> Any:
     file = request.files["file"]
