@@ -94,6 +94,7 @@ def test_no_parameter_beside_a_body_that_was_judged_says_another() -> None:
 
     for query in ("owner=u2", "owner=u1", "owner[]=u2", "Owner=u2", "a=1&%6fwner=u2", "owner",
                   "meta[kind]=x", "meta=x", "meta.kind=x", "Meta.Kind=x", "owner=%ff", "x;owner=u2",
+                  "owner.x=1", "top.mid.low.x=1",
                   "top=x", "top.mid=x", "top[mid]=x", "top.mid.low=x", "Top.mid[low]=x"):  # fmt: skip
         assert asked(f"?{query}").refusal is Reason.AMBIGUOUS_QUERY, query
     for query in ("", "?", "?page=2&kind=x&owners=u2", "?both=1", "?mid=x&low=x&mid.low=x",

@@ -64,7 +64,7 @@ def test_a_query_is_read_once_or_not_at_all(query: str, found: dict[str, str] | 
 
 @pytest.mark.parametrize(
     "other",
-    ["team.id", "team%20id", "team+id", "team[id", "TEAM.ID", "team_id[]", "+team[id", "?team.id",
+    ["team.id", "team_id.x", "team%20id", "team+id", "team[id", "TEAM.ID", "team_id[]", "+team[id", "?team.id",
      "teamId", "team-id", "[teamId]", "te_am_id"],
 )  # fmt: skip
 def test_a_name_that_a_backend_folds_into_one_that_was_read_is_refused(other: str) -> None:
@@ -149,6 +149,58 @@ def test_no_value_of_a_whole_takes_the_place_of_its_part(other: str) -> None:
     assert deep.read("filter[team][id]=a&filter[id]=x") == {"filter[team][id]": "a"}
 
 
+@pytest.mark.parametrize("read", ["filter[team]", "filter.team"])
+@pytest.mark.parametrize(
+    "other",
+    ["filter.team", "filter[team]", "filter%2Eteam", "Filter.Team", "filter.team[]", "filter.team.x",
+     "filter[team].x", "filter[.team]", "filter.[team]", "[filter].team", ".filter.team",
+     "filter..team", "filter.team.", "filter['team']", "filter.te-am"],
+)  # fmt: skip
+def test_dots_and_brackets_part_a_name_alike(read: str, other: str) -> None:
+    # `qs` with `allowDots`, and Spring, take `filter.team` for `filter[team]`.
+    reader = QueryParameters({read, "page"})
+    assert reader.read(f"{read}=a") == {read: "a"}
+    assert reader.read(f"{read}=a&{other}=b") is None
+    if other.replace("%2E", ".") != read:
+        assert reader.read(f"{other}=b&page=1") is None
+    assert reader.read(f"{read}=a&filter=b") is None
+    assert reader.read("filter=b&filter.teams=a&filter.x.team=b&x.filter.team=c&team=d") == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["team.x", "team.", "Team.id", "team.x[y]", "team.0", "team%2Ex", "[team].x", "team..x"],
+)
+def test_what_stands_behind_a_dot_hides_a_name_from_no_policy(other: str) -> None:
+    reader = QueryParameters({"team"})
+    assert reader.read(f"team=1&{other}=2") is None
+    assert reader.read(f"{other}=2") is None
+    assert reader.read("team=1&teams.x=2&x.team=3&x.y.team=4") == {"team": "1"}
+
+
+def test_a_dot_within_a_name_may_be_a_letter_too() -> None:
+    # PHP takes `team.id` for `team_id`, and `filter[team.id]` as it stands.
+    reader = QueryParameters({"team_id", "filter[team_id]"})
+    for other in ("team.id", "filter[team.id]"):
+        assert reader.read(f"{other}=2") is None
+    assert QueryParameters({"team.id"}).read("team_id=2") is None
+
+
+def test_no_value_of_a_whole_takes_the_place_of_any_of_its_parts() -> None:
+    for names in ({"f[a]", "f[b]", "f[c]"}, {"f.a", "f[a]", "f.b"}):
+        reader = QueryParameters(names)
+        for name in names:
+            assert reader.read(f"{name}=1&f=2") is None
+            assert reader.read(f"{name}=1&g=2") == {name: "1"}
+
+
+def test_names_apart_stand_for_themselves() -> None:
+    reader = QueryParameters({"a", "b"}, apart={"a.x", "B"})
+    assert reader.read("a.x=1&B=2&b=3") == {"b": "3"}
+    for other in ("a.y=1", "a.X=1", "a[x]=1"):
+        assert reader.read(other) is None
+
+
 @pytest.mark.parametrize("filler", ["a=1", "a", "", "a%5B%5D=1"])
 def test_no_parameter_is_read_that_a_backend_drops_for_their_number(filler: str) -> None:
     # Express and PHP read a thousand, and take no notice of more.
@@ -166,7 +218,7 @@ def test_a_name_with_brackets_can_be_read() -> None:
 
 NAMES = st.sampled_from(
     ["a", "A", "a[", "a[]", "b[a]", "c.d", "C d", "c_d", "c+d", "%61", "%41", "a%5b", "ß", "%c3%9f",
-     "%", "%e9", "%00", "", "f[x]", "f[y]", "+a", "[a]", "[b][a]", "[f][x]", "f[x]z", "]", ".", "a]"]
+     "%", "%e9", "%00", "", "f[x]", "f[y]", "+a", "[a]", "[b][a]", "[f][x]", "f[x]z", "]", ".", "a]", "f.x", "f.y", "a.b", "f"]
 )  # fmt: skip
 
 
@@ -189,7 +241,7 @@ def test_thousands_of_parameters_take_little_longer_than_to_decode_them() -> Non
     decoding_s = least_cpu_s(lambda: unquote_to_bytes(query).decode())
     assert least_cpu_s(lambda: QueryParameters({"page"}).read(query)) < 7 * decoding_s
     reader = QueryParameters({"page", "f[x]"})
-    for begin in ("[", "%5B", "+", "a["):
+    for begin in ("[", "%5B", "+", "a[", "a.", "."):
         adorned = (f"{begin}a&" * 1_000).removesuffix("&")
         assert least_cpu_s(partial(reader.read, adorned)) < 0.006
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from itertools import accumulate
 from urllib.parse import unquote_to_bytes
 
 from gateway.access.field_names import folded, folded_text
@@ -39,26 +40,32 @@ def has_body(headers: RawHeaders) -> bool:
 class QueryParameters:
     """The query parameters of some names, as a policy may read them."""
 
-    __slots__ = ("_cuts", "_folded", "_parts", "_wholes", "names")
+    __slots__ = ("_apart", "_cuts", "_folded", "_parts", "_wholes", "names")
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], *, apart: Collection[str] = ()) -> None:
+        """`apart` are names that stand for themselves, though they may be taken for one of
+        `names`."""
         self.names = frozenset(names)
+        self._apart = frozenset(apart)
         self._folded = {_query_folded(name): name for name in self.names}
-        self._parts = {_in_parts(name): name for name in self.names}
-        self._cuts = tuple(map(_after_parts, {name.count("[") for name in self._parts}))
-        self._wholes = {
-            "[".join(parts[:length]): name
-            for parts, name in ((key.split("["), name) for key, name in self._parts.items())
-            for length in range(1, len(parts))
+        self._parts = {
+            parts: name for name in self.names for parts in _in_parts(_BEFORE_NAME.sub("", name))
         }
+        self._cuts = tuple(map(_after_parts, {name.count("[") for name in self._parts}))
+        wholes: dict[str, set[str]] = {}
+        for name in self.names:
+            for parts in _in_parts(_BEFORE_NAME.sub("", name)):
+                for whole in accumulate(parts.split("[")[:-1], "{}[{}".format):
+                    wholes.setdefault(whole, set()).add(name)
+        self._wholes = wholes
 
     def read(self, query: str) -> dict[str, str] | None:
         """Those that are there; None when one is ambiguous.
 
         `query` is as it came.  A name in another case, with other `_`, `-`, `.`, ` ` or `[` in it
         (`teamId` for `team_id`), with one of them, `]`, `!` or `?` before it (`[team]`), or with a
-        bracket and anything behind it counts as the same one, because some backends take it so,
-        and `;` is refused, because some take it for `&`.
+        bracket or a dot and anything behind it counts as the same one, because some backends take
+        it so, and `;` is refused, because some take it for `&`.
         """
         values: dict[str, str] = {}
         if not query:
@@ -80,23 +87,32 @@ class QueryParameters:
 
     def _asked(self, names: list[str]) -> list[str | None]:
         """Which of `self.names` each counts as."""
-        joined = _BETWEEN.join(names)
+        asked = self._counted_as(_BETWEEN.join(names))
+        if self._apart:
+            pairs = zip(names, asked, strict=True)
+            return [None if name in self._apart else one for name, one in pairs]
+        return asked
+
+    def _counted_as(self, joined: str) -> list[str | None]:
         if not _ADORNED.search(joined):
             return self._as_they_stand(joined)
         # PHP drops spaces before a name and what stands behind its brackets.  `qs`, which many
         # servers in JavaScript read queries with, takes `[team]` for `team`, and Rack 2 any number
         # of brackets.  Spring takes `!team` where there is no `team`, and `'` in brackets for none.
         bare = _BEFORE_NAME.sub("", joined)
-        parts = _parted(bare)
-        cut = [map(self._parts.get, cut.sub(r"\1", parts).split(_BETWEEN)) for cut in self._cuts]
-        each = zip(self._as_they_stand(bare), *cut, strict=True)
-        return [next(filter(None, found), None) for found in each]
+        found = [self._as_they_stand(bare)]
+        for parts in _in_parts(bare):
+            cuts = (cut.sub(r"\1", parts).split(_BETWEEN) for cut in self._cuts)
+            found += [list(map(self._parts.get, one)) for one in cuts]
+        return [next(filter(None, one), None) for one in zip(*found, strict=True)]
 
     def _replaced(self, values: Collection[str], names: list[str]) -> bool:
         """Whether a whole stands beside a part of it that was read, which PHP keeps the last of."""
-        joined = _BETWEEN.join(names)
-        wholes = map(self._wholes.get, _parted(_BEFORE_NAME.sub("", joined)).split(_BETWEEN))
-        return any(name in values for name in wholes)
+        for parts in _in_parts(_BEFORE_NAME.sub("", _BETWEEN.join(names))):
+            for whole in map(self._wholes.get, parts.split(_BETWEEN)):
+                if whole is not None and not whole.isdisjoint(values):
+                    return True
+        return False
 
     def _as_they_stand(self, joined: str) -> list[str | None]:
         return list(map(self._folded.get, _query_folded(joined).split(_BETWEEN)))
@@ -145,8 +161,8 @@ class HeaderFields:
 
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
-_ADORNED = re.compile(r"[\[\]]|(?<![^\x00])[ .!?]")
-"""In joined names: a bracket, or what may stand before a name."""
+_ADORNED = re.compile(r"[\[\].]|(?<![^\x00])[ !?]")
+"""In joined names: a bracket or a dot, or what may stand before a name."""
 _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
 # Of a run of quotes only the first is tried: from each of them it would be gone through anew.
 _BRACKETS = re.compile(r"(?<!['\"])['\"]*[\[\]][\[\]'\"]*")
@@ -166,8 +182,11 @@ def _parted(bare: str) -> str:
     return _AT_END.sub("", _BRACKETS.sub("[", bare)).casefold().translate(_PARTS_FOLDED)
 
 
-def _in_parts(name: str) -> str:
-    return _parted(_BEFORE_NAME.sub("", name))
+def _in_parts(bare: str) -> tuple[str, ...]:
+    """Names, parted in each way in which a backend may: PHP takes a dot for `_`, and `qs` with
+    `allowDots`, and Spring, for what stands between two parts."""
+    parts = _parted(bare)
+    return (parts, _parted(bare.replace(".", "["))) if "." in bare else (parts,)
 
 
 def _query_folded(name: str) -> str:

@@ -252,7 +252,8 @@ class Route:
         object.__setattr__(self, "policy_headers", HeaderFields(headers) if headers else None)
         steps = (name.split(".") for name in self.body_names)
         beside = {path for one in steps for path in accumulate(one, "{}.{}".format)} - query
-        object.__setattr__(self, "beside_body", QueryParameters(beside) if beside else None)
+        of_body = QueryParameters(beside, apart=query) if beside else None
+        object.__setattr__(self, "beside_body", of_body)
         reads_call = bool(self.query_names or self.header_names or self.body_names)
         object.__setattr__(self, "reads_call", reads_call)
 
