@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.policies import Policy, Verdict
+from gateway.access.readings import has_readings
 from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike
 from gateway.access.routing.request_values import (
     WITHOUT_BODY,
@@ -37,7 +38,7 @@ def evaluation_context(
     route, params = match.route, match.params
     policy = route.policy
     assert policy is not None, "no policy reads a call of this route"
-    read = _read(call, route)
+    read = _read(call, match)
     if isinstance(read, Reason):
         return read
     context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
@@ -87,15 +88,18 @@ def action_verdict(
     return policy.verdict(action, context)
 
 
-def _read(call: Call, route: Route) -> tuple[Mapping[str, str], Mapping[str, str]] | Reason:
+def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str]] | Reason:
     """The query and the headers, as rules, resource and limits of the route read them; the Reason
-    when some of it, or of the body, could be read in two ways."""
+    when some of it, or of the path and the body, could be read in two ways."""
+    route = match.route
     query = headers = _NOTHING
     if route.policy_query is not None:
         found = route.policy_query.read(call.query)
         if found is None or (call.method in WITHOUT_BODY and has_body(call.headers)):
             return Reason.AMBIGUOUS_QUERY
         query = found
+    if route.beside_path is not None and call.query and _path_is_said_anew(call, match):
+        return Reason.AMBIGUOUS_QUERY
     if route.beside_body is not None and route.beside_body.read(call.query) != {}:
         return Reason.AMBIGUOUS_QUERY
     if route.policy_headers is not None:
@@ -106,6 +110,19 @@ def _read(call: Call, route: Route) -> tuple[Mapping[str, str], Mapping[str, str
     if route.body_names and not _can_be_read(call.body, route):
         return Reason.BODY_MALFORMED
     return query, headers
+
+
+def _path_is_said_anew(call: Call, match: Match) -> bool:
+    """Whether the query says of a parameter of the path what the path does not.
+
+    Who says the same once more says nothing: whoever reads it, from wherever, has what was judged.
+    Not so where the path has other readings, as each is of other values.
+    """
+    reader = match.route.beside_path
+    said = None if reader is None else reader.said(call.query)
+    if said is None or (said and has_readings(call)):
+        return True
+    return any(match.params[name] != value for name, value in said.items())
 
 
 def _can_be_read(body: object, route: Route) -> bool:
@@ -126,7 +143,7 @@ def _can_be_read(body: object, route: Route) -> bool:
 def requested_resource(call: Call, match: Match) -> RequestedResource | Reason:
     """For the keys of limits that are asked before, or without, a policy; the Reason when some of
     what it is made of could be read in two ways."""
-    read = _read(call, match.route)
+    read = _read(call, match)
     if isinstance(read, Reason):
         return read
     return RequestedResource(match.params, _resource(call, match, read[0], read[1]))

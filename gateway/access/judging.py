@@ -54,7 +54,8 @@ def judged(
         return Decision(True, reason, None, route, params, principal=principal, location=at)
     context: EvaluationContext | None = None
     verdict: Verdict | None = None
-    if action_rules.by_roles is not None and not route.reads_call:
+    looks = route.reads_call or (call.query and route.beside_path is not None)
+    if action_rules.by_roles is not None and not looks:
         verdict = action_rules.by_roles.get(None if principal is None else principal.roles)
     if verdict is None:
         before = None if contexts is None else contexts.get(route)

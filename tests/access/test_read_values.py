@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from gateway.access.decision import Decision
-from gateway.model import Reason
-from tests.access.worlds import decide, rule_world, snapshot, who
+from gateway.access.judging import judged
+from gateway.access.routing.route_table import Match
+from gateway.access.simulation import SimulatedRequest, simulated_call
+from gateway.access.snapshot import Snapshot
+from gateway.model import Call, Reason
+from tests.access.worlds import NOW, decide, rule_world, snapshot, who
 
 # What a policy reads must be there once
 
@@ -100,6 +104,106 @@ def test_no_parameter_beside_a_body_that_was_judged_says_another() -> None:
     for query in ("", "?", "?page=2&kind=x&owners=u2", "?both=1", "?mid=x&low=x&mid.low=x",
                   "?all.of=1"):  # fmt: skip
         assert asked(query).allowed, query
+
+
+PATHS = """
+version: 1
+upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+limits:
+  by-resource: {key: resource.team, rate: 9/1h}
+  by-param: {key: request.params.team, rate: 9/1h}
+  by-user: {key: user, rate: 9/1h}
+tenants: {roles: [member]}
+defaults: {auth: required, upstream: api}
+routes:
+  - {id: filled, match: {path: "/filled/{team}/{id}"}, policy: filled, resource: {team: "{team}"}}
+  - {id: read, match: {path: "/read/{team}/{id}"}, policy: read}
+  - {id: whole, match: {path: "/whole/{team}"}, policy: whole}
+  - {id: tenant, match: {path: "/tenant/{team}/{id}"}, policy: signed-in, tenant: "{team}"}
+  - id: counted
+    match: {path: "/counted/{team}/{id}"}
+    policy: signed-in
+    limits: [by-resource]
+    resource: {team: "{team}"}
+  - {id: open, match: {path: "/open/{team}/{id}"}, auth: public, limits: [by-param]}
+  - id: unread
+    match: {path: "/unread/{team}/{id}"}
+    policy: signed-in
+    limits: [by-user]
+    resource: {team: "{team}"}
+  - {id: files, match: {path: "/files/{team}"}, paths: files, policy: read}
+  - {id: both, match: {path: "/both/{team}"}, policy: both}
+"""
+CONDITIONS = {
+    "filled": "resource.team == 'mine'",
+    "read": "request.params.team == 'mine'",
+    "whole": "request.path == '/whole/mine'",
+    "both": "request.params.team == 'mine' && "
+    "(!has(request.query.team) || request.query.team == 'mine')",
+}
+PATH_POLICIES = [
+    f'policy: {name}\nrules: [{{id: a, allow: ["*"], when: "{when}"}}]'
+    for name, when in CONDITIONS.items()
+]
+MEMBER = who("u1", claims={"tenants": {"mine": "member"}})
+
+
+@pytest.fixture(scope="module")
+def paths() -> Snapshot:
+    return snapshot(PATHS, *PATH_POLICIES)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/filled/mine/1", "/read/mine/1", "/whole/mine", "/tenant/mine/1", "/counted/mine/1",
+     "/open/mine/1"],
+)  # fmt: skip
+def test_no_parameter_beside_a_path_that_was_judged_says_another(
+    paths: Snapshot, path: str
+) -> None:
+    # Spring's `@ModelAttribute` takes the `team` of the query over that of the path.
+    assert decide(paths, f"GET {path}", MEMBER).allowed
+    for query in ("team=theirs", "Team=mine", "team=mine&team=mine", "team[]=mine", "team.x=1",
+                  "_team=on", "!team=theirs", "te%61m=theirs", "team", "team=%ff", "a=1;team=theirs",
+                  "a=1;team=mine", "%zz=1&team=theirs", "%zz=1&team=mine", "te%ffam=theirs",
+                  "a=1&" * 1_000 + "team=theirs"):  # fmt: skip
+        decision = decide(paths, f"GET {path}?{query}", MEMBER)
+        assert decision.refusal is Reason.AMBIGUOUS_QUERY, query
+    # Whoever reads the same from two places has what was judged; and else a query is nobody's.
+    for query in ("team=mine", "te%61m=m%69ne", "a=1;b=2", "%zz=1&team_no=2", "x.team=1", "a=%ff",
+                  "a=1&" * 1_001, "teams=theirs&a=1&a=2"):  # fmt: skip
+        assert decide(paths, f"GET {path}?{query}", MEMBER).allowed, query
+
+
+def test_a_parameter_of_a_path_by_which_nothing_is_decided_may_be_said_anew(
+    paths: Snapshot,
+) -> None:
+    assert decide(paths, "GET /filled/mine/1?id=2", MEMBER).allowed
+    assert decide(paths, "GET /unread/mine/1?team=theirs", MEMBER).allowed
+    assert decide(paths, "GET /both/mine?team=mine&Team=theirs", MEMBER).refusal is (
+        Reason.AMBIGUOUS_QUERY
+    )
+    assert decide(paths, "GET /both/mine?team=theirs", MEMBER).refusal is Reason.NO_RULE
+
+
+def test_where_a_path_has_other_readings_nothing_is_said_of_it_twice(paths: Snapshot) -> None:
+    assert decide(paths, "GET /files/mine?team=mine", MEMBER).allowed
+    assert not decide(paths, "GET /files/mine;x", MEMBER).allowed
+    for query, reason in (("", Reason.NO_RULE), ("team=mine;x", Reason.AMBIGUOUS_QUERY),
+                          ("team=mine%3Bx", Reason.AMBIGUOUS_QUERY)):  # fmt: skip
+        assert decide(paths, f"GET /files/mine;x?{query}", MEMBER).refusal is reason
+
+
+def test_a_remembered_verdict_lets_no_parameter_say_of_the_path_another(paths: Snapshot) -> None:
+    for path in ("/tenant/mine/1", "/counted/mine/1"):
+        for _ in range(2):
+            call = simulated_call(SimulatedRequest("GET", f"{path}?team=theirs", MEMBER))
+            assert isinstance(call, Call)
+            match = paths.routes.match(call.host, call.method, call.segments)
+            assert isinstance(match, Match)
+            refused = judged(call, match, MEMBER, lambda: NOW)
+            assert refused.refusal is Reason.AMBIGUOUS_QUERY
+            assert decide(paths, f"GET {path}", MEMBER).allowed
 
 
 HEADER = rule_world('- {id: h, allow: ["*"], when: \'request.headers["x-tenant"] == "a"\'}')

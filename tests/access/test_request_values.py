@@ -194,6 +194,32 @@ def test_no_value_of_a_whole_takes_the_place_of_any_of_its_parts() -> None:
             assert reader.read(f"{name}=1&g=2") == {name: "1"}
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", {}),
+        ("a=1", {"a": "1"}),
+        ("b=1;c=2&%zz=3&%ff=4&=5&x%00=6", {}),
+        ("b=1&" * 1_000, {}),
+        ("b=\u0100&\u0100=1;", {}),
+        ("b=1;a=1", None),
+        ("a=1;b=1", None),
+        ("a=%ff", None),
+        ("A=1", None),
+        ("%zz=1&a=1", None),
+        ("%zz=1&a[=1", None),
+        ("a%ff=1", None),
+        ("a%00=1", None),
+        ("%zz=1&+a=1", None),
+        ("b=1&" * 1_000 + "a", None),
+    ],
+)
+def test_what_another_place_was_read_for_may_be_beside_a_query_that_is_read_in_two_ways(
+    query: str, said: dict[str, str] | None
+) -> None:
+    assert QueryParameters({"a"}).said(query) == said
+
+
 def test_names_apart_stand_for_themselves() -> None:
     reader = QueryParameters({"a", "b"}, apart={"a.x", "B"})
     assert reader.read("a.x=1&B=2&b=3") == {"b": "3"}

@@ -168,3 +168,18 @@ def test_no_other_name_of_a_field_passes_a_limit_that_counts_by_it(
         beside = tried(f"{number}", {}, "?email=victim")
         assert beside in ((400, "ambiguous_query"), (429, "rate_limited"))
     assert len(gateway.echo.seen) == before
+
+
+def test_no_query_says_of_a_path_what_was_not_judged(
+    gateway: Running, alice: dict[str, Any]
+) -> None:
+    """Spring takes the parameter of the query for the one of the path, where it binds an object."""
+    mine = alice["user"]["user_id"]
+    path, token = f"/v1/users/{mine}/orders/7", alice["access_token"]
+    for query in ("", "?order_id=7", f"?user_id={mine}&page=2"):
+        assert gateway.call("GET", path + query, token=token).status == 200
+    before = len(gateway.echo.seen)
+    for query in ("user_id=bob", "order_id=8", "userId=bob", "user_id[]=bob", "user_id.x=1"):
+        answer = gateway.call("GET", f"{path}?{query}", token=token)
+        assert (answer.status, answer.reason) == (400, "ambiguous_query"), query
+    assert len(gateway.echo.seen) == before

@@ -85,6 +85,17 @@ class QueryParameters:
             values[name] = value
         return None if self._wholes and self._replaced(values, names) else values
 
+    def said(self, query: str) -> dict[str, str] | None:
+        """As `read`, where the place to read them from is another, and they are nothing that a
+        query need not say: what some backends read in another way is ambiguous only where some
+        of them may find one of these in it."""
+        values = self.read(query)
+        if values is None:
+            pairs = query.replace(";", "&").split("&")
+            found = self._asked(_names_guessed([pair.partition("=")[0] for pair in pairs]))
+            return {} if found.count(None) == len(found) else None
+        return values
+
     def _asked(self, names: list[str]) -> list[str | None]:
         """Which of `self.names` each counts as."""
         asked = self._counted_as(_BETWEEN.join(names))
@@ -217,6 +228,12 @@ def _names_decoded(raw_names: list[str]) -> list[str] | None:
             return None
     # One that holds it would be two of them.
     return names if joined.count(_BETWEEN) + 1 == len(names) == len(raw_names) else None
+
+
+def _names_guessed(raw_names: list[str]) -> list[str]:
+    """Each as it is without what cannot be decoded; one that holds NUL as two."""
+    joined = _BETWEEN.join(raw_names).replace("+", " ").encode("latin-1", "ignore")
+    return unquote_to_bytes(joined).decode("utf-8", "ignore").split(_BETWEEN)
 
 
 def _form_decoded(raw: str) -> str | None:

@@ -186,8 +186,8 @@ class Route:
     may_take_long: bool = field(init=False)
     """Whether the policy reads a body, iterates, or hands over much of `data`."""
     reads_call: bool = field(init=False)
-    """Whether a call may say what could be read in two ways, so that it is looked at though the
-    verdict is known."""
+    """Whether a resource is made of more than the path: what could be read in two ways, so that a
+    call is looked at though its verdict is known."""
     param_names: tuple[str, ...] = field(init=False)
     query_names: frozenset[str] = field(init=False)
     """Parameters, headers and fields of the body that the resource is made of."""
@@ -199,6 +199,9 @@ class Route:
     policy_query: QueryParameters | None = field(init=False)
     """What the rules and the resource read together."""
     policy_headers: HeaderFields | None = field(init=False)
+    beside_path: QueryParameters | None = field(init=False)
+    """By which a backend may take something else for what is read of the path: Spring
+    (`@ModelAttribute`) takes a parameter of the query over it, and Laravel (`$request->x`)."""
     beside_body: QueryParameters | None = field(init=False)
     """By which a backend may take something else for what is read of the body: Rails takes a
     parameter of the query over it, Laravel where the body has none."""
@@ -254,8 +257,28 @@ class Route:
         beside = {path for one in steps for path in accumulate(one, "{}.{}".format)} - query
         of_body = QueryParameters(beside, apart=query) if beside else None
         object.__setattr__(self, "beside_body", of_body)
+        of_path = self._counted_params(action_rules) - query
+        beside_path = QueryParameters(of_path, apart=query) if of_path else None
+        object.__setattr__(self, "beside_path", beside_path)
         reads_call = bool(self.query_names or self.header_names or self.body_names)
         object.__setattr__(self, "reads_call", reads_call)
+
+    def _counted_params(self, action_rules: ActionRules | None) -> frozenset[str]:
+        """The parameters of the path by which something is decided: who the caller is there, the
+        verdict, or a limit."""
+        rules = () if action_rules is None else action_rules.allows
+        limits = [*self.limits, *(limit for rule in rules for limit in rule.limits)]
+        keys = [limit.expression.reads for limit in limits if limit.expression is not None]
+        names = set() if self.tenant is None else {self.tenant}
+        names |= {name for reads in keys for name in reads.params}
+        judges = action_rules is not None and action_rules.by_roles is None
+        if judges or any("resource" in reads.roots for reads in keys):
+            names |= {name for one in self.resource for name in one.template.names("params")}
+        if action_rules is not None:
+            names |= action_rules.param_names
+        if self.policy_reads_path:
+            names |= set(self.param_names)
+        return frozenset(names)
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
         """What is asked once `rule` has allowed a call: always the very same object, by which
