@@ -206,6 +206,7 @@ class Reader:
         return (old if new is None else new), (new if old is None else old)
 
 
+_UNREADABLE = Reason.AMBIGUOUS_QUERY, Reason.AMBIGUOUS_HEADER, Reason.BODY_MALFORMED
 _TOKEN = re.compile(r"a token of (\S+?)(?: for (.+?))?(?: with the scope (.+))?")
 _ASKED_SCOPE = re.compile(r"(?:has_scope\()?'([^']+)'(?: in user\.scopes|\))")
 
@@ -278,6 +279,9 @@ def check(seed: int, calls: int, tally: Tally) -> None:
 def disagreements(reader: Reader, asked: SimulatedRequest) -> Iterator[str]:
     """Where what diff tells of a call is not what the two configurations decide."""
     answers = simulate(asked, reader.sides[0]), simulate(asked, reader.sides[1])
+    if any(one.decision.refusal in _UNREADABLE for one in answers):
+        # What could be read in two ways is no value that a line could speak of.
+        return
     routes = [r for one in answers if (r := one.decision.route) is not None]
     who = asked.caller
     if isinstance(who, Principal) and not any(_may_take(one, who) for one in routes):

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.policies import Policy, Verdict
 from gateway.access.readings import has_readings
-from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike
+from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike, wraps
 from gateway.access.routing.request_values import (
     WITHOUT_BODY,
     HeaderFields,
@@ -135,7 +135,9 @@ def _can_be_read(body: object, route: Route) -> bool:
     )
     if not all(engine_takes(field_at(body, path), MOST_PARTS) for path in route.body_names):
         return False
-    return reads_alike(body, route.body_names) and not any(
+    if not reads_alike(body, route.body_names) or wraps(body, route.body_names, route.wrappers):
+        return False
+    return not any(
         isinstance(field_at(body, path), bool | Mapping | list) for path in parts_of_text
     )
 

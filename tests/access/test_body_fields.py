@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike
+from gateway.access.routing.body_fields import (
+    engine_takes,
+    field_at,
+    reads_alike,
+    wrappers_of,
+    wraps,
+)
 
 PATHS = ("team", "meta.owner.id")
 BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
@@ -188,3 +194,53 @@ def test_a_field_of_the_body_is_found_by_its_path(path: str, value: object) -> N
 )
 def test_the_engine_takes_what_it_reads_exactly_and_of_few_parts(value: Any, takes: bool) -> None:
     assert engine_takes(value, 3) is takes
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "wrappers"),
+    [
+        ("notes", "", {"notes", "note"}),
+        ("api/v1/sales-notes", "", {"salesnotes", "salesnote"}),
+        ("notes/publish", "", {"notes", "note"}),
+        ("users/notes", "", {"notes", "note"}),
+        ("profile", "", {"profile"}),
+        ("api/profile", "Account", {"profile", "account"}),
+        ("people", "", {"people", "person"}),
+        ("people/merge", "", {"people", "person"}),
+        ("companies", "", {"companies", "companie", "company"}),
+        ("boxes", "", {"boxes", "boxe", "box"}),
+        ("wolves", "", {"wolves", "wolve", "wolf"}),
+        ("", "", set()),
+    ],
+)
+def test_a_backend_may_put_a_body_into_an_object_of_the_name_of_its_model(
+    path: str, kind: str, wrappers: set[str]
+) -> None:
+    assert wrappers_of(path.split("/"), kind) == wrappers
+
+
+@pytest.mark.parametrize(
+    ("body", "hidden"),
+    [
+        ({"owner": "a", "note": {"owner": "b"}}, True),
+        ({"note": {"owner": "b"}}, True),
+        ({"owner": "a", "Note": {"Owner": "b"}}, True),
+        ({"note": {"owner": {"id": 1}}}, True),
+        ({"note": {"meta": {}}}, True),
+        ({"note": {"meta.kind": 1}}, True),
+        ({"note": {"$set": {"owner": "b"}}}, True),
+        ({"owner": "a", "note": {"title": "b", "kind": 1, "id": 7}}, False),
+        ({"owner": "a", "note": "owner"}, False),
+        ({"owner": "a", "note": ["owner"]}, False),
+        ({"owner": "a", "project": {"owner": "b"}, "notes_": {"x": {"owner": "b"}}}, False),
+        ({"note": {"id": 1}}, False),
+        ({}, False),
+        (None, False),
+        ([], False),
+    ],
+)
+def test_a_whole_that_a_backend_may_take_for_the_body_holds_none_of_its_fields(
+    body: object, hidden: bool
+) -> None:
+    # Rails wraps no body that has the object.
+    assert wraps(body, ("owner", "meta.kind", "id", "note.id"), {"note", "notes"}) is hidden

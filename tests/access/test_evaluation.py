@@ -20,6 +20,8 @@ WORLD = snapshot(
        resource: {a: "{body.a}", b: "{body.deep.b}"}}
     - {id: parts, match: {path: "/parts/{x}"}, policy: p, action: "a:b", upstream: api,
        resource: {a: "a-{body.a}", b: "{body.deep.b}"}}
+    - {id: typed, match: {path: "/typed/{x}"}, policy: p, action: "a:b", upstream: api,
+       resource: {type: note, a: "{body.a}"}}
     - {id: all, match: {path: "/all/{x}"}, policy: p, action: "a:b", upstream: api,
        resource: {kind: doc, x: "{x}", q: "{query.q}", h: "{headers.x-h}", b: "{body.b}"}}
     """,
@@ -80,6 +82,15 @@ def test_what_a_body_does_not_hold_is_no_field(path: str, body: Any) -> None:
 def test_a_body_that_could_be_read_in_two_ways_is_malformed(path: str, body: Any) -> None:
     assert read(path, body=body) is Reason.BODY_MALFORMED
     assert isinstance(read("/bare/1", body=body), EvaluationContext)
+
+
+def test_what_may_be_the_whole_of_a_body_to_a_backend_says_none_of_its_fields_anew() -> None:
+    assert read("/whole/1", body={"a": 1, "part": {"a": 2}}) is not Reason.BODY_MALFORMED
+    inner: dict[str, Any]
+    for inner in ({"a": 2}, {"deep": {}}):
+        assert read("/whole/1", body={"a": 1, "whole": inner}) is Reason.BODY_MALFORMED
+        assert read("/parts/1", body={"a": 1, "part": inner}) is Reason.BODY_MALFORMED
+    assert read("/typed/1", body={"a": 1, "note": {"a": 2}}) is Reason.BODY_MALFORMED
 
 
 @pytest.mark.parametrize("value", [True, False, {}, {"c": 1}, [], ["x"]])

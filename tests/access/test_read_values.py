@@ -98,11 +98,12 @@ def test_no_parameter_beside_a_body_that_was_judged_says_another() -> None:
 
     for query in ("owner=u2", "owner=u1", "owner[]=u2", "Owner=u2", "a=1&%6fwner=u2", "owner",
                   "meta[kind]=x", "meta=x", "meta.kind=x", "Meta.Kind=x", "owner=%ff", "x;owner=u2",
-                  "owner.x=1", "top.mid.low.x=1",
+                  "owner.x=1", "top.mid.low.x=1", "note[owner]=u2", "note.owner=u2", "Note[Owner]=u2",
+                  "x[meta]=1", "x[meta][kind]=1", "x.top.mid=1", "x[owner][]=1", "a=1&x[owner]=u2",
                   "top=x", "top.mid=x", "top[mid]=x", "top.mid.low=x", "Top.mid[low]=x"):  # fmt: skip
         assert asked(f"?{query}").refusal is Reason.AMBIGUOUS_QUERY, query
     for query in ("", "?", "?page=2&kind=x&owners=u2", "?both=1", "?mid=x&low=x&mid.low=x",
-                  "?all.of=1"):  # fmt: skip
+                  "?all.of=1", "?x[kind]=1&x[y][owner]=2&x[mid][low]=3&x[it]=4&a.b.owner=5&note=6"):  # fmt: skip
         assert asked(query).allowed, query
 
 

@@ -35,6 +35,37 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
     return True
 
 
+def wraps(body: object, paths: Collection[str], wrappers: Collection[str]) -> bool:
+    """Whether an object in a JSON body that has the name of one of the `wrappers`, folded, holds a
+    field of `paths`, or hides it.
+
+    Rails (`wrap_parameters`) puts the fields of a body into an object of the name of its model,
+    where the body has none of that name: what was read beside it is nothing to the backend then.
+    """
+    if not isinstance(body, Mapping):
+        return False
+    for name, inner in body.items():
+        if isinstance(inner, Mapping) and (folded := _name_folded(name)) in wrappers:
+            known = [_name_folded(path) for path in paths]
+            inside = [path for path in known if f"{folded}.{path}" not in known]
+            if any(_hides(inner, path) for path in inside):
+                return True
+    return False
+
+
+def wrappers_of(segments: Collection[str], kind: str = "") -> frozenset[str]:
+    """The names, folded, of objects into which a backend may put what a call of a path of these
+    literal segments says: `note` below `/notes` (the last plural counts, else the last), and
+    `kind`, what its resource is."""
+    words = [_name_folded(segment) for segment in segments]
+    plurals = [word for word in words if word.endswith("s") or word in _SINGULARS]
+    names = {_name_folded(kind)}
+    for word in (plurals or words)[-1:]:
+        names |= {word, _SINGULARS.get(word, word)}
+        names |= {word.removesuffix(end) + one for end, one in _ENDINGS if word.endswith(end)}
+    return frozenset(names - {""})
+
+
 def _hides(value: Mapping[str, Any], path: str, key: str = "") -> bool:
     """Whether some backend finds the field at `path`, folded, of an object, or a part of it, under
     another name than `key`, its first step.
@@ -118,6 +149,18 @@ def field_at(body: object, path: str) -> object:
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
 _NUMBERS = frozenset(_ROUNDED)
+_SINGULARS = MappingProxyType({"people": "person", "children": "child", "men": "man"})
+_ENDINGS = (
+    ("s", ""),
+    ("ies", "y"),
+    ("ves", "f"),
+    ("xes", "x"),
+    ("ses", "s"),
+    ("zes", "z"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("oes", "o"),
+)
 _PROTOTYPES = "__proto__.", "constructor.prototype."
 _MARKS = "[", "]", "proto", "constructor"
 """What a name, folded, begins with that may lead to any field."""

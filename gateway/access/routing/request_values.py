@@ -40,13 +40,16 @@ def has_body(headers: RawHeaders) -> bool:
 class QueryParameters:
     """The query parameters of some names, as a policy may read them."""
 
-    __slots__ = ("_apart", "_cuts", "_folded", "_parts", "_wholes", "names")
+    __slots__ = ("_apart", "_cuts", "_folded", "_parts", "_wholes", "_wrapped", "names")
 
-    def __init__(self, names: Collection[str], *, apart: Collection[str] = ()) -> None:
+    def __init__(
+        self, names: Collection[str], *, apart: Collection[str] = (), wrapped: bool = False
+    ) -> None:
         """`apart` are names that stand for themselves, though they may be taken for one of
-        `names`."""
+        `names`.  `wrapped`: `x[team]` counts as `team`, whatever the `x` is."""
         self.names = frozenset(names)
         self._apart = frozenset(apart)
+        self._wrapped = wrapped
         self._folded = {_query_folded(name): name for name in self.names}
         self._parts = {
             parts: name for name in self.names for parts in _in_parts(_BEFORE_NAME.sub("", name))
@@ -112,7 +115,10 @@ class QueryParameters:
         # of brackets.  Spring takes `!team` where there is no `team`, and `'` in brackets for none.
         bare = _BEFORE_NAME.sub("", joined)
         found = [self._as_they_stand(bare)]
-        for parts in _in_parts(bare):
+        ways = _in_parts(bare)
+        if self._wrapped:
+            ways += tuple([_FIRST_PART.sub("", parts) for parts in ways])
+        for parts in ways:
             cuts = (cut.sub(r"\1", parts).split(_BETWEEN) for cut in self._cuts)
             found += [list(map(self._parts.get, one)) for one in cuts]
         return [next(filter(None, one), None) for one in zip(*found, strict=True)]
@@ -177,6 +183,7 @@ _ADORNED = re.compile(r"[\[\].]|(?<![^\x00])[ !?]")
 _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
 # Of a run of quotes only the first is tried: from each of them it would be gone through anew.
 _BRACKETS = re.compile(r"(?<!['\"])['\"]*[\[\]][\[\]'\"]*")
+_FIRST_PART = re.compile(r"(?<![^\x00])[^\x00\[]*\[")
 _AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _QUERY_FOLDED = str.maketrans("", "", "_-. [")

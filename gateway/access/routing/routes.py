@@ -23,6 +23,7 @@ from gateway.access.definitions import (
 from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
 from gateway.access.issuers import ResourceServer
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
+from gateway.access.routing.body_fields import wrappers_of
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
@@ -199,6 +200,8 @@ class Route:
     policy_query: QueryParameters | None = field(init=False)
     """What the rules and the resource read together."""
     policy_headers: HeaderFields | None = field(init=False)
+    wrappers: frozenset[str] = field(init=False)
+    """The names of objects in a body that a backend may take for the whole of it, folded."""
     beside_path: QueryParameters | None = field(init=False)
     """By which a backend may take something else for what is read of the path: Spring
     (`@ModelAttribute`) takes a parameter of the query over it, and Laravel (`$request->x`)."""
@@ -255,8 +258,13 @@ class Route:
         object.__setattr__(self, "policy_headers", HeaderFields(headers) if headers else None)
         steps = (name.split(".") for name in self.body_names)
         beside = {path for one in steps for path in accumulate(one, "{}.{}".format)} - query
-        of_body = QueryParameters(beside, apart=query) if beside else None
+        of_body = QueryParameters(beside, apart=query, wrapped=True) if beside else None
         object.__setattr__(self, "beside_body", of_body)
+        kind = [one.template.text for one in self.resource if one.name == "type"]
+        wrappers = wrappers_of(
+            [s.text for s in self.segments if s.kind is SegmentKind.LITERAL], *kind
+        )
+        object.__setattr__(self, "wrappers", wrappers)
         of_path = self._counted_params(action_rules) - query
         beside_path = QueryParameters(of_path, apart=query) if of_path else None
         object.__setattr__(self, "beside_path", beside_path)
