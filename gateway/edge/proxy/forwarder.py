@@ -83,7 +83,9 @@ class Forwarder:
         cluster = self._clusters.cluster_of(exchange.upstream)
         client_ip = exchange.call.client_ip
         target = cluster.choose(client_ip)
-        if target is None or (cluster.spec.max_connections and not target.has_capacity):
+        if target is None or (
+            cluster.spec.max_connections and not target.has_capacity_for(client_ip)
+        ):
             relay.chosen = target
             return False
         repeatable = target.keeps_idle or exchange.call.method in _REPEATABLE
@@ -114,7 +116,7 @@ class Forwarder:
         retry, tried, client_ip = cluster.spec.retry, relay.tried, exchange.call.client_ip
         while True:
             target, relay.chosen = relay.chosen or cluster.choose(client_ip, tried), None
-            if target is not None and target.has_capacity:
+            if target is not None and target.has_capacity_for(client_ip):
                 target.acquire(client_ip)
             else:
                 target = None if target is None else await cluster.acquire_slot(client_ip)

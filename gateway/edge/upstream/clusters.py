@@ -28,7 +28,7 @@ from gateway.edge.upstream.resolver import (
 from gateway.edge.upstream.retry_budget import RetryBudget
 from gateway.edge.upstream.slot_queue import Waiters
 from gateway.edge.upstream.target_health import probe
-from gateway.edge.upstream.target_pool import TargetPool, authority
+from gateway.edge.upstream.target_pool import TargetPool, authority, available
 from gateway.telemetry.metrics import Metrics
 
 __all__ = ["Cluster", "Clusters", "TargetPool", "authority"]
@@ -62,8 +62,7 @@ class Cluster:
     def choose(self, client_ip: str, tried: Collection[TargetPool] = ()) -> TargetPool | None:
         """The next target for this client, one that was not tried yet where there is one.
 
-        None while the breakers of all keep it away.  Where probes call every target bad they are
-        all tried: better a call that fails than a probe that is wrong.
+        None where none is `available`.
         """
         if self._only is not None:
             return self._only
@@ -71,13 +70,13 @@ class Cluster:
             self.budget.calls += 1
         targets = self.targets
         if self._has_health:
-            targets = self._available(client_ip, self._loop.time())
+            targets = available(targets, client_ip, self._loop.time())
             if not targets:
                 return None
         if len(targets) > 1 and tried:
             targets = [target for target in targets if target not in tried] or targets
         if len(targets) > 1 and self.spec.max_connections:
-            targets = [target for target in targets if target.has_capacity] or targets
+            targets = [t for t in targets if t.has_capacity_for(client_ip)] or targets
         count = len(targets)
         if count == 1:
             return targets[0]
@@ -90,14 +89,6 @@ class Cluster:
             return a if a.in_flight + a.reserved <= b.in_flight + b.reserved else b
         self._turn += 1
         return targets[self._turn % count]
-
-    def _available(self, client_ip: str, now: float) -> list[TargetPool]:
-        healths = [(target, target.health) for target in self.targets]
-        available = [t for t, h in healths if h is None or h.available(client_ip, now)]
-        if available:
-            return available
-        healths = [(t, h) for t, h in healths if h is None or h.admits(client_ip, now)]
-        return [t for t, h in healths if h is None or h.healthy] or [t for t, _ in healths]
 
     def has_untried_target(self, tried: Collection[TargetPool]) -> bool:
         """Whether a target that was not tried yet is not known to be unreachable."""
@@ -120,6 +111,7 @@ class Cluster:
                 except asyncio.CancelledError:
                     given = slot.result() if slot.done() and not slot.cancelled() else None
                     if given is not None:
+                        given.record_end(None, client_ip)
                         given.release()
                     raise
         except TimeoutError:

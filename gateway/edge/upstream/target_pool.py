@@ -22,7 +22,8 @@ from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.connection_queue import ConnectionQueue, Deadline
 from gateway.edge.upstream.outcome import Outcome
 from gateway.edge.upstream.resolver import Endpoints, has_name
-from gateway.edge.upstream.slot_queue import Waiter, Waiters
+from gateway.edge.upstream.slot_queue import Waiters
+from gateway.edge.upstream.slot_shares import Shares
 from gateway.edge.upstream.target_health import TargetHealth
 
 log = structlog.get_logger(__name__)
@@ -92,6 +93,8 @@ class TargetPool:
         self._loop = loop
         self._queue = ConnectionQueue(loop, scarce, self.put_idle)
         self._waiters: Waiters[TargetPool] = Waiters(loop)
+        self.shares: Shares | None = None
+        """While somebody wants a slot and there is none: who goes first."""
         self.apply(spec, self._waiters)
 
     def apply(self, spec: Upstream, waiters: Waiters[TargetPool]) -> None:
@@ -110,6 +113,22 @@ class TargetPool:
     def has_capacity(self) -> bool:
         return not self.spec.max_connections or self.in_flight < self.spec.max_connections
 
+    def has_capacity_for(self, client_ip: str) -> bool:
+        """Whether a call of this client may take a slot: none that is kept for others."""
+        most = self.spec.max_connections
+        if not most or self.in_flight >= most:
+            return not most
+        shares = self.shares
+        return shares is None or shares.admits(client_ip, most - self.in_flight)
+
+    def may_be_called(self, client_ip: str, among: Collection[TargetPool]) -> bool:
+        """Whether a call of this client that has these targets may be sent here now."""
+        health = self.health
+        if health is None:
+            return True
+        now = self._loop.time()
+        return health.available(client_ip, now) or self in available(among, client_ip, now)
+
     def reserve(self, client_ip: str) -> None:
         """A call of this client will be sent here once its task runs: until then it counts as if
         it had."""
@@ -126,6 +145,8 @@ class TargetPool:
     def acquire(self, client_ip: str) -> None:
         """A call of this client is about to be sent here."""
         self.in_flight += 1
+        if self.shares is not None:
+            self.shares.record(client_ip)
         if self.health is not None:
             self.health.record_dispatch(client_ip, self._loop.time())
 
@@ -135,19 +156,10 @@ class TargetPool:
             self.health.record_end(outcome, client_ip, self._loop.time())
 
     def release(self) -> None:
-        """It has ended.  Its slot goes to whoever waits: nobody who comes meanwhile can take it."""
-        waiter = self._next_waiter()
-        if waiter is None:
-            self.in_flight -= 1
-        else:
-            waiter.slot.set_result(self)
-
-    def _next_waiter(self) -> Waiter[TargetPool] | None:
-        """Whoever waits longest of those that may be sent here, no longer waiting."""
-        most = self.spec.max_connections
-        if not self._waiters or (most and self.in_flight > most):
-            return None
-        return self._waiters.next_for(self)
+        """It has ended.  Its slot goes to whoever waits, where they may be sent here."""
+        self.in_flight -= 1
+        if self._waiters:
+            self._waiters.serve(self)
 
     # --- connections ---
 
@@ -354,6 +366,20 @@ class TargetPool:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()
+
+
+def available(targets: Collection[TargetPool], client_ip: str, now: float) -> list[TargetPool]:
+    """Those that a call of this client may be sent to; none while the breakers of all keep it away.
+
+    Where probes call every target bad they are all tried: better a call that fails than a probe
+    that is wrong.
+    """
+    healths = [(target, target.health) for target in targets]
+    good = [t for t, h in healths if h is None or h.available(client_ip, now)]
+    if good:
+        return good
+    healths = [(t, h) for t, h in healths if h is None or h.admits(client_ip, now)]
+    return [t for t, h in healths if h is None or h.healthy] or [t for t, _ in healths]
 
 
 def authority(target: UpstreamTarget) -> bytes:

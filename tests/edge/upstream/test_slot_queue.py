@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.edge.upstream.clusters import TargetPool
-from gateway.edge.upstream.slot_queue import PATIENCE_S
+from gateway.edge.upstream.slot_shares import PATIENCE_S
 from tests.edge.rig import HUNG_S, OK, Answer, Client, Exchange, Rig, endless, running
 
 BOTH_LOOPS = True
@@ -203,12 +203,63 @@ async def test_nobody_is_cut_where_nobody_waits() -> None:
         assert [(await finish(client)).status for client in slow] == [200] * 2
 
 
-async def test_nobody_is_cut_where_no_neighbourhood_has_more_than_half() -> None:
-    async with narrow(4, timeout_connect_s=2 * PATIENCE_S) as rig:
+async def test_two_neighbourhoods_that_drip_leave_room_to_a_third() -> None:
+    """Whoever is at home over IPv4 and IPv6 has two."""
+    async with narrow(4) as rig:
         slow = await come_from(rig, ATTACKER, 2, UPLOAD)
         slow += await come_from(rig, ANOTHER, 2, UPLOAD)
+        async with dripping(slow):
+            assert (await rig.ask(GET)).status == 200
+            await until(lambda: pool(rig).in_flight == 3)
+
+
+async def test_of_two_that_drip_the_one_that_has_most_makes_room() -> None:
+    async with narrow(4) as rig:
+        few = await come_from(rig, ANOTHER, 1, UPLOAD)
+        slow = await come_from(rig, ATTACKER, 3, UPLOAD)
+        async with dripping(few + slow):
+            assert (await rig.ask(GET)).status == 200
+            await cut(slow[0])
+        assert [(await finish(client)).status for client in few + slow[1:]] == [200] * 3
+
+
+async def test_who_drips_from_two_neighbourhoods_stands_behind_others_in_the_queue() -> None:
+    """It has fifteen calls there, and each place that is made would go to one of them."""
+    async with narrow(5, queue=20, timeout_connect_s=4 * PATIENCE_S) as rig:
+        slow = await come_from(rig, ATTACKER, 3, UPLOAD)
+        slow += await come_from(rig, ANOTHER, 2, UPLOAD)
+        async with dripping(slow):
+            for number in range(15):
+                await open_from(rig, (ATTACKER, ANOTHER)[number % 2], UPLOAD)
+            await until(lambda: len(rig.gate.calls) == 20)
+            assert [(await rig.ask(GET)).status for _ in range(3)] == [200] * 3
+
+
+async def test_nobody_is_cut_where_each_neighbourhood_has_one() -> None:
+    async with narrow(2, timeout_connect_s=2 * PATIENCE_S) as rig:
+        slow = await come_from(rig, ATTACKER, 1, UPLOAD)
+        slow += await come_from(rig, ANOTHER, 1, UPLOAD)
         assert (await rig.ask(GET)).status == 503
-        assert [(await finish(client)).status for client in slow] == [200] * 4
+        assert [(await finish(client)).status for client in slow] == [200] * 2
+
+
+async def test_nobody_is_cut_for_who_would_then_have_as_many() -> None:
+    go = asyncio.Event()
+
+    async def slow_for_some(exchange: Exchange) -> None:
+        if b"GET" in exchange.received.line:
+            await go.wait()
+        await by_path(exchange)
+
+    async with narrow(4, timeout_connect_s=2 * PATIENCE_S) as rig:
+        rig.upstream.script = slow_for_some
+        slow = await come_from(rig, ATTACKER, 2, UPLOAD)
+        slow += await come_from(rig, ANOTHER, 1, UPLOAD)
+        (busy,) = await come_from(rig, "127.0.0.1", 1, GET)
+        assert (await rig.ask(GET)).status == 503
+        go.set()
+        assert (await busy.answer()).status == 200
+        assert [(await finish(client)).status for client in slow] == [200] * 3
 
 
 async def test_neighbours_count_together() -> None:
@@ -293,6 +344,55 @@ async def test_where_nobody_may_wait_who_is_turned_away_makes_room() -> None:
                 while (await rig.ask(GET)).status == 503:
                     await asyncio.sleep(0.01)
             await cut(slow[0])
+        assert (await finish(slow[1])).status == 200
+
+
+async def turned_away_once(rig: Rig, slow: list[Client]) -> None:
+    """Somebody else was, after these calls had waited for long: the first of them is ended."""
+    await all_waited_long(rig, len(slow))
+    assert (await rig.ask(GET)).status == 503
+    await cut(slow[0])
+    await until(lambda: pool(rig).in_flight == len(slow) - 1)
+
+
+async def test_where_nobody_may_wait_room_is_kept_for_who_was_turned_away() -> None:
+    """Whoever was ended sees it first, and would have the slot again at once."""
+    async with narrow(4, queue=0) as rig:
+        slow = await come_from(rig, ATTACKER, 4, UPLOAD)
+        await turned_away_once(rig, slow)
+        for _ in range(3):
+            again = await (await open_from(rig, ATTACKER, GET)).answer()
+            assert (again.status, json.loads(again.body)["reason"]) == (503, "upstream_busy")
+            assert (await rig.ask(GET)).status == 200
+        assert [(await finish(client)).status for client in slow[1:]] == [200] * 3
+
+
+async def test_no_more_room_is_kept_than_calls_were_turned_away() -> None:
+    async with narrow(4, queue=0) as rig:
+        slow = await come_from(rig, ATTACKER, 4, UPLOAD)
+        await turned_away_once(rig, slow)
+        assert (await finish(slow[1])).status == 200
+        await until(lambda: pool(rig).in_flight == 2)
+        assert (await (await open_from(rig, ATTACKER, GET)).answer()).status == 200
+
+
+async def test_room_is_kept_for_a_moment_only() -> None:
+    async with narrow(2, queue=0) as rig:
+        slow = await come_from(rig, ATTACKER, 2, UPLOAD)
+        await turned_away_once(rig, slow)
+        async with asyncio.timeout(HUNG_S):
+            while (await (await open_from(rig, ATTACKER, GET)).answer()).status == 503:
+                await asyncio.sleep(0.05)
+        assert (await finish(slow[1])).status == 200
+
+
+async def test_where_nobody_else_was_turned_away_one_neighbourhood_has_all_slots() -> None:
+    async with narrow(2, queue=0) as rig:
+        slow = await come_from(rig, ATTACKER, 2, UPLOAD)
+        assert (await (await open_from(rig, ATTACKER, GET)).answer()).status == 503
+        assert (await finish(slow[0])).status == 200
+        await until(lambda: pool(rig).in_flight == 1)
+        assert (await (await open_from(rig, ATTACKER, GET)).answer()).status == 200
         assert (await finish(slow[1])).status == 200
 
 
