@@ -43,7 +43,7 @@ def asked(
 @pytest.mark.parametrize(
     "destination",
     ["/dav/ann/b", "http://here.example/dav/ann/b", "https://HERE.example.:8443/dav/ann/b;v1",
-     "/dav/ann/a%2Fb", "/dav/%61nn/b/"],
+     "/dav/ann/a%2Fb", "/dav/%61nn/b/", "/dav/ann/a,b", "/dav/ann/a%2C/b", "/dav/ann/b,ftp:x"],
 )  # fmt: skip
 def test_who_may_write_there_copies_and_moves(method: str, destination: str) -> None:
     assert asked(method, "/dav/ann/a", destination)[0]
@@ -61,7 +61,9 @@ def test_the_policy_judges_what_is_written_too(method: str, path: str) -> None:
      "http://there.example/dav/ann/b", "//here.example/dav/ann/b", "/dav/ann/../bob/b",
      "/dav/ann/%2e%2e/b", "/dav/ann//b", "dav/ann/b", "b", "", "*", "ftp://here.example/dav/ann/b",
      "http://ann@here.example/dav/ann/b", "http://here.example/dav/ann/b?x=1", "/dav/ann/b#x",
-     "/dav/ann/b, /hr/x", "http://here.example", "/dav/ann/%00", "/DAV/ann/b", "/dav/ann/b%5C..%5Cc"],
+     "/dav/ann/b, /hr/x", "/dav/ann/b,/hr/x", "/dav/ann/b,/dav/ann/c", "/dav/ann/b,,//there.example/x",
+     "/dav/ann/b,http://here.example/hr/x", "http://here.example/dav/ann/b,HTTPS://here.example/x",
+     "http://here.example", "/dav/ann/%00", "/DAV/ann/b", "/dav/ann/b%5C..%5Cc"],
 )  # fmt: skip
 def test_what_is_no_path_of_the_same_route_is_refused(destination: str) -> None:
     assert asked("MOVE", "/dav/ann/a", destination) == (False, Reason.AMBIGUOUS_PATH)

@@ -21,6 +21,9 @@ _FIELD = b"destination"
 _DESTINATION = re.compile(
     r"(?:https?://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._~-]+)(?::[0-9]*)?)?(?P<path>/[^?#]*)", re.I
 )
+# Some proxies join two fields of one name: where a second path begins behind a comma, the backend
+# may be given both, of which it takes either.
+_JOINED = re.compile(r",[ \t]*(?:/|https?:)", re.I)
 
 
 def has_destination(headers: RawHeaders) -> bool:
@@ -33,8 +36,9 @@ def moved_to(call: Call) -> Call | Reason | None:
     named = [value for name, value in call.headers if folded(name) == _FIELD]
     if not named:
         return None
-    match = _DESTINATION.fullmatch(named[0].decode("latin-1"))
-    if match is None or len(named) > 1:
+    text = named[0].decode("latin-1")
+    match = _DESTINATION.fullmatch(text)
+    if match is None or len(named) > 1 or _JOINED.search(text):
         return Reason.AMBIGUOUS_PATH
     host = match["host"]
     if host is not None and host.lower().removesuffix(".") != call.host:
