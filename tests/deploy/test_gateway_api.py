@@ -200,11 +200,19 @@ def test_every_service_of_authgate_that_is_named_is_the_charts(helm: Helm) -> No
 
 def test_traefik_is_told_what_its_file_is_told() -> None:
     file = yaml.safe_load((DEPLOY / "traefik" / "dynamic.yaml").read_text("utf-8"))["http"]
-    told = the("Middleware", "traefik")["spec"]["forwardAuth"]
-    expected = file["middlewares"]["authgate"]["forwardAuth"]
-    assert told.pop("address").endswith(":9901/decide/traefik")
-    assert expected.pop("address").endswith(":9901/decide/traefik")
+    middlewares = [one for one in resources("traefik") if one["kind"] == "Middleware"]
+    told = {one["metadata"]["name"]: one["spec"]["forwardAuth"] for one in middlewares}
+    expected = {name: one["forwardAuth"] for name, one in file["middlewares"].items()}
+    for asked in (*told.values(), *expected.values()):
+        assert asked.pop("address").endswith(":9901/decide/traefik")
     assert told == expected
+    shop, bodiless = the("IngressRoute", "traefik")["spec"]["routes"]
+    assert bodiless["match"] == f"{shop['match']} && ({file['routers']['shop-bodiless']['rule']})"
+    for route, router in ((shop, "shop"), (bodiless, "shop-bodiless")):
+        assert [one["name"] for one in route["middlewares"]] == file["routers"][router][
+            "middlewares"
+        ]
+    assert bodiless["priority"] > shop["priority"]
     own = next(
         one
         for one in resources("traefik")

@@ -5,6 +5,8 @@ use carries Traefik itself.
   other fields; with `trustForwardHeader: false` the client's own X-Forwarded-* are not passed.
 - A 2xx lets the call pass: the fields named in `authResponseHeaders`, and those that match
   `authResponseHeadersRegex`, are taken from the request and set as the answer has them.
+- With `forwardBody` the body is read, up to `maxBodySize` (else 401), and sent with the question.
+- Of the routers that take a call that with the higher priority is asked.
 - Any other answer is the client's, whole; but its `Location` is read as one of the authentication
   server's, and names that server to the client, unless `preserveLocationHeader` is set.
 """
@@ -37,8 +39,16 @@ class ForwardAuthProxy(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", port), _Connection)
         http = settings["http"]
         middleware = http["middlewares"]["authgate"]["forwardAuth"]
+        shown = http["middlewares"]["authgate-bodiless"]["forwardAuth"]
         assert middleware["trustForwardHeader"] is False
         assert http["routers"]["shop"]["middlewares"] == ["authgate"]
+        bodiless = http["routers"]["shop-bodiless"]
+        assert bodiless["middlewares"] == ["authgate-bodiless"]
+        assert http["routers"]["own"]["priority"] > bodiless["priority"]
+        assert bodiless["priority"] > http["routers"]["shop"]["priority"]
+        self.bodiless = re.findall(r"Method\(`([A-Z]+)`\)", bodiless["rule"])
+        assert shown == {**middleware, "forwardBody": True, "maxBodySize": shown["maxBodySize"]}
+        self.max_body_size = shown["maxBodySize"]
         assert "middlewares" not in http["routers"]["own"]
         self.address = urlsplit(middleware["address"])
         self.named = {name.lower() for name in middleware["authResponseHeaders"]}
@@ -86,7 +96,10 @@ class _Connection(socketserver.StreamRequestHandler):
             name, _, value = raw.decode("latin-1").partition(":")
             fields.append((name, value.strip()))
         lower = {name.lower(): value for name, value in fields}
-        body = self.rfile.read(int(lower.get("content-length", 0)))
+        if lower.get("transfer-encoding") == "chunked":
+            body = self._chunks()
+        else:
+            body = self.rfile.read(int(lower.get("content-length", 0)))
         host = lower.get("host", "")
         fields = [
             (name, value)
@@ -113,7 +126,11 @@ class _Connection(socketserver.StreamRequestHandler):
             *forwarded,
         ]
         address = self.server.address
-        status, said, text = self._asked(address, "GET", address.path, question, b"")
+        shown = body if method in self.server.bodiless else b""
+        if len(shown) > self.server.max_body_size:
+            self._relay((401, [], b""))
+            return
+        status, said, text = self._asked(address, "GET", address.path, question, shown)
         if not 200 <= status < 300:
             if not self.server.preserves_location:
                 said = [
@@ -129,6 +146,14 @@ class _Connection(socketserver.StreamRequestHandler):
         fields += [pair for pair in said if self.server.handed_on(pair[0])]
         sent = [("Host", host), *fields, *forwarded]
         self._relay(self._asked(self.server.shop, method, target, sent, body))
+
+    def _chunks(self) -> bytes:
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def _asked(
         self, url: Any, method: str, target: str, fields: Fields, body: bytes

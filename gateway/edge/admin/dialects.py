@@ -10,7 +10,7 @@ out would make another origin.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -118,7 +118,7 @@ class Dialect:
 def _from_x_original(
     head: RequestHead, trusts: Trusts, reader: FieldReader
 ) -> OriginalRequest | Unreadable:
-    """nginx: five fields that the recipe sets, whatever the client sent."""
+    """nginx: seven fields that the recipe sets, whatever the client sent; older ones five."""
     del trusts
     fields: dict[bytes, bytes] = {}
     for line in head.lines:
@@ -127,7 +127,7 @@ def _from_x_original(
         name, _, value = line.partition(b":")
         lower = name.lower()
         # A second one of any of them spoils it: no value is of the form that is asked for.
-        fields[lower] = b"" if lower in fields else value.strip(b" \t")
+        fields[lower] = b"\0" if lower in fields else value.strip(b" \t")
     client_ip = reader.address(fields.get(b"x-original-ip", b""))
     if client_ip is None:
         return Unreadable("X-Original-IP must come exactly once and hold one address.")
@@ -139,6 +139,10 @@ def _from_x_original(
             fields.get(b"x-original-host"),
             fields.get(b"x-original-proto"),
             client_ip,
+            _announced(
+                [fields.get(b"x-original-content-length", b"")],
+                [fields.get(b"x-original-transfer-encoding", b"")],
+            ),
         ),
         "X-Original-",
         reader,
@@ -161,6 +165,10 @@ def _from_x_forwarded(
             _only(fields, b"x-forwarded-host"),
             _only(fields, b"x-forwarded-proto"),
             client_ip,
+            _announced(
+                fields.get(b"x-forwarded-content-length", ()),
+                fields.get(b"x-forwarded-transfer-encoding", ()),
+            ),
         ),
         "X-Forwarded-",
         reader,
@@ -220,8 +228,11 @@ class OriginalHead(RequestHead):
 
     __slots__ = ("asked",)
 
-    def __init__(self, start: RequestLine, host: bytes, asked: RequestHead) -> None:
+    def __init__(
+        self, start: RequestLine, host: bytes, asked: RequestHead, *, has_body: bool = False
+    ) -> None:
         super().__init__(start, [])
+        self.has_body = has_body
         self.host = host
         self.asked = asked
         self.authorization = asked.authorization
@@ -233,6 +244,9 @@ class OriginalHead(RequestHead):
             lower = name.lower()
             if lower != b"host" and not lower.startswith((b"x-original-", b"x-forwarded-")):
                 yield name, value
+        if self.has_body:
+            # Of a length that nobody need know.
+            yield b"Transfer-Encoding", b"chunked"
 
 
 @dataclass(slots=True)
@@ -244,6 +258,9 @@ class RawFields:
     host: bytes | None
     proto: bytes | None
     client_ip: str
+    has_body: bool = False
+    """Whether the proxy says that the call has a body.  The fields of the call that say so may be
+    there as well, and those of the question, where the body is shown."""
 
 
 def original_request(
@@ -263,8 +280,13 @@ def original_request(
     if method.decode("ascii") in MOVING and not has_destination(head):
         return Unreadable("A COPY or MOVE must come with its Destination, which is judged, too.")
     start = RequestLine(b"", method.decode("ascii"), target.decode("ascii"), 1)
-    original = OriginalHead(start, host, head)
+    original = OriginalHead(start, host, head, has_body=raw.has_body)
     return OriginalRequest(original, Peer(raw.client_ip, https=https, trusted=False))
+
+
+def _announced(lengths: Iterable[bytes], codings: Iterable[bytes]) -> bool:
+    """Whether the call has a body, by its framing: the proxy does not pass that on as it came."""
+    return any(length.strip(b"0") for length in lengths) or any(codings)
 
 
 def _forwarded(head: RequestHead) -> dict[bytes, list[bytes]]:

@@ -43,6 +43,9 @@ class CheckedCall:
     scheme: bytes
     body: bytes | None
     """None where Envoy does not show it, or not the whole of it as it came."""
+    has_body: bool = False
+    """Whether Envoy shows any of one: that of HTTP/2 need not be announced, and Envoy takes
+    `Transfer-Encoding` away."""
     source_trusted: bool = False
     """Whether a trusted peer called Envoy: known once `original` was asked."""
 
@@ -68,6 +71,7 @@ class CheckedCall:
                 head.host,
                 schemes[0] if len(schemes) == 1 else None,
                 client_ip,
+                self.has_body,
             ),
             _HTTP,
             reader,
@@ -91,7 +95,7 @@ def read_check(message: bytes, reader: RequestHeadReader) -> CheckedCall | Unrea
     limits = reader.limits
     if len(http.header_map.headers) + len(http.headers) > 2 * limits.fields:
         return Reason.HEADER_TOO_LARGE  # pseudo headers among them; `reader` counts the others
-    body = None
+    body, has_body = None, False
     start = b"%b %b HTTP/1.1" % (http.method, http.path)
     lines = [start, b"Host: " + http.host]
     fields = [(field.key, field.raw_value or field.value) for field in http.header_map.headers]
@@ -104,6 +108,7 @@ def read_check(message: bytes, reader: RequestHeadReader) -> CheckedCall | Unrea
                 return Unreadable(f"{_HTTP}{part} must be what the headers say.")
         elif name == _PARTIAL_BODY:
             # `body` is not looked at: what is not UTF-8 in it is not what the backend is sent.
+            has_body = True
             body = http.raw_body if value == b"false" and http.raw_body else None
         else:
             lines.append(name + b": " + value)
@@ -121,4 +126,4 @@ def read_check(message: bytes, reader: RequestHeadReader) -> CheckedCall | Unrea
     if isinstance(head, Reason):
         return head
     source = attributes.source.address.socket_address.address
-    return CheckedCall(head, source, http.scheme, body)
+    return CheckedCall(head, source, http.scheme, body, has_body)

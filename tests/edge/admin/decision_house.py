@@ -66,6 +66,7 @@ routes:
     action: see
     resource: {flag: "{body.flag}"}
     upstream: api
+  - {id: list, match: {path: /list}, auth: optional, policy: teams, action: see, upstream: api}
   - {id: fresh, match: {path: /fresh}, policy: fresh, action: see, upstream: api}
   - {id: desk, match: {path: /desk}, policy: signed-in, upstream: api, sign_in: page}
   - {id: moved, match: {path: /moved}, auth: public, redirect: {to: /me}}
@@ -99,6 +100,13 @@ BODIES = """
 policy: bodies
 rules:
   - {id: unflagged, allow: ["*"], when: "!has(resource.flag)"}
+"""
+
+
+TEAMS = """
+policy: teams
+rules:
+  - {id: other, allow: ["*"], when: "request.query.team != 'hr'"}
 """
 
 
@@ -272,7 +280,8 @@ def told(
     return f"{text}\r\n\r\n".encode("latin-1")
 
 
-WORLD = snapshot(ROUTES, HIDDEN, WHERE, BODIES, FRESH)
+POLICIES = (HIDDEN, WHERE, BODIES, TEAMS, FRESH)
+WORLD = snapshot(ROUTES, *POLICIES)
 
 
 class Nobody:

@@ -16,12 +16,9 @@ from gateway.config.secrets import UnreadSecrets
 from gateway.model import Reason
 from tests.access.worlds import snapshot
 from tests.edge.admin.decision_house import (
-    BODIES,
     DIALECTS,
-    FRESH,
-    HIDDEN,
+    POLICIES,
     ROUTES,
-    WHERE,
     House,
     each_dialect,
     opened,
@@ -162,7 +159,7 @@ async def test_a_concealed_refusal_is_that_of_an_unknown_route(house: House, dia
 
 @each_dialect
 async def test_a_stranger_is_refused_whatever_it_says(dialect: str) -> None:
-    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES, FRESH)
+    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), *POLICIES)
     async with opened(world) as house:
         for target in ("/public/a", "/me"):
             answer = await house.ask(dialect, target, token="good")
@@ -174,10 +171,7 @@ async def test_a_stranger_is_refused_whatever_it_says(dialect: str) -> None:
 async def test_no_peer_is_trusted_unless_the_configuration_names_it() -> None:
     world = snapshot(
         ROUTES.replace("decision_api: {trusted_peers: [127.0.0.1/32, 10.9.0.0/16]}\n", ""),
-        HIDDEN,
-        WHERE,
-        BODIES,
-        FRESH,
+        *POLICIES,
     )
     async with opened(world) as house:
         assert (await house.ask("caddy", "/public/a")).status == 403

@@ -61,6 +61,54 @@ async def test_what_a_copy_or_move_writes_is_shown_and_judged(
         assert status == expected
 
 
+NO_BODY: dict[str, list[list[tuple[str, str]]]] = {
+    "nginx": [
+        [],
+        [("X-Original-Content-Length", "0")],
+        [("X-Original-Content-Length", ""), ("X-Original-Transfer-Encoding", "")],
+    ],
+    "caddy": [[], [("X-Forwarded-Content-Length", "0")], [("X-Forwarded-Content-Length", "")]],
+    "traefik": [[]],
+    "envoy": [[], [("Content-Length", "0")]],
+    "grpc": [[], [("Content-Length", "0")]],
+}
+"""As each proxy tells it; older recipes tell nothing."""
+A_BODY: dict[str, list[list[tuple[str, str]]]] = {
+    "nginx": [
+        [("X-Original-Content-Length", "7")],
+        [("X-Original-Content-Length", "0"), ("X-Original-Content-Length", "0")],
+        [("X-Original-Content-Length", ""), ("X-Original-Transfer-Encoding", "chunked")],
+    ],
+    "caddy": [
+        [("X-Forwarded-Content-Length", "7")],
+        [("X-Forwarded-Content-Length", "0"), ("X-Forwarded-Content-Length", "7")],
+        [("X-Forwarded-Transfer-Encoding", "chunked")],
+    ],
+    "traefik": [[("Content-Length", "7")]],
+    "envoy": [[("Content-Length", "7")]],
+    "grpc": [[("Content-Length", "7")], [("X-Envoy-Auth-Partial-Body", "true")]],
+}
+
+
+@each_dialect
+async def test_a_body_beside_a_query_that_is_judged_is_refused(house: House, dialect: str) -> None:
+    target = "/list?team=a"
+    for fields in NO_BODY[dialect]:
+        assert (await house.ask(dialect, target, *fields)).status == 200
+    for method in ("GET", "DELETE", "OPTIONS"):
+        for fields in A_BODY[dialect]:
+            if dialect in ("traefik", "envoy"):
+                # The body is the question's own.
+                asked = told(dialect, target, *fields, method=method) + b"team=hr"
+                answer = await house.send(asked)
+            else:
+                answer = await house.ask(dialect, target, *fields, method=method)
+            assert seen(answer, dialect) == (400, "ambiguous_query")
+    for fields in A_BODY[dialect]:
+        if dialect not in ("traefik", "envoy"):
+            assert (await house.ask(dialect, target, *fields, method="POST")).status == 200
+
+
 AMBIGUOUS = (
     "/public/../me",
     "/public/%2e%2e/me",

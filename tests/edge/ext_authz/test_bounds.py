@@ -14,7 +14,7 @@ import pytest
 
 from gateway.edge.ext_authz import server
 from tests.access.worlds import snapshot
-from tests.edge.admin.decision_house import BODIES, FRESH, HIDDEN, ROUTES, WHERE, House, opened
+from tests.edge.admin.decision_house import POLICIES, ROUTES, House, opened
 from tests.edge.ext_authz.asking import CHECK, Asked, Checked, ask
 
 PUBLIC = Asked("/public/a").message()
@@ -104,7 +104,7 @@ async def test_a_call_that_sends_no_message_is_denied_in_the_end(house: House) -
 
 
 async def test_a_stranger_is_refused_before_its_message_has_come() -> None:
-    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES, FRESH)
+    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), *POLICIES)
     async with opened(world) as house:
         async with grpc.aio.insecure_channel(await house.open_grpc()) as channel:
             answer = Checked(await _begun(channel)).answer(())

@@ -23,7 +23,7 @@ from gateway.edge.server.listener_tls import Certificates
 from gateway.model import Reason
 from tests.access.worlds import snapshot
 from tests.certificates import self_signed
-from tests.edge.admin.decision_house import BODIES, FRESH, HIDDEN, ROUTES, WHERE, House, opened
+from tests.edge.admin.decision_house import POLICIES, ROUTES, House, opened
 from tests.edge.ext_authz.asking import CHECK, Asked, Checked, ask, check, put
 from tests.ports import free_port
 
@@ -257,7 +257,7 @@ async def test_a_stranger_is_refused_whatever_it_sends_and_nothing_of_it_is_read
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server, "read_check", None)
-    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), HIDDEN, WHERE, BODIES, FRESH)
+    world = snapshot(ROUTES.replace("127.0.0.1/32", "192.0.2.0/24"), *POLICIES)
     async with opened(world) as house:
         for message in (Asked(fields=GOOD).message(), Asked("/public/a").message(), b"\xff", b""):
             answer = Checked(await ask(await house.open_grpc(), message)).answer(())
