@@ -197,6 +197,16 @@ def test_a_stranger_who_is_kept_away_waits_no_longer_for_what_others_meet() -> N
     assert not breaker.admits(OTHER, 115.0)
 
 
+def test_a_stranger_who_is_kept_away_alone_waits_again_after_one_failed_trial() -> None:
+    breaker = breaking(3)
+    for _ in range(3):
+        hung_up(breaker, ME, 100.0)
+    breaker.record_dispatch(ME, 115.0)
+    hung_up(breaker, ME, 116.0)
+    assert not breaker.admits(ME, 130.9)
+    assert breaker.admits(ME, 131.0)
+
+
 def test_whoever_was_answered_goes_on_whatever_others_meet() -> None:
     """Four who are hung up on outvote an office whose pages make eight calls at once."""
     breaker = breaking(WITNESSES)
@@ -393,6 +403,17 @@ def test_a_target_that_lets_nobody_in_is_taken_out() -> None:
         assert standing.healthy
         standing.record_end(Outcome.NOT_LET_IN, stranger(number), 100.0)
     assert not standing.healthy
+
+
+def test_a_target_that_is_back_is_judged_anew() -> None:
+    standing = probed(fall=1)
+    for number in range(WITNESSES):
+        standing.record_end(Outcome.NOT_LET_IN, stranger(number), 100.0)
+    for _ in range(2):
+        standing.record_probe(True)
+    assert standing.healthy
+    standing.record_end(Outcome.NOT_LET_IN, ME, 110.0)
+    assert standing.healthy
 
 
 def test_an_answer_between_shows_that_a_target_lets_callers_in() -> None:
