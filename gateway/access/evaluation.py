@@ -17,7 +17,7 @@ from gateway.access.routing.request_values import (
     has_body,
 )
 from gateway.access.routing.route_table import Match
-from gateway.access.routing.routes import Route
+from gateway.access.routing.routes import Route, SegmentKind
 from gateway.model import Call, Principal, Reason
 
 MOST_PARTS = 4_096
@@ -44,7 +44,7 @@ def evaluation_context(
     context = EvaluationContext(call, principal, policy.roles, now, params, data=policy.data)
     context.query, context.headers = read
     if route.resource:
-        context.resource = _resource(call, match, context.query, context.headers)
+        context.resource = _resource(call, route, params, context.query, context.headers)
     return context
 
 
@@ -64,7 +64,9 @@ def context_read_as(
         data=before.data,
     )
     if match.route.resource:
-        context.resource = _resource(call, match, context.query, context.headers)
+        context.resource = _resource(
+            call, match.route, match.params, context.query, context.headers
+        )
     return context
 
 
@@ -148,22 +150,40 @@ def requested_resource(call: Call, match: Match) -> RequestedResource | Reason:
     read = _read(call, match)
     if isinstance(read, Reason):
         return read
-    return RequestedResource(match.params, _resource(call, match, read[0], read[1]))
+    params = _counted(match)
+    return RequestedResource(params, _resource(call, match.route, params, read[0], read[1]))
 
 
 def judged_resource(call: Call, match: Match) -> RequestedResource:
     """For the keys of limits that are asked of a call which its policy allowed: what it is made of
     was found to be read in one way."""
-    route, params = match.route, match.params
+    route, params = match.route, _counted(match)
     if not route.resource:
         return RequestedResource(params, NO_RESOURCE.resource)
     query = route.resource_query.read(call.query) if route.resource_query else {}
     headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
-    return RequestedResource(params, _resource(call, match, query or {}, headers or {}))
+    return RequestedResource(params, _resource(call, route, params, query or {}, headers or {}))
+
+
+def _counted(match: Match) -> Mapping[str, str]:
+    """The values of the path as limits count them: a number without zeros before it and a UUID in
+    lower case, as a backend takes them for the same."""
+    route = match.route
+    if not route.typed_params:
+        return match.params
+    params = dict(match.params)
+    for name, kind in route.typed_params:
+        text = params[name]
+        params[name] = text.lower() if kind is SegmentKind.UUID else text.lstrip("0") or "0"
+    return params
 
 
 def _resource(
-    call: Call, match: Match, query: Mapping[str, str], headers: Mapping[str, str]
+    call: Call,
+    route: Route,
+    params: Mapping[str, str],
+    query: Mapping[str, str],
+    headers: Mapping[str, str],
 ) -> dict[str, Any]:
-    values = {"params": match.params, "query": query, "headers": headers, "body": call.body}
-    return match.route.resource_of(values)
+    values = {"params": params, "query": query, "headers": headers, "body": call.body}
+    return route.resource_of(values)

@@ -291,3 +291,55 @@ def test_where_no_limit_counts_by_it_a_route_that_judges_nobody_takes_any_body()
 def test_what_is_explained_of_such_a_call_is_what_is_done(path: str) -> None:
     asked = decide(snapshot(TRIES), f"POST {path}", who("u1"), body={"Email": "a"})
     assert asked.refusal is Reason.BODY_MALFORMED
+
+
+TYPED = """
+version: 1
+upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+limits:
+  by-param: {key: request.params.id, rate: 1/1h, scope: local}
+  by-resource: {key: resource.account, rate: 1/1h, scope: local}
+defaults: {upstream: api}
+routes:
+  - {id: open, match: {path: "/open/{id:int}/{x}"}, auth: public, limits: [by-param]}
+  - {id: known, match: {path: "/known/{id:uuid}/{x}"}, policy: signed-in, limits: [by-param]}
+  - id: filled
+    match: {path: "/filled/{id:int}/{x}"}
+    auth: public
+    limits: [by-resource]
+    resource: {account: "a-{id}"}
+  - id: judged
+    match: {path: "/judged/{id:int}/{x}"}
+    policy: signed-in
+    limits: [by-resource]
+    resource: {account: "{id}"}
+  - {id: text, match: {path: "/text/{id}/{x}"}, auth: public, limits: [by-param]}
+"""
+UUID = "6f1c2b3a-aaaa-bbbb-cccc-abcdefabcdef"
+
+
+@pytest.mark.parametrize(
+    ("path", "same", "other"),
+    [
+        ("/open/7/x", ["/open/07/x", "/open/0007/y"], "/open/70/x"),
+        ("/open/0/x", ["/open/00/x", "/open/000/x"], "/open/10/x"),
+        ("/filled/7/x", ["/filled/07/x"], "/filled/17/x"),
+        ("/judged/07/x", ["/judged/7/x", "/judged/007/x"], "/judged/17/x"),
+        (f"/known/{UUID}/x", [f"/known/{UUID.upper()}/x"], f"/known/{UUID[:-1]}0/x"),
+    ],
+)
+def test_no_other_spelling_of_a_number_is_another_to_a_limit(
+    path: str, same: list[str], other: str
+) -> None:
+    """Whoever guesses the code of an account would have as many tries as they write zeros."""
+    world, limiter = snapshot(TYPED), RateLimiter(Hands())
+    assert tried(limiter, world, path).allowed
+    for spelled in same:
+        assert tried(limiter, world, spelled).refusal is Reason.RATE_LIMITED
+    assert tried(limiter, world, other).allowed
+
+
+def test_what_is_text_is_counted_as_it_stands() -> None:
+    world, limiter = snapshot(TYPED), RateLimiter(Hands())
+    for text in ("7", "07", "a", "A"):
+        assert tried(limiter, world, f"/text/{text}/x").allowed

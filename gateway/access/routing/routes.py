@@ -72,6 +72,9 @@ class SegmentKind(StrEnum):
     REST = "path"
 
 
+_TYPED = SegmentKind.INT, SegmentKind.UUID
+
+
 @dataclass(frozen=True, slots=True)
 class PatternSegment:
     kind: SegmentKind
@@ -190,6 +193,8 @@ class Route:
     """Whether a resource is made of more than the path: what could be read in two ways, so that a
     call is looked at though its verdict is known."""
     param_names: tuple[str, ...] = field(init=False)
+    typed_params: tuple[tuple[str, SegmentKind], ...] = field(init=False)
+    """Those that are a number or a UUID, of which there are several spellings."""
     query_names: frozenset[str] = field(init=False)
     """Parameters, headers and fields of the body that the resource is made of."""
     header_names: frozenset[str] = field(init=False)
@@ -212,6 +217,8 @@ class Route:
     def __post_init__(self) -> None:
         names = tuple(s.text for s in self.segments if s.kind is not SegmentKind.LITERAL)
         object.__setattr__(self, "param_names", names)
+        typed = [(s.text, s.kind) for s in self.segments if s.kind in _TYPED]
+        object.__setattr__(self, "typed_params", tuple(typed))
         other = None if self.identity is AUTHGATE else self.identity
         object.__setattr__(self, "other_identity", other)
         lines = b"" if self.request is None else self.request.lines
