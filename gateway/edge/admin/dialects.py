@@ -10,7 +10,7 @@ out would make another origin.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -140,8 +140,8 @@ def _from_x_original(
             fields.get(b"x-original-proto"),
             client_ip,
             _announced(
-                [fields.get(b"x-original-content-length", b"")],
-                [fields.get(b"x-original-transfer-encoding", b"")],
+                fields.get(b"x-original-content-length", b""),
+                fields.get(b"x-original-transfer-encoding", b""),
             ),
         ),
         "X-Original-",
@@ -166,8 +166,8 @@ def _from_x_forwarded(
             _only(fields, b"x-forwarded-proto"),
             client_ip,
             _announced(
-                fields.get(b"x-forwarded-content-length", ()),
-                fields.get(b"x-forwarded-transfer-encoding", ()),
+                b",".join(fields.get(b"x-forwarded-content-length", ())),
+                b",".join(fields.get(b"x-forwarded-transfer-encoding", ())),
             ),
         ),
         "X-Forwarded-",
@@ -284,9 +284,10 @@ def original_request(
     return OriginalRequest(original, Peer(raw.client_ip, https=https, trusted=False))
 
 
-def _announced(lengths: Iterable[bytes], codings: Iterable[bytes]) -> bool:
-    """Whether the call has a body, by its framing: the proxy does not pass that on as it came."""
-    return any(length.strip(b"0") for length in lengths) or any(codings)
+def _announced(length: bytes, coding: bytes) -> bool:
+    """Whether the call has a body, by its framing: the proxy does not pass that on as it came.
+    What was told twice says that it has one."""
+    return bool(length.strip(b"0") or coding)
 
 
 def _forwarded(head: RequestHead) -> dict[bytes, list[bytes]]:
