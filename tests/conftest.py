@@ -35,6 +35,8 @@ STARTING = (
 LONGEST = (
     "tests/deploy/test_image.py",
     "tests/deploy/test_pod.py",
+    "tests/compiled/test_wheels.py",
+    "tests/test_scenarios.py",
     "tests/browser/test_pages_with_all.py",
     "tests/browser/test_spa.py",
     "tests/applications/test_mlflow.py",
@@ -46,6 +48,7 @@ LONGEST = (
     "tests/browser/test_console.py",
     "tests/applications/test_jupyterhub.py",
     "tests/e2e/test_processes.py",
+    "tests/e2e/test_nodes.py",
 )
 """Each of them takes a minute or more."""
 

@@ -220,6 +220,17 @@ def test_what_another_place_was_read_for_may_be_beside_a_query_that_is_read_in_t
     assert QueryParameters({"a"}).said(query) == said
 
 
+@given(
+    st.text(st.sampled_from("teamidTID_-.[]!?+ '&=;%51\xe9"), max_size=30),
+    st.sampled_from(["team_id", "teamId", "team.id", "team[id]", "filter[team_id]"]),
+)
+def test_a_query_without_the_letters_of_a_name_says_nothing_of_it(query: str, name: str) -> None:
+    """Of a name beyond ASCII none are looked for: each query is read."""
+    read = QueryParameters({name, "\xe9t\xe9"}).said(query)
+    assert QueryParameters({name}).said(query) == read
+    assert QueryParameters({name}).said(f"{query}&{name}") != {}
+
+
 def test_names_apart_stand_for_themselves() -> None:
     reader = QueryParameters({"a", "b"}, apart={"a.x", "B"})
     assert reader.read("a.x=1&B=2&b=3") == {"b": "3"}

@@ -40,7 +40,7 @@ def has_body(headers: RawHeaders) -> bool:
 class QueryParameters:
     """The query parameters of some names, as a policy may read them."""
 
-    __slots__ = ("_apart", "_cuts", "_folded", "_parts", "_wholes", "_wrapped", "names")
+    __slots__ = ("_apart", "_cuts", "_folded", "_letters", "_parts", "_wholes", "_wrapped", "names")
 
     def __init__(
         self, names: Collection[str], *, apart: Collection[str] = (), wrapped: bool = False
@@ -51,6 +51,10 @@ class QueryParameters:
         self._apart = frozenset(apart)
         self._wrapped = wrapped
         self._folded = {_query_folded(name): name for name in self.names}
+        # Of a name beyond ASCII nothing, which stands everywhere: nobody knows how it is folded.
+        self._letters = tuple(
+            name.lower().translate(_NO_LETTERS) if name.isascii() else "" for name in self.names
+        )
         self._parts = {
             parts: name for name in self.names for parts in _in_parts(_BEFORE_NAME.sub("", name))
         }
@@ -92,6 +96,11 @@ class QueryParameters:
         """As `read`, where the place to read them from is another, and they are nothing that a
         query need not say: what some backends read in another way is ambiguous only where some
         of them may find one of these in it."""
+        if query.isascii() and "%" not in query:
+            # Whatever is dropped of a name or put into it, its letters stand in their order.
+            letters = query.lower().translate(_NO_LETTERS)
+            if not any(name in letters for name in self._letters):
+                return {}
         values = self.read(query)
         if values is None:
             pairs = query.replace(";", "&").split("&")
@@ -187,6 +196,7 @@ _FIRST_PART = re.compile(r"(?<![^\x00])[^\x00\[]*\[")
 _AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _QUERY_FOLDED = str.maketrans("", "", "_-. [")
+_NO_LETTERS = str.maketrans("", "", "".join(c for c in map(chr, range(128)) if not c.isalnum()))
 _PARTS_FOLDED = str.maketrans("", "", "_-. ")
 
 
