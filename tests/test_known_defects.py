@@ -111,7 +111,7 @@ def test_no_shipped_file_serves_the_admin_listener_to_others() -> None:
     published = re.compile(r"(?:PublishPort=|--publish[ =]|-p |^\s*- )['\"]?([\w.:\[\]]*:9901)\b")
     wrong, led = [], 0
     for path in (REPOSITORY / "deploy").rglob("*"):
-        if not path.is_file():
+        if not path.is_file() or path.parent.name == "__pycache__":
             continue
         for line in path.read_text("utf-8").splitlines():
             to = bound.search(line) if path.name != "Containerfile" else None
