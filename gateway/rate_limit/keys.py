@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 
 from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
@@ -181,10 +182,9 @@ class LimitKeys:
                 context.query = query.read(call.query) or {}
             if headers.names:
                 context.headers = headers.read(call.headers) or {}
-            value = expression.value(context)
-            if not isinstance(value, str | int) or value == "":
+            text = _text_of(expression.value(context))
+            if not text:
                 return self._by_caller(call)
-            text = str(value)
             if len(text) > LONGEST:
                 text = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
             now = self._clock.steady()
@@ -211,3 +211,16 @@ def _address(client_ip: str) -> str:
 def _anonymous(address: str) -> str:
     """The address, marked by a space: no subject, client or role can hold one."""
     return "address " + address
+
+
+def _text_of(value: object) -> str:
+    """What is counted of it; empty for nothing.
+
+    To many backends a body's `7.0` is 7, and `[7]` may be: they count by what they are, and not by
+    the address of whoever writes them so.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, float | list | Mapping):
+        return json.dumps(value, sort_keys=True, default=str)
+    return str(value) if isinstance(value, str | int) else ""

@@ -210,6 +210,10 @@ def test_the_engine_takes_what_it_reads_exactly_and_of_few_parts(value: Any, tak
         ("companies", "", {"companies", "companie", "company"}),
         ("boxes", "", {"boxes", "boxe", "box"}),
         ("wolves", "", {"wolves", "wolve", "wolf"}),
+        ("menus", "", {"menus", "menu"}),
+        ("notes.json", "", {"notes", "note"}),
+        ("notes/status", "", {"notes", "note"}),
+        ("users/billing-address", "", {"users", "user"}),
         ("", "", set()),
     ],
 )

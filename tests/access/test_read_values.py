@@ -187,6 +187,25 @@ def test_a_parameter_of_a_path_by_which_nothing_is_decided_may_be_said_anew(
     assert decide(paths, "GET /both/mine?team=theirs", MEMBER).refusal is Reason.NO_RULE
 
 
+def test_a_policy_may_ask_for_a_parameter_that_the_path_of_a_route_has_not() -> None:
+    world = snapshot(
+        """
+        - {id: a, match: {path: "/a/{team}"}, policy: p, auth: optional, upstream: api}
+        - {id: b, match: {path: /b}, policy: p, auth: optional, upstream: api}
+        """,
+        """
+        policy: p
+        rules:
+          - id: mine
+            allow: ["*"]
+            when: "!has(request.params.team) || request.params.team == 'mine'"
+        """,
+    )
+    for query in ("team=theirs", "Team[x]=1", "team=mine&team=theirs"):
+        assert decide(world, f"GET /b?{query}").allowed, query
+        assert decide(world, f"GET /a/mine?{query}").refusal is Reason.AMBIGUOUS_QUERY, query
+
+
 def test_where_a_path_has_other_readings_nothing_is_said_of_it_twice(paths: Snapshot) -> None:
     assert decide(paths, "GET /files/mine?team=mine", MEMBER).allowed
     assert not decide(paths, "GET /files/mine;x", MEMBER).allowed

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -298,6 +299,26 @@ async def test_an_expression_reads_the_resource() -> None:
         await limits.take(asked, call(), None, RequestedResource({}, {"tenant": t})) for t in "aab"
     ]
     assert [state.wait_s == 0.0 for state in states] == [True, False, True]
+
+
+@pytest.mark.parametrize("value", [7, "7", 7.0, 7.5, [7], {"eq": 7}])
+async def test_what_the_resource_says_is_counted_from_wherever_it_is_asked(value: object) -> None:
+    limits = RateLimiter(Hands())
+    asked = (by_expression("resource.account"),)
+    waits_s = []
+    for number, account in enumerate((value, value, 8)):
+        requested = RequestedResource({}, {"account": account})
+        state = await limits.take(asked, call(f"192.0.2.{number}"), None, requested)
+        waits_s.append(state.wait_s)
+    assert [wait_s == 0.0 for wait_s in waits_s] == [True, False, True]
+
+
+async def test_a_number_is_the_same_with_a_point_in_it() -> None:
+    limits = RateLimiter(Hands())
+    asked = (by_expression("resource.account"),)
+    for value, wait_s in ((7, 0.0), (7.0, 1.0), ("7", 1.0)):
+        state = await limits.take(asked, call(), None, RequestedResource({}, {"account": value}))
+        assert (state.wait_s > 0.0) is (wait_s > 0.0)
 
 
 async def test_a_caller_without_what_the_expression_reads_counts_by_address() -> None:

@@ -107,6 +107,37 @@ def test_what_was_ambiguous_is_ambiguous_again_and_no_gain(
     assert (found.same, found.changed) == (1, 0)
 
 
+def test_what_was_found_beside_that_which_is_recorded_is_unknown_and_no_gain() -> None:
+    world = snapshot(
+        """
+        - {id: t, match: {path: "/t/{team}"}, policy: p, upstream: api}
+        - id: n
+          match: {path: /notes}
+          policy: q
+          action: "notes:write"
+          resource: {owner: "{body.owner}"}
+          upstream: api
+        """,
+        """
+        policy: p
+        rules: [{id: mine, allow: ["*"], when: "request.params.team == 'mine'"}]
+        """,
+        """
+        policy: q
+        rules: [{id: own, allow: ["notes:write"], when: resource.owner == user.id}]
+        """,
+    )
+    lines = [
+        line(world, "GET /t/mine?team=theirs", who("u1")),
+        line(world, "POST /notes?owner=u2", who("u1"), body={"owner": "u1"}),
+        line(world, "POST /notes", who("u1"), body={"owner": "u1", "note": {"owner": "u2"}}),
+    ]
+    reasons = [json.loads(one)["reason"] for one in lines]
+    assert reasons == ["ambiguous_query", "ambiguous_query", "body_malformed"]
+    found = replay(lines, world)
+    assert (found.unknown, found.changed) == (3, 0)
+
+
 def test_what_a_policy_read_is_recorded() -> None:
     world = snapshot(
         """

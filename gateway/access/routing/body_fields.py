@@ -57,13 +57,17 @@ def wrappers_of(segments: Collection[str], kind: str = "") -> frozenset[str]:
     """The names, folded, of objects into which a backend may put what a call of a path of these
     literal segments says: `note` below `/notes` (the last plural counts, else the last), and
     `kind`, what its resource is."""
-    words = [_name_folded(segment) for segment in segments]
-    plurals = [word for word in words if word.endswith("s") or word in _SINGULARS]
+    words = [_name_folded(segment.partition(".")[0]) for segment in segments]
+    plurals = [word for word in words if _is_plural(word)]
     names = {_name_folded(kind)}
     for word in (plurals or words)[-1:]:
         names |= {word, _SINGULARS.get(word, word)}
         names |= {word.removesuffix(end) + one for end, one in _ENDINGS if word.endswith(end)}
     return frozenset(names - {""})
+
+
+def _is_plural(word: str) -> bool:
+    return word in _SINGULARS or (word.endswith("s") and not word.endswith(("ss", "status")))
 
 
 def _hides(value: Mapping[str, Any], path: str, key: str = "") -> bool:

@@ -293,7 +293,8 @@ class Route:
             names |= action_rules.param_names
         if self.policy_reads_path:
             names |= set(self.param_names)
-        return frozenset(names)
+        # A policy that several routes have may look whether there is one.
+        return frozenset(names & set(self.param_names))
 
     def limits_after(self, rule: Rule | None) -> tuple[Limit, ...]:
         """What is asked once `rule` has allowed a call: always the very same object, by which
