@@ -63,13 +63,14 @@ def no_connection(error: OSError) -> NoConnection:
     """What connecting raised, but for a lack of descriptors."""
     if isinstance(error, TimeoutError):
         return NoConnection(Reason.UPSTREAM_TIMEOUT, Outcome.NOT_LET_IN, "no answer in time")
-    outcome = Outcome.UNREACHED if _is_by_nobody(error) else Outcome.NOT_LET_IN
+    outcome = Outcome.NOT_LET_IN if may_be_of_callers(error) else Outcome.UNREACHED
     why = error.strerror or type(error).__name__
     return NoConnection(Reason.UPSTREAM_UNREACHABLE, outcome, why)
 
 
-def _is_by_nobody(error: OSError) -> bool:
+def may_be_of_callers(error: OSError) -> bool:
+    """Whether a number of calls may have brought it about."""
     if isinstance(error, _NUMBERED_APART):
-        return not isinstance(error, _HUNG_UP)
+        return isinstance(error, _HUNG_UP)
     # One of our own, without a number, tells of a name.
-    return error.errno in _BY_NOBODY or (type(error) is OSError and error.errno is None)
+    return error.errno not in _BY_NOBODY and (type(error) is not OSError or error.errno is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 import threading
@@ -49,7 +50,7 @@ class SystemResolver:
 
     async def addresses(self, host: str, port: int) -> list[str]:
         if self._under_way >= LOOKUPS_AT_ONCE:
-            raise OSError("too many names are being resolved")
+            raise OSError(errno.EAGAIN, "too many names are being resolved")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str]] = loop.create_future()
 

@@ -1,7 +1,7 @@
 """Who waits for a slot at the targets of an upstream, or was turned away, and who goes first.
 
-Law: a slot is given at a target that may be called now, to whoever waits longest, but those that
-have their share of it (`slot_shares.py`) stand behind all others.  Where nobody waits, and nobody
+Law: a slot is given at a target that may be called now, to whoever waits longest, but every other
+one to those that do not have their share of it (`slot_shares.py`).  Where nobody waits, and nobody
 was turned away a moment ago, nothing is looked at.
 """
 
@@ -82,6 +82,8 @@ class Waiters(Generic[T]):
         self._kept: dict[str, _Kept[T]] = {}
         self._shared: list[T] = []
         """Targets that have `shares`."""
+        self._longest_is_next = False
+        """Whether the next slot that both want is theirs who have their share."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -121,18 +123,23 @@ class Waiters(Generic[T]):
     def _next_for(self, target: T) -> Waiter[T] | None:
         """Whose turn it is of those that may be sent there."""
         shares = target.shares
-        found: Waiter[T] | None = None
+        behind: Waiter[T] | None = None
         for waiter in self._waiting:
             if target not in waiter.targets or waiter.slot.done():
                 continue
             is_behind = shares is not None and shares.used_up(waiter.network)
-            if is_behind and found is not None:
+            if is_behind and behind is not None:
                 continue
-            if target.may_be_called(waiter.client_ip, waiter.targets):
-                if not is_behind:
-                    return waiter
-                found = waiter
-        return found
+            if not target.may_be_called(waiter.client_ip, waiter.targets):
+                continue
+            if is_behind:
+                behind = waiter
+            elif behind is None:
+                return waiter
+            else:
+                self._longest_is_next = not self._longest_is_next
+                return waiter if self._longest_is_next else behind
+        return behind
 
     def _free_place(self) -> bool:
         """Whoever came last of those that stand behind all others gives theirs up."""
@@ -154,9 +161,11 @@ class Waiters(Generic[T]):
             del self._kept[next(iter(self._kept))]
 
     def _forget(self) -> None:
-        """Drop those that did not come again.  As long as one comes it is kept a slot."""
+        """Drop those that were not turned away lately.  As long as somebody has more than a share
+        one that comes is kept a slot."""
         now = self._loop.time()
-        came = {name for each in self._shared if each.shares for name in each.shares.came}
+        crowded = [each.shares for each in self._shared if each.shares and each.shares.is_crowded]
+        came = {name for shares in crowded for name in shares.came}
         for network in came & self._kept.keys():
             kept = self._kept[network]
             kept.count, kept.until = max(kept.count // 2, 1), now + KEPT_S
@@ -202,14 +211,14 @@ class Waiters(Generic[T]):
         ]
         kept = {name: one.count for name, one in self._kept.items() if target in one.targets}
         slow = slow_calls(target.connections)
-        networks = slow.keys() | kept.keys() | {one.network for one in here}
         slots = target.spec.max_connections
-        share = share_of(slots, len(networks))
-        target.shares = Shares(share, slow, kept, before)
+        half = share_of(slots, 1)
+        share = share_of(slots, len(slow.keys() | {one.network for one in here}))
+        target.shares = Shares(share, slow, kept, before, most_kept=slots - half)
         self._shared.append(target)
         if target.has_capacity:
             return []
-        pairs = to_end(slow, here, target.connections, share=share, half=share_of(slots, 1))
+        pairs = to_end(slow, here, target.connections, share=share, half=half)
         served = {one for one, _ in pairs}
         wanted[:] = [one for one in wanted if one not in served]
         return [call.connection for _, call in pairs]

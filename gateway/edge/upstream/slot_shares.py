@@ -41,13 +41,14 @@ W = TypeVar("W", bound=Want)
 
 class Shares:
     """What each neighbourhood may still have of one target, by what was seen when it was last
-    looked.  `kept`: slots that are kept for calls that were turned away a moment ago.
+    looked.  `kept`: slots that are kept for calls that were turned away a moment ago, `most_kept`
+    of them at most.
 
     What one had `before` fades: whoever ends all its slow calls at once does not begin them anew
     as if it had none.
     """
 
-    __slots__ = ("_held", "_kept", "_left", "came")
+    __slots__ = ("_held", "_kept", "_left", "came", "is_crowded")
 
     def __init__(
         self,
@@ -55,6 +56,8 @@ class Shares:
         slow: Mapping[str, Sequence[SlowCall]],
         kept: Mapping[str, int],
         before: Shares | None = None,
+        *,
+        most_kept: int,
     ) -> None:
         held = {name: len(calls) for name, calls in slow.items()}
         for name, count in () if before is None else before._held.items():
@@ -62,14 +65,15 @@ class Shares:
                 held[name] = left
         self._held: dict[str, int] = held
         self._left = {name: share - count for name, count in held.items()}
-        self._kept = sum(
-            min(count, share) for name, count in kept.items() if not self.used_up(name)
-        )
+        self.is_crowded = any(left < 0 for left in self._left.values())
+        """Somebody has more than a share."""
+        wanted = (min(count, share) for name, count in kept.items() if not self.used_up(name))
+        self._kept = min(sum(wanted), most_kept)
         self.came: set[str] = set()
         """Neighbourhoods that have taken a slot since."""
 
     def used_up(self, network: str) -> bool:
-        """Others go first."""
+        """Others go before it, every other time."""
         return self._left.get(network, 1) <= 0
 
     def admits(self, client_ip: str, free: int) -> bool:

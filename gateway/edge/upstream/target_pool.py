@@ -20,7 +20,7 @@ from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.connection_queue import ConnectionQueue, Deadline
-from gateway.edge.upstream.outcome import Outcome
+from gateway.edge.upstream.outcome import Outcome, may_be_of_callers
 from gateway.edge.upstream.resolver import Endpoints, has_name
 from gateway.edge.upstream.slot_queue import Waiters
 from gateway.edge.upstream.slot_shares import Shares
@@ -127,7 +127,12 @@ class TargetPool:
         if health is None:
             return True
         now = self._loop.time()
-        return health.available(client_ip, now) or self in available(among, client_ip, now)
+        if not health.admits(client_ip, now):
+            return False
+        return health.healthy or not any(
+            other.health is None or (other.health.healthy and other.health.admits(client_ip, now))
+            for other in among
+        )
 
     def reserve(self, client_ip: str) -> None:
         """A call of this client will be sent here once its task runs: until then it counts as if
@@ -248,7 +253,7 @@ class TargetPool:
         context = self.context()
         if not self.is_named:
             return await self._dial(target.host, context)
-        last_error: OSError | None = None
+        found: OSError | None = None
         tried: list[str] = []
         # Where it is known to be, and, if it is not there any more, where it is now.
         for lookup in (self._endpoints.addresses, self._endpoints.looked_up):
@@ -259,8 +264,11 @@ class TargetPool:
                 try:
                     return await self._dial(address, context)
                 except OSError as error:
-                    last_error = error
-        raise last_error or OSError("the name has no address")
+                    # What callers may have brought about at one address tells more than nobody
+                    # at the next.
+                    if found is None or not may_be_of_callers(found):
+                        found = error
+        raise found or OSError("the name has no address")
 
     def record_connect_failure(self, why: str) -> None:
         """A call found nobody here.  Told at the first, then once a minute with their number."""

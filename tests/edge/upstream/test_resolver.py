@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.access.definitions import UpstreamTarget
+from gateway.edge.upstream.outcome import may_be_of_callers
 from gateway.edge.upstream.resolver import LOOKUPS_AT_ONCE, Endpoints, SystemResolver, has_name
 from tests.edge.rig import (
     HUNG_S,
@@ -237,3 +238,17 @@ async def test_an_address_is_no_name() -> None:
     assert not has_name(UpstreamTarget("unix:/a", "http", "localhost", 80, "/a"))
     assert has_name(UpstreamTarget("http://localhost", "http", "localhost", 80))
     assert "127.0.0.1" in await SystemResolver().addresses("localhost", 80)
+
+
+async def test_what_callers_may_have_brought_about_at_one_address_is_not_hidden_by_the_next() -> (
+    None
+):
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.2", 0)
+    port = server.sockets[0].getsockname()[1]
+    where = UpstreamTarget(f"https://orders.internal:{port}", "https", "orders.internal", port)
+    async with server, running(resolver=Names(["127.0.0.2", "127.0.0.3"])) as rig:
+        rig.spec(targets=(where,))
+        pool = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        with pytest.raises(OSError) as failed:  # noqa: PT011 (whatever it is)
+            await pool.obtain(repeatable=True)
+    assert may_be_of_callers(failed.value)

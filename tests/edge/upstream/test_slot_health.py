@@ -113,6 +113,17 @@ async def test_a_target_whose_breaker_is_open_hands_its_slot_to_nobody_it_keeps_
         assert await task is good
 
 
+async def test_a_target_that_keeps_one_client_away_has_its_slots_for_all_others() -> None:
+    async with full(breaker=Breaker(1, 10.0, 60.0)) as cluster:
+        out, good = cluster.targets
+        out.record_end(Outcome.BROKEN, THERE)
+        one, other = await waiting(cluster, THERE, HERE)
+        out.release()
+        assert await other is out
+        good.release()
+        assert await one is good
+
+
 async def test_a_call_from_the_queue_is_the_one_trial_of_its_neighbourhood() -> None:
     async with full(breaker=Breaker(1, 10.0, 0.05)) as cluster:
         out, good = cluster.targets

@@ -11,12 +11,15 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from gateway.access.definitions import Upstream
+from gateway.client_networks import neighbourhood
 from gateway.edge.upstream.clusters import TargetPool
-from gateway.edge.upstream.slot_shares import PATIENCE_S
+from gateway.edge.upstream.slot_queue import Waiters
+from gateway.edge.upstream.slot_shares import PATIENCE_S, Shares, SlowCall
 from tests.edge.rig import HUNG_S, OK, Answer, Client, Exchange, Rig, endless, running
 
 BOTH_LOOPS = True
@@ -111,7 +114,9 @@ async def cut(client: Client) -> None:
 
 async def test_who_drips_its_bodies_keeps_half_of_the_slots_and_no_more() -> None:
     async with narrow(4) as rig:
-        slow = await come_from(rig, ATTACKER, 4, UPLOAD)
+        slow = await come_from(rig, ATTACKER, 2, UPLOAD)
+        await until(lambda: min(waited(rig)) > 0.1)  # by far the longest, on a busy machine too
+        slow += await come_from(rig, ATTACKER, 2, UPLOAD)
         async with dripping(slow):
             others = [asyncio.create_task(rig.ask(GET)) for _ in range(4)]
             assert [(await other).status for other in others] == [200] * 4
@@ -386,6 +391,22 @@ async def test_room_is_kept_for_a_moment_only() -> None:
         assert (await finish(slow[1])).status == 200
 
 
+async def test_half_of_the_slots_at_most_are_kept() -> None:
+    """Many were turned away at once, and go on to call: who uploads is let in beside them."""
+    async with narrow(4, queue=0) as rig:
+        slow = await come_from(rig, ATTACKER, 1, UPLOAD)
+        held = await come_from(rig, ANOTHER, 3, UPLOAD)
+        callers = [f"127.0.{number}.1" for number in range(1, 7)]
+        for ip in callers:
+            assert (await (await open_from(rig, ip, GET)).answer()).status == 503
+        assert [(await finish(client)).status for client in held] == [200] * 3
+        await until(lambda: pool(rig).in_flight == 1)
+        for ip in callers:
+            assert (await (await open_from(rig, ip, GET)).answer()).status == 200
+            assert (await (await open_from(rig, ATTACKER, GET)).answer()).status == 200
+        assert (await finish(slow[0])).status == 200
+
+
 async def test_where_nobody_else_was_turned_away_one_neighbourhood_has_all_slots() -> None:
     async with narrow(2, queue=0) as rig:
         slow = await come_from(rig, ATTACKER, 2, UPLOAD)
@@ -418,3 +439,38 @@ async def test_who_has_more_than_half_fills_no_queue() -> None:
             assert (await rig.ask(GET)).status == 200
         # Where half a second had passed, a slot was free before its place was taken.
         assert (await finish(last)).status in (503, 200)
+
+
+class OneByOne:
+    """A target whose slots fall free one after the other; a client has its share of it."""
+
+    connections: frozenset[Any] = frozenset()
+
+    def __init__(self, with_its_share: str) -> None:
+        self.spec = Upstream("api", (), max_connections=4)
+        slow = {neighbourhood(with_its_share): [SlowCall(0.1, cast(Any, None))]}
+        self.shares = Shares(1, slow, {}, most_kept=2)
+        self.has_capacity = False
+        self.called: list[str] = []
+
+    def may_be_called(self, client_ip: str, among: object) -> bool:
+        return True
+
+    def acquire(self, client_ip: str) -> None:
+        self.called.append(client_ip)
+        self.has_capacity = False
+
+
+async def test_who_has_its_share_has_every_other_slot_that_it_waits_longer_for() -> None:
+    """One upload keeps nobody of its neighbourhood away, however many others come meanwhile."""
+    office, others = "10.0.1.1", [f"10.0.{number}.1" for number in range(2, 8)]
+    target = OneByOne(office)
+    waiters: Waiters[Any] = Waiters(asyncio.get_running_loop())
+    shares = target.shares
+    for ip in (office, office, *others):
+        assert waiters.add([target], ip, 20) is not None
+    target.shares = shares  # the first look has nothing to look at here
+    for _ in range(4):
+        target.has_capacity = True
+        waiters.serve(target)
+    assert target.called == [others[0], office, others[1], office]

@@ -112,29 +112,29 @@ def test_of_one_neighbourhood_those_that_have_waited_longest_make_room() -> None
 
 
 def test_one_that_has_its_share_takes_no_slot_that_is_kept_for_others() -> None:
-    shares = Shares(2, Target({1: 2}).slow, {network(2): 1})
+    shares = Shares(2, Target({1: 2}).slow, {network(2): 1}, most_kept=100)
     assert not shares.admits(ip(1), 1)
     assert shares.admits(ip(2), 1)
     assert shares.admits(ip(3), 1)
 
 
 def test_of_more_free_slots_than_are_kept_it_takes_one() -> None:
-    shares = Shares(3, Target({1: 3}).slow, {network(2): 2})
+    shares = Shares(3, Target({1: 3}).slow, {network(2): 2}, most_kept=100)
     assert [shares.admits(ip(1), free) for free in (1, 2, 3)] == [False, False, True]
 
 
 def test_no_more_than_its_share_is_kept_for_a_neighbourhood() -> None:
-    shares = Shares(2, Target({1: 2}).slow, {network(2): 500})
+    shares = Shares(2, Target({1: 2}).slow, {network(2): 500}, most_kept=100)
     assert [shares.admits(ip(1), free) for free in (2, 3)] == [False, True]
 
 
 def test_nothing_is_kept_for_who_has_its_share() -> None:
-    shares = Shares(1, Target({1: 1, 2: 1}).slow, {network(2): 1})
+    shares = Shares(1, Target({1: 1, 2: 1}).slow, {network(2): 1}, most_kept=100)
     assert shares.admits(ip(1), 1)
 
 
 def test_what_is_taken_between_two_looks_counts() -> None:
-    shares = Shares(2, Target({1: 1}).slow, {network(2): 1})
+    shares = Shares(2, Target({1: 1}).slow, {network(2): 1}, most_kept=100)
     assert shares.admits(ip(1), 1)
     shares.record(ip(1))
     assert not shares.admits(ip(1), 1)
@@ -142,16 +142,29 @@ def test_what_is_taken_between_two_looks_counts() -> None:
 
 
 def test_who_has_no_slow_call_takes_as_many_as_there_are() -> None:
-    shares = Shares(1, {}, {network(2): 1})
+    shares = Shares(1, {}, {network(2): 1}, most_kept=100)
     for _ in range(10):
         assert shares.admits(ip(1), 1)
         shares.record(ip(1))
 
 
 def test_who_ends_all_its_slow_calls_at_once_does_not_have_the_slots_again_at_once() -> None:
-    shares = Shares(10, Target({1: 20}).slow, {network(2): 1})
+    shares = Shares(10, Target({1: 20}).slow, {network(2): 1}, most_kept=100)
     looks = 0
     while not shares.admits(ip(1), 1):
-        shares = Shares(10, {}, {network(2): 1}, shares)
+        shares = Shares(10, {}, {network(2): 1}, shares, most_kept=100)
         looks += 1
     assert looks == 6
+
+
+def test_no_more_is_kept_than_was_said() -> None:
+    kept = {network(number): 1 for number in range(2, 22)}
+    shares = Shares(1, Target({1: 1}).slow, kept, most_kept=10)
+    assert [shares.admits(ip(1), free) for free in (10, 11)] == [False, True]
+
+
+def test_it_is_crowded_where_somebody_has_more_than_a_share() -> None:
+    assert [Shares(2, Target({1: n, 2: 1}).slow, {}, most_kept=1).is_crowded for n in (2, 3)] == [
+        False,
+        True,
+    ]
