@@ -94,7 +94,7 @@ class Waiters(Generic[T]):
         network = neighbourhood(client_ip)
         waiter = None
         if len(self._waiting) < most or (
-            not _stands_behind(network, targets) and self._free_place()
+            not _is_past_share(network, targets) and self._free_place()
         ):
             waiter = Waiter(client_ip, network, targets, self._loop.create_future())
             self._waiting.append(waiter)
@@ -142,9 +142,9 @@ class Waiters(Generic[T]):
         return behind
 
     def _free_place(self) -> bool:
-        """Whoever came last of those that stand behind all others gives theirs up."""
+        """Whoever came last of those that have more than their share gives theirs up."""
         for waiter in reversed(self._waiting):
-            if not waiter.slot.done() and _stands_behind(waiter.network, waiter.targets):
+            if not waiter.slot.done() and _is_past_share(waiter.network, waiter.targets):
                 self._waiting.remove(waiter)
                 waiter.slot.set_result(None)
                 return True
@@ -224,5 +224,5 @@ class Waiters(Generic[T]):
         return [call.connection for _, call in pairs]
 
 
-def _stands_behind(network: str, targets: Collection[Any]) -> bool:
-    return any(target.shares is not None and target.shares.used_up(network) for target in targets)
+def _is_past_share(network: str, targets: Collection[Any]) -> bool:
+    return any(target.shares is not None and target.shares.is_past(network) for target in targets)

@@ -76,6 +76,10 @@ class Shares:
         """Others go before it, every other time."""
         return self._left.get(network, 1) <= 0
 
+    def is_past(self, network: str) -> bool:
+        """It has more than its share."""
+        return self._left.get(network, 0) < 0
+
     def admits(self, client_ip: str, free: int) -> bool:
         """Whether a call of this client may have one of the `free` slots that nobody waits for."""
         return free > self._kept or not (self._left and self.used_up(neighbourhood(client_ip)))

@@ -474,3 +474,17 @@ async def test_who_has_its_share_has_every_other_slot_that_it_waits_longer_for()
         target.has_capacity = True
         waiters.serve(target)
     assert target.called == [others[0], office, others[1], office]
+
+
+async def test_who_has_no_more_than_its_share_gives_no_place_up() -> None:
+    office, other = "10.0.1.1", "10.0.2.1"
+    target = OneByOne(office)
+    waiters: Waiters[Any] = Waiters(asyncio.get_running_loop())
+    shares = target.shares
+    assert waiters.add([target], office, 1) is not None
+    target.shares = shares
+    assert waiters.add([target], other, 1) is None
+    shares.record(office)  # one more
+    waiter = waiters.add([target], other, 1)
+    assert waiter is not None
+    assert not waiter.slot.done()
