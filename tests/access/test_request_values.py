@@ -267,7 +267,9 @@ def test_many_parameters_are_read_as_each_of_them_would_be(pairs: list[tuple[str
     found = [one for one in each if one]
     names = [name for one in found for name in one]
     together = reader.read("&".join(f"{name}={value}" for name, value in pairs))
-    if None in each or len(set(names)) < len(names):
+    # PHP keeps the last of a whole and its part.
+    replaced = "f[x]" in names and "f" in [name for name, _ in pairs]
+    if replaced or None in each or len(set(names)) < len(names):
         assert together is None
     else:
         assert together == {name: value for one in found for name, value in one.items()}
