@@ -26,6 +26,11 @@ UNJUDGED = frozenset(
         Reason.DRAINING, Reason.ISSUER_UNAVAILABLE, Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
     )
 )  # fmt: skip
+_SAID_TWICE = {
+    str(Reason.AMBIGUOUS_QUERY): "all other query parameters",
+    str(Reason.AMBIGUOUS_HEADER): "all other headers",
+    str(Reason.BODY_MALFORMED): "all other body fields",
+}
 
 
 @dataclass(slots=True)
@@ -148,14 +153,18 @@ def read_record(record: Any) -> RecordedDecision | None:
         return None
 
 
-def unknown_reads(recorded: RecordedDecision, route: Route | None) -> list[str]:
-    """What `route` reads of the call and the record does not hold."""
-    query, headers, body_names = _read_by(route)
+def unknown_reads(recorded: RecordedDecision, decision: Decision) -> list[str]:
+    """What the route of `decision`, by which the call is judged again, reads of it and the record
+    does not hold: of a call that was refused for what it said in two ways, and is allowed now, all
+    else that it said, too."""
+    query, headers, body_names = _read_by(decision.route)
     query_names = query.names if query is not None else frozenset()
     header_names = headers.names if headers is not None else frozenset()
     unknown = [f"query parameter {name}" for name in sorted(query_names - recorded.query_names)]
     unknown += [f"header {name}" for name in sorted(header_names - recorded.header_names)]
     unknown += [f"body field {name}" for name in sorted(body_names - recorded.body_names)]
+    if decision.allowed and recorded.reason in _SAID_TWICE:
+        unknown.append(_SAID_TWICE[recorded.reason])
     return unknown
 
 

@@ -14,12 +14,6 @@ from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 
 EXAMPLES = 5
-_TWO_READINGS = {
-    str(Reason.AMBIGUOUS_QUERY): "all other query parameters",
-    str(Reason.AMBIGUOUS_HEADER): "all other headers",
-    str(Reason.BODY_MALFORMED): "all other body fields",
-}
-"""Where such a call is allowed now, what was found beside that which is recorded is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +81,7 @@ def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
 
 
 def _count(report: Replay, recorded: RecordedDecision, decision: Decision) -> None:
-    missing = unknown_reads(recorded, decision.route)
-    if decision.allowed and recorded.reason in _TWO_READINGS:
-        missing = [_TWO_READINGS[recorded.reason], *missing]
+    missing = unknown_reads(recorded, decision)
     if missing:
         report.unknown += 1
         report.unknown_names.update(missing)

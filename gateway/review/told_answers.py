@@ -159,7 +159,7 @@ def _judge_by(
             f"the configuration has changed since: version {recorded.version} decided, and"
             f" {snapshot.version} is here"
         )
-    unknown = unknown_reads(recorded, decision.route)
+    unknown = unknown_reads(recorded, decision)
     if unknown:
         told.notes.append(f"the log does not hold what the policy reads: {', '.join(unknown)}")
     if not whole:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.access.decision import Decision
 from gateway.access.decision_record import (
     CREDENTIAL_REFUSALS,
     RecordedDecision,
@@ -322,22 +323,39 @@ def test_what_was_read_back_is_asked_as_it_was() -> None:
 
 
 def test_what_a_route_reads_and_the_line_does_not_hold_is_named() -> None:
-    route = WORLD.routes.get("read")
+    decision = Decision(True, "rule_allowed", route=WORLD.routes.get("read"))
     held = replace(
         READ_BACK,
         query_names=frozenset("b"),
         header_names=frozenset(("x-b", "x-z")),
         body_names=frozenset(("meta.team", "size", "size.deep")),
     )
-    assert unknown_reads(held, route) == [
+    assert unknown_reads(held, decision) == [
         "query parameter a", "header x-a", "body field list", "body field none",
     ]  # fmt: skip
     nothing = replace(held, query_names=frozenset(), header_names=frozenset())
-    assert unknown_reads(nothing, route)[:4] == [
+    assert unknown_reads(nothing, decision)[:4] == [
         "query parameter a", "query parameter b", "header x-a", "header x-b",
     ]  # fmt: skip
     for other in (None, WORLD.routes.get("public"), WORLD.routes.get("bare")):
-        assert unknown_reads(nothing, other) == []
+        assert unknown_reads(nothing, Decision(True, "rule_allowed", route=other)) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "unknown"),
+    [
+        (Reason.AMBIGUOUS_QUERY, ["all other query parameters"]),
+        (Reason.AMBIGUOUS_HEADER, ["all other headers"]),
+        (Reason.BODY_MALFORMED, ["all other body fields"]),
+        (Reason.NO_RULE, []),
+    ],
+)
+def test_of_what_was_said_in_two_ways_the_line_holds_one(
+    reason: Reason, unknown: list[str]
+) -> None:
+    refused = replace(READ_BACK, allowed=False, reason=str(reason))
+    assert unknown_reads(refused, Decision(True, "rule_allowed")) == unknown
+    assert unknown_reads(refused, Decision(False, str(reason), reason)) == []
 
 
 def test_a_call_is_kept_with_what_its_policy_reads_of_the_body_alone() -> None:
