@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.routing import route_table
+from gateway.access.routing import route_table, route_trie
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.patterns import read_prefix
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
@@ -202,3 +202,14 @@ def test_what_is_no_prefix_is_told_with_what_would_be() -> None:
     assert read_prefix("/appX/") == (
         "leave the last `/` out: `/appX` takes `/appX/` and all below it as well"
     )
+
+
+def test_what_nodes_and_leaves_without_any_share_stays_empty() -> None:
+    routes = [
+        route("/A/index.html/{n:int}"), route("/A/7", "GET"), route("/a/{x}/b"),
+        route("/A/7", "POST", host="h.example"), route("/{rest:path}"),
+    ]  # fmt: skip
+    table = RouteTable(routes)
+    assert isinstance(table.match("h", "GET", ("A", "7")), Match)
+    shared = (route_trie._NO_ROUTES, route_trie._NO_METHODS, route_trie._NO_NODES)
+    assert not any((*shared, route_trie._NO_ALIKE))

@@ -252,3 +252,11 @@ async def test_what_callers_may_have_brought_about_at_one_address_is_not_hidden_
         with pytest.raises(OSError) as failed:  # noqa: PT011 (whatever it is)
             await pool.obtain(repeatable=True)
     assert may_be_of_callers(failed.value)
+
+
+async def test_that_too_many_names_are_asked_for_may_be_of_callers() -> None:
+    system = SystemResolver()
+    system._under_way = LOOKUPS_AT_ONCE
+    with pytest.raises(OSError, match="too many names") as failed:
+        await system.addresses("localhost", 80)
+    assert may_be_of_callers(failed.value)
