@@ -42,7 +42,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.definitions",),
     ("access.policies",),
     ("access.routing", "access.console"),
-    ("access.snapshot", "access.rule_headers", "access.readings"),
+    ("access.snapshot", "access.rule_headers", "access.readings", "access.counted_values"),
     ("access.evaluation",),
     ("access.decision",),
     ("access.resource_servers",),

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
+from gateway.access.counted_values import counted_text
 from gateway.access.policies import Policy, Verdict
 from gateway.access.readings import has_readings
 from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike, wraps
@@ -151,7 +152,8 @@ def requested_resource(call: Call, match: Match) -> RequestedResource | Reason:
     if isinstance(read, Reason):
         return read
     params = _counted(match)
-    return RequestedResource(params, _resource(call, match.route, params, read[0], read[1]))
+    resource = _resource(call, match.route, params, read[0], read[1], spelled=counted_text)
+    return RequestedResource(params, resource)
 
 
 def judged_resource(call: Call, match: Match) -> RequestedResource:
@@ -162,7 +164,8 @@ def judged_resource(call: Call, match: Match) -> RequestedResource:
         return RequestedResource(params, NO_RESOURCE.resource)
     query = route.resource_query.read(call.query) if route.resource_query else {}
     headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
-    return RequestedResource(params, _resource(call, route, params, query or {}, headers or {}))
+    resource = _resource(call, route, params, query or {}, headers or {}, spelled=counted_text)
+    return RequestedResource(params, resource)
 
 
 def _counted(match: Match) -> Mapping[str, str]:
@@ -184,6 +187,8 @@ def _resource(
     params: Mapping[str, str],
     query: Mapping[str, str],
     headers: Mapping[str, str],
+    *,
+    spelled: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
     values = {"params": params, "query": query, "headers": headers, "body": call.body}
-    return route.resource_of(values)
+    return route.resource_of(values, spelled)

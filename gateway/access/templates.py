@@ -7,7 +7,7 @@ way to the environment or to files.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,15 @@ class TextTemplate:
     def names(self, source: str) -> tuple[str, ...]:
         return tuple([piece.text for piece in self.pieces if piece.source == source])
 
-    def fill(self, values: Mapping[str, Mapping[str, Any]]) -> Any:
+    def fill(
+        self,
+        values: Mapping[str, Mapping[str, Any]],
+        spelled: Callable[[str], str] | None = None,
+    ) -> Any:
         """The text; or, of a template that is one placeholder alone, the value as it is.
 
         None where a placeholder has no value: half a text would be another resource's name.
+        `spelled` gives what a value is within a text.
         """
         if len(self.pieces) == 1:
             return _value(self.pieces[0], values)
@@ -46,7 +51,8 @@ class TextTemplate:
             value = _value(piece, values)
             if isinstance(value, bool | Mapping | list | None):
                 return None
-            parts.append(str(value))
+            text = str(value)
+            parts.append(spelled(text) if spelled is not None and piece.source else text)
         return "".join(parts)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
+from gateway.access.conditions.expressions import joins_alone
+from gateway.access.counted_values import counted_text, counted_value
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.evaluation import UNIDENTIFIED
 from gateway.access.roles import RoleBook
@@ -162,15 +165,24 @@ class LimitKeys:
         So it is for a caller whom nobody knows, and the caller, where too many values were
         written: a header, and all that a call without a principal says, may be made up; of
         anything else a caller may ask for much, such as paths.
+
+        All spellings of what a caller writes are one.  Where the expression only joins what it
+        reads, each part is, and who calls stays as it is; where it compares, all that it gives.
         """
         written = self._written.get(limit)
         if written is None:
             written = WrittenKeys(limit.burst / limit.per_s, self._written_max)
             self._written[limit] = written
-        by_header = bool(expression.reads.headers)
+        reads = expression.reads
+        by_header = bool(reads.headers)
         roles = RoleBook()
-        query = QueryParameters(expression.reads.query)
-        headers = HeaderFields(expression.reads.headers)
+        query = QueryParameters(reads.query)
+        headers = HeaderFields(reads.headers)
+        is_written = bool(
+            by_header or reads.params or reads.query or reads.path or "resource" in reads.roots
+        )
+        folds_parts = is_written and _joins_parts(expression)
+        params, fields, by_path = tuple(reads.params), tuple(reads.resource), reads.path
 
         def key(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
             if requested is UNIDENTIFIED:
@@ -182,7 +194,20 @@ class LimitKeys:
                 context.query = query.read(call.query) or {}
             if headers.names:
                 context.headers = headers.read(call.headers) or {}
-            text = _text_of(expression.value(context))
+            if folds_parts:
+                context.params = _counted(requested.params, params)
+                context.resource = _counted(requested.resource, fields)
+                if query.names:
+                    context.query = _counted(context.query, query.names)
+                if headers.names:
+                    context.headers = _counted(context.headers, headers.names)
+                if by_path:
+                    context.call = _with_counted_path(call)
+                text = _text_of(expression.value(context))
+            elif is_written:
+                text = counted_value(expression.value(context)) or ""
+            else:
+                text = _text_of(expression.value(context))
             if not text:
                 return self._by_caller(call)
             if len(text) > LONGEST:
@@ -213,12 +238,44 @@ def _anonymous(address: str) -> str:
     return "address " + address
 
 
-def _text_of(value: object) -> str:
-    """What is counted of it; empty for nothing.
+def _joins_parts(expression: Condition) -> bool:
+    """Whether what callers write is there in what the expression gives, each part as it came."""
+    return joins_alone(expression.source) and all(
+        path.root != "data"
+        and all(isinstance(step, str) for step in path.steps)
+        and (bool(path.keys) or path.root not in ("resource", "request"))
+        for path in expression.expression.paths
+    )
 
-    To many backends a body's `7.0` is 7, and `[7]` may be: they count by what they are, and not by
-    the address of whoever writes them so.
-    """
+
+def _counted(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """What is read of them, as it is counted; without what says nothing."""
+    counted: dict[str, str] = {}
+    for name in names:
+        text = counted_value(values.get(name))
+        if text is not None:
+            counted[name] = text
+    return counted
+
+
+def _with_counted_path(call: Call) -> Call:
+    segments = tuple([counted_text(segment) for segment in call.segments])
+    if segments == call.segments:
+        return call
+    return Call(
+        call.method,
+        call.host,
+        call.path,
+        segments,
+        call.query,
+        headers=call.headers,
+        client_ip=call.client_ip,
+        scheme=call.scheme,
+    )
+
+
+def _text_of(value: object) -> str:
+    """What is counted of it as it is; empty for nothing."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, float | list | Mapping):

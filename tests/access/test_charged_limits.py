@@ -339,7 +339,34 @@ def test_no_other_spelling_of_a_number_is_another_to_a_limit(
     assert tried(limiter, world, other).allowed
 
 
-def test_what_is_text_is_counted_as_it_stands() -> None:
+def test_what_is_text_is_counted_in_one_spelling_too() -> None:
+    """As a backend looks for it: `key: request.params.name` has no other way to say so."""
     world, limiter = snapshot(TYPED), RateLimiter(Hands())
-    for text in ("7", "07", "a", "A"):
+    for text, others in (("7", ("07", "+7", "7.0")), ("a", ("A", "%20a", "a%E2%80%8B", "%C3%A1"))):
         assert tried(limiter, world, f"/text/{text}/x").allowed
+        for other in others:
+            assert tried(limiter, world, f"/text/{other}/x").refusal is Reason.RATE_LIMITED
+    assert tried(limiter, world, "/text/b/x").allowed
+
+
+@pytest.mark.parametrize("path", ["/open", "/signed-in"])
+def test_no_other_spelling_of_a_name_is_another_to_a_limit(path: str) -> None:
+    world, limiter = snapshot(TRIES), RateLimiter(Hands())
+    assert tried(limiter, world, path, body={"email": "Victim@example.com"}).allowed
+    for email in ("victim@example.com", " VICTIM@example.com ", "víctim@example.com"):
+        body = {"email": email}
+        assert tried(limiter, world, path, body=body).refusal is Reason.RATE_LIMITED
+    assert tried(limiter, world, path, body={"email": "victim+1@example.com"}).allowed
+    # Of what finds whom it likes there is no name, and so one bucket for all of it.
+    assert tried(limiter, world, path, body={"email": {"$ne": "r1"}}).allowed
+    again = tried(limiter, world, path, body={"email": {"$in": ["victim@example.com", "r2"]}})
+    assert again.refusal is Reason.RATE_LIMITED
+
+
+def test_each_part_of_a_resource_counts_in_one_spelling() -> None:
+    world, limiter = snapshot(TRIES), RateLimiter(Hands())
+    assert tried(limiter, world, "/query?account=7", headers=[("X-Account", "b")]).allowed
+    for account, header in (("07", "b"), ("7", "B"), ("%207", " b")):
+        fields = [("X-Account", header)]
+        again = tried(limiter, world, f"/query?account={account}", headers=fields)
+        assert again.refusal is Reason.RATE_LIMITED

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.access.routing.value_spellings import (
     begins_with_number,
+    exact_number_of,
     may_name_value,
     number_of,
     uuid_of,
@@ -44,7 +45,7 @@ WHOLE_NUMBERS = {
     "FastAPI (Pydantic)": ["+7", "7.0", " 7", "7 ", "0_7", "1_000", "-7"],
     "Bottle and Falcon": ["-7"],
     "Go, ASP.NET": ["+7", "-7", "\u22127"],
-    "Spring": ["0x7", "#7", "-0X1F", "1 0", "\u00a07"],
+    "Spring": ["0x7", "0x" + "0" * 17 + "7", "#7", "-0X1F", "1 0", "\u00a07"],
     "JavaScript's Number": ["7.", ".7e1", "7e0", "0b111", "0o7", "7E+0", "\ufeff7"],
     "Ruby's Integer": ["0d7"],
     "numbers with marks": ["1'000", "1\u2019000"],
@@ -224,13 +225,23 @@ def test_the_policy_is_told_of_no_number_in_other_signs() -> None:
 @pytest.mark.parametrize(
     ("text", "number"),
     [("7", "7"), ("007", "7"), ("0", "0"), ("00", "0"), ("+7", "7"), ("-7", "-7"), ("\u22127", "-7"),
-     ("(7)", "-7"), ("7-", "7"), ("7.00", "7"), ("7.e0", "7"), (".0", "0"), ("0x1f", "31"), ("0x" + "f" * 17, "0x" + "f" * 17),
+     ("(7)", "-7"), ("7-", "7"), ("7.00", "7"), ("7.e0", "7"), (".0", "0"), ("0x1f", "31"), ("0x" + "f" * 17, "0x" + "f" * 17), ("0x" + "0" * 17 + "7", "7"),
      ("0b11", "b11"), ("1_000", "1000"), ("7e3", "7.e3"), ("0.7e1", "0.7e1"), ("७०", "70"),
      ("", None), (".", None), ("+", None), ("7.5", None), ("e7", None), ("7e", None), ("0x", None), ("0b2", None), ("1,000", None), ("_7", None),
      ("1.2.3", None), ("7f", None), ("²x", None)],
 )  # fmt: skip
 def test_a_number_is_the_same_in_each_of_its_spellings(text: str, number: str | None) -> None:
     assert number_of(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("7", "7"), ("-007", "-7"), ("7.50", "7.5"), ("70e-1", "7"), ("7e3", "7000"), ("-.5", "-0.5"), ("0b11", "3"), ("0o17", "15"),
+     ("0d07", "7"), ("-0", "0"), ("-0.0e5", "0"), ("7\u2212", "7"), ("7e\u22121", "0.7"), ("7." + "0" * 9_000 + "1", "7"),
+     ("1e999", "inf"), ("1e" + "9" * 401, None), ("7" * 401 + ".5", None), ("0b" + "1" * 65, "0b" + "1" * 65), ("7abc", None), ("", None)],
+)  # fmt: skip
+def test_a_number_has_one_text_for_its_value(text: str, number: str | None) -> None:
+    assert exact_number_of(text) == number
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,22 @@ def test_no_other_name_of_a_field_passes_a_limit_that_counts_by_it(
     assert len(gateway.echo.seen) == before
 
 
+def test_no_other_spelling_of_a_field_passes_a_limit_that_counts_by_it(
+    gateway: Running, alice: dict[str, Any]
+) -> None:
+    """A database that takes letters in any case finds one account by all of them."""
+
+    def tried(email: object) -> int:
+        fields = ("Content-Type", "application/json")
+        body = json.dumps({"email": email}).encode()
+        return gateway.call("POST", "/tries", fields, body=body, token=alice["access_token"]).status
+
+    assert [tried("Spelled@example.com") for _ in range(3)] == [200, 200, 429]
+    for email in ("SPELLED@example.com", " spelled@example.com\t", "spe\u200blled@example.com"):
+        assert tried(email) == 429
+    assert [tried(account) for account in ("4711", "04711", 4711.0)] == [200, 200, 429]
+
+
 def test_no_query_says_of_a_path_what_was_not_judged(
     gateway: Running, alice: dict[str, Any]
 ) -> None:

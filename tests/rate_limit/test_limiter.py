@@ -321,6 +321,81 @@ async def test_a_number_is_the_same_with_a_point_in_it() -> None:
         assert (state.wait_s > 0.0) is (wait_s > 0.0)
 
 
+def about(**resource: object) -> RequestedResource:
+    return RequestedResource({}, resource)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "resource.email",
+        "'login ' + resource.email",
+        "'login:' + string(resource.email)",
+        "has(resource.email) ? resource.email : client.ip",
+        "resource.email == null ? client.ip : 'mail ' + resource.email",
+        "resource.email != '' ? resource.email : client.ip",
+        "resource.email.endsWith('Example.com') ? 'ours' : resource.email",
+    ],
+)
+async def test_all_spellings_of_what_a_caller_writes_are_one(key: str) -> None:
+    limits, asked = RateLimiter(Hands()), (by_expression(key),)
+    passed = [
+        (await limits.take(asked, call(), None, about(email=email))).wait_s == 0.0
+        for email in ("Victim@example.com", "victim@example.com", " victim@EXAMPLE.com", "b@c.de")
+    ]
+    assert passed == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "key", ["'a-' + resource.account", "string(resource.account)", "user.id + resource.account"]
+)
+async def test_a_number_within_a_key_is_counted_by_its_value(key: str) -> None:
+    limits, asked = RateLimiter(Hands()), (by_expression(key),)
+    passed = [
+        (await limits.take(asked, call(), caller("u1"), about(account=account))).wait_s == 0.0
+        for account in ("7", "07", 7, 7.0, [7], "8")
+    ]
+    assert passed == [True, False, False, False, False, True]
+
+
+async def test_who_calls_is_counted_as_they_are() -> None:
+    limits = RateLimiter(Hands())
+    for key in ("user.id", "user.id + ' ' + resource.email"):
+        asked = (by_expression(key),)
+        for subject in ("company:Ann", "company:ann", "company:07", "company:7"):
+            state = await limits.take(asked, call(), caller(subject), about(email="A"))
+            assert state.wait_s == 0.0
+        state = await limits.take(asked, call(), caller("company:Ann"), about(email="a"))
+        assert state.wait_s > 0.0
+
+
+async def test_what_a_key_compares_is_what_was_written() -> None:
+    """Names of the configuration have capitals, too."""
+    limits = RateLimiter(Hands())
+    asked = (by_expression("request.params.plan == 'Gold' ? 'Gold' : client.ip"),)
+    for number, (plan, passes_by) in enumerate((("Gold", True), ("Gold", False), ("gold", True))):
+        requested = RequestedResource({"plan": plan}, {})
+        state = await limits.take(asked, call(f"192.0.2.{number}"), None, requested)
+        assert (state.wait_s == 0.0) is passes_by
+
+
+async def test_a_path_is_counted_in_one_spelling() -> None:
+    limits, asked = RateLimiter(Hands()), (by_expression("request.path"),)
+    passed = []
+    for segments in (("unlock", "victim"), ("unlock", "Victim"), ("unlock", "victim "), ("a", "b")):
+        asking = call()
+        asking.segments = segments
+        passed.append(await passes(limits, asked, asking))
+    assert passed == [True, False, False, True]
+
+
+async def test_a_header_is_counted_in_one_spelling() -> None:
+    limits, asked = RateLimiter(Hands()), (by_expression("request.headers['x-tenant']"),)
+    assert await passes(limits, asked, from_tenant(b"Acme"), caller("ada"))
+    assert not await passes(limits, asked, from_tenant(b"ACME"), caller("bob"))
+    assert not await passes(limits, asked, from_tenant(b"acme "), caller("bob"))
+
+
 async def test_a_caller_without_what_the_expression_reads_counts_by_address() -> None:
     limits = RateLimiter(Hands())
     asked = (by_expression("request.headers['x-tenant']"),)
@@ -332,9 +407,9 @@ async def test_a_caller_without_what_the_expression_reads_counts_by_address() ->
 async def test_a_tenant_with_an_endless_name_costs_no_more_memory_than_another() -> None:
     limits = RateLimiter(Hands())
     asked = (by_expression("request.headers['x-tenant']"),)
-    assert await passes(limits, asked, from_tenant(b"a" * 9_000))
-    assert not await passes(limits, asked, from_tenant(b"a" * 9_000))
-    assert await passes(limits, asked, from_tenant(b"a" * 9_001))
+    assert await passes(limits, asked, from_tenant(b"t" * 9_000))
+    assert not await passes(limits, asked, from_tenant(b"t" * 9_000))
+    assert await passes(limits, asked, from_tenant(b"t" * 9_001))
 
 
 async def test_who_guesses_tokens_gets_no_new_bucket_by_another_header() -> None:

@@ -28,6 +28,8 @@ _NUMBER = re.compile(
 )
 _BEGINS_WITH_NUMBER = re.compile(f"[+{_MINUS}{_BLANKS}]*+(?:[0-9]|\\.[0-9]++e)")
 _MOST_HEX_DIGITS = 16
+_MOST_DIGITS = 400
+"""Of a number with a point or an exponent: no double has more before its point."""
 _AROUND_UUID = re.compile("[-{}()]+")
 _UUID_DIGITS = re.compile(f"[0-9a-f+_x{_BLANKS}]{{32}}\\Z")
 """Python's `int` takes the other signs in a place of a nought."""
@@ -49,19 +51,42 @@ def number_of(segment: str) -> str | None:
     (but for those with an exponent); None where it is none."""
     if segment.isdecimal() and segment.isascii():
         return segment.lstrip("0") or "0"
-    found = _NUMBER.match(_MARK.sub("", _BLANK.sub("", _with_plain_digits(segment))))
+    found = _number_in(segment)
     if found is None:
         return None
     signs, sixteens, others, digits, fraction, exponent = found.groups("")
     if fraction.strip("0") and not exponent:
         return None  # it only begins with one
-    if sixteens:
-        number = str(int(sixteens, 16)) if len(sixteens) <= _MOST_HEX_DIGITS else f"0x{sixteens}"
-    else:
-        number = others or digits.lstrip("0") or "0"
+    number = _hexadecimal(sixteens) if sixteens else others or digits.lstrip("0") or "0"
     if exponent.strip("e+-\u22120"):
         number += f".{fraction}{exponent}"
-    return f"-{number}" if any(sign in signs for sign in "-\u2212(") else number
+    return f"-{number}" if _is_negative(signs) else number
+
+
+def exact_number_of(segment: str) -> str | None:
+    """As `number_of`, by its value alone: `7.50` is 7.5, `70e-1` and `0b111` are 7."""
+    found = _number_in(segment)
+    if found is None:
+        return None
+    signs, sixteens, others, digits, fraction, exponent = found.groups("")
+    if sixteens:
+        number = _hexadecimal(sixteens)
+    elif others:
+        number = _of_base(others[0], others[1:].lstrip("0") or "0")
+    elif fraction.strip("0") or exponent:
+        digits = digits.lstrip("0")
+        if len(digits) > _MOST_DIGITS or len(exponent) > _MOST_DIGITS:
+            return None
+        written = f"{digits}.{fraction[:_MOST_DIGITS]}0{exponent}".replace("\u2212", "-")
+        number = number_as_double(float(written))
+    else:
+        number = digits.lstrip("0") or "0"
+    return f"-{number}" if _is_negative(signs) and number != "0" else number
+
+
+def number_as_double(number: float) -> str:
+    """The text of a number: `7` for 7.0."""
+    return str(int(number)) if number.is_integer() else str(number)
 
 
 def begins_with_number(segment: str) -> bool:
@@ -101,6 +126,26 @@ def may_name_value(segments: Sequence[str], *, numbers: bool) -> bool:
     found at once, as nearly always."""
     pattern = _PLAIN if numbers else _PLAIN_BUT_UUIDS
     return pattern.match("\x00".join(segments)) is None
+
+
+def _number_in(segment: str) -> re.Match[str] | None:
+    return _NUMBER.match(_MARK.sub("", _BLANK.sub("", _with_plain_digits(segment))))
+
+
+def _is_negative(signs: str) -> bool:
+    return any(sign in signs for sign in "-\u2212(")
+
+
+def _hexadecimal(digits: str) -> str:
+    digits = digits.lstrip("0") or "0"
+    return str(int(digits, 16)) if len(digits) <= _MOST_HEX_DIGITS else f"0x{digits}"
+
+
+def _of_base(sign: str, digits: str) -> str:
+    if sign == "d":
+        return digits
+    base = 2 if sign == "b" else 8
+    return str(int(digits, base)) if len(digits) <= 64 else f"0{sign}{digits}"
 
 
 def _with_plain_digits(segment: str) -> str:
