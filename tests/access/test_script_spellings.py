@@ -131,3 +131,131 @@ def test_a_route_that_names_its_end_takes_no_other_spelling_before_it() -> None:
     assert decide(world, "GET /a/admin").allowed
     for path in ("/index.php/admin", "/(S(x))/admin"):
         assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+
+
+PROGRAMS = """
+    - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, auth: public, upstream: api}
+    - {id: moved, match: {prefix: /moved}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /moved}}
+    - {id: program, match: {path: /cgi-bin/admin}, policy: nobody, upstream: api}
+    - {id: deep, match: {path: /cgi-bin/tools/Backup}, policy: nobody, upstream: api}
+    - {id: fast, match: {path: /fcgi-bin/admin}, policy: nobody, upstream: api}
+    - {id: old, match: {path: /htbin/admin}, policy: nobody, upstream: api}
+    - {id: based, match: {path: /site/cgi-bin/admin}, policy: nobody, upstream: api}
+    - {id: page, match: {path: /users}, policy: nobody, upstream: api}
+    - {id: folder, match: {path: /desk/}, policy: nobody, upstream: api}
+    - {id: any, match: {path: "/cgi-bin/any/{name}"}, policy: nobody, upstream: api}
+    - {id: open.parts, match: {path: "/cgi-bin/open/{rest:path}"}, auth: public, upstream: api}
+    - {id: open.own, match: {path: /cgi-bin/open/own}, policy: nobody, upstream: api}
+    - {id: closed, match: {prefix: /cgi-bin/closed}, policy: nobody, upstream: api}
+    - {id: closed.help, match: {path: /cgi-bin/closed/help}, auth: public, upstream: api}
+    - {id: closed.part, match: {path: "/cgi-bin/closed/parts/{part}"}, auth: public, upstream: api}
+    - {id: host.script, match: {path: /example.pl/login.php}, policy: nobody, upstream: api}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/cgi-bin/admin/x", "/cgi-bin/admin/", "/cgi-bin/ADMIN/x/y", "/CGI-BIN/admin/x", "/cgi-bin/tools/backup/x", "/cgi-bin/tools/backup/x/y/z",
+     "/fcgi-bin/admin/x", "/htbin/admin/x", "/site/cgi-bin/admin/x", "/index.php/cgi-bin/admin/x", "/cgi-bin/app/users", "/cgi-bin/app/USERS/",
+     "/fcgi-bin/app/users", "/cgi-bin/app.py/users", "/app.py/users", "/app.wsgi/Users", "/cgi-bin/open/own/x", "/cgi-bin/open/OWN/x/y", "/cgi-bin/open/own.html",
+     "/desk/index.cgi/x", "/desk/index.py/x/y", "/desk/index.pl/", "/example.pl/login.php/x", "/cgi-bin/admin/" + "x/" * 900],
+)  # fmt: skip
+def test_what_is_below_a_program_is_run_by_it(path: str) -> None:
+    world = snapshot(PROGRAMS, NOBODY)
+    for before in ("", "/moved"):
+        decision = decide(world, f"GET {before}{path}")
+        assert decision.reason is Reason.AMBIGUOUS_PATH, before
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/cgi-bin/other/x", "rest"), ("/cgi-bin/x/admin", "rest"), ("/cgi-bin/", "rest"), ("/cgi-bin/any", "rest"), ("/cgi-bin/admins/x", "rest"), ("/cgi-binary/admin/x", "rest"),
+     ("/site/admin/x", "rest"), ("/cgi-bin/tools", "rest"), ("/cgi-bin/tools/x/backup", "rest"), ("/cgi-bin/open/x", "open.parts"), ("/cgi-bin/open/users", "open.parts"), ("/cgi-bin/open/x/users", "open.parts"),
+     ("/cgi-bin/closed/help", "closed.help"), ("/cgi-bin/closed/parts/7", "closed.part"), ("/users/x", "rest"), ("/desk/x.cgi/y", "rest"), ("/x/app.py/users", "rest"), ("/example.pl/x/login.php", "rest")],
+)  # fmt: skip
+def test_what_is_below_no_protected_program_passes(path: str, route: str) -> None:
+    decision = decide(snapshot(PROGRAMS, NOBODY), f"GET {path}")
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
+RUN = (
+    "php php3 php5 php8 phps pht phtml phar cgi fcgi scgi wsgi psgi pl py rb sh tcl lua exe dll bat cmd"
+    " shtml stm asp asa ashx asmx aspx axd svc cfm cfc jsp jspx jsf do action nsf xq xql xqy"
+)
+
+
+@pytest.mark.parametrize("ending", RUN.split())
+def test_what_servers_run_by_its_ending_is_run_for_what_is_below_it(ending: str) -> None:
+    world = snapshot(
+        f"""
+        - {{id: rest, match: {{path: "/{{rest:path}}", except_reserved: true}}, auth: public,
+           upstream: api}}
+        - {{id: run, match: {{path: /tools/admin.{ending}}}, policy: nobody, upstream: api}}
+        """,
+        NOBODY,
+    )
+    for path in (f"/tools/admin.{ending}/x", f"/tools/ADMIN.{ending.upper()}/x/y"):
+        assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+    for path in (f"/tools/other.{ending}/x", f"/tools/x/admin.{ending}/y"):
+        assert decide(world, f"GET {path}").allowed
+
+
+@pytest.mark.parametrize("path", ["/tools/admin.pdf/x", "/tools/v1.2/x", "/tools/a.com/x"])
+def test_a_folder_with_a_dot_in_its_name_is_no_script(path: str) -> None:
+    world = snapshot(
+        f"""
+        - {{id: rest, match: {{path: "/{{rest:path}}", except_reserved: true}}, auth: public,
+           upstream: api}}
+        - {{id: folder, match: {{path: {path[:-2]}}}, policy: nobody, upstream: api}}
+        """,
+        NOBODY,
+    )
+    assert decide(world, f"GET {path}").allowed
+
+
+BELOW = """
+    - {id: run, match: {path: "/index.php/{rest:path}"}, auth: public, upstream: api}
+    - {id: run.admin, match: {path: /index.php/admin}, policy: nobody, upstream: api}
+    - {id: admin, match: {path: /else}, policy: nobody, upstream: api}
+    - {id: tool, match: {path: "/tool.py/{rest:path}"}, auth: public, upstream: api}
+    - {id: tool.page, match: {path: /tool.py/report.html}, policy: nobody, upstream: api}
+    - {id: named, match: {path: "/{site}/setup.sh", except_reserved: true}, auth: public,
+       upstream: api}
+    - {id: setup, match: {path: /setup.sh}, policy: nobody, upstream: api}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/index.php/admin.json", "/index.php/ADMIN", "/index.php/admin/__data.json", "/index.php/admin/index.html", "/tool.py/report", "/(S(x))/setup.sh"],
+)  # fmt: skip
+def test_below_a_script_that_a_route_names_paths_have_other_spellings_too(path: str) -> None:
+    assert decide(snapshot(BELOW, NOBODY), f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/index.php/else", "/index.php/else.json", "/index.php/x", "/index.php/setup.sh", "/tool.py/else", "/tool.py/x.py/y", "/x/setup.sh"],
+)  # fmt: skip
+def test_what_is_below_a_script_that_a_route_names_is_its_own(path: str) -> None:
+    assert decide(snapshot(BELOW, NOBODY), f"GET {path}").allowed
+
+
+@pytest.mark.parametrize("ending", ["cgi", "fcgi", "lua", "php", "phar", "pl", "py", "rb"])
+def test_a_protected_script_is_run_by_no_shorter_name(ending: str) -> None:
+    world = snapshot(
+        f"""
+        - {{id: rest, match: {{path: "/{{rest:path}}", except_reserved: true}}, auth: public,
+           upstream: api}}
+        - {{id: run, match: {{path: /admin.{ending}}}, policy: nobody, upstream: api}}
+        - {{id: index, match: {{path: /desk/index.{ending}}}, policy: nobody, upstream: api}}
+        """,
+        NOBODY,
+    )
+    paths = ["/admin", "/ADMIN/"] if ending == "phar" else ["/admin", "/ADMIN/", "/desk/", "/desk"]
+    for path in paths:
+        assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+    for path in ("/admins", "/desk/x"):
+        assert decide(world, f"GET {path}").allowed

@@ -55,8 +55,13 @@ def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
         ("a", []),
         ("a.aspx/b", ["a.aspx"]),
         ("a/index.php/b", ["a/index.php", "a"]),
-        # What stands behind the first is what it serves.
-        ("a.pl/b.pl/c", ["a.pl", "b.pl/c"]),
+        # What stands behind the first is what it serves, or a script in a folder.
+        ("a.pl/b.pl/c", ["a.pl", "a.pl/b.pl", "b.pl/c"]),
+        ("cgi-bin/a/b/c", ["cgi-bin/a", "cgi-bin/a/b", "b/c"]),
+        ("cgi-bin/a", []),
+        ("cgi-bin", []),
+        ("a/index.cgi/b", ["a/index.cgi", "a", "a/b"]),
+        ("index.php/b", ["index.php"]),
         ("a.7", ["a"]),
         ("a.b/c.7", ["a.b/c"]),
         ("a.7/b", []),
@@ -68,13 +73,21 @@ def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
 def test_a_path_runs_the_script_in_it_and_what_it_names_without_an_ending(
     path: str, scripts: list[str]
 ) -> None:
-    found = spellings_of(tuple(path.split("/")), most_dots=1).scripts
+    found = spellings_of(tuple(path.split("/")), most_dots=1, most_segments=3).scripts
     assert ["/".join(one) for one in found] == scripts
 
 
 def test_no_more_names_are_without_an_ending_than_routes_have_dots() -> None:
     for most_dots, count in ((0, 1), (2, 3), (40, 30)):
         assert len(spellings_of(("7" + ".7" * 30,), most_dots=most_dots).scripts) == count
+
+
+def test_no_script_is_looked_for_deeper_than_routes_name_one() -> None:
+    path = ("cgi-bin", *["a.py"] * 2_000, "x")
+    for most_segments in (2, 7):
+        scripts = spellings_of(path, most_segments=most_segments).scripts
+        assert path[:most_segments] in scripts
+        assert len(scripts) <= most_segments + 2
 
 
 MANY = "/index.php/(S(x))/_next/data/b/en/a/index.html.json"
@@ -134,13 +147,14 @@ def test_a_path_of_very_many_spellings_is_none() -> None:
      "/books/" + "\u0667" * 3900 + "x/pages", "/items/" + "a-" * 3900 + "/pages", "/items/" + "urn:uuid:" * 880 + "/pages", "/items/" + "{0x" * 2600 + "/pages", "/7" * 4000, "/7x" * 2700, "/books/7x" * 900,
      "/index.php" * 780 + ".aaa.bbb.ccc.ddd", "/A.PHP" * 1300 + ".html__data.json",
      "/\xe9.php/admin./a." * 430 + "/__data.json", "/a.php" * 100 + ".a.b.c",
+     "/cgi-bin" * 1000 + "/x", "/cgi-bin/a.py" * 580 + "/x", "/a.py" * 1600 + "/x", "/index.cgi" * 800 + "/x", "/htbin/x" * 1000, "/" + "cgi-" * 2000, "/x.php/cgi-bin/a" * 500 + ".b.c/x.html",
      "/admin./a.cgi/(s(x)f(y))/e\u0301.php/index.php/a." * 160 + "/a..data"],
 )  # fmt: skip
 def test_no_path_takes_long_to_compare(path: str) -> None:
-    segments = tuple(path[1:].split("/"))
     assert len(path) < 8_192
     took_s = []
     for _ in range(5):
+        segments = tuple(path[1:].split("/"))  # anew: the last path is remembered
         began = thread_time()
         WORLD.routes.match("", "GET", segments)
         took_s.append(thread_time() - began)

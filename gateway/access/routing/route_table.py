@@ -31,9 +31,8 @@ from gateway.access.routing.route_trie import (
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind, wildcard_of
 from gateway.access.routing.spellings import (
     Spellings,
+    asked_beside,
     folded_path,
-    is_index,
-    is_script,
     page_name,
     spellings_of,
 )
@@ -98,6 +97,8 @@ class RouteTable:
         """Of the segments of all routes; a literal that is a number or a UUID counts as one."""
         self._most_dots = 0
         """In the last name of a route's path."""
+        self._most_segments = 0
+        """Of a route that names the end of its path."""
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
@@ -166,6 +167,8 @@ class RouteTable:
         folded = folded_path(texts)
         self._has_other_spellings |= folded != texts or page_name(texts[-1]) is not None
         self._most_dots = max(self._most_dots, folded[-1].count("."))
+        if texts[-1] != "*":
+            self._most_segments = max(self._most_segments, len(folded))
         self._spelled = (), False, Spellings([()], [])
         self._kinds.update(segment.kind for segment in route.segments)
         self._kinds.update(SegmentKind.INT for one in folded if values_of(one))
@@ -248,9 +251,8 @@ class RouteTable:
         """As `spellings_of`: to find them takes longer than all else that is asked of a path."""
         path, named, spellings = self._spelled
         if path is not segments or named is not names_its_end:
-            spellings = spellings_of(
-                segments, names_its_end=names_its_end, most_dots=self._most_dots
-            )
+            most = self._most_dots, self._most_segments
+            spellings = spellings_of(segments, *most, names_its_end=names_its_end)
             self._spelled = segments, names_its_end, spellings
         return spellings
 
@@ -274,8 +276,7 @@ class RouteTable:
         asked = self.spellings(segments, names_its_end=named)
         if not asked.paths:
             return True
-        if any(map(is_script, texts)) or (named and is_index(texts[-1])):
-            asked = Spellings(asked.paths[:1], [])  # the route names it itself
+        asked = asked_beside(asked, texts, named=named)
         found = [self._sent_alike(host, path, route, pages=not named) for path in asked.paths]
         if (folder := asked.paths[0][:-1]) in asked.paths:
             # Where no route names the folder, its page is as any other name in it: whoever takes

@@ -13,16 +13,24 @@ from dataclasses import dataclass
 
 # In the joined segments of a path: a script with something behind it, or that of all others.
 _SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
-_SCRIPT_OF_OTHERS = re.compile("(?<![^\x00])[^\x00]*\\.(?:cf[cm]|f?cgi|pl)\x00")
+_SCRIPT_OF_OTHERS = re.compile(
+    "(?<![^\x00])[^\x00]*\\.(?:cf[cm]|[fs]?cgi|[pw]sgi|pl|py|rb|sh|tcl|lua|exe|dll)\x00"
+)
 _INDEX_BEFORE = re.compile("(?<![^\x00])index\\.php(?=[^\x00])()")
 _INDEX = re.compile(
-    "(?<![^\x00])(?:index(?:\\.(?:x?html?|shtml|jsp|aspx?|cfm|f?cgi|pl|txt))?"
+    "(?<![^\x00])(?:index(?:\\.(?:x?html?|shtml|jsp|aspx?|cfm|f?cgi|pl|py|rb|lua|txt))?"
     "|default\\.(?:html?|aspx?))\\Z()"
 )
-_RUN = "\\.(?:php[3-8]?|phtml|f?cgi|pl|asp|as[hmp]x|cf[cm]|svc)"
+_RUN = (
+    "\\.(?:php[3-8s]?|pht|phtml|phar|[fs]?cgi|[pw]sgi|pl|py|rb|sh|tcl|lua|exe|dll|bat|cmd|shtml|stm"
+    "|as[ap]|as[hmp]x|axd|svc|cf[cm]|jspx?|jsf|do|action|nsf|xq[ly]?)"
+)
 _SCRIPT_NAME = re.compile(f"{_RUN}\\Z")
-_BEHIND_SCRIPT = re.compile(f"({_RUN})\x00.*\\Z", re.DOTALL)
-_BEHIND_INDEX = re.compile("\x00index\\.php\x00.*\\Z", re.DOTALL)
+# Whatever stands in such a folder is run, and has what stands behind it (RFC 3875 section 4.1.5).
+_PROGRAMS = "(?:(?:f|s|fast)?cgi-(?:bin|exe|local|sys|win)|htbin)"
+_PROGRAMS_FOLDER = re.compile(f"{_PROGRAMS}\\Z")
+_BEHIND_PROGRAM = re.compile(f"(?<![^\x00]){_PROGRAMS}\x00[^\x00]+\x00")
+_MAY_RUN = re.compile(f"(?:{_RUN}|(?<![^\x00]){_PROGRAMS})\x00")
 _PAGE_DATA = re.compile("(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z")
 _LANGUAGE = "[a-z]{2,3}(?:[_-][a-z0-9]{2,8})*"
 _PAGE_DATA_IN_LANGUAGE = re.compile(
@@ -57,8 +65,8 @@ _AFTER_PATHS = "?#"
 """Begin what is no path.  Where a path that was decoded is read as a target once more, as what
 nginx sends by `proxy_pass http://app$uri`, the path ends there."""
 _PAGES = frozenset(
-    ("htm", "html", "xhtml", "shtml", "asp", "aspx", "cgi", "cfm", "jsp", "jspx", "php", "php3",
-     "php4", "php5", "php7", "php8", "phtml", "pl")
+    ("htm", "html", "xhtml", "shtml", "asp", "aspx", "cgi", "cfm", "fcgi", "jsp", "jspx", "lua",
+     "phar", "php", "php3", "php4", "php5", "php7", "php8", "phtml", "pl", "py", "rb")
 )  # fmt: skip
 _ASSETS = frozenset(
     ("css", "gif", "ico", "jpeg", "jpg", "js", "map", "mjs", "mp3", "mp4", "otf", "png", "svg",
@@ -82,11 +90,12 @@ class Spellings:
 
     paths: list[tuple[str, ...]]
     scripts: list[tuple[str, ...]]
-    """What a server runs for one of them, where a script stands in it: that script, whatever is
-    behind it (Apache, IIS), of `index.php` its folder, and what is behind a script of ColdFusion
-    or Perl.  And what stands before each dot of a name, which an application with formats may serve
-    whatever follows: Rails reads them before it decodes (`/admin.a%2E1`), and Spring before 5.3
-    `/admin.*`.  All this is compared with routes that name their end by letters alone."""
+    """What a server runs for one of them, where a script stands in it, or a folder of programs:
+    that script, whatever is behind it (Apache, IIS), of one named `index` its folder, and what is
+    behind one that is not of PHP.  And what stands before each dot of a name, which an application
+    with formats may serve whatever follows: Rails reads them before it decodes (`/admin.a%2E1`),
+    and Spring before 5.3 `/admin.*`.  All this is compared with routes that name their end by
+    letters alone."""
 
     def __init__(
         self,
@@ -98,7 +107,11 @@ class Spellings:
 
 
 def spellings_of(
-    segments: tuple[str, ...], *, names_its_end: bool = False, most_dots: int = 0
+    segments: tuple[str, ...],
+    most_dots: int = 0,
+    most_segments: int = 0,
+    *,
+    names_its_end: bool = False,
 ) -> Spellings:
     """What some backend takes this path for.
 
@@ -114,11 +127,12 @@ def spellings_of(
 
     `names_its_end`: what asks is a route that names the last segment by letters; its ending is
     meant.  `most_dots`: as many has the last name of a route at most, so that what stands before a
-    later dot is none of them.
+    later dot is none of them.  `most_segments`: as many has the longest route that names its end,
+    so that what is run at a deeper place is none of them.
     """
     paths = _spelled(folded_path(segments), names_its_end)
     endings = 0 if names_its_end else most_dots + 1
-    scripts = [run for path in paths for run in _run_instead(path, endings)]
+    scripts = [run for path in paths for run in _run_instead(path, endings, most_segments)]
     return Spellings(paths, list(dict.fromkeys(scripts)))
 
 
@@ -164,9 +178,32 @@ def is_asset(name: str) -> bool:
     return name.rpartition(".")[2] in _ASSETS
 
 
-def is_script(name: str) -> bool:
-    """Whether a segment names what some server runs."""
-    return _SCRIPT_NAME.search(folded_letters(name)) is not None
+def asked_beside(asked: Spellings, texts: tuple[str, ...], *, named: bool) -> Spellings:
+    """What is left to be compared of what is asked of a route of these texts, which names the end
+    of its path or does not.
+
+    A route that names a script has what stands behind it: what is run for less, or what the script
+    is left out of, is none of another route.  So it is with the page of a folder.
+    """
+    if named and page_name(texts[-1]) == "":
+        return Spellings(asked.paths[:1], [])
+    own = folded_path(texts)
+    at = _run_at(own[:-1] if named else own)
+    if at < 0:
+        return asked
+    paths = [one for one in asked.paths[1:] if len(one) > at + 1 and one[at] == own[at]]
+    scripts = [one for one in asked.scripts if len(one) > at + 1 and one[at] == own[at]]
+    return Spellings([asked.paths[0], *paths], scripts)
+
+
+def _run_at(folded: tuple[str, ...]) -> int:
+    """Where the last segment stands by which a route names what some server runs, or -1."""
+    found, in_folder = -1, False
+    for at, name in enumerate(folded):
+        if _SCRIPT_NAME.search(name) or (in_folder and name != "*"):
+            found = at
+        in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
+    return found
 
 
 def _spelled(folded: tuple[str, ...], names_its_end: bool) -> list[tuple[str, ...]]:
@@ -211,13 +248,14 @@ def _spelled_once(text: str, names_its_end: bool) -> list[str]:
     return others
 
 
-def _run_instead(folded: tuple[str, ...], endings: int) -> list[tuple[str, ...]]:
+def _run_instead(
+    folded: tuple[str, ...], endings: int, most_segments: int
+) -> list[tuple[str, ...]]:
     text = "\x00".join(folded)
-    if "." not in text:
-        return []
-    script, found = _BEHIND_SCRIPT.sub(r"\1", text), []
-    if script != text:
-        found = [script, _BEHIND_INDEX.sub("", text), _SCRIPT_OF_OTHERS.sub("", text, 1)]
+    found: list[str] = []
+    if ("." in text or "cgi-" in text or "htbin" in text) and _MAY_RUN.search(text):
+        found = _scripts_in(folded[: most_segments + 2])
+        found += [_SCRIPT_OF_OTHERS.sub("", text, 1), _BEHIND_PROGRAM.sub("", text, 1)]
     dot = text.rfind("\x00") + 1  # a name that begins with a dot has no ending there
     for _ in range(endings):
         dot = text.find(".", dot + 1)
@@ -225,3 +263,15 @@ def _run_instead(folded: tuple[str, ...], endings: int) -> list[tuple[str, ...]]
             break
         found.append(text[:dot])
     return [tuple(one.split("\x00")) for one in found if one != text]
+
+
+def _scripts_in(folded: tuple[str, ...]) -> list[str]:
+    """Each script with something behind it.  Which of them is a folder, no path tells."""
+    found, in_folder = [], False
+    for at, name in enumerate(folded[:-1]):
+        if in_folder or _SCRIPT_NAME.search(name):
+            found.append("\x00".join(folded[: at + 1]))
+            if at and name.partition(".")[0] == "index":
+                found.append("\x00".join(folded[:at]))
+        in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
+    return found
