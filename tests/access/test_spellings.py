@@ -148,6 +148,7 @@ def test_a_path_of_very_many_spellings_is_none() -> None:
      "/index.php" * 780 + ".aaa.bbb.ccc.ddd", "/A.PHP" * 1300 + ".html__data.json",
      "/\xe9.php/admin./a." * 430 + "/__data.json", "/a.php" * 100 + ".a.b.c",
      "/cgi-bin" * 1000 + "/x", "/cgi-bin/a.py" * 580 + "/x", "/a.py" * 1600 + "/x", "/index.cgi" * 800 + "/x", "/htbin/x" * 1000, "/" + "cgi-" * 2000, "/x.php/cgi-bin/a" * 500 + ".b.c/x.html",
+     "/__next.a" * 900 + ".txt", "/__next." * 1000 + "txt", "/x/__next.txt" * 620, "/a.segments" * 700 + "/x.segment.rsc", "/_sources" * 900 + "/x.txt", "/_sources/" + "a." * 4000 + "txt", "/_expo/loaders" * 580, "/api/_analog/pages" * 450, "/RSC/R" * 1300 + "/_root.txt", "/assets/data" * 680 + "/index.json", "/assets/data" * 680 + "/xindex.json", "/_nuxt/static" * 620 + "/payload.js", "/_nuxt/static/x/payload.js" * 310, "/_payload" * 900, "/" + "_payload." * 900 + "js",
      "/admin./a.cgi/(s(x)f(y))/e\u0301.php/index.php/a." * 160 + "/a..data"],
 )  # fmt: skip
 def test_no_path_takes_long_to_compare(path: str) -> None:

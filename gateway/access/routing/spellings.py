@@ -37,7 +37,22 @@ _PAGE_DATA_IN_LANGUAGE = re.compile(
     f"(?<![^\x00])_next\x00data\x00[^\x00]+\x00{_LANGUAGE}(?:\x00(.+))?\\.json\\Z"
 )
 _PAGE_DATA_OF_GATSBY = re.compile("(?<![^\x00])page-data\x00(?:index|(.+))\x00page-data\\.json\\Z")
-_DATA_BELOW = re.compile("(?<![^\x00])(?:__data|_payload|q-data)\\.json\\Z()")
+_PAGE_DATA_OF_GRIDSOME = re.compile("(?<![^\x00])assets\x00data\x00(?:(.*)\x00)?index\\.json\\Z")
+_PAGE_DATA_OF_NUXT = re.compile(
+    "(?<![^\x00])_nuxt\x00static\x00[^\x00]+\x00(?:(.*)\x00)?(?:payload|state)\\.js\\Z"
+)
+_PAGE_DATA_OF_WAKU = re.compile("(?<![^\x00])rsc\x00r\x00(?:_root|(.*))\\.txt\\Z")
+_PAGE_DATA_OF_ANALOG = re.compile("(?<![^\x00])(?:api\x00)?_analog\x00pages\x00()")
+_PAGE_DATA_OF_EXPO = re.compile("(?<![^\x00])_expo\x00loaders\x00(.*?)(?:\\.js)?\\Z")
+_SOURCE_OF_SPHINX = re.compile("(?<![^\x00])_sources\x00(.*?)(?:\\.[^.\x00]+)?\\.txt\\Z")
+# Of an export of Next.js, and of what it keeps of a page itself.
+_PARTS_BELOW = re.compile("(?<![^\x00])__next\\..*txt\\Z()")
+_PARTS_BESIDE = re.compile("\\.segments\x00.*\\.segment\\.rsc\\Z()")
+# Nuxt takes any sign for the last dot.
+_DATA_BELOW = re.compile(
+    "(?:__data\\.json|_payload(?:\\.[a-z0-9]+)?.js(?:on)?|q-data\\.json|routeinfo\\.json"
+    "|index\\.pagecontext\\.json|_(?:root)?\\.(?:rsc|manifest))\\Z"
+)
 _DATA_BESIDE = re.compile("(?:(?:(?<![^\x00])_(?:root)?)?\\.data|__data\\.json)\\Z()")
 # Of ASP.NET: a session, a ticket or both, as it keeps them in paths.
 _COOKIELESS = re.compile("(?<![^\x00])(?:\\((?:[a-z]\\([^()\x00]+\\))+\\)\x00)+()")
@@ -49,9 +64,15 @@ _OTHERWISE = (
     ("_next\x00data\x00", ".json", _PAGE_DATA),
     ("_next\x00data\x00", ".json", _PAGE_DATA_IN_LANGUAGE),
     ("page-data\x00", "\x00page-data.json", _PAGE_DATA_OF_GATSBY),
-    ("__data.json", ".json", _DATA_BELOW),
-    ("_payload.json", ".json", _DATA_BELOW),
-    ("q-data.json", ".json", _DATA_BELOW),
+    ("assets\x00data\x00", "\x00index.json", _PAGE_DATA_OF_GRIDSOME),
+    ("_nuxt\x00static\x00", "\x00payload.js", _PAGE_DATA_OF_NUXT),
+    ("_nuxt\x00static\x00", "\x00state.js", _PAGE_DATA_OF_NUXT),
+    ("rsc\x00r\x00", ".txt", _PAGE_DATA_OF_WAKU),
+    ("_analog\x00pages\x00", "", _PAGE_DATA_OF_ANALOG),
+    ("_expo\x00loaders\x00", "", _PAGE_DATA_OF_EXPO),
+    ("_sources\x00", ".txt", _SOURCE_OF_SPHINX),
+    ("__next.", ".txt", _PARTS_BELOW),
+    (".segments\x00", ".segment.rsc", _PARTS_BESIDE),
     (".html__data.json", ".json", _DATA_BESIDE),
     (".data", ".data", _DATA_BESIDE),
     ("))\x00", "", _COOKIELESS),
@@ -59,7 +80,7 @@ _OTHERWISE = (
 """What stands in such a path, how it ends, and what finds it: what is left with its group is the
 other one.  Without that end an expression would look on from each place where one could begin."""
 # In every path that is written otherwise than it could be.
-_HAS_OTHERS = re.compile("[.(?#]|index| (?:\\Z|\x00)")
+_HAS_OTHERS = re.compile("[.(?#]|index|_(?:payload|analog\x00|expo\x00)| (?:\\Z|\x00)")
 _ENDS_IN_DOTS = re.compile("[. ](?:\\Z|\x00)")
 _AFTER_PATHS = "?#"
 """Begin what is no path.  Where a path that was decoded is read as a target once more, as what
@@ -119,7 +140,8 @@ def spellings_of(
     RFC 3875 section 4.1.5); Symfony takes `/index.phpadmin` for it too.  What the page `/admin`
     shows Next.js gives as `/_next/data/BUILD/admin.json` too, SvelteKit as `/admin/__data.json`,
     Nuxt as `/admin/_payload.json`, Gatsby as `/page-data/admin/page-data.json`, Qwik as
-    `/admin/q-data.json`, and React Router as `/admin.data`.  ASP.NET, CakePHP and others serve
+    `/admin/q-data.json`, React Router as `/admin.data`, and an export of Next.js as
+    `/admin/__next._full.txt`.  ASP.NET, CakePHP and others serve
     `/admin/index` as `/admin`, and a server of files `/admin/index.html`.  Rails takes
     `/admin.json` for `/admin`, with whatever ending, and servers of files that leave the ending
     out `/admin.html`; below IIS every application of ASP.NET takes `/(S(x))/admin` for it.  What
@@ -236,6 +258,8 @@ def _spelled_once(text: str, names_its_end: bool) -> list[str]:
             other, found = pattern.subn(r"\1", text, 1)
             others += [other] * found
     folder, _, name = text.rpartition("\x00")
+    if _DATA_BELOW.match(name):
+        others.append(folder)
     unnamed = folder if names_its_end else text
     others += [text.partition(sign)[0] for sign in _AFTER_PATHS if sign in unnamed]
     if names_its_end:
