@@ -22,6 +22,7 @@ from gateway.cli.output import (
 )
 from gateway.identity.clients.api_keys import ApiKey, ApiKeys, NewApiKey
 from gateway.identity.clients.clients import Client, Clients, NewSecret
+from gateway.identity.clients.key_form import looks_like_key
 from gateway.identity.keys.jwk import KeyRefused, VerifyingKey, read_pem, verifying
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the client, or its id.")]
@@ -203,15 +204,19 @@ def keys(name: Name, as_json: AsJson = False) -> None:
 
 
 def revoke_key(
-    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `clients keys` lists it.")],
+    key_id: Annotated[
+        str, typer.Argument(metavar="KEY_ID", help="As `clients keys` lists it, or the whole key.")
+    ],
 ) -> None:
     """End an API key; returns when every live worker refuses it."""
 
     async def work(context: CommandContext) -> None:
-        changes = await ApiKeys(context.database).end(key_id)
+        api_keys = ApiKeys(context.database)
+        ended = await api_keys.id_of(key_id) if looks_like_key(key_id) else key_id
+        changes = None if ended is None else await api_keys.end(ended)
         if changes is None:
             raise CliError("there is no key with this id; `gateway clients keys NAME` shows them")
-        context.tell(AuditKind.REVOKED, None, "key ended", key_id=key_id)
+        context.tell(AuditKind.REVOKED, None, "key ended", key_id=ended or "")
         await context.publish(changes)
 
     run(work)

@@ -17,14 +17,16 @@ from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, Polici
 from gateway.cli.context import TAKES_DASHED_IDS, CommandContext, run
 from gateway.cli.issuer_names import ExternalId, external_session, external_user
 from gateway.cli.keys import revoke_key
-from gateway.cli.output import CliError, ExitCode, echo
+from gateway.cli.output import CliError, echo
+from gateway.cli.revocable_ids import Unknown, check_no_credential, checked_id
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import Clients
+from gateway.identity.clients.key_form import looks_like_key
 from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.issuers.ends import record_ends
 from gateway.identity.issuers.event_tokens import ReportedEnd
-from gateway.identity.sessions.sessions import SESSION_ID, Sessions, refuse
+from gateway.identity.sessions.sessions import Sessions, refuse
 from gateway.model import Change, ChangeKind
 
 _OPERATOR = "operator"
@@ -40,7 +42,15 @@ Sid = Annotated[
         metavar="ID", help="As the claim in the token names it; or NAME:sid of an issuer."
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="ID", help="As the claim in the token names it.")]
+Jti = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="As the claim in the token names it; the id of an API key, or its text."
+    ),
+]
+ClientName = Annotated[
+    str, typer.Argument(metavar="ID", help="The `client_id` of the client, or its name.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +69,8 @@ def user(email: Whom, config: ConfigPath = CONFIG, policies: PoliciesPath = POLI
     NAME:sub refuses the tokens of a user of the issuer NAME of the configuration.
     """
     external = external_user(email, config, policies)
+    if external is not None:
+        check_no_credential("user", external.id)
 
     async def changes(context: CommandContext) -> Sequence[Change]:
         if external is not None:
@@ -72,44 +84,82 @@ def user(email: Whom, config: ConfigPath = CONFIG, policies: PoliciesPath = POLI
     _published(changes, found)
 
 
-def session(name: Sid, config: ConfigPath = CONFIG, policies: PoliciesPath = POLICIES) -> None:
+def session(
+    name: Sid,
+    unknown: Unknown = False,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+) -> None:
     """End a session; its `sid` is refused even where no account here had it.
 
     NAME:sid is a session of the issuer NAME of the configuration.
     """
     external = external_session(name, config, policies)
+    if external is None:
+        checked_id("session", name, unknown=unknown)
+    else:
+        check_no_credential("session", external.id)
 
     async def changes(context: CommandContext) -> Sequence[Change]:
         if external is not None:
             end = ReportedEnd(_OPERATOR, session_id=external.id)
             return await _end_external(context, external, end)
-        ended = await Sessions(context.database).end(_form(name), _OPERATOR)
-        return ended or await refuse(context.database, ChangeKind.SESSION, name)
+        ended = await Sessions(context.database).end(name, _OPERATOR)
+        if ended is not None:
+            return ended
+        found.append("no session of this id is known here; its id is refused all the same")
+        return await refuse(context.database, ChangeKind.SESSION, name)
 
-    _published(changes)
+    found: list[str] = []
+    _published(changes, found)
 
 
-def token(name: Name) -> None:
-    """Refuse one token, by its `jti`, or an API key, by its id."""
+def token(name: Jti, unknown: Unknown = False) -> None:
+    """Refuse one token, by its `jti`, or an API key, by its id or its whole text."""
+    whole_key = looks_like_key(name)
+    if not whole_key:
+        checked_id("token", name, unknown=unknown)
 
     async def changes(context: CommandContext) -> Sequence[Change]:
         for keys in (ApiKeys(context.database), PersonalKeys(context.database)):
-            if (ended := await keys.end(_form(name))) is not None:
+            key_id = await keys.id_of(name) if whole_key else name
+            if key_id is not None and (ended := await keys.end(key_id)) is not None:
+                found.append(f"the API key {key_id}")
                 return ended
-        return await refuse(context.database, ChangeKind.TOKEN, _form(name))
+        if whole_key:
+            raise CliError(
+                "there is no API key of this text; `gateway clients keys NAME` and `gateway users"
+                " keys EMAIL` show those there are"
+            )
+        found.append("no API key has this id; a token that has it is refused")
+        return await refuse(context.database, ChangeKind.TOKEN, name)
 
-    _published(changes)
+    found: list[str] = []
+    _published(changes, found)
 
 
-def client(name: Name) -> None:
-    """Refuse every token and API key that a client has been given so far, by its `client_id`."""
+def client(name: ClientName, unknown: Unknown = False) -> None:
+    """Refuse every token and API key that a client has been given so far."""
+    checked_id("client", name, unknown=unknown)
 
     async def changes(context: CommandContext) -> Sequence[Change]:
-        if (ended := await Clients(context.database).revoke(_form(name))) is not None:
+        clients = Clients(context.database)
+        ended = await clients.revoke(name)
+        if ended is None and (named := await clients.find(name)) is not None:
+            found.append(f"{named.name} ({named.id})")
+            ended = await clients.revoke(named.id)
+        if ended is not None:
             return ended
-        return await refuse(context.database, ChangeKind.CLIENT, _form(name))
+        if not unknown:
+            raise CliError(
+                "there is no such client; `gateway clients list` shows them (--unknown refuses"
+                " a `client_id` that only tokens of an imported key carry)"
+            )
+        found.append("no client of this id is known here; its id is refused all the same")
+        return await refuse(context.database, ChangeKind.CLIENT, name)
 
-    _published(changes)
+    found: list[str] = []
+    _published(changes, found)
 
 
 def key(
@@ -140,7 +190,7 @@ async def _end_external(
 def _published(
     changes: Callable[[CommandContext], Awaitable[Sequence[Change]]], whose: Sequence[str] = ()
 ) -> None:
-    """`whose` names, once they are known, whom the changes are about."""
+    """`whose` says, once it is known, whom or what the changes are about."""
 
     async def work(context: CommandContext) -> None:
         found = await changes(context)
@@ -150,9 +200,3 @@ def _published(
 
     run(work)
     echo(": ".join(["revoked", *whose]))
-
-
-def _form(name: str) -> str:
-    if name == "-h" or not SESSION_ID.fullmatch(name):
-        raise CliError("an id is 1 to 128 of A-Z a-z 0-9 . _ : @ -", ExitCode.USAGE)
-    return name

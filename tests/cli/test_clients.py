@@ -124,7 +124,7 @@ def test_an_id_that_begins_like_a_call_for_help_is_refused(
     gateway: Gateway, tmp_path: Path, kind: str
 ) -> None:
     """Random ids begin with any sign of base64url; help would end well and refuse nothing."""
-    assert gateway("revoke", kind, "-hAbc")[0] == GOOD
+    assert gateway("revoke", kind, "-hAbc", "--unknown")[0] == GOOD
     with sqlite3.connect(next(tmp_path.rglob("gateway.db"))) as database:
         assert database.execute("SELECT kind, target FROM changes").fetchall() == [(kind, "-hAbc")]
     assert gateway("revoke", kind, "-h")[0] == USAGE

@@ -284,19 +284,22 @@ def test_a_session_is_listed_and_ended_by_its_id(gateway: Gateway, folder: Path)
     assert gateway("sessions", "end", "never-was")[0] == NO
 
 
-def personal_key(folder: Path) -> str:
-    """Its id."""
-
-    async def work(database: Database) -> str:
+def new_personal_key(folder: Path) -> NewPersonalKey:
+    async def work(database: Database) -> NewPersonalKey:
         account = await Accounts(database).by_email(EMAIL)
         assert account is not None
         owner = Principal(account.id, (), sid, "t", None, kid="k", issued_at=0, expires_at=1)
         made = await PersonalKeys(database).create(owner, "lap\x9btop", KeyLimits(), 3_600)
         assert isinstance(made, NewPersonalKey)
-        return made.key.id
+        return made
 
     sid = sign_in(folder)
     return inside(folder, work)
+
+
+def personal_key(folder: Path) -> str:
+    """Its id."""
+    return new_personal_key(folder).key.id
 
 
 def test_a_personal_key_is_listed_and_ended(gateway: Gateway, folder: Path) -> None:
@@ -329,6 +332,14 @@ def test_a_key_is_ended_of_its_own_account_alone(gateway: Gateway, folder: Path)
     assert json.loads(gateway("users", "keys", EMAIL, "--json")[1]) == []
 
 
+def test_a_personal_key_that_leaked_is_ended_by_its_text(gateway: Gateway, folder: Path) -> None:
+    made(gateway)
+    key = new_personal_key(folder)
+    assert gateway("revoke", "token", key.text) == (GOOD, f"revoked: the API key {key.key.id}\n")
+    assert changes(folder) == [("token", key.key.id, "token_revoked")]
+    assert json.loads(gateway("users", "keys", EMAIL, "--json")[1]) == []
+
+
 def test_whoever_would_end_the_sessions_of_an_address_is_shown_the_command(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -342,7 +353,7 @@ def test_whoever_would_end_the_sessions_of_an_address_is_shown_the_command(
 def test_what_is_named_is_revoked_also_where_nothing_here_has_it(
     gateway: Gateway, folder: Path, kind: str
 ) -> None:
-    assert gateway("revoke", kind, "x-1")[0] == GOOD
+    assert gateway("revoke", kind, "x-1", "--unknown")[0] == GOOD
     assert changes(folder) == [(kind, "x-1", "token_revoked")]
     assert gateway("revoke", kind, "a b")[0] == USAGE
 

@@ -83,6 +83,13 @@ def test_what_no_token_can_hold_is_refused(
     assert changes(folder) == []
 
 
+@pytest.mark.parametrize("kind", ["user", "session"])
+@pytest.mark.parametrize("name", ["eyJhbGciOiJub25lIn0.e30.c2ln", "ag_" + "0" * 49])
+def test_a_whole_token_is_kept_of_no_issuer(folder: Path, kind: str, name: str) -> None:
+    assert main(["revoke", kind, f"company:{name}"]) == USAGE
+    assert changes(folder) == []
+
+
 def test_a_session_of_our_own_may_hold_a_colon(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,6 +96,12 @@ class ApiKeys:
             )
         return [_api_key(row) for row in rows]
 
+    async def id_of(self, text: str) -> str | None:
+        """Of whoever holds the key itself; None where there is none of this text."""
+        async with self._database.read_transaction() as tx:
+            row = await tx.one("SELECT id FROM api_keys WHERE hash = :hash", hash=hash_token(text))
+        return None if row is None else str(row["id"])
+
     async def end(self, key_id: str) -> Sequence[Change] | None:
         """None where there is no such key.  May be repeated."""
         async with self._database.transaction() as tx:

@@ -118,6 +118,14 @@ class PersonalKeys:
             rows = await _live_rows(tx, account_id, int(await tx.now()))
         return [_personal_key(row) for row in rows]
 
+    async def id_of(self, text: str) -> str | None:
+        """Of whoever holds the key itself; None where there is none of this text."""
+        async with self._database.read_transaction() as tx:
+            row = await tx.one(
+                "SELECT id FROM personal_keys WHERE hash = :hash", hash=hash_token(text)
+            )
+        return None if row is None else str(row["id"])
+
     async def end(self, key_id: str, *, owner: str | None = None) -> Sequence[Change] | None:
         """None where there is no such key (or it is not `owner`'s).  May be repeated: a key that
         has ended gives the change that ended it."""
