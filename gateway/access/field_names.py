@@ -70,6 +70,23 @@ OF_PROXIES = frozenset(
 Any other `X-Forwarded-…` (`-User`, `-Email`, `-Groups`) is nobody's to say: some backends take it
 for who is calling, and most proxies pass a client's own."""
 
+TELLING_A_CALL = MappingProxyType(
+    {
+        "x-original-method": "use `request.method`",
+        "x-original-uri": "use `request.path`",
+        "x-original-host": "use `request.host`",
+        "x-original-ip": "use `client.ip`",
+        **dict.fromkeys(
+            ("x-original-proto", "x-original-content-length", "x-original-transfer-encoding",
+             "x-envoy-auth-partial-body"),
+            "it is what another proxy tells of a call",
+        ),
+    }
+)  # fmt: skip
+"""By what a proxy that asks `/decide` describes a call, besides `X-Forwarded-…`: no field of the
+call there, so of no call; and what to read in its place."""
+TELLING_NAMES = frozenset(name.encode("ascii") for name in TELLING_A_CALL)
+
 CLIENTS_OWN = frozenset(
     ("accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "dnt",
      "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since",

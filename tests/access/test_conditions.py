@@ -56,6 +56,8 @@ def refused(source: str) -> str:
         ("request.headers['X-Tenant'] == 'a'", 'request.headers["x-tenant"]'),
         ("request.headers['x-auth-user-id'] == 'a'", "never believed; use `user`"),
         ("request.headers['x-forwarded-for'] == 'a'", "use `client.ip`"),
+        ("request.headers['x-original-uri'] == 'a'", "use `request.path`"),
+        ("request.headers['x_original_proto'] == 'a'", "what another proxy tells of a call"),
         ("request.headers['authorization'] != ''", "use `user`"),
         ("request.headers['x_auth_user_id'] == 'a'", "never believed; use `user`"),
         ("request.headers['x.real.ip'] == 'a'", "use `client.ip`"),

@@ -10,7 +10,12 @@ from typing import Any
 from gateway.access.attributes import NO_ATTRIBUTES, Attribute
 from gateway.access.conditions.context import KEYED, USER
 from gateway.access.conditions.expressions import FUNCTIONS, Expression, FieldPath, FunctionCall
-from gateway.access.field_names import ADDRESS_FIELDS, NEVER_KEPT, folded_text
+from gateway.access.field_names import (
+    ADDRESS_FIELDS,
+    NEVER_KEPT,
+    TELLING_A_CALL,
+    folded_text,
+)
 from gateway.access.suggestions import suggestion
 
 ROOTS = ("user", "resource", "request", "client", "now", "data")
@@ -22,6 +27,7 @@ _UNTRUSTED_HEADERS = {
     "cookie": "use `user`",
     "forwarded": "use `client.ip`",
     **dict.fromkeys(("x-forwarded", "forwarded-for", *ADDRESS_FIELDS), "use `client.ip`"),
+    **TELLING_A_CALL,
     "user-agent": "a client writes it as it pleases",
     "host": "use `request.host`",
     **dict.fromkeys(("via", "x-request-id", "traceparent"), "the gateway writes it"),

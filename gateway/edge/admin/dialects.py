@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from gateway.access.field_names import TELLING_NAMES
 from gateway.access.routing.destinations import MOVING, has_destination
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.request_head import RequestHead, RequestLine
@@ -242,8 +243,9 @@ class OriginalHead(RequestHead):
         yield b"Host", self.host or b""
         for name, value in self.asked:
             lower = name.lower()
-            if lower != b"host" and not lower.startswith((b"x-original-", b"x-forwarded-")):
-                yield name, value
+            if lower == b"host" or lower in TELLING_NAMES or lower.startswith(b"x-forwarded-"):
+                continue  # no policy reads these (`conditions/vocabulary.py`)
+            yield name, value
         if self.has_body:
             # Of a length that nobody need know.
             yield b"Transfer-Encoding", b"chunked"

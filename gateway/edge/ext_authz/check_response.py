@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.access.field_names import OF_PROXIES, folded
+from gateway.access.field_names import OF_PROXIES, folded, folded_text
+from gateway.access.routing.routes import Route
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.admin.decision_point import REMOVABLE, Denial, Permission
 from gateway.edge.ext_authz.check_request import CheckedCall
@@ -37,6 +38,7 @@ _OF_ENVOY = frozenset(
     (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-client-cert")
 )
 """Written by Envoy, or taken away from who may not say them."""
+_SAID_OF_A_CALL = (b"x-original-", b"x-rewrite-")
 _PORTS = frozenset((b"80", b"443"))
 
 
@@ -80,7 +82,7 @@ class ResponseWriter:
             if known in claimed or known in _REMOVABLE:
                 forged = True
             elif kind == PASS:
-                forged = known.startswith((b"x-original-", b"x-rewrite-"))
+                forged = known.startswith(_SAID_OF_A_CALL) and not _is_read(known, route)
             elif kind == DROP:
                 forged = name not in _OF_THE_HOP
             elif kind == TAKEN:
@@ -114,6 +116,12 @@ def _going_on(head: RequestHead, lines: list[bytes]) -> frozenset[bytes]:
         for name, values in came
         if values is not None and len(values) == 1 and name + values[0] in lines
     )
+
+
+def _is_read(known: bytes, route: Route) -> bool:
+    """Whether it was judged: such a field is never taken away on its way."""
+    read = route.policy_headers
+    return read is not None and any(folded_text(name) == known for name in read.names)
 
 
 def _is_told(name: bytes, said: bytes, head: RequestHead) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.access.worlds import snapshot
 from tests.edge.admin.decision_house import (
     House,
     each_dialect,
@@ -59,6 +60,55 @@ async def test_what_a_copy_or_move_writes_is_shown_and_judged(
         answer = await house.ask(dialect, "/public/a", ("Destination", path), method=method)
         status = answer.status if answer.status == 200 else seen(answer, dialect)[0]
         assert status == expected
+
+
+SENT_NAMES = snapshot(
+    """
+    version: 1
+    decision_api: {trusted_peers: [127.0.0.1/32, 10.9.0.0/16]}
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    routes:
+      - {id: up, match: {path: /up}, auth: optional, policy: p, action: "f:w", upstream: api}
+      - id: of
+        match: {path: /of}
+        auth: optional
+        policy: q
+        action: "f:w"
+        resource: {name: "{headers.x-original-name}"}
+        upstream: api
+    """,
+    """
+    version: 1
+    policy: p
+    rules:
+      - {id: all, allow: ["*"]}
+      - id: no
+        deny: ["*"]
+        when: "'x-original-filename' in request.headers"
+    """,
+    """
+    version: 1
+    policy: q
+    rules:
+      - {id: all, allow: ["*"], when: resource.name == 'mine'}
+    """,
+)
+
+
+@each_dialect
+async def test_a_policy_sees_each_header_of_the_call(dialect: str) -> None:
+    """But for those by which a proxy tells of it, which no policy reads."""
+    async with opened(SENT_NAMES) as house:
+        assert (await house.ask(dialect, "/up", ("X-Original", "a"))).status == 200
+        answer = await house.ask(dialect, "/up", ("X-Original-Filename", "a.php"))
+        assert seen(answer, dialect) == (403, "no_rule")
+        answer = await house.ask(dialect, "/up", ("X_Original_Filename", "a.php"))
+        assert seen(answer, dialect) == (400, "ambiguous_header")
+        answer = await house.ask(dialect, "/of", ("X-Original-Name", "mine"))
+        assert answer.status == 200
+        if dialect == "grpc":  # what was judged goes on to the backend
+            assert answer.values("x-original-name") == [b"mine"]
+        assert (await house.ask(dialect, "/of", ("X-Original-Name", "hers"))).status == 403
 
 
 NO_BODY: dict[str, list[list[tuple[str, str]]]] = {
