@@ -22,6 +22,12 @@ WORLD = snapshot(
        resource: {a: "a-{body.a}", b: "{body.deep.b}"}}
     - {id: typed, match: {path: "/typed/{x}"}, policy: p, action: "a:b", upstream: api,
        resource: {type: note, a: "{body.a}"}}
+    - {id: single, match: {path: "/users/{x}/profile"}, policy: p, action: "a:b", upstream: api,
+       resource: {a: "{body.a}"}}
+    - {id: moved, match: {path: "/me/{x}"}, policy: p, action: "a:b", upstream: api,
+       resource: {a: "{body.a}"}, rewrite: {path: "/v1/quizzes/{x}/start"}}
+    - {id: under, match: {path: "/old/notes/{x}"}, policy: p, action: "a:b", upstream: api,
+       resource: {a: "{body.a}"}, rewrite: {strip_prefix: /old/notes, add_prefix: /v1/mice}}
     - {id: all, match: {path: "/all/{x}"}, policy: p, action: "a:b", upstream: api,
        resource: {kind: doc, x: "{x}", q: "{query.q}", h: "{headers.x-h}", b: "{body.b}"}}
     """,
@@ -91,6 +97,22 @@ def test_what_may_be_the_whole_of_a_body_to_a_backend_says_none_of_its_fields_an
         assert read("/whole/1", body={"a": 1, "whole": inner}) is Reason.BODY_MALFORMED
         assert read("/parts/1", body={"a": 1, "part": inner}) is Reason.BODY_MALFORMED
     assert read("/typed/1", body={"a": 1, "note": {"a": 2}}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [("/users/1/profile", ("profile", "user")), ("/me/1", ("me", "quiz", "start")),
+     ("/old/notes/1", ("note", "mouse"))],
+)  # fmt: skip
+def test_a_whole_may_have_the_name_of_what_the_path_or_its_rewrite_says(
+    path: str, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        assert read(path, body={"a": 1, name: {"a": 1}}) is Reason.BODY_MALFORMED
+        for ordinary in ({name: {"b": 2}}, {name: "a"}, {name: [{"a": 2}]}, {"part": {"a": 2}}):
+            found = read(path, body={"a": 1, **ordinary})
+            assert isinstance(found, EvaluationContext)
+            assert found.resource == {"a": 1}
 
 
 @pytest.mark.parametrize("value", [True, False, {}, {"c": 1}, [], ["x"]])

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from gateway.access.routing.name_letters import letters_in_steps, letters_of
+
 
 def reads_alike(body: object, paths: Collection[str]) -> bool:
     """Whether the fields at `paths` (`a.b`) of a JSON body are known by one name each, and lie in
@@ -27,7 +29,7 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
             if not isinstance(value, Mapping):
                 return False
             key, _, deeper = left.partition(".")
-            if _hides(value, _name_folded(left), key):
+            if _hides(value, letters_in_steps(left), key):
                 return False
             value, left = value.get(key), deeper
         if isinstance(value, int) and abs(value) >= 2**63:
@@ -36,8 +38,8 @@ def reads_alike(body: object, paths: Collection[str]) -> bool:
 
 
 def wraps(body: object, paths: Collection[str], wrappers: Collection[str]) -> bool:
-    """Whether an object in a JSON body that has the name of one of the `wrappers`, folded, holds a
-    field of `paths`, or hides it.
+    """Whether an object in a JSON body that has the name of one of the `wrappers`, by its letters,
+    holds a field of `paths`, or hides it.
 
     Rails (`wrap_parameters`) puts the fields of a body into an object of the name of its model,
     where the body has none of that name: what was read beside it is nothing to the backend then.
@@ -45,69 +47,47 @@ def wraps(body: object, paths: Collection[str], wrappers: Collection[str]) -> bo
     if not isinstance(body, Mapping):
         return False
     for name, inner in body.items():
-        if isinstance(inner, Mapping) and (folded := _name_folded(name)) in wrappers:
-            known = [_name_folded(path) for path in paths]
-            inside = [path for path in known if f"{folded}.{path}" not in known]
+        if isinstance(inner, Mapping) and (wrapper := letters_of(name)) in wrappers:
+            known = [letters_in_steps(path) for path in paths]
+            inside = [path for path in known if f"{wrapper}.{path}" not in known]
             if any(_hides(inner, path) for path in inside):
                 return True
     return False
 
 
-def wrappers_of(segments: Collection[str], kind: str = "") -> frozenset[str]:
-    """The names, folded, of objects into which a backend may put what a call of a path of these
-    literal segments says: `note` below `/notes` (the last plural counts, else the last), and
-    `kind`, what its resource is."""
-    words = [_name_folded(segment.partition(".")[0]) for segment in segments]
-    plurals = [word for word in words if _is_plural(word)]
-    names = {_name_folded(kind)}
-    for word in (plurals or words)[-1:]:
-        names |= {word, _SINGULARS.get(word, word)}
-        names |= {word.removesuffix(end) + one for end, one in _ENDINGS if word.endswith(end)}
-    return frozenset(names - {""})
-
-
-def _is_plural(word: str) -> bool:
-    return word in _SINGULARS or (word.endswith("s") and not word.endswith(("ss", "status")))
-
-
 def _hides(value: Mapping[str, Any], path: str, key: str = "") -> bool:
-    """Whether some backend finds the field at `path`, folded, of an object, or a part of it, under
-    another name than `key`, its first step.
+    """Whether some backend finds the field at `path`, by its letters, of an object, or a part of
+    it, under another name than `key`, its first step.
 
-    Parsers that translate names (`ownerId` to `owner_id`) take both for one.  MongoDB, Mongoose
-    and `get` of lodash take `a.b` for the field `b` of `a`, `set` of lodash `a[b]` and `[a].b` too.
-    MongoDB writes what `$set` and its like name, and what the values of `$rename` do, where a body
-    is an update of a document.  And `Object.assign` makes of `__proto__` what fields are looked for
-    in that an object has not, `merge` of an old lodash of `prototype` in `constructor`.
+    Who translates names (`ownerId` to `owner_id`, or the other way) takes those for one that have
+    the same letters.  MongoDB, Mongoose and `get` of lodash take `a.b` for the field `b` of `a`,
+    `set` of lodash `a[b]` and `[a].b` too.  MongoDB writes what `$set` and its like name, and what
+    the values of `$rename` do, where a body is an update of a document.  And `Object.assign` makes
+    of `__proto__` what fields are looked for in that an object has not, `merge` of an old lodash of
+    `prototype` in `constructor`.
     """
     first, whole = path.partition(".")[0], f"{path}."
-    marks = f"{first}.", f"{first}[", f"{first}]", *_MARKS
+    begins = first, *_BEGINS
     for name, inner in value.items():
-        if name[:1] == "$":
+        letters = letters_of(name)
+        if letters == first:
+            if name != key:
+                return True
+        elif name[:1] == "$":
             if isinstance(inner, Mapping) and (
                 _hides(inner, path) or (name == "$rename" and _hides(_texts_of(inner), path))
             ):
                 return True
-            continue
-        folded = _name_folded(name)
-        if folded == first:
-            if name != key:
-                return True
-        elif folded.startswith(marks):
+        elif letters.startswith(begins):
             steps = _in_steps(name)
             if steps.startswith(_PROTOTYPES):
                 return True
             if name == "constructor" and isinstance(inner, Mapping) and "prototype" in inner:
                 return True
-            steps = _name_folded(steps)
+            steps = letters_in_steps(steps)
             if steps.startswith(whole) or whole.startswith(steps):
                 return True
     return False
-
-
-def _name_folded(name: str) -> str:
-    """Of a field of a body, or of several with a dot between them."""
-    return name.casefold().replace("_", "").replace("-", "")
 
 
 def _in_steps(name: str) -> str:
@@ -153,18 +133,6 @@ def field_at(body: object, path: str) -> object:
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
 _NUMBERS = frozenset(_ROUNDED)
-_SINGULARS = MappingProxyType({"people": "person", "children": "child", "men": "man"})
-_ENDINGS = (
-    ("s", ""),
-    ("ies", "y"),
-    ("ves", "f"),
-    ("xes", "x"),
-    ("ses", "s"),
-    ("zes", "z"),
-    ("ches", "ch"),
-    ("shes", "sh"),
-    ("oes", "o"),
-)
 _PROTOTYPES = "__proto__.", "constructor.prototype."
-_MARKS = "[", "]", "proto", "constructor"
-"""What a name, folded, begins with that may lead to any field."""
+_BEGINS = "proto", "constructor"
+"""The letters with which a name begins that may lead to any field."""

@@ -13,6 +13,7 @@ from itertools import accumulate
 from urllib.parse import unquote_to_bytes
 
 from gateway.access.field_names import folded, folded_text
+from gateway.access.routing.name_letters import plain
 from gateway.model import RawHeaders
 
 # What `Connection` names in every handshake; the gateway says it to the backend itself.
@@ -40,7 +41,7 @@ def has_body(headers: RawHeaders) -> bool:
 class QueryParameters:
     """The query parameters of some names, as a policy may read them."""
 
-    __slots__ = ("_apart", "_cuts", "_folded", "_letters", "_parts", "_wholes", "_wrapped", "names")
+    __slots__ = ("_apart", "_cuts", "_folded", "_parts", "_wholes", "_wrapped", "names")
 
     def __init__(
         self, names: Collection[str], *, apart: Collection[str] = (), wrapped: bool = False
@@ -50,18 +51,14 @@ class QueryParameters:
         self.names = frozenset(names)
         self._apart = frozenset(apart)
         self._wrapped = wrapped
-        self._folded = {_query_folded(name): name for name in self.names}
-        # Of a name beyond ASCII nothing, which stands everywhere: nobody knows how it is folded.
-        self._letters = tuple(
-            name.lower().translate(_NO_LETTERS) if name.isascii() else "" for name in self.names
-        )
+        self._folded = {_query_folded(plain(name)): name for name in self.names}
         self._parts = {
-            parts: name for name in self.names for parts in _in_parts(_BEFORE_NAME.sub("", name))
+            parts: name for name in self.names for parts in _in_parts(_bare(plain(name)))
         }
         self._cuts = tuple(map(_after_parts, {name.count("[") for name in self._parts}))
         wholes: dict[str, set[str]] = {}
         for name in self.names:
-            for parts in _in_parts(_BEFORE_NAME.sub("", name)):
+            for parts in _in_parts(_bare(plain(name))):
                 for whole in accumulate(parts.split("[")[:-1], "{}[{}".format):
                     wholes.setdefault(whole, set()).add(name)
         self._wholes = wholes
@@ -69,10 +66,10 @@ class QueryParameters:
     def read(self, query: str) -> dict[str, str] | None:
         """Those that are there; None when one is ambiguous.
 
-        `query` is as it came.  A name in another case, with other `_`, `-`, `.`, ` ` or `[` in it
-        (`teamId` for `team_id`), with one of them, `]`, `!` or `?` before it (`[team]`), or with a
-        bracket or a dot and anything behind it counts as the same one, because some backends take
-        it so, and `;` is refused, because some take it for `&`.
+        `query` is as it came.  A name of the same letters and digits, whatever their case, marks
+        (`é`) and the signs between, before and behind them (`teamId`, `[team]id` and ` team_id!`
+        for `team_id`), or with a bracket or a dot and anything behind it counts as the same one,
+        because some backends take it so, and `;` is refused, because some take it for `&`.
         """
         values: dict[str, str] = {}
         if not query:
@@ -98,8 +95,8 @@ class QueryParameters:
         of them may find one of these in it."""
         if query.isascii() and "%" not in query:
             # Whatever is dropped of a name or put into it, its letters stand in their order.
-            letters = query.lower().translate(_NO_LETTERS)
-            if not any(name in letters for name in self._letters):
+            letters = query.lower().translate(_QUERY_FOLDED)
+            if not any(name in letters for name in self._folded):
                 return {}
         values = self.read(query)
         if values is None:
@@ -117,12 +114,13 @@ class QueryParameters:
         return asked
 
     def _counted_as(self, joined: str) -> list[str | None]:
-        if not _ADORNED.search(joined):
+        joined = plain(joined)
+        if not _PARTED.search(joined):
             return self._as_they_stand(joined)
         # PHP drops spaces before a name and what stands behind its brackets.  `qs`, which many
         # servers in JavaScript read queries with, takes `[team]` for `team`, and Rack 2 any number
         # of brackets.  Spring takes `!team` where there is no `team`, and `'` in brackets for none.
-        bare = _BEFORE_NAME.sub("", joined)
+        bare = _bare(joined)
         found = [self._as_they_stand(bare)]
         ways = _in_parts(bare)
         if self._wrapped:
@@ -134,7 +132,7 @@ class QueryParameters:
 
     def _replaced(self, values: Collection[str], names: list[str]) -> bool:
         """Whether a whole stands beside a part of it that was read, which PHP keeps the last of."""
-        for parts in _in_parts(_BEFORE_NAME.sub("", _BETWEEN.join(names))):
+        for parts in _in_parts(_bare(plain(_BETWEEN.join(names)))):
             for whole in map(self._wholes.get, parts.split(_BETWEEN)):
                 if whole is not None and not whole.isdisjoint(values):
                     return True
@@ -187,17 +185,16 @@ class HeaderFields:
 
 _BETWEEN = "\x00"
 """Parts names that are decoded and folded at once, as there may be thousands.  None holds it."""
-_ADORNED = re.compile(r"[\[\].]|(?<![^\x00])[ !?]")
-"""In joined names: a bracket or a dot, or what may stand before a name."""
+_PARTED = re.compile(r"[\[\].]")
 _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
 # Of a run of quotes only the first is tried: from each of them it would be gone through anew.
 _BRACKETS = re.compile(r"(?<!['\"])['\"]*[\[\]][\[\]'\"]*")
 _FIRST_PART = re.compile(r"(?<![^\x00])[^\x00\[]*\[")
 _AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_QUERY_FOLDED = str.maketrans("", "", "_-. [")
-_NO_LETTERS = str.maketrans("", "", "".join(c for c in map(chr, range(128)) if not c.isalnum()))
-_PARTS_FOLDED = str.maketrans("", "", "_-. ")
+_SIGNS = "".join(char for char in map(chr, range(1, 128)) if not char.isalnum())
+_QUERY_FOLDED = str.maketrans("", "", _SIGNS)
+_PARTS_FOLDED = str.maketrans("", "", _SIGNS.replace("[", ""))
 
 
 def _after_parts(depth: int) -> re.Pattern[str]:
@@ -207,7 +204,7 @@ def _after_parts(depth: int) -> re.Pattern[str]:
 
 def _parted(bare: str) -> str:
     """Names, folded, with one `[` between the parts of each, whatever the brackets are."""
-    return _AT_END.sub("", _BRACKETS.sub("[", bare)).casefold().translate(_PARTS_FOLDED)
+    return _AT_END.sub("", _BRACKETS.sub("[", bare)).translate(_PARTS_FOLDED)
 
 
 def _in_parts(bare: str) -> tuple[str, ...]:
@@ -217,8 +214,13 @@ def _in_parts(bare: str) -> tuple[str, ...]:
     return (parts, _parted(bare.replace(".", "["))) if "." in bare else (parts,)
 
 
-def _query_folded(name: str) -> str:
-    return name.casefold().translate(_QUERY_FOLDED)
+def _bare(names: str) -> str:
+    """Names without what some backends drop before them."""
+    return _BEFORE_NAME.sub("", names)
+
+
+def _query_folded(names: str) -> str:
+    return names.translate(_QUERY_FOLDED)
 
 
 def _names_one(options: bytes, wanted: Collection[bytes]) -> bool:

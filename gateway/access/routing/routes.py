@@ -23,9 +23,9 @@ from gateway.access.definitions import (
 from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
 from gateway.access.issuers import ResourceServer
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
-from gateway.access.routing.body_fields import wrappers_of
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
+from gateway.access.routing.wrapper_names import wrappers_of
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
 from gateway.model import (
     DEFAULT_ACCEPT,
@@ -101,6 +101,12 @@ class Rewrite:
     """Begins with `/`, does not end with it; empty adds nothing."""
     template: tuple[PatternSegment, ...] = ()
     """The whole path anew, each parameter encoded as one segment; empty: keep the path."""
+
+    def literals(self, segments: tuple[PatternSegment, ...]) -> list[str]:
+        """Those of the path that a backend sees, of a pattern of these segments."""
+        if self.template:
+            return _literals(self.template)
+        return self.add_prefix.split("/") + _literals(segments[self.strip_segments :])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -268,9 +274,9 @@ class Route:
         of_body = QueryParameters(beside, apart=query, wrapped=True) if beside else None
         object.__setattr__(self, "beside_body", of_body)
         kind = [one.template.text for one in self.resource if one.name == "type"]
-        wrappers = wrappers_of(
-            [s.text for s in self.segments if s.kind is SegmentKind.LITERAL], *kind
-        )
+        wrappers = wrappers_of(_literals(self.segments), *kind)
+        if self.rewrite is not None:
+            wrappers |= wrappers_of(self.rewrite.literals(self.segments))
         object.__setattr__(self, "wrappers", wrappers)
         of_path = self._counted_params(action_rules) - query
         beside_path = QueryParameters(of_path, apart=query) if of_path else None
@@ -381,3 +387,7 @@ class Route:
         kept = path[1:].split("/", rewrite.strip_segments)[rewrite.strip_segments :]
         rest = "/" + kept[0] if kept else ""
         return (rewrite.add_prefix + rest) or "/"
+
+
+def _literals(segments: tuple[PatternSegment, ...]) -> list[str]:
+    return [segment.text for segment in segments if segment.kind is SegmentKind.LITERAL]
