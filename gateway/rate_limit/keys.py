@@ -195,8 +195,10 @@ class LimitKeys:
             if headers.names:
                 context.headers = headers.read(call.headers) or {}
             if folds_parts:
-                context.params = _counted(requested.params, params)
-                context.resource = _counted(requested.resource, fields)
+                if params:
+                    context.params = _counted(requested.params, params)
+                if fields:
+                    context.resource = _counted(requested.resource, fields)
                 if query.names:
                     context.query = _counted(context.query, query.names)
                 if headers.names:
@@ -252,7 +254,8 @@ def _counted(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
     """What is read of them, as it is counted; without what says nothing."""
     counted: dict[str, str] = {}
     for name in names:
-        text = counted_value(values.get(name))
+        value = values.get(name)
+        text = counted_text(value) if isinstance(value, str) else counted_value(value)
         if text is not None:
             counted[name] = text
     return counted
