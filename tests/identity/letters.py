@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from email.message import EmailMessage
 
 from gateway.identity.mail.links import Purpose
@@ -25,18 +26,26 @@ class Refusing:
     def __init__(self, *answers: DeliveryResult) -> None:
         self.answers = list(answers)
         self.messages: list[EmailMessage] = []
+        self.rehearsed: list[EmailMessage] = []
 
     async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
         self.messages.append(message)
         return self.answers.pop(0) if self.answers else DeliveryResult(DeliveryOutcome.DONE)
 
+    async def rehearse(self, message: EmailMessage) -> None:
+        self.rehearsed.append(message)
 
-def outbox(database: Database, transport: MailTransport | None) -> MailOutbox:
+
+def outbox(
+    database: Database,
+    transport: MailTransport | None,
+    delay_s: Callable[[], float] = lambda: 0.0,
+) -> MailOutbox:
     letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
     options = MailOptions(
         sender="Authgate <no-reply@x.example>", public_url="https://x.example", token_key=b"k" * 32
     )
-    return MailOutbox(database, letters, options, transport)
+    return MailOutbox(database, letters, options, transport, delay_s)
 
 
 def to(box: Mailbox) -> SmtpTransport:

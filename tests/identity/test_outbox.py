@@ -222,6 +222,9 @@ async def test_a_worker_that_dies_with_a_letter_leaves_it_to_another(
         async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
             raise asyncio.CancelledError
 
+        async def rehearse(self, message: EmailMessage) -> None:
+            raise NotImplementedError
+
     async with database.transaction() as tx:
         await outbox(database, None).enqueue(tx, MailTemplate.PASSWORD_CHANGED, "a@x.example", TIME)
     with pytest.raises(asyncio.CancelledError):
@@ -329,7 +332,7 @@ async def test_without_a_mail_server_letters_rest_in_the_outbox_with_their_links
     assert await post.waiting_mail() == []
 
 
-async def test_a_woken_outbox_sends_its_mail_at_once(database: Database, mailbox: Mailbox) -> None:
+async def test_a_woken_outbox_sends_its_mail(database: Database, mailbox: Mailbox) -> None:
     post = outbox(database, to(mailbox))
     running = asyncio.create_task(post.run())
     try:

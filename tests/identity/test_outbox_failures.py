@@ -46,6 +46,9 @@ class Failing:
             raise RuntimeError("a defect")
         return DeliveryResult(DeliveryOutcome.DONE)
 
+    async def rehearse(self, message: EmailMessage) -> None:
+        raise NotImplementedError
+
 
 @pytest.mark.parametrize("name", ["müller", "δοκιμή", "用户", "o'brien+tag"])
 async def test_a_name_in_any_script_gets_its_letter(

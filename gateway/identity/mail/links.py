@@ -63,6 +63,11 @@ async def store_link(tx: Transaction, text: str, mail_id: str, token: MailToken)
     )
 
 
+async def forget_link(tx: Transaction, text: str) -> None:
+    """Make the link invalid, if it was valid."""
+    await tx.run("DELETE FROM mail_tokens WHERE hash = :hash", hash=hash_token(text))
+
+
 async def find_link(tx: Transaction, text: str, *purposes: Purpose) -> MailToken | None:
     """The token, if it is valid now; it stays so.  Asked before `redeem_link`, for what must not
     be done for a stranger (hashing a password)."""

@@ -1,9 +1,11 @@
 """The outbox: mail is queued in the caller's transaction, and sent by any worker.
 
 Law: a mail commits or rolls back with the fact that it tells of, and is then sent at least
-once: a worker that dies, or a mail server that is away, delays a mail and loses none.  Whether
-an e-mail address has an account is looked up when the mail is written, never when it is
-requested, so that a request costs a stranger the same for all of them.
+once: a worker that dies, or a mail server that is away, delays a mail and loses none.
+
+Law: whether an e-mail address has an account is looked up when the mail is written, never when
+it is requested, and a mail that nobody gets is written all the same: neither the answer nor
+what other calls wait meanwhile tells a stranger which addresses have one.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -22,7 +25,7 @@ from gateway.identity.mail.links import Purpose, purge_links, token_text
 from gateway.identity.mail.mail_requests import insert_mail
 from gateway.identity.mail.messages import format_time, message_of, sender_email, single_email
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.recipients import choose_recipient
+from gateway.identity.mail.recipients import choose_nobody, choose_recipient
 from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates, RenderedMail
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult, MailTransport
 from gateway.identity.purging import run_in_parts
@@ -34,6 +37,7 @@ _BATCH = 20
 _AT_ONCE = 4
 _CLAIM_S = 120
 _POLL_S = 2.0
+_LONGEST_DELAY_MS = 1_500
 _GIVE_UP_S = 3 * 86_400
 _KEPT_S = 86_400
 _LONGEST_WAIT_S = 3600
@@ -49,6 +53,14 @@ class OutboxMail:
     content: RenderedMail
     created_at: int
     attempts: int
+    wanted: bool = True
+    """Whether anybody gets it; one that nobody gets is written, and then deleted."""
+
+
+def drawn_delay_s() -> float:
+    """How long the outbox waits before it looks at what is due: nobody can foresee it, so that
+    nobody sees what is done for the mail of a single request."""
+    return secrets.randbelow(_LONGEST_DELAY_MS) / 1000
 
 
 class MailOutbox:
@@ -60,12 +72,14 @@ class MailOutbox:
         templates: MailTemplates,
         options: MailOptions,
         transport: MailTransport | None,
+        delay_s: Callable[[], float] = drawn_delay_s,
     ) -> None:
         """Without `transport` (no mail server is configured) mail is written and not sent."""
         self._database = database
         self._templates = templates
         self._options = options
         self._transport = transport
+        self._delay_s = delay_s
         self._wake_event = asyncio.Event()
         self._purge_due = 0.0
         self._logged_kinds: set[str] = set()
@@ -86,7 +100,7 @@ class MailOutbox:
         )
 
     def wake(self) -> None:
-        """Send now what the caller's transaction has committed, rather than within 2 s."""
+        """Send what the caller's transaction has committed, within 1.5 s rather than 3.5 s."""
         self._wake_event.set()
 
     async def run(self) -> None:
@@ -112,6 +126,7 @@ class MailOutbox:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
                         await self._wake_event.wait()
+                await asyncio.sleep(self._delay_s())
 
     async def drain(self) -> int:
         """Send at most 20 mails that are due, and return how many were claimed."""
@@ -227,7 +242,11 @@ class MailOutbox:
         """Write the mail and send it; None where there is nothing to send, or no mail server."""
         async with self._database.transaction() as tx:
             mail = await self._prepare(tx, mail_id)
-        if mail is None or self._transport is None:
+        if mail is None:
+            return None
+        if not mail.wanted:
+            return await self._rehearse(mail)
+        if self._transport is None:
             return None
         sender = self._options.sender
         message = message_of(mail.content, mail.id, sender, mail.recipient)
@@ -235,8 +254,17 @@ class MailOutbox:
             message, sender_email(sender), single_email(mail.recipient)
         )
 
+    async def _rehearse(self, mail: OutboxMail) -> DeliveryResult:
+        """All that `_send` does, but for the mail server."""
+        with contextlib.suppress(InvalidMail):
+            if self._transport is not None:
+                sender = self._options.sender
+                message = message_of(mail.content, mail.id, sender, mail.recipient)
+                await self._transport.rehearse(message)
+        return DeliveryResult(DeliveryOutcome.UNWANTED)
+
     async def _prepare(self, tx: Transaction, mail_id: str) -> OutboxMail | None:
-        """Write the mail and make its link valid; None where there is nothing to send.
+        """Write the mail and make its link valid; None where it does not wait any more.
 
         In a transaction of its own: a link must be valid before it can be read.
         """
@@ -258,13 +286,12 @@ class MailOutbox:
         )
         if row is None:
             return None
-        expires_at = 0
+        expires_at, wanted = 0, True
         if row["purpose"] is not None:
             chosen = await choose_recipient(tx, row, account, self._options)
             if chosen is None:
-                # Nothing of a stranger's e-mail address is kept.
-                await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
-                return None
+                wanted = False
+                chosen = await choose_nobody(tx, row, self._options)
             expires_at = chosen.expires_at
             row = {
                 **row,
@@ -273,9 +300,9 @@ class MailOutbox:
                 "purpose": chosen.purpose,
             }
         await tx.run(
-            "UPDATE outbox SET prepared_at = :now, recipient = :recipient, template = :template,"
-            " purpose = :purpose WHERE id = :id",
-            now=int(await tx.now()),
+            "UPDATE outbox SET prepared_at = :prepared_at, recipient = :recipient,"
+            " template = :template, purpose = :purpose WHERE id = :id",
+            prepared_at=int(await tx.now()) if wanted else row["prepared_at"],
             recipient=row["recipient"],
             template=row["template"],
             purpose=row["purpose"],
@@ -287,6 +314,7 @@ class MailOutbox:
             content=self._render(row, expires_at),
             created_at=int(row["created_at"]),
             attempts=int(row["attempts"]),
+            wanted=wanted,
         )
 
     def _render(self, row: Row, expires_at: int) -> RenderedMail:
@@ -306,6 +334,10 @@ class MailOutbox:
                 id=mail_id,
             )
             if row is None:
+                return
+            if result.outcome is DeliveryOutcome.UNWANTED:
+                # Nothing of a stranger's e-mail address is kept.
+                await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
                 return
             state = {DeliveryOutcome.DONE: "sent", DeliveryOutcome.REFUSED: "failed"}.get(
                 result.outcome

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gateway.client_networks import holder
 from gateway.identity.mail import invitations, registrations
-from gateway.identity.mail.links import MailToken, Purpose, store_link, token_text
+from gateway.identity.mail.links import MailToken, Purpose, forget_link, store_link, token_text
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.registrations import Registration
 from gateway.identity.mail.templates import MailTemplate
@@ -95,6 +95,17 @@ async def choose_recipient(
     await store_link(tx, token_text(options.token_key, str(row["id"])), str(row["id"]), token)
     recipient = str(row["recipient"]) if moves else email
     return MailRecipient(recipient, MailTemplate(str(row["template"])), purpose, token.expires_at)
+
+
+async def choose_nobody(tx: Transaction, row: Row, options: MailOptions) -> MailRecipient:
+    """What stands in the place of a recipient where nobody gets the requested mail: it is written
+    like any other, and takes a link where the other stores one."""
+    await forget_link(tx, token_text(options.token_key, str(row["id"])))
+    return MailRecipient(
+        str(row["recipient"] or row["email_key"]),
+        MailTemplate(str(row["template"])),
+        Purpose(row["purpose"]),
+    )
 
 
 async def _registration_mail(

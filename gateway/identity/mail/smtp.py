@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from threading import Thread
+from time import monotonic
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import aiosmtplib
@@ -22,6 +26,8 @@ from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
 from gateway.loopback import is_loopback
 
 _TIMEOUT_S = 30.0
+_LONGEST_REHEARSAL_S = 2.0
+_Result = TypeVar("_Result")
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 
@@ -58,13 +64,33 @@ class SmtpServer:
 
 
 class SmtpTransport:
-    """One connection for each mail: they are few, and a broken connection harms one of them."""
+    """One connection for each mail: they are few, and a broken connection harms one of them.
+
+    In a thread of its own, which lasts: what TLS computes would hold up every other call.
+    """
 
     def __init__(self, server: SmtpServer, *, tls: ssl.SSLContext | None = None) -> None:
         self._server = server
         self._tls = tls or ssl.create_default_context()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._latest_s = 0.0
 
     async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
+        began_at = monotonic()
+        result = await self._in_thread(self._send(message, sender, recipient))
+        self._latest_s = min(monotonic() - began_at, _LONGEST_REHEARSAL_S)
+        return result
+
+    async def rehearse(self, message: EmailMessage) -> None:
+        await self._in_thread(_rehearse(message, self._latest_s))
+
+    async def _in_thread(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            Thread(target=self._loop.run_forever, name="smtp", daemon=True).start()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
         server = self._server
         client = aiosmtplib.SMTP(
             hostname=server.host,
@@ -101,6 +127,11 @@ class SmtpTransport:
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             return DeliveryResult(DeliveryOutcome.LATER, type(error).__name__)
         return DeliveryResult(DeliveryOutcome.DONE)
+
+
+async def _rehearse(message: EmailMessage, for_s: float) -> None:
+    bytes(message)
+    await asyncio.sleep(for_s)
 
 
 def _result_of(code: int) -> DeliveryResult:

@@ -13,6 +13,8 @@ class DeliveryOutcome(StrEnum):
     LATER = "later"
     REFUSED = "refused"
     """For good: trying again would be the same (a 5xx of RFC 5321 section 4.2.1)."""
+    UNWANTED = "unwanted"
+    """Nobody was to get it, and no mail server was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,7 @@ class MailTransport(Protocol):
     """Sends one message to a mail server."""
 
     async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult: ...
+
+    async def rehearse(self, message: EmailMessage) -> None:
+        """What `send` does, and for as long, but for asking a mail server: a mail that nobody
+        gets must look like any other to whoever looks at a clock."""
