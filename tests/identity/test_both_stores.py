@@ -90,7 +90,7 @@ async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
     assert not isinstance(verified, Reason)
     account = await Accounts(database).by_email(email)
     assert account is not None
-    assert (account.id, account.password_hash) == (verified[0], "second")
+    assert (account.id, account.password_hash) == (verified[0].id, "second")
     assert await registrations.verify(*mailed["first"]) is Reason.INVALID_TOKEN
     await registrations.forgot(email, "the owner")
     (token,) = await links(post, email)

@@ -71,8 +71,8 @@ async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told
     assert before is not None
     results = await house.changes.confirm(await house.link_to(NEW))
     assert results is not None
-    account_id, (change,) = results
-    assert account_id == ann
+    account, (change,) = results
+    assert (account.id, account.email, account.normalized_email) == (ann, NEW, "anna@y.example")
     assert (change.kind, change.cause) == (ChangeKind.SUBJECT, Reason.TOKEN_OUTDATED)
     moved = await house.accounts.by_email("anna@y.example")
     assert moved is not None

@@ -30,6 +30,7 @@ from gateway.edge.endpoints.json_body import (
 )
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.new_passwords import hash_for_link
+from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords
@@ -163,24 +164,22 @@ class MailLinkEndpoints:
             await self._deps.throttle.reset(
                 confirmation.normalized_email, confirmation.password_epoch
             )
-        account_id, changes = verified
-        return await self._finish(AuditKind.EMAIL_VERIFIED, account_id, changes, call)
+        return await self._finish(AuditKind.EMAIL_VERIFIED, *verified, call)
 
     async def _change_email(self, token: str, call: Call) -> Reply:
         async with self._turns.turn(call.client_ip):
             confirmed = await self._deps.email_changes.confirm(token)
         if confirmed is None:
             return await self._bad_link(call)
-        account_id, changes = confirmed
-        return await self._finish(AuditKind.EMAIL_CHANGED, account_id, changes, call)
+        return await self._finish(AuditKind.EMAIL_CHANGED, *confirmed, call)
 
     async def _finish(
-        self, kind: AuditKind, account_id: str, changes: Sequence[Change], call: Call
+        self, kind: AuditKind, account: Account, changes: Sequence[Change], call: Call
     ) -> Reply:
-        self._deps.audit.record(event_of(kind, call, subject=account_id))
+        self._deps.audit.record(event_of(kind, call, subject=account.id))
         # The address is confirmed whether or not a worker still accepts an older token.
         await self._deps.publisher.publish(changes)
-        return JsonReply(204)
+        return JsonReply(204, cookies=(self._owners_device(account, call),))
 
     async def _bad_link(self, call: Call) -> ProblemReply:
         """Count what is no link, or none any more, against its sender.  The link is looked up
@@ -216,6 +215,9 @@ class MailLinkEndpoints:
         reply = await await_propagation(self._deps.publisher, changes)
         if isinstance(reply, ProblemReply):
             return reply
-        # Nor do those who go on guessing: the browser that brought the link is the owner's.
-        device = self._deps.guard.remembered(call, account.normalized_email, account.password_epoch)
-        return replace(reply, cookies=(*reply.cookies, device))
+        return replace(reply, cookies=(*reply.cookies, self._owners_device(account, call)))
+
+    def _owners_device(self, account: Account, call: Call) -> str:
+        """Those who go on guessing lock nobody out: the browser that brought the link is the
+        owner's."""
+        return self._deps.guard.remembered(call, account.normalized_email, account.password_epoch)

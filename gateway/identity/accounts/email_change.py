@@ -8,8 +8,9 @@ account.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from gateway.identity.accounts.account_rows import locked
+from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.accounts.accounts import Proof, outdated
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
@@ -45,9 +46,9 @@ class EmailChanges:
         self._outbox.wake()
         return None
 
-    async def confirm(self, token: str) -> tuple[str, Sequence[Change]] | None:
-        """Change the e-mail address; the account's id and its changes, or None for a link that is
-        not valid.
+    async def confirm(self, token: str) -> tuple[Account, Sequence[Change]] | None:
+        """Change the e-mail address; the account as it is then and its changes, or None for a link
+        that is not valid.
 
         Older tokens name the old address: they are outdated, and a refresh brings the new one.
         """
@@ -60,7 +61,7 @@ class EmailChanges:
         except Conflict:  # the address was taken meanwhile; the link stays valid
             return None
 
-    async def _confirm(self, token: str) -> tuple[str, Sequence[Change]] | None:
+    async def _confirm(self, token: str) -> tuple[Account, Sequence[Change]] | None:
         async with self._database.transaction() as tx:
             link = await redeem_link(tx, token, Purpose.EMAIL_CHANGE)
             account = await locked(tx, link.account_id) if link is not None else None
@@ -86,4 +87,4 @@ class EmailChanges:
             await remove_tombstone(tx, Ended.EMAIL, email_target(account.id, key))
             changes = [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
         self._outbox.wake()
-        return account.id, changes
+        return replace(account, email=email, normalized_email=key, email_verified=True), changes

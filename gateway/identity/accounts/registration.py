@@ -121,8 +121,8 @@ class Registrations:
 
     async def verify(
         self, token: str, checked: EmailConfirmation
-    ) -> tuple[str, Sequence[Change]] | Reason:
-        """Confirm the e-mail address, and return the account's id; `checked` is the confirmation
+    ) -> tuple[Account, Sequence[Change]] | Reason:
+        """Confirm the e-mail address, and return the account; `checked` is the confirmation
         whose password was right.  INVALID_TOKEN for a link that is no longer valid, and
         INVALID_CREDENTIALS where the password was changed meanwhile: the link stays valid.
 
@@ -142,7 +142,7 @@ class Registrations:
             if await redeem_link(tx, token, Purpose.VERIFY) is None or account.email_verified:
                 return Reason.INVALID_TOKEN
             await mark_verified(tx, account.id)
-            return account.id, [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
+            return account, [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
 
     async def resettable(self, token: str) -> str | None:
         """The e-mail address of the account whose link is valid now; None for a link that is not,
@@ -176,7 +176,7 @@ class Registrations:
         self._outbox.wake()
         return account, changes
 
-    async def _create_account(self, token: str) -> tuple[str, Sequence[Change]]:
+    async def _create_account(self, token: str) -> tuple[Account, Sequence[Change]]:
         """Make the account of a registration.  Raises Conflict where the e-mail address has one
         by now."""
         async with self._database.transaction() as tx:
@@ -193,7 +193,7 @@ class Registrations:
             if not await registrations.use(tx, token):
                 raise _LinkInvalid
             await registrations.delete(tx, registration.normalized_email)
-            return account.id, []
+            return account, []
 
     async def _ask(self, purpose: Purpose, email: str, requester: str) -> None:
         async with self._database.transaction() as tx:

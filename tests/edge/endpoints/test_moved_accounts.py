@@ -9,7 +9,15 @@ import pytest
 
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from tests.edge.auth_house import CREDENTIALS, PASSWORD, House, open_house, reason, told
-from tests.edge.endpoints.sign_in_calls import OTHER, asked_to_move, letters, link_to, login
+from tests.edge.endpoints.sign_in_calls import (
+    OTHER,
+    asked_to_move,
+    device_of,
+    letters,
+    link_to,
+    login,
+    patiently,
+)
 from tests.edge.endpoints.test_factors import code_at, enrol
 
 
@@ -44,6 +52,21 @@ async def test_an_account_moves_to_an_address_that_confirms_it(mail: House) -> N
     again = {"email": "anna@y.example", "password": PASSWORD}
     assert told(await login(mail, again))["user"]["email"] == "Anna@y.example"
     assert (await login(mail, CREDENTIALS)).status == 401
+
+
+async def test_strangers_do_not_lock_out_the_browser_that_opened_the_link(mail: House) -> None:
+    """It was a device of the address of before: who guesses at the new one locks it out."""
+    await mail.register()
+    token = str((await mail.sign_in())["access_token"])
+    await asked_to_move(mail, token, "anna@y.example")
+    link = await link_to(mail, "anna@y.example")
+    moved = await mail.ask("POST", "/auth/email/verify", {"token": link})
+    assert moved.status == 204
+    guess = {"email": "anna@y.example", "password": "wrong one 17"}
+    assert (await patiently(mail, guess, 12))[-1] == 429
+    right = {"email": "anna@y.example", "password": PASSWORD}
+    assert (await login(mail, right)).status == 429
+    assert (await login(mail, right, device_of(moved))).status == 200
 
 
 async def test_moving_needs_the_password_and_counts_as_an_attempt(house: House) -> None:

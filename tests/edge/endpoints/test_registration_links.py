@@ -12,6 +12,7 @@ from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sign_in.devices import Device
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, open_house, reason, told
 from tests.edge.endpoints.mail_house import ATTACKERS, OTHER, MailHouse, token_in
+from tests.edge.endpoints.sign_in_calls import device_of, login, patiently
 
 
 @pytest.fixture
@@ -78,6 +79,19 @@ async def test_who_tried_to_sign_in_too_early_signs_in_right_after_confirming(
     body = {"token": token, "password": PASSWORD}
     assert (await mail.post("/auth/email/verify", **body)).status == 204
     assert (await mail.post("/auth/login", **CREDENTIALS)).status == 200
+
+
+async def test_strangers_do_not_lock_out_the_browser_that_confirmed_the_address(
+    mail: MailHouse,
+) -> None:
+    await mail.post("/auth/register", **CREDENTIALS)
+    (token,) = await mail.links()
+    body = {"token": token, "password": PASSWORD}
+    confirmed = await mail.post("/auth/email/verify", **body)
+    guess = {"email": EMAIL, "password": "wrong one 17"}
+    assert (await patiently(mail.house, guess, 12))[-1] == 429
+    assert (await login(mail.house, CREDENTIALS)).status == 429
+    assert (await login(mail.house, CREDENTIALS, device_of(confirmed))).status == 200
 
 
 async def test_a_wrong_password_leaves_the_link_good(mail: MailHouse) -> None:
