@@ -10,7 +10,7 @@ import pytest
 from gateway.access.attributes import Attribute, AttributeType, SetBy, TenantRules
 from gateway.identity.accounts import account_facts
 from gateway.identity.accounts.account_claims import AccountClaims
-from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.identity.accounts.account_facts import AccountFacts, Chosen
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.sessions.sessions import SignInSource
@@ -99,12 +99,16 @@ async def test_a_session_acts_for_the_tenant_that_was_chosen(database: Database)
     grant = await refresh.begin(account.id, SOURCE, checked_hash="hash")
     assert isinstance(grant, SessionGrant)
     assert "tenant" not in grant.claims
-    assert await facts.choose_tenant(grant.session_id, account.id, "globex")
+    chosen = await facts.choose_tenant(grant.session_id, account.id, "globex")
+    assert chosen is Chosen.CHANGED
+    same = await facts.choose_tenant(grant.session_id, account.id, "globex")
+    assert same is Chosen.AS_BEFORE
     rotated = await refresh.rotate(grant.refresh_token, SOURCE)
     assert isinstance(rotated, SessionGrant)
     assert rotated.claims["tenant"] == "globex"
-    assert not await facts.choose_tenant(grant.session_id, account.id, "elsewhere")
-    assert not await facts.choose_tenant(grant.session_id, "another", "acme")
+    elsewhere = await facts.choose_tenant(grant.session_id, account.id, "elsewhere")
+    another = await facts.choose_tenant(grant.session_id, "another", "acme")
+    assert (elsewhere, another) == (Chosen.REFUSED, Chosen.REFUSED)
     # Whoever leaves the tenant does not act for it, whatever the session chose.
     await facts.put_tenant(account.id, "globex", None)
     again = await refresh.renew(grant.session_id, "bearer")

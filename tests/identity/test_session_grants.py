@@ -170,17 +170,17 @@ async def test_a_session_that_must_wait_keeps_its_token(
     tokens: RefreshTokens, account: Account
 ) -> None:
     grant = await began(tokens, account)
-    asked: list[str] = []
+    asked: list[tuple[str, str | None]] = []
     waits = [7.5, 0.5, 0.0]
 
-    async def wait_s(session_id: str) -> float:
-        asked.append(session_id)
+    async def wait_s(session_id: str, account_id: str | None = None) -> float:
+        asked.append((session_id, account_id))
         return waits.pop(0)
 
     assert await tokens.rotate(grant.refresh_token, SOURCE, wait_s) == TooSoon(7.5)
     assert await tokens.rotate(grant.refresh_token, SOURCE, wait_s) == TooSoon(0.5)
     assert isinstance(await tokens.rotate(grant.refresh_token, SOURCE, wait_s), SessionGrant)
-    assert asked == [grant.session_id] * 3
+    assert asked == [(grant.session_id, account.id)] * 3
 
 
 class Meddling:
@@ -219,7 +219,7 @@ async def test_what_is_deleted_after_it_was_found_is_neither_rotated_nor_renewed
 async def test_nobody_is_asked_how_long_what_is_no_token_has_to_wait(
     tokens: RefreshTokens, account: Account
 ) -> None:
-    async def wait_s(session_id: str) -> float:
+    async def wait_s(session_id: str, account_id: str | None = None) -> float:
         raise AssertionError(session_id)
 
     for text in ("", "x", "A" * 43):

@@ -29,6 +29,7 @@ from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.new_passwords import hash_or_refusal
 from gateway.edge.endpoints.password_prover import PasswordProver
+from gateway.edge.endpoints.rate_limits import EventWait
 from gateway.edge.endpoints.registration import OTHER_DOMAIN
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.accounts import Accounts, Proof
@@ -63,6 +64,7 @@ class AccountDependencies:
     registration_rules: RegistrationRules
     cookies: CookieSessions
     fresh_callers: FreshCallers
+    event_wait_s: EventWait
     database: Database
 
 
@@ -164,6 +166,10 @@ class AccountEndpoints:
         proof = await self._prove(principal, fields["password"], call, wants="email_changed")
         if isinstance(proof, ProblemReply):
             return proof
+        holder = principal.session_id or principal.token_id
+        wait_s = await self._deps.event_wait_s(holder, principal.subject)
+        if wait_s > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         wait_s = await self._deps.throttle.count_request(
             call.client_ip, RequestKind.EMAIL_CHANGE, self._deps.guard.some_device(call)
         )

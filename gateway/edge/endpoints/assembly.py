@@ -154,6 +154,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             registration_rules=deps.registration_rules,
             cookies=deps.cookies,
             fresh_callers=fresh_callers,
+            event_wait_s=deps.limits.event_wait_s,
             database=deps.database,
         )
     )
@@ -176,7 +177,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             facts=AccountFacts(deps.database),
             refresh_tokens=deps.refresh_tokens,
             reissue=SessionReissue(deps.issuer, deps.cookies),
-            session_wait_s=deps.limits.session_wait_s,
+            event_wait_s=deps.limits.event_wait_s,
             publisher=deps.publisher,
             shielded=deps.shielded,
             audit=deps.audit,
@@ -210,6 +211,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             authenticator=deps.authenticator,
             shares_session=shares_session,
             session_wait_s=deps.limits.session_wait_s,
+            account_event_wait_s=deps.limits.account_event_wait_s,
             audit=deps.audit,
             shielded=deps.shielded,
             public_url=deps.public_url,

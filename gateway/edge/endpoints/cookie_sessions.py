@@ -136,7 +136,7 @@ class CookieSessions:
         principal = None if session.new else principal_of(session)
         if principal is None or principal.session_id is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)
-        if (seconds := await wait_s(principal.session_id)) > 0:
+        if (seconds := await wait_s(principal.session_id, principal.subject)) > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
         grant = await self._reread(cookie, principal.session_id, session)
         if grant is None:

@@ -10,7 +10,7 @@ All three are navigations: each leads the browser on with 303.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -63,6 +63,7 @@ class HandOverDependencies:
     shares_session: Callable[[str], bool]
     """Whether the sessions of the public host are handed over to this one."""
     session_wait_s: SessionWait
+    account_event_wait_s: Callable[[str], Awaitable[float]]
     audit: AuditSink
     shielded: ShieldedTasks
     public_url: str
@@ -117,6 +118,9 @@ class HandOverEndpoints:
         if isinstance(principal, Reason):
             return self._sign_in(call, request, principal) or ProblemReply(principal)
         assert principal.session_id is not None
+        # Here: who takes the code, elsewhere, has no account yet that could be counted.
+        if (seconds := await self._deps.account_event_wait_s(principal.subject)) > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
         code = self._deps.hand_overs.issue(
             request, principal.session_id, principal.auth_time or 0, principal.amr
         )

@@ -117,10 +117,11 @@ class PasskeyEndpoints:
         passkey_id = call.segments[-1]
         if not SESSION_ID.fullmatch(passkey_id):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        wait_s = await self._deps.limits.session_wait_s(caller.owner.holder)
+        owner = caller.owner
+        wait_s = await self._deps.limits.event_wait_s(owner.holder, owner.account_id)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
-        renamed = await self._deps.own_passkeys.rename(passkey_id, caller.owner, fields["name"])
+        renamed = await self._deps.own_passkeys.rename(passkey_id, owner, fields["name"])
         if isinstance(renamed, Reason):
             return ProblemReply(renamed)
         self._deps.audit.record(

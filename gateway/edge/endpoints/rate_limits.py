@@ -9,7 +9,7 @@ narrower bounds of its own (`sign_in.throttle`, `accounts.hashing_threads`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from gateway.access.definitions import Limit, LimitKey
@@ -41,6 +41,14 @@ SESSION = (
     Limit("auth/session-day", LimitKey.ADDRESS, 1_000 / 86_400, 1_000),
 )
 """Renewals of one session: each leaves a row until the session is over."""
+
+RENEWALS = (Limit("auth/renewals-day", LimitKey.ADDRESS, 100_000 / 86_400, 100_000),)
+"""Renewals of all sessions of one account: a session of its own brings no new thousand.  A thousand
+devices that are on all day, each with a token of a quarter of an hour at a time, need as many."""
+
+EVENTS = (Limit("auth/events-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
+"""What one account does, in whichever of its sessions, that leaves an event and nothing that a
+limit of its own counts."""
 
 SIGN_INS = (Limit("auth/sign-ins-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
 """Sign-ins of one account: each leaves rows and events, and its end is held by every worker for two
@@ -121,6 +129,10 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
 """As the endpoints of `/auth` are named; one that is not here is limited like ACCOUNT."""
 
 
+EventWait = Callable[[str, str], Awaitable[float]]
+"""Of a session and its account; as `EndpointLimits.event_wait_s`."""
+
+
 class EndpointLimits:
     def __init__(self, limits: RateLimiter) -> None:
         """`limits` is for these alone: a reload of the routes leaves them."""
@@ -133,9 +145,21 @@ class EndpointLimits:
             return 0.0
         return (await self._limits.take_for(limits, holder(client_ip))).wait_s
 
-    async def session_wait_s(self, session_id: str) -> float:
-        """The same for one more renewal of a session."""
-        return (await self._limits.take_for(SESSION, session_id)).wait_s
+    async def session_wait_s(self, session_id: str, account_id: str | None = None) -> float:
+        """The same for one more renewal of a session; by its account too, where that is known."""
+        wait_s = (await self._limits.take_for(SESSION, session_id)).wait_s
+        if wait_s > 0 or account_id is None:
+            return wait_s
+        return (await self._limits.take_for(RENEWALS, account_id)).wait_s
+
+    async def event_wait_s(self, session_id: str, account_id: str) -> float:
+        """The same for what a session does that leaves an event."""
+        wait_s = await self.session_wait_s(session_id, account_id)
+        return wait_s if wait_s > 0 else await self.account_event_wait_s(account_id)
+
+    async def account_event_wait_s(self, account_id: str) -> float:
+        """The same where something else counts by the session."""
+        return (await self._limits.take_for(EVENTS, account_id)).wait_s
 
     async def account_wait_s(self, account_id: str) -> float:
         """The same for one more sign-in of an account, whose password was right."""

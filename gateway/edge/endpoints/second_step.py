@@ -25,6 +25,7 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.factor_checks import FACTOR_FIELDS, FactorChecks, FactorQuestion
 from gateway.edge.endpoints.json_body import PASSWORD_LONGEST, Text, read_fields
 from gateway.edge.endpoints.password_prover import PasswordProver
+from gateway.edge.endpoints.rate_limits import EventWait
 from gateway.edge.endpoints.session_opening import SIGN_IN_OVER, SessionOpener
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.identity.factors.factor_kinds import (
@@ -33,7 +34,7 @@ from gateway.identity.factors.factor_kinds import (
     FactorProof,
 )
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
-from gateway.identity.sign_in.refresh_tokens import SessionGrant, SessionWait
+from gateway.identity.sign_in.refresh_tokens import SessionGrant
 from gateway.identity.sign_in.step_up import StepUps
 from gateway.model import Call, Principal, Reason
 
@@ -53,7 +54,7 @@ class SecondStepDependencies:
     origins: Callable[[Call], AllowedOrigins]
     """Whose pages may call `/auth`, as the current snapshot says."""
     shielded: ShieldedTasks
-    session_wait_s: SessionWait
+    event_wait_s: EventWait
     factor_kinds: Callable[[str], Awaitable[Sequence[FactorKind]]]
     """Of an account."""
 
@@ -107,7 +108,7 @@ class SecondStepEndpoints:
             return fields
         if principal.session_id is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)
-        wait_s = await self._deps.session_wait_s(principal.session_id)
+        wait_s = await self._deps.event_wait_s(principal.session_id, principal.subject)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._step_up(request, call, principal, fields))

@@ -25,11 +25,12 @@ from gateway.edge.endpoints.endpoint import (
     invalid_field,
 )
 from gateway.edge.endpoints.json_body import Text, read_fields, read_object
+from gateway.edge.endpoints.rate_limits import EventWait
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.edge.replies.cookies import cookie_of
-from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.identity.accounts.account_facts import AccountFacts, Chosen
 from gateway.identity.sessions.token_dates import TooSoon
-from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionWait
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
@@ -44,7 +45,7 @@ class TenantDependencies:
     facts: AccountFacts
     refresh_tokens: RefreshTokens
     reissue: SessionReissue
-    session_wait_s: SessionWait
+    event_wait_s: EventWait
     publisher: RevocationPublisher
     shielded: ShieldedTasks
     audit: AuditSink
@@ -86,8 +87,9 @@ class TenantEndpoints:
         ):
             return invalid_field("tenant", "is none of yours")
         self._deps.reissue.require_key(call)
-        if (seconds := await self._deps.session_wait_s(principal.session_id)) > 0:
-            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
+        wait_s = await self._deps.event_wait_s(principal.session_id, principal.subject)
+        if wait_s > 0:
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._choose(principal, tenant, call))
 
     async def attributes(self, _request: web.BaseRequest, call: Call) -> Reply:
@@ -125,7 +127,8 @@ class TenantEndpoints:
         if errors:
             return ProblemReply(Reason.BODY_INVALID, tuple(errors))
         # Each leaves rows; a key is limited as the session that it is not.
-        wait_s = await self._deps.session_wait_s(principal.session_id or principal.token_id)
+        holder = principal.session_id or principal.token_id
+        wait_s = await self._deps.event_wait_s(holder, principal.subject)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._change(principal, values, call))
@@ -147,18 +150,20 @@ class TenantEndpoints:
     async def _choose(self, principal: Principal, tenant: str | None, call: Call) -> Reply:
         deps, session_id = self._deps, principal.session_id
         assert session_id is not None
-        if not await deps.facts.choose_tenant(session_id, principal.subject, tenant):
+        chosen = await deps.facts.choose_tenant(session_id, principal.subject, tenant)
+        if chosen is Chosen.REFUSED:
             # The account left the tenant, or the session ended, meanwhile.
             return invalid_field("tenant", "is none of yours")
-        deps.audit.record(
-            event_of(
-                AuditKind.TENANT_CHOSEN,
-                call,
-                subject=principal.subject,
-                sid=session_id,
-                tenant=tenant,
+        if chosen is Chosen.CHANGED:
+            deps.audit.record(
+                event_of(
+                    AuditKind.TENANT_CHOSEN,
+                    call,
+                    subject=principal.subject,
+                    sid=session_id,
+                    tenant=tenant,
+                )
             )
-        )
         has_cookie = cookie_of(call) is not None
         grant = await deps.refresh_tokens.renew(session_id, "cookie" if has_cookie else "bearer")
         if grant is None:

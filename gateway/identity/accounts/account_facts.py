@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from gateway.access.attributes import SetBy, Value
@@ -27,6 +28,14 @@ class StoredAttribute:
     value: Value
     set_by: str
     set_at: int
+
+
+class Chosen(Enum):
+    """What became of a tenant that a session chose."""
+
+    CHANGED = auto()
+    AS_BEFORE = auto()
+    REFUSED = auto()
 
 
 class AccountFacts:
@@ -100,21 +109,29 @@ class AccountFacts:
                 )
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
-    async def choose_tenant(self, session_id: str, account_id: str, tenant: str | None) -> bool:
-        """The tenant for which the session acts from now on; False where the account is not of
+    async def choose_tenant(self, session_id: str, account_id: str, tenant: str | None) -> Chosen:
+        """The tenant for which the session acts from now on; REFUSED where the account is not of
         it, or the session has ended."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            if account is None or (tenant is not None and tenant not in account.tenants):
-                return False
-            updated = await tx.run(
-                "UPDATE families SET tenant = :tenant WHERE id = :id AND account_id = :account"
+            session = await tx.one(
+                "SELECT tenant FROM families WHERE id = :id AND account_id = :account"
                 " AND ended_at IS NULL",
                 id=session_id,
                 account=account_id,
+            )
+            if account is None or session is None:
+                return Chosen.REFUSED
+            if tenant is not None and tenant not in account.tenants:
+                return Chosen.REFUSED
+            if session["tenant"] == tenant:
+                return Chosen.AS_BEFORE
+            updated = await tx.run(
+                "UPDATE families SET tenant = :tenant WHERE id = :id AND ended_at IS NULL",
+                id=session_id,
                 tenant=tenant,
             )
-        return updated == 1
+        return Chosen.CHANGED if updated == 1 else Chosen.REFUSED
 
     async def tenant_counts(self) -> Sequence[tuple[str, int]]:
         """Every tenant that an account is of, and how many are."""

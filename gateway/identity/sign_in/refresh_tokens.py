@@ -10,9 +10,9 @@ derive, and is erased after the grace.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.identity.accounts.account_claims import AccountClaims
@@ -70,8 +70,10 @@ class ReuseDetected:
     changes: Sequence[Change]
 
 
-SessionWait = Callable[[str], Awaitable[float]]
-"""Seconds that a session has to wait for its next renewal; 0.0 for none."""
+class SessionWait(Protocol):
+    async def __call__(self, session_id: str, account_id: str | None = None) -> float:
+        """Seconds that a session has to wait for its next renewal; 0.0 for none.  Counted by the
+        account too, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +195,10 @@ class RefreshTokens:
         family = await self._find_row(token_hash)  # takes no write lock for what is no token
         if family is None:
             return Reason.INVALID_REFRESH_TOKEN
-        if wait_s is not None and (seconds := await wait_s(str(family["family_id"]))) > 0:
-            return TooSoon(seconds)
+        if wait_s is not None:
+            seconds = await wait_s(str(family["family_id"]), str(family["account_id"]))
+            if seconds > 0:
+                return TooSoon(seconds)
         async with self._database.transaction() as tx:
             account = await locked(tx, str(family["account_id"]))
             row = await tx.one(_WITH_SESSION, hash=token_hash)

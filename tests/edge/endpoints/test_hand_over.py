@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.rate_limits import SESSION
+from gateway.edge.endpoints.rate_limits import EVENTS, SESSION
 from gateway.identity.sessions.hand_over import (
     ATTEMPTS_MAX,
     CODE_TTL_S,
@@ -364,6 +364,18 @@ async def test_hand_overs_of_a_session_have_the_limit_of_its_renewals(browser: B
         if answer.status == 429:
             break
     assert (answer.status, reason(answer)) == (429, "rate_limited")
+
+
+async def test_hand_overs_of_an_account_have_a_limit_whatever_its_sessions(
+    house: House, browser: Browser
+) -> None:
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    for _ in range(EVENTS[0].burst):
+        assert await house.deps.limits.account_event_wait_s(account.id) == 0.0
+    started = await browser.get(f"https://{APP1}/auth/hand-over/start?return_to=/")
+    refused = await browser.get(leads_to(started))
+    assert (refused.status, reason(refused)) == (429, "rate_limited")
 
 
 async def test_the_session_that_the_browser_had_at_the_host_ends(

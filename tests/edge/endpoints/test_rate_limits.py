@@ -13,6 +13,8 @@ from gateway.edge.endpoints.audit_events import EVENTS_AT_ONCE, BoundedAuditSink
 from gateway.edge.endpoints.rate_limits import (
     BY_ENDPOINT,
     CAPTCHA,
+    EVENTS,
+    RENEWALS,
     SESSION,
     SIGN_INS,
     EndpointLimits,
@@ -22,6 +24,7 @@ from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
 from tests.edge.auth_house import (
     CREDENTIALS,
+    PASSWORD,
     House,
     open_house,
     reason,
@@ -119,6 +122,46 @@ async def test_an_account_that_signs_in_all_day_waits_and_no_other_does(house: H
     await house.sign_in("bob@example.com")
     house.clock.move(18)
     await house.sign_in()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/auth/tenant", {"tenant": None}),
+        ("PATCH", "/auth/me/attributes", {}),
+        ("POST", "/auth/step-up", {"password": PASSWORD}),
+        ("POST", "/auth/email/change", {"password": PASSWORD, "email": "anna@y.example"}),
+        ("PATCH", f"/auth/factors/passkeys/{'0' * 8}-0000-4000-8000-{'0' * 12}", {"name": "key"}),
+    ],
+    ids=["tenant", "attributes", "step-up", "move", "rename"],
+)
+async def test_a_session_of_its_own_brings_an_account_no_more_events(
+    house: House, method: str, path: str, body: dict[str, object]
+) -> None:
+    """Each session has a thousand a day, and an account signs in five thousand times."""
+    account_id = (await house.register()).id
+    await house.register("bob@example.com")
+    for _ in range(EVENTS[0].burst):
+        assert await house.deps.limits.account_event_wait_s(account_id) == 0.0
+    tokens = [str((await house.sign_in())["access_token"]) for _ in range(2)]
+    recorded = len(house.recorded.events)
+    for token in tokens:
+        early = await house.ask(method, path, body, token=token)
+        assert (early.status, reason(early)) == (429, "rate_limited")
+        assert early.values("retry-after") == [b"18"]
+    assert len(house.recorded.events) == recorded
+    other = str((await house.sign_in("bob@example.com"))["access_token"])
+    assert (await house.ask(method, path, body, token=other)).status != 429
+
+
+async def test_a_session_of_its_own_brings_an_account_no_more_renewals(house: House) -> None:
+    account_id = (await house.register()).id
+    renewed = 0
+    while await house.deps.limits.session_wait_s(str(renewed // 50), account_id) == 0.0:
+        renewed += 1
+    assert renewed == pytest.approx(RENEWALS[0].burst, abs=1)
+    early = await refreshed(house, str((await house.sign_in())["refresh_token"]))
+    assert (early.status, reason(early)) == (429, "rate_limited")
 
 
 async def test_a_session_of_a_cookie_waits_as_well(

@@ -70,6 +70,15 @@ async def test_a_bearer_chooses_a_tenant(house: House) -> None:
     assert kinds.count(AuditKind.TENANT_CHOSEN) == 2
 
 
+async def test_a_choice_that_changes_nothing_leaves_no_event(house: House) -> None:
+    token = str((await house.sign_in())["access_token"])
+    for tenant in (None, None, "acme", "acme"):
+        chosen = await house.ask("POST", "/auth/tenant", {"tenant": tenant}, token=token)
+        assert chosen.status == 200
+    kinds = [event.kind for event in house.recorded.events]
+    assert kinds.count(AuditKind.TENANT_CHOSEN) == 1
+
+
 async def test_who_has_a_token_alone_chooses_tenants_for_as_long_as_it_lives(house: House) -> None:
     """Whoever has stolen one would else renew it for a week, without the refresh token."""
     token = str((await house.sign_in())["access_token"])
