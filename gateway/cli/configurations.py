@@ -99,7 +99,7 @@ def compiled_from(where: str, config: Path, policies: Path) -> Snapshot:
     sources = _sources_of_revision(where, config, policies)
     found = compile_snapshot(sources, chosen.own_paths, UnreadSecrets(), chosen.token_issuer)
     if isinstance(found, Snapshot):
-        return found
+        return dataclasses.replace(found, public_url=chosen.public_url)
     for problem in found:
         warn(f"{where}: {problem}")
     raise CliError(f"the configuration of {where} is not valid")

@@ -16,6 +16,7 @@ from gateway.access.decision_record import record_of
 from gateway.access.simulation import SimulatedRequest, person, simulate
 from gateway.access.snapshot import Snapshot
 from gateway.cli import main
+from gateway.cli.configurations import compiled_from
 from gateway.cli.policy_validate import edits
 from gateway.config.compile import Sources, compile_snapshot
 
@@ -371,6 +372,11 @@ def test_a_git_revision_is_compared_with_the_files(
         ("everyone signed in as {id}", "loses"),
         ("lead", "gains"),
     }
+    # What tokens name as their resource begins with it.
+    monkeypatch.setenv("GATEWAY_PUBLIC_URL", "https://gate.example")
+    for where in ("HEAD", "."):
+        found = compiled_from(where, Path("routes.yaml"), Path("policies"))
+        assert found.public_url == "https://gate.example"
 
 
 def test_a_configuration_below_the_folder_is_compared_with_another(
