@@ -1,22 +1,40 @@
 """A decision as one JSON object, without secrets, and read back.
 
-Of the request only what a policy read is kept: method, host and path, and the query
-parameters, header fields and body fields that the route's rules name.  Credentials, tokens,
-cookies and other claims are never part of it.
+Of the request only what a policy read is kept: method, host and path, the path that a COPY or
+MOVE writes, and the query parameters, header fields and body fields that the route's rules name.
+Credentials, tokens, cookies and other claims are never part of it.
+
+Law: what is not kept is told apart from what did not come.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 from gateway.access.authorizer import Decision
+from gateway.access.record_gaps import (
+    Beside,
+    beside_of,
+    body_fields,
+    body_of,
+    read_beside,
+    read_by,
+)
+from gateway.access.routing.destinations import MOVING, moved_to
 from gateway.access.routing.paths import split_target
-from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.routing.routes import Route
-from gateway.model import OWN_ISSUER, Call, Credential, CredentialKind, Principal, Reason
+from gateway.model import (
+    OWN_ISSUER,
+    Call,
+    Credential,
+    CredentialKind,
+    Principal,
+    Reason,
+)
 
 # Refusals that say nothing of the policy: they come and go with the load and the stores, or
 # were a cookie's that proved no intent, and what its browser said of it is not written down.
@@ -26,11 +44,8 @@ UNJUDGED = frozenset(
         Reason.DRAINING, Reason.ISSUER_UNAVAILABLE, Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
     )
 )  # fmt: skip
-_SAID_TWICE = {
-    str(Reason.AMBIGUOUS_QUERY): "all other query parameters",
-    str(Reason.AMBIGUOUS_HEADER): "all other headers",
-    str(Reason.BODY_MALFORMED): "all other body fields",
-}
+DESTINATION_CHARACTERS = 2_000
+"""Of the path that a COPY or MOVE writes; a longer one is not written down."""
 
 
 @dataclass(slots=True)
@@ -51,14 +66,46 @@ class RecordedDecision:
     """The parameters and fields whose presence was recorded; of others nothing is known."""
     header_names: frozenset[str] = frozenset()
     body_names: frozenset[str] = frozenset()
+    query_held: bool = True
+    """Whether the parameters that were read could be read in one way; and the header fields."""
+    headers_held: bool = True
+    beside: Beside | None = None
+    """None in records of before there was such a thing."""
+    holds_destination: bool = False
+    with_cookie: bool = False
+    took_s: float = 0.0
+    """For how long before `at` it may have been decided."""
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether a policy, or what goes before one, gave the answer.  One that was revoked while
+        the call waited is no matter of either."""
+        revoked = isinstance(self.caller, Principal) and self.reason in CREDENTIAL_REFUSALS
+        return self.reason not in UNJUDGED and not revoked
+
+    @property
+    def kind(self) -> CredentialKind:
+        """Of the credential of `caller`."""
+        if self.with_cookie:
+            return CredentialKind.COOKIE
+        credential = self.call.credential
+        return credential.kind if isinstance(credential, Credential) else CredentialKind.BEARER
 
 
 def record_of(
-    call: Call, decision: Decision, *, at: float, status: int, request_id: str, version: str
+    call: Call,
+    decision: Decision,
+    *,
+    at: float,
+    status: int,
+    request_id: str,
+    version: str,
+    took_s: float = 0.0,
 ) -> dict[str, Any]:
-    """What is written of one decision; plain JSON values."""
+    """What is written of one decision; plain JSON values.  `took_s` is for how long before `at` it
+    may have been made."""
     route = decision.route
-    query, headers, body_names = _read_by(route)
+    query, headers, body_names = read_by(route)
     record: dict[str, Any] = {
         "at": round(at, 3),
         "id": request_id,
@@ -84,7 +131,18 @@ def record_of(
     if headers is not None:
         record["headers"] = {"read": sorted(headers.names), "values": headers.read(call.headers)}
     if body_names:
-        record["body"] = {"read": sorted(body_names), "values": _body(call.body, body_names)}
+        values, left_out = body_fields(call.body, body_names)
+        record["body"] = {"read": sorted(body_names), "values": values}
+        if left_out:
+            record["body"]["left_out"] = left_out
+    if call.method in MOVING:
+        moved = moved_to(call)
+        written = "" if moved is None else None if isinstance(moved, Reason) else moved.path
+        if written is None or len(written) <= DESTINATION_CHARACTERS:
+            record["destination"] = written
+    record["beside"] = beside_of(call, decision)
+    if took_s > 0.0:
+        record["took_s"] = math.ceil(took_s * 1_000) / 1_000
     if decision.shadowed:
         record["shadow"] = [
             {
@@ -103,9 +161,9 @@ def kept_call(call: Call, route: Route | None) -> tuple[Call, int]:
     many characters that is: as objects a body takes twenty times the memory of its text."""
     if call.body is None:
         return call, 0
-    fields = _body(call.body, _read_by(route)[2])
+    fields, left_out = body_fields(call.body, read_by(route)[2])
     characters = sum(len(value) for value in fields.values() if isinstance(value, str))
-    return replace(call, body=_unflattened(fields)), characters
+    return replace(call, body=body_of(fields, left_out)), characters
 
 
 def read_record(record: Any) -> RecordedDecision | None:
@@ -115,7 +173,11 @@ def read_record(record: Any) -> RecordedDecision | None:
         if isinstance(target, Reason):
             return None
         query, headers, body = (record.get(key) or {} for key in ("query", "headers", "body"))
-        user = record.get("user")
+        user, beside = record.get("user"), record.get("beside")
+        values = body.get("values") or {}
+        # Before it was told apart, a field without a value may have been a list as well as absent.
+        body_names = body.get("read", ()) if beside else values
+        headers_held = "values" not in headers or headers["values"] is not None
         caller = _principal(user, float(record["at"])) if user else _stranger(record["reason"])
         call = Call(
             method=str(record["method"]),
@@ -126,13 +188,16 @@ def read_record(record: Any) -> RecordedDecision | None:
             headers=tuple(
                 (str(name).encode("latin-1"), str(value).encode())
                 for name, value in _pairs(headers)
-            ),
+                # Where the call writes is judged before its fields are.
+                if headers_held or name != "destination"
+            )
+            + _destination(record, headers),
             client_ip=str(record["ip"]),
             scheme=str(record["scheme"]),
             credential=None if caller is Reason.NO_CREDENTIAL else _credential(user),
             encoded_slash=target.encoded_slash,
             files_only=target.files_only,
-            body=_unflattened(body.get("values") or {}),
+            body=body_of(values, sorted(body.get("left_out", ()))),
         )
         return RecordedDecision(
             at=float(record["at"]),
@@ -147,39 +212,23 @@ def read_record(record: Any) -> RecordedDecision | None:
             status=int(record["status"]),
             query_names=frozenset(query.get("read", ())),
             header_names=frozenset(headers.get("read", ())),
-            body_names=frozenset(body.get("read", ())),
+            body_names=frozenset(body_names),
+            query_held="values" not in query or query["values"] is not None,
+            headers_held=headers_held,
+            beside=None if beside is None else read_beside(beside),
+            holds_destination="destination" in record,
+            with_cookie=bool(user) and user.get("with") == CredentialKind.COOKIE,
+            took_s=float(record.get("took_s", 0.0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
-def unknown_reads(recorded: RecordedDecision, decision: Decision) -> list[str]:
-    """What the route of `decision`, by which the call is judged again, reads of it and the record
-    does not hold: of a call that was refused for what it said in two ways, and is allowed now, all
-    else that it said, too."""
-    query, headers, body_names = _read_by(decision.route)
-    query_names = query.names if query is not None else frozenset()
-    header_names = headers.names if headers is not None else frozenset()
-    unknown = [f"query parameter {name}" for name in sorted(query_names - recorded.query_names)]
-    unknown += [f"header {name}" for name in sorted(header_names - recorded.header_names)]
-    unknown += [f"body field {name}" for name in sorted(body_names - recorded.body_names)]
-    if decision.allowed and recorded.reason in _SAID_TWICE:
-        unknown.append(_SAID_TWICE[recorded.reason])
-    return unknown
-
-
-def _read_by(
-    route: Route | None,
-) -> tuple[QueryParameters | None, HeaderFields | None, frozenset[str]]:
-    """The parameters, fields and names of body fields that the route's policy reads."""
-    if route is None or route.policy is None:
-        return None, None, frozenset()
-    return route.policy_query, route.policy_headers, route.body_names
-
-
 def _person(principal: Principal, call: Call) -> dict[str, Any]:
     kind = call.credential.kind if isinstance(call.credential, Credential) else None
     own = principal.issuer == OWN_ISSUER
+    audience, granted = principal.audience or (), principal.granted_scopes
+    scope = " ".join(granted)
     person: dict[str, Any] = {
         "id": principal.subject,
         "roles": list(principal.roles),
@@ -193,9 +242,12 @@ def _person(principal: Principal, call: Call) -> dict[str, Any]:
         "scopes": None if principal.scopes is None else list(principal.scopes),
         "routes": None if principal.routes is None else sorted(principal.routes),
         "issuer": None if own else principal.issuer,
-        "aud": None if own else list(principal.audience or ()),
+        # Of ours, which names this gateway, what it names besides.
+        "aud": list(audience) if not own or len(audience) > 1 else None,
         "resource_only": principal.resource_only or None,
-        "scope": " ".join(principal.granted_scopes) or None,
+        "scope": scope or None,
+        # One that is empty or holds a blank stands in no text of scopes.
+        "granted": None if tuple(scope.split()) == granted else list(granted),
         "with": str(kind) if kind is not None and kind is not CredentialKind.BEARER else None,
     }
     return person | {name: value for name, value in optional.items() if value is not None}
@@ -223,7 +275,7 @@ def _principal(user: Mapping[str, Any], at: float) -> Principal:
         issuer=str(user.get("issuer", OWN_ISSUER)),
         audience=None if audience is None else tuple(map(str, audience)),
         resource_only=bool(user.get("resource_only")),
-        granted_scopes=tuple(str(user.get("scope", "")).split()),
+        granted_scopes=tuple(map(str, user.get("granted", str(user.get("scope", "")).split()))),
     )
 
 
@@ -262,25 +314,11 @@ def _query(pairs: Iterable[tuple[str, Any]]) -> str:
     return "&".join(f"{quote(str(k), safe='')}={quote(str(v), safe='')}" for k, v in pairs)
 
 
-def _body(body: Any, names: frozenset[str]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name in sorted(names):
-        value = body
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, str | int | float | bool):
-            fields[name] = value
-    return fields
-
-
-def _unflattened(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    if not values:
-        return None
-    body: dict[str, Any] = {}
-    for name, value in values.items():
-        block = body
-        *path, last = name.split(".")
-        for key in path:
-            block = block.setdefault(key, {})
-        block[last] = value
-    return body
+def _destination(
+    record: Mapping[str, Any], headers: Mapping[str, Any]
+) -> tuple[tuple[bytes, bytes], ...]:
+    """The path that is written; one that is read in no way where it could be read in two."""
+    written = record.get("destination", "")
+    if written == "" or "destination" in (headers.get("values") or {}):
+        return ()
+    return ((b"destination", b"" if written is None else str(written).encode("latin-1")),)

@@ -169,9 +169,9 @@ def recorded_request(recorded: RecordedDecision) -> SimulatedRequest:
     """The request of a line of the decision log, at its time."""
     call = recorded.call
     headers = [(name.decode("latin-1"), value.decode()) for name, value in call.headers]
-    kind = (
-        call.credential.kind if isinstance(call.credential, Credential) else CredentialKind.BEARER
-    )
+    if recorded.with_cookie and "sec-fetch-site" not in recorded.header_names:
+        # Its proof of intent was checked then; now it counts as given.
+        headers.append(("Sec-Fetch-Site", "same-origin"))
     return SimulatedRequest(
         call.method,
         f"{call.path}?{call.query}" if call.query else call.path,
@@ -180,7 +180,7 @@ def recorded_request(recorded: RecordedDecision) -> SimulatedRequest:
         call.client_ip,
         call.body,
         FixedClock(recorded.at),
-        kind,
+        recorded.kind,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.access.decision_record import read_record
+from gateway.access.decision_record import RecordedDecision, read_record
 from gateway.access.explanation import Explanation, describe, explain
 from gateway.access.simulation import FixedClock, SimulatedRequest, recorded_request, simulate
 from gateway.access.snapshot import Snapshot
@@ -33,8 +33,9 @@ from gateway.edge.replies.sign_in_redirects import entrance
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
 from gateway.review.console import console_of
 from gateway.review.counterfactuals import find_counterfactuals
+from gateway.review.judged_again import SecondJudge
 from gateway.review.rendering import as_data, as_text, status_of
-from gateway.review.told_answers import status_for
+from gateway.review.told_answers import NOT_HELD, status_for
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
@@ -159,7 +160,10 @@ def explain_call(
         told = (at, account, token_file, issuer, claims)
         if not said.nothing or console or any(one is not None for one in told):
             raise CliError("who called and when, a recorded call says by itself", ExitCode.USAGE)
-        _tell(_recorded(request_id, log), compiled(config, policies), as_json)
+        recorded, snapshot = _recorded(request_id, log), compiled(config, policies)
+        if unknown := SecondJudge(snapshot).judge(recorded).unknown:
+            warn(f"note: {NOT_HELD} {', '.join(unknown)}: it is judged as if that had not come")
+        _tell(recorded_request(recorded), snapshot, as_json)
         return
     if method is None or url is None:
         raise CliError("METHOD and URL, or --request-id", ExitCode.USAGE)
@@ -236,8 +240,8 @@ def _tell(question: SimulatedRequest, snapshot: Snapshot, as_json: bool) -> None
         raise typer.Exit(ExitCode.NO)
 
 
-def _recorded(request_id: str, log: Path | None) -> SimulatedRequest:
-    """The call of the decision log with that id, to be judged by the configuration of now."""
+def _recorded(request_id: str, log: Path | None) -> RecordedDecision:
+    """The decision of the log with that id."""
     folder = log if log is not None else settings().data_dir / "decisions"
     if not folder.exists():
         hint = "" if log is not None else "; GATEWAY_DECISION_LOG writes it, --log names another"
@@ -251,7 +255,7 @@ def _recorded(request_id: str, log: Path | None) -> SimulatedRequest:
             continue
         answered = "allowed" if recorded.allowed else f"denied with {recorded.reason}"
         warn(f"at {when(recorded.at)}, by version {recorded.version}, it was {answered}")
-        return recorded_request(recorded)
+        return recorded
     raise CliError(f"{folder} holds no decision with the id {request_id}")
 
 

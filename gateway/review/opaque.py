@@ -66,6 +66,36 @@ def joined(part: Part, of_atom: Callable[[Condition], Outcome]) -> Outcome:
     return next((o for o in outcomes if isinstance(o, str)), not settles)
 
 
+_FAILS = "what it reads is not known"
+_EVERY: tuple[Outcome, ...] = (False, True, _FAILS)
+
+
+def possible_outcomes(
+    part: Part, of_atom: Callable[[Condition], Outcome | None]
+) -> tuple[Outcome, ...]:
+    """How it may come out where some atoms may come out in any way, for which `of_atom` gives None;
+    the sentence of a failure is no matter."""
+    if part.atom is not None:
+        outcome = of_atom(part.atom)
+        if outcome is None:
+            return _EVERY
+        return (_FAILS if isinstance(outcome, str) else outcome,)
+    first, *others = (possible_outcomes(one, of_atom) for one in part.parts)
+    if part.kind == "not":
+        return tuple(one if isinstance(one, str) else not one for one in first)
+    found = set(first)
+    for other in others:
+        found = {_both(part.kind, one, another) for one in found for another in other}
+    return tuple(one for one in _EVERY if one in found)
+
+
+def _both(kind: str, one: Outcome, other: Outcome) -> Outcome:
+    settles = kind == "or"
+    if one is settles or other is settles:
+        return settles
+    return _FAILS if isinstance(one, str) or isinstance(other, str) else not settles
+
+
 def taken_apart(condition: Condition) -> Part:
     """`condition` as its parts; one atom where it cannot be split."""
     tree = tree_of(condition.source)

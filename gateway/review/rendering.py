@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from gateway.access.authorizer import Decision
@@ -128,20 +128,7 @@ def as_text(
     if led_to is not None:
         lines.append((f"a browser is led to {led_to} (303)", "yellow"))
     lines.append(("", ""))
-    route = decision.route
-    if route is not None:
-        methods = ",".join(route.methods) or "any method"
-        lines.append((f"route   {route.id}  {methods} {route.pattern}  {route.location}", ""))
-        if decision.params:
-            given = ", ".join(f"{name} = {value}" for name, value in decision.params.items())
-            lines.append((f"        {given}", "dim"))
-        if route.policy is not None:
-            action = f", action {route.action}" if route.action else ""
-            lines.append((f"policy  {route.policy.name}{action}", ""))
-        else:
-            lines.append((f"policy  none: auth is {route.auth}", ""))
-    else:
-        lines.append(("route   none", ""))
+    lines += _route_lines(decision)
     if decision.allow:
         lines.append((f"        the path takes {', '.join(decision.allow)}", ""))
     lines.append((f"caller  {explanation.caller}", ""))
@@ -175,6 +162,46 @@ def as_text(
         lines += [("", ""), ("other routes", "bold")]
         for other in explanation.others:
             lines.append((f"  {other.route}  {other.location}  {other.why}", "dim"))
+    return lines
+
+
+def as_unknown(decision: Decision, names: Collection[str]) -> list[tuple[str, str]]:
+    """What is known where the decision depends on these `names`, of which nobody knows: where the
+    call leads, and the rules that are asked there."""
+    lines = [("NOT KNOWN  what decides was not written down", "bold yellow"), ("", "")]
+    lines += _route_lines(decision)
+    route = decision.route
+    if route is None or route.policy is None:
+        return lines
+    lines.append(("", ""))
+    for rule in route.policy.rules_for(route.action).rules:
+        condition = rule.condition
+        paths = set() if condition is None else set(map(str, condition.expression.paths))
+        read = ", ".join(sorted(paths & set(names)))
+        effect = rule.effect.value + (" (shadow)" if rule.shadow else "")
+        unknown = f"  not known, as it reads {read}" if read else ""
+        lines.append((f"  {effect:6} {rule.id}{unknown}  {_at(rule.location)}", ""))
+        if condition is not None:
+            lines.append((f"           when {condition.source}", "dim"))
+    return lines
+
+
+def _route_lines(decision: Decision) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
+    route = decision.route
+    if route is not None:
+        methods = ",".join(route.methods) or "any method"
+        lines.append((f"route   {route.id}  {methods} {route.pattern}  {route.location}", ""))
+        if decision.params:
+            given = ", ".join(f"{name} = {value}" for name, value in decision.params.items())
+            lines.append((f"        {given}", "dim"))
+        if route.policy is not None:
+            action = f", action {route.action}" if route.action else ""
+            lines.append((f"policy  {route.policy.name}{action}", ""))
+        else:
+            lines.append((f"policy  none: auth is {route.auth}", ""))
+    else:
+        lines.append(("route   none", ""))
     return lines
 
 

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.access.authorizer import Authorizer, Decision
-from gateway.access.decision_record import UNJUDGED, RecordedDecision, read_record, unknown_reads
-from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits, run_sync
+from gateway.access.authorizer import Decision
+from gateway.access.decision_record import RecordedDecision, read_record
 from gateway.access.snapshot import Snapshot
-from gateway.model import Reason
+from gateway.review.judged_again import JudgedAgain, SecondJudge
 
 EXAMPLES = 5
 
@@ -41,7 +40,7 @@ class Replay:
     loses: int = 0
     other_reason: int = 0
     unknown: int = 0
-    """The policy reads what was not recorded: what they would be is unknown."""
+    """What decides was not recorded: what they would be is unknown."""
     unjudged: int = 0
     """Refused for their rate, or while a store was away: no matter of a policy."""
     unreadable: int = 0
@@ -57,9 +56,7 @@ class Replay:
 def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
     """What `snapshot` would have decided.  `lines` are those of the decision log."""
     report = Replay()
-    clock = FixedClock(0.0)  # set to the time of each decision
-    known = FixedAuthenticator(Reason.NO_CREDENTIAL)
-    authorizer = Authorizer(known, NoLimits(), clock=clock)
+    judge = SecondJudge(snapshot)
     for line in lines:
         if not line.strip():
             continue
@@ -70,21 +67,18 @@ def replay(lines: Iterable[str | bytes], snapshot: Snapshot) -> Replay:
             recorded = None
         if recorded is None:
             report.unreadable += 1
-            continue
-        if recorded.reason in UNJUDGED:
+        elif not recorded.is_judged:
             report.unjudged += 1
-            continue
-        clock.at = recorded.at
-        known.caller = recorded.caller
-        _count(report, recorded, run_sync(authorizer, recorded.call, snapshot))
+        else:
+            _count(report, recorded, judge.judge(recorded))
     return report
 
 
-def _count(report: Replay, recorded: RecordedDecision, decision: Decision) -> None:
-    missing = unknown_reads(recorded, decision)
-    if missing:
+def _count(report: Replay, recorded: RecordedDecision, judged: JudgedAgain) -> None:
+    decision = judged.decision
+    if judged.unknown:
         report.unknown += 1
-        report.unknown_names.update(missing)
+        report.unknown_names.update(judged.unknown)
         return
     if decision.allowed == recorded.allowed and str(decision.reason) == recorded.reason:
         report.same += 1

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from gateway.access.decision_record import UNJUDGED, RecordedDecision, read_record, unknown_reads
+from gateway.access.decision_record import RecordedDecision, read_record
 from gateway.access.explanation import explain
 from gateway.access.simulation import recorded_request, simulate
 from gateway.access.snapshot import Snapshot
@@ -19,8 +19,11 @@ from gateway.edge.replies.problem_types import ProblemTypes
 from gateway.edge.replies.problems import problem_type
 from gateway.model import Reason
 from gateway.review.counterfactuals import find_counterfactuals
+from gateway.review.judged_again import SecondJudge
 from gateway.review.reason_guide import OF_A_RULE, ReasonGuide, load_guide
-from gateway.review.rendering import as_data, as_text, status_of
+from gateway.review.rendering import as_data, as_text, as_unknown, status_of
+
+NOT_HELD = "the log does not hold"
 
 
 @dataclass(slots=True)
@@ -145,38 +148,48 @@ def judgeable(found: LoggedAnswer) -> RecordedDecision | None:
     """The decision, where rules could say otherwise: what came of the load, the stores or the
     browser none would."""
     recorded = None if found.record is None else read_record(dict(found.record))
-    return None if recorded is None or recorded.reason in UNJUDGED else recorded
+    return recorded if recorded is not None and recorded.is_judged else None
 
 
 def _judge_by(
     snapshot: Snapshot, recorded: RecordedDecision, told: ToldAnswer, *, whole: bool
 ) -> None:
     question = recorded_request(recorded)
-    answer = simulate(question, snapshot)
-    decision = answer.decision
+    judged = SecondJudge(snapshot).judge(recorded, whole=whole)
+    decision = judged.decision
     if recorded.version and recorded.version != snapshot.version:
         told.notes.append(
             f"the configuration has changed since: version {recorded.version} decided, and"
             f" {snapshot.version} is here"
         )
-    unknown = unknown_reads(recorded, decision)
-    if unknown:
-        told.notes.append(f"the log does not hold what the policy reads: {', '.join(unknown)}")
     if not whole:
         told.notes.append(
             "judged again from the access log, which holds no query, field, body or mail address"
         )
+    if judged.unknown:
+        told.notes.append(
+            f"not known how it would be judged again: {NOT_HELD} {', '.join(judged.unknown)}"
+        )
+        told.lines = as_unknown(decision, judged.unknown)
+        return
     if (decision.allowed, str(decision.reason)) != (recorded.allowed, recorded.reason):
         now = "allowed" if decision.allowed else f"denied with {decision.reason}"
         told.notes.append(f"judged again, it would be {now}")
+    answer = simulate(question, snapshot)
     if answer.call is None:
         return
+    decision = answer.decision
     explanation = explain(decision, answer.call, snapshot, question.clock.now)
     turns = find_counterfactuals(question, answer, snapshot)
     status = status_of(decision, status_for)
     told.again = as_data(decision, status, explanation, turns)
     told.again["sentence"] = explanation.sentence
     told.lines = as_text(decision, status, explanation, turns)
+    if turns and judged.absent:
+        told.notes.append(
+            f"{NOT_HELD} {', '.join(judged.absent)}: what would turn it around is told as of a"
+            " caller without"
+        )
 
 
 def status_for(reason: str, refusal: Reason | None) -> int:

@@ -87,7 +87,13 @@ class _Entry:
             return None
         call, decision, status, request_id, version = self.decided
         record = record_of(
-            call, decision, at=self.at, status=status, request_id=request_id, version=version
+            call,
+            decision,
+            at=self.at,
+            status=status,
+            request_id=request_id,
+            version=version,
+            took_s=self.took_s,
         )
         if self.forgets_body:
             record.pop("body", None)

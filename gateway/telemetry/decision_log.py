@@ -63,6 +63,7 @@ class _LoggedDecision:
     status: int
     request_id: str
     version: str
+    took_s: float
 
 
 class DecisionLog:
@@ -118,7 +119,9 @@ class DecisionLog:
             return
         self._body_characters += characters
         at, version = self._clock.now(), self._version()
-        self._waiting.append(_LoggedDecision(at, call, decision, status, request_id, version))
+        self._waiting.append(
+            _LoggedDecision(at, call, decision, status, request_id, version, took_s)
+        )
 
     def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         """What never became a call has nothing that a policy could judge."""
@@ -158,6 +161,7 @@ class DecisionLog:
                     status=entry.status,
                     request_id=entry.request_id,
                     version=entry.version,
+                    took_s=entry.took_s,
                 ),
                 separators=(",", ":"),
             )

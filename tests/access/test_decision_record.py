@@ -15,10 +15,11 @@ from gateway.access.decision_record import (
     kept_call,
     read_record,
     record_of,
-    unknown_reads,
 )
+from gateway.access.record_gaps import LeftOut
 from gateway.access.simulation import FixedClock, SimulatedRequest, recorded_request, simulate
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
+from gateway.review.unknown_reads import unknown_reads
 from tests.access.decision_world import call_of
 from tests.access.worlds import NOW, snapshot, who
 
@@ -83,6 +84,7 @@ def test_of_an_unknown_path_the_request_alone_is_written() -> None:
     assert recorded("GET /nothing?a=1", at=NOW + 0.123456) == REQUEST | {
         "at": NOW + 0.123, "path": "/nothing", "decision": "deny", "reason": "route_unknown",
         "route": None, "policy": None, "rule": None,
+        "beside": {"credentials": [], "query": True},
     }  # fmt: skip
 
 
@@ -92,6 +94,7 @@ def test_of_a_public_route_nobody_is_written_and_nothing_that_it_does_not_read()
         "host": "h.example", "path": "/public/a%2Fb", "scheme": "https", "decision": "allow",
         "reason": "route_public", "route": "public", "policy": None, "rule": None,
         "file": "routes.yaml", "line": 12,
+        "beside": {"credentials": ["bearer"], "query": True},
     }  # fmt: skip
 
 
@@ -104,6 +107,7 @@ def test_of_a_caller_their_standing_is_written_and_no_claim() -> None:
                  "amr": ["pwd"]},
         "shadow": [{"policy": "bare", "rule": "soon", "decision": "allow",
                     "reason": "rule_allowed"}],
+        "beside": {"credentials": ["bearer"], "once": {}},
     }  # fmt: skip
     key = who(
         "u1", email="u1@a.example", email_verified=True, client_id="c", amr=(), scopes=["b:c", "*"]
@@ -160,6 +164,7 @@ def test_of_a_request_what_the_policy_reads_is_written() -> None:
     assert record["body"] == {
         "read": ["list", "meta.team", "none", "size"],
         "values": {"meta.team": "red", "size": 1.5},
+        "left_out": ["list"],
     }
     assert record["shadow"] == [
         {"policy": "read", "rule": "later", "decision": "deny", "reason": "no_red"}
@@ -180,6 +185,46 @@ def test_what_could_be_read_in_two_ways_has_no_values() -> None:
     assert found is not None
     assert found.call.query == "a=&a=&b=&b="
     assert found.call.headers == ((b"x-a", b""), (b"x-a", b""), (b"x-b", b""), (b"x-b", b""))
+
+
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        ([], ""),
+        (["/bare/b"], "/bare/b"),
+        (["http://localhost/bare/b"], "/bare/b"),
+        (["http://elsewhere/bare/b"], None),
+        (["/bare/b", "/bare/c"], None),
+        (["/bare/b?password=hunter2"], None),
+    ],
+)
+def test_of_a_move_the_path_that_it_writes_is_written(
+    fields: list[str], written: str | None
+) -> None:
+    record = recorded("MOVE /bare", who("u1"), headers=[("Destination", one) for one in fields])
+    assert record["destination"] == written
+    assert "destination" not in recorded("PUT /bare", who("u1"), headers=[("Destination", "/b")])
+    far = recorded("MOVE /bare", who("u1"), headers=[("Destination", "/" + "b" * 2_000)])
+    assert "destination" not in far
+
+
+def test_what_came_beside_is_told_without_a_value() -> None:
+    record = recorded(
+        "POST /read/7?a=1&note=hunter2",
+        who("u1"),
+        headers=[("Content-Length", "9")],
+        body={"meta": {"team": "red"}, "list": {"secret": "hunter3"}, "other": 1},
+    )
+    assert "read" in record["beside"].pop("once")["wrappers"]
+    assert record["beside"] == {"credentials": ["bearer"], "query": True, "body": True}
+    assert record["body"]["left_out"] == ["list"]
+    assert "hunter" not in json.dumps(record)
+
+
+def test_who_was_revoked_while_the_call_waited_is_no_matter_of_a_policy() -> None:
+    found = read_record(LINE | {"reason": "token_revoked", "decision": "deny"})
+    assert found is not None
+    assert not found.is_judged
 
 
 # Read back
@@ -366,7 +411,7 @@ def test_a_call_is_kept_with_what_its_policy_reads_of_the_body_alone() -> None:
     )
     (route,) = [one for one in WORLD.routes if one.id == "read"]
     kept, characters = kept_call(call, route)
-    assert kept == replace(call, body={"meta": {"team": "red"}, "size": 1.5})
+    assert kept == replace(call, body={"meta": {"team": "red"}, "size": 1.5, "list": LeftOut()})
     assert characters == 3
     for without in (None, next(one for one in WORLD.routes if one.id == "bare")):
         kept, characters = kept_call(call, without)

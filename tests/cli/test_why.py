@@ -210,6 +210,35 @@ def test_an_edit_since_then_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "judged again, it would be allowed" in err
 
 
+def test_what_depends_on_a_claim_is_not_known_and_no_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    policy = Path("policies/orders.yaml")
+    policy.write_text(
+        policy.read_text().replace("resource.owner == user.id", "user.claims.level > 3")
+    )
+    Path("log.jsonl").write_text(json.dumps(record("mine")) + "\n")
+    code, out, err = gateway(capsys, "why", "mine", "--log", "log.jsonl")
+    assert code == 0
+    assert "NOT KNOWN" in out
+    assert "allow  own  not known, as it reads user.claims.level  policies/orders.yaml:5" in out
+    assert "allow  staff  policies/orders.yaml:8" in out
+    assert "DENIED" not in out
+    assert "it would be" not in out + err.replace("how it would be", "")
+    assert "the log does not hold user.claims.level" in err
+    code, out, _ = gateway(capsys, "why", "mine", "--log", "log.jsonl", "--json")
+    assert json.loads(out)["again"] is None
+    code, _, err = gateway(capsys, "explain", "--request-id", "mine", "--log", "log.jsonl")
+    assert code == 1
+    assert "the log does not hold user.claims.level" in err
+    for fail_on in ("widen", "change"):
+        words = ("replay", "log.jsonl", "--against", ".", "--fail-on", fail_on)
+        code, out, err = gateway(capsys, *words)
+        assert code == 0
+        assert "0 the same, 0 gain, 0 lose, 0 for another reason" in out
+        assert "1 could not be judged: the user.claims.level was not recorded" in err
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

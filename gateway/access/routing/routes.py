@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
@@ -49,6 +49,12 @@ BELOW = "**"
 INT_SEGMENT = re.compile(r"[0-9]+\Z", re.ASCII)
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
 UUID_SEGMENT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
+
+def parts_of(names: Iterable[str]) -> frozenset[str]:
+    """Names of fields of a body (`a.b`), and of the objects that they lie in."""
+    steps = (name.split(".") for name in names)
+    return frozenset(path for one in steps for path in accumulate(one, "{}.{}".format))
 
 
 def wildcard_of(host: str) -> str:
@@ -269,8 +275,7 @@ class Route:
             query, headers = query | action_rules.query_names, headers | action_rules.header_names
         object.__setattr__(self, "policy_query", QueryParameters(query) if query else None)
         object.__setattr__(self, "policy_headers", HeaderFields(headers) if headers else None)
-        steps = (name.split(".") for name in self.body_names)
-        beside = {path for one in steps for path in accumulate(one, "{}.{}".format)} - query
+        beside = parts_of(self.body_names) - query
         of_body = QueryParameters(beside, apart=query, wrapped=True) if beside else None
         object.__setattr__(self, "beside_body", of_body)
         kind = [one.template.text for one in self.resource if one.name == "type"]
