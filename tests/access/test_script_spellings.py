@@ -150,6 +150,7 @@ PROGRAMS = """
     - {id: closed, match: {prefix: /cgi-bin/closed}, policy: nobody, upstream: api}
     - {id: closed.help, match: {path: /cgi-bin/closed/help}, auth: public, upstream: api}
     - {id: closed.part, match: {path: "/cgi-bin/closed/parts/{part}"}, auth: public, upstream: api}
+    - {id: perl, match: {path: /cgi-perl/admin}, policy: nobody, upstream: api}
     - {id: host.script, match: {path: /example.pl/login.php}, policy: nobody, upstream: api}
 """
 
@@ -159,7 +160,8 @@ PROGRAMS = """
     ["/cgi-bin/admin/x", "/cgi-bin/admin/", "/cgi-bin/ADMIN/x/y", "/CGI-BIN/admin/x", "/cgi-bin/tools/backup/x", "/cgi-bin/tools/backup/x/y/z",
      "/fcgi-bin/admin/x", "/htbin/admin/x", "/site/cgi-bin/admin/x", "/index.php/cgi-bin/admin/x", "/cgi-bin/app/users", "/cgi-bin/app/USERS/",
      "/fcgi-bin/app/users", "/cgi-bin/app.py/users", "/app.py/users", "/app.wsgi/Users", "/cgi-bin/open/own/x", "/cgi-bin/open/OWN/x/y", "/cgi-bin/open/own.html",
-     "/desk/index.cgi/x", "/desk/index.py/x/y", "/desk/index.pl/", "/example.pl/login.php/x", "/cgi-bin/admin/" + "x/" * 900],
+     "/desk/index.cgi/x", "/desk/index.py/x/y", "/desk/index.pl/", "/desk/Default.aspx/x", "/desk/default.asp/x/y", "/desk/index.aspx/x", "/index.php5/users", "/index.phtml/users", "/app.phar/USERS/", "/app.pht/users", "/default.asp/users", "/index.aspx/users",
+     "/cgi-bin/tools/app/users", "/cgi-bin/tools/app.py/users", "/cgi-bin/app.py/app.py/users", "/cgi-perl/admin/x", "/cgi-perl/app/users", "/example.pl/login.php/x", "/cgi-bin/admin/" + "x/" * 900],
 )  # fmt: skip
 def test_what_is_below_a_program_is_run_by_it(path: str) -> None:
     world = snapshot(PROGRAMS, NOBODY)
@@ -172,7 +174,7 @@ def test_what_is_below_a_program_is_run_by_it(path: str) -> None:
     ("path", "route"),
     [("/cgi-bin/other/x", "rest"), ("/cgi-bin/x/admin", "rest"), ("/cgi-bin/", "rest"), ("/cgi-bin/any", "rest"), ("/cgi-bin/admins/x", "rest"), ("/cgi-binary/admin/x", "rest"),
      ("/site/admin/x", "rest"), ("/cgi-bin/tools", "rest"), ("/cgi-bin/tools/x/backup", "rest"), ("/cgi-bin/open/x", "open.parts"), ("/cgi-bin/open/users", "open.parts"), ("/cgi-bin/open/x/users", "open.parts"),
-     ("/cgi-bin/closed/help", "closed.help"), ("/cgi-bin/closed/parts/7", "closed.part"), ("/users/x", "rest"), ("/desk/x.cgi/y", "rest"), ("/x/app.py/users", "rest"), ("/example.pl/x/login.php", "rest")],
+     ("/cgi-bin/closed/help", "closed.help"), ("/cgi-bin/closed/parts/7", "closed.part"), ("/users/x", "rest"), ("/desk/x.cgi/y", "rest"), ("/desk/defaults.aspx/x", "rest"), ("/x/app.phar/users", "rest"), ("/cgi-bin/tools/users/app", "rest"), ("/perl/admin/x", "rest"), ("/x/app.py/users", "rest"), ("/example.pl/x/login.php", "rest")],
 )  # fmt: skip
 def test_what_is_below_no_protected_program_passes(path: str, route: str) -> None:
     decision = decide(snapshot(PROGRAMS, NOBODY), f"GET {path}")
@@ -224,12 +226,32 @@ BELOW = """
     - {id: named, match: {path: "/{site}/setup.sh", except_reserved: true}, auth: public,
        upstream: api}
     - {id: setup, match: {path: /setup.sh}, policy: nobody, upstream: api}
+    - {id: docs, match: {path: "/discord.py/{rest:path}"}, auth: public, upstream: api}
+    - {id: docs.start, match: {path: /discord.py}, policy: nobody, upstream: api}
+    - {id: jsp, match: {path: "/report.jsp/{rest:path}"}, auth: public, upstream: api}
+    - {id: jsp.start, match: {path: /report.jsp}, policy: nobody, upstream: api}
+    - {id: open, match: {path: "/cgi-bin/open/{rest:path}"}, auth: public, upstream: api}
+    - {id: open.start, match: {path: /cgi-bin/open}, policy: nobody, upstream: api}
+    - {id: tools, match: {path: "/{site}/cgi-bin/tools/{rest:path}", except_reserved: true},
+       auth: public, upstream: api}
+    - {id: tools.admin, match: {path: /cgi-bin/tools/admin}, policy: nobody, upstream: api}
+    - {id: sited, match: {path: "/{site}/app.py/{rest:path}", except_reserved: true},
+       auth: public, upstream: api}
+    - {id: app.admin, match: {path: /app.py/admin}, policy: nobody, upstream: api}
+    - {id: both, match: {path: "/a.php/b.php/{rest:path}"}, auth: public, upstream: api}
+    - {id: b.admin, match: {path: /b.php/admin}, policy: nobody, upstream: api}
+    - {id: get, match: {path: "/get.sh/{rest:path}"}, auth: public, upstream: api}
+    - {id: get.admin, match: {path: /get.sh/admin}, policy: nobody, upstream: api}
 """
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/index.php/admin.json", "/index.php/ADMIN", "/index.php/admin/__data.json", "/index.php/admin/index.html", "/tool.py/report", "/(S(x))/setup.sh"],
+    ["/index.php/admin.json", "/index.php/ADMIN", "/index.php/admin/__data.json", "/index.php/admin/index.html", "/tool.py/report", "/(S(x))/setup.sh",
+     # The script itself, as the folder of what is asked for.
+     "/discord.py/index.html", "/discord.py/__data.json", "/discord.py/_payload?json", "/report.jsp/index.html", "/report.jsp/__data.json", "/cgi-bin/open/index.html", "/cgi-bin/open/__data.json",
+     # The script at another place.
+     "/index.php/cgi-bin/tools/admin", "/(S(x))/cgi-bin/tools/admin", "/index.php/app.py/admin", "/(S(x))/app.py/admin", "/get.sh/app.pl/admin", "/get.sh/x.cgi/admin"],
 )  # fmt: skip
 def test_below_a_script_that_a_route_names_paths_have_other_spellings_too(path: str) -> None:
     assert decide(snapshot(BELOW, NOBODY), f"GET {path}").reason is Reason.AMBIGUOUS_PATH
@@ -237,7 +259,8 @@ def test_below_a_script_that_a_route_names_paths_have_other_spellings_too(path: 
 
 @pytest.mark.parametrize(
     "path",
-    ["/index.php/else", "/index.php/else.json", "/index.php/x", "/index.php/setup.sh", "/tool.py/else", "/tool.py/x.py/y", "/x/setup.sh"],
+    ["/index.php/else", "/index.php/else.json", "/index.php/x", "/index.php/setup.sh", "/tool.py/else", "/tool.py/x.py/y", "/x/setup.sh",
+     "/discord.py/x", "/discord.py/x/index.html", "/discord.py/api/__data.json", "/report.jsp/x", "/cgi-bin/open/x", "/x/cgi-bin/tools/admin", "/x/app.py/admin", "/a.php/b.php/admin", "/a.php/b.php/admin.json", "/get.sh/app.pl/x"],
 )  # fmt: skip
 def test_what_is_below_a_script_that_a_route_names_is_its_own(path: str) -> None:
     assert decide(snapshot(BELOW, NOBODY), f"GET {path}").allowed
@@ -259,3 +282,50 @@ def test_a_protected_script_is_run_by_no_shorter_name(ending: str) -> None:
         assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
     for path in ("/admins", "/desk/x"):
         assert decide(world, f"GET {path}").allowed
+
+
+NAMES = """
+    - {id: org, match: {path: "/{org}/settings", except_reserved: true}, policy: nobody,
+       upstream: api}
+    - {id: repo, match: {path: "/{org}/{repo}/settings", except_reserved: true}, auth: public,
+       upstream: api}
+    - {id: versions, match: {path: /files/versions}, policy: nobody, upstream: api}
+    - {id: file, match: {path: "/files/{name}/versions"}, auth: public, upstream: api}
+    - {id: records, match: {path: /domains/records}, policy: nobody, upstream: api}
+    - {id: domain, match: {path: "/domains/{domain}/records"}, auth: public, upstream: api}
+    - {id: part, match: {path: "/domains/{domain}/parts/{rest:path}"}, auth: public, upstream: api}
+    - {id: part.own, match: {path: /domains/parts/own}, policy: nobody, upstream: api}
+    - {id: script, match: {path: /files/setup.py}, policy: nobody, upstream: api}
+    - {id: below, match: {path: "/{site}/login.py", except_reserved: true}, policy: nobody,
+       upstream: api}
+    - {id: beside, match: {path: "/{site}/{page}/login.py", except_reserved: true}, auth: public,
+       upstream: api}
+    - {id: admin, match: {path: /admin}, policy: nobody, upstream: api}
+    - {id: sites, match: {path: "/{site}/admin", except_reserved: true}, auth: public,
+       upstream: api}
+    - {id: rest, match: {path: "/shop/{rest:path}"}, auth: public, upstream: api}
+    - {id: shop, match: {path: /shop/admin}, policy: nobody, upstream: api}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/ann/discord.py/settings", "repo"), ("/ann/acme.sh/settings", "repo"), ("/ann/x.pl/settings", "repo"), ("/files/setup.exe/versions", "file"), ("/files/x.lua/versions", "file"), ("/domains/gov.py/records", "domain"),
+     ("/domains/ifconfig.sh/records", "domain"), ("/domains/gov.py/parts/own", "part"), ("/a/x.py/login.py", "beside"), ("/x/admin", "sites")],
+)  # fmt: skip
+def test_a_name_that_a_pattern_takes_below_another_may_end_like_a_script(
+    path: str, route: str
+) -> None:
+    decision = decide(snapshot(NAMES, NOBODY), f"GET {path}")
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
+@pytest.mark.parametrize(
+    "path",
+    # What is run itself; in the first place, where front controllers stand; and where no pattern
+    # names what follows.
+    ["/files/setup.py/versions", "/a/login.py/login.py", "/app.py/admin", "/app.pl/admin", "/index.phtml/admin", "/shop/app.py/admin"],
+)  # fmt: skip
+def test_a_script_in_the_place_of_another_name_is_looked_for(path: str) -> None:
+    assert decide(snapshot(NAMES, NOBODY), f"GET {path}").reason is Reason.AMBIGUOUS_PATH

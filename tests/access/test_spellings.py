@@ -53,15 +53,22 @@ def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
         ("a..7", ["a", "a."]),
         ("a.b.c.7", ["a", "a.b"]),
         ("a", []),
-        ("a.aspx/b", ["a.aspx"]),
+        ("a.aspx/b", ["a.aspx", "b"]),
         ("a/index.php/b", ["a/index.php", "a"]),
         # What stands behind the first is what it serves, or a script in a folder.
-        ("a.pl/b.pl/c", ["a.pl", "a.pl/b.pl", "b.pl/c"]),
-        ("cgi-bin/a/b/c", ["cgi-bin/a", "cgi-bin/a/b", "b/c"]),
+        ("a.pl/b.pl/c", ["a.pl", "a.pl/b.pl", "b.pl/c", "a.pl/c"]),
+        ("cgi-bin/a/b/c", ["cgi-bin/a", "cgi-bin/a/b", "b/c", "c"]),
         ("cgi-bin/a", []),
         ("cgi-bin", []),
         ("a/index.cgi/b", ["a/index.cgi", "a", "a/b"]),
+        ("a/default.asp/b", ["a/default.asp", "a", "a/b"]),
         ("index.php/b", ["index.php"]),
+        # What is left is as long as a route that names its end.
+        ("a/b/x.py/c", ["a/b/x.py", "a/b/c"]),
+        ("a/b/x.py/c/d", ["a/b/x.py"]),
+        ("cgi-bin/a/b/c/d/e", ["cgi-bin/a", "cgi-bin/a/b", "cgi-bin/a/b/c", "c/d/e", "d/e", "e"]),
+        ("a/b/cgi-bin/c/d/e", ["a/b/cgi-bin/c", "a/b/e"]),
+        ("a/b/c/cgi-bin/d/e", []),
         ("a.7", ["a"]),
         ("a.b/c.7", ["a.b/c"]),
         ("a.7/b", []),
@@ -87,7 +94,8 @@ def test_no_script_is_looked_for_deeper_than_routes_name_one() -> None:
     for most_segments in (2, 7):
         scripts = spellings_of(path, most_segments=most_segments).scripts
         assert path[:most_segments] in scripts
-        assert len(scripts) <= most_segments + 2
+        assert len(scripts) <= 2 * most_segments + 1
+        assert all(len(one) <= most_segments + 2 for one in scripts)
 
 
 MANY = "/index.php/(S(x))/_next/data/b/en/a/index.html.json"
@@ -148,7 +156,7 @@ def test_a_path_of_very_many_spellings_is_none() -> None:
      "/index.php" * 780 + ".aaa.bbb.ccc.ddd", "/A.PHP" * 1300 + ".html__data.json",
      "/\xe9.php/admin./a." * 430 + "/__data.json", "/a.php" * 100 + ".a.b.c",
      "/cgi-bin" * 1000 + "/x", "/cgi-bin/a.py" * 580 + "/x", "/a.py" * 1600 + "/x", "/index.cgi" * 800 + "/x", "/htbin/x" * 1000, "/" + "cgi-" * 2000, "/x.php/cgi-bin/a" * 500 + ".b.c/x.html",
-     "/__next.a" * 900 + ".txt", "/__next." * 1000 + "txt", "/x/__next.txt" * 620, "/a.segments" * 700 + "/x.segment.rsc", "/_sources" * 900 + "/x.txt", "/_sources/" + "a." * 4000 + "txt", "/_expo/loaders" * 580, "/api/_analog/pages" * 450, "/RSC/R" * 1300 + "/_root.txt", "/assets/data" * 680 + "/index.json", "/assets/data" * 680 + "/xindex.json", "/_nuxt/static" * 620 + "/payload.js", "/_nuxt/static/x/payload.js" * 310, "/_payload" * 900, "/" + "_payload." * 900 + "js",
+     "/__next.a" * 900 + ".txt", "/__next." * 1000 + "txt", "/x/__next.txt" * 620, "/a.segments" * 700 + "/x.segment.rsc", "/_sources" * 900 + "/x.txt", "/_sources/" + "a." * 4000 + "txt", "/_sources" * 900, "/_sources" * 900 + "/x.", "/_sources/." + "a" * 8000, "/_sources" * 450 + "/a.b" * 1000, "/x/_payload." + "a" * 8000, "/x/_payload." + "a" * 8000 + "_", "/a.pl" * 1600, "/" + ".phar" * 1600 + "/x", "/_expo/loaders" * 580, "/api/_analog/pages" * 450, "/RSC/R" * 1300 + "/_root.txt", "/assets/data" * 680 + "/index.json", "/assets/data" * 680 + "/xindex.json", "/_nuxt/static" * 620 + "/payload.js", "/_nuxt/static/x/payload.js" * 310, "/_payload" * 900, "/" + "_payload." * 900 + "js",
      "/admin./a.cgi/(s(x)f(y))/e\u0301.php/index.php/a." * 160 + "/a..data"],
 )  # fmt: skip
 def test_no_path_takes_long_to_compare(path: str) -> None:

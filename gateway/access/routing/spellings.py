@@ -14,7 +14,7 @@ from dataclasses import dataclass
 # In the joined segments of a path: a script with something behind it, or that of all others.
 _SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
 _SCRIPT_OF_OTHERS = re.compile(
-    "(?<![^\x00])[^\x00]*\\.(?:cf[cm]|[fs]?cgi|[pw]sgi|pl|py|rb|sh|tcl|lua|exe|dll)\x00"
+    "\\.(?:cf[cm]|[fs]?cgi|[pw]sgi|pl|py|rb|sh|tcl|lua|exe|dll|php[3-8]|pht(?:ml)?|phar|aspx?)\\Z"
 )
 _INDEX_BEFORE = re.compile("(?<![^\x00])index\\.php(?=[^\x00])()")
 _INDEX = re.compile(
@@ -27,31 +27,37 @@ _RUN = (
 )
 _SCRIPT_NAME = re.compile(f"{_RUN}\\Z")
 # Whatever stands in such a folder is run, and has what stands behind it (RFC 3875 section 4.1.5).
-_PROGRAMS = "(?:(?:f|s|fast)?cgi-(?:bin|exe|local|sys|win)|htbin)"
+_PROGRAMS = "(?:(?:f|s|fast)?cgi-(?:bin|exe|local|perl|sys|win)|htbin)"
 _PROGRAMS_FOLDER = re.compile(f"{_PROGRAMS}\\Z")
-_BEHIND_PROGRAM = re.compile(f"(?<![^\x00]){_PROGRAMS}\x00[^\x00]+\x00")
 _MAY_RUN = re.compile(f"(?:{_RUN}|(?<![^\x00]){_PROGRAMS})\x00")
-_PAGE_DATA = re.compile("(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z")
+_PAGE_DATA = re.compile(
+    "(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z", re.DOTALL
+)
 _LANGUAGE = "[a-z]{2,3}(?:[_-][a-z0-9]{2,8})*"
 _PAGE_DATA_IN_LANGUAGE = re.compile(
-    f"(?<![^\x00])_next\x00data\x00[^\x00]+\x00{_LANGUAGE}(?:\x00(.+))?\\.json\\Z"
+    f"(?<![^\x00])_next\x00data\x00[^\x00]+\x00{_LANGUAGE}(?:\x00(.+))?\\.json\\Z", re.DOTALL
 )
-_PAGE_DATA_OF_GATSBY = re.compile("(?<![^\x00])page-data\x00(?:index|(.+))\x00page-data\\.json\\Z")
-_PAGE_DATA_OF_GRIDSOME = re.compile("(?<![^\x00])assets\x00data\x00(?:(.*)\x00)?index\\.json\\Z")
+_PAGE_DATA_OF_GATSBY = re.compile(
+    "(?<![^\x00])page-data\x00(?:index|(.+))\x00page-data\\.json\\Z", re.DOTALL
+)
 _PAGE_DATA_OF_NUXT = re.compile(
-    "(?<![^\x00])_nuxt\x00static\x00[^\x00]+\x00(?:(.*)\x00)?(?:payload|state)\\.js\\Z"
+    "(?<![^\x00])_nuxt\x00static\x00[^\x00]+\x00(?:(.*)\x00)?(?:payload|state)\\.js\\Z", re.DOTALL
 )
-_PAGE_DATA_OF_WAKU = re.compile("(?<![^\x00])rsc\x00r\x00(?:_root|(.*))\\.txt\\Z")
+_PAGE_DATA_OF_WAKU = re.compile("(?<![^\x00])rsc\x00r\x00(?:_root|(.*))\\.txt\\Z", re.DOTALL)
 _PAGE_DATA_OF_ANALOG = re.compile("(?<![^\x00])(?:api\x00)?_analog\x00pages\x00()")
-_PAGE_DATA_OF_EXPO = re.compile("(?<![^\x00])_expo\x00loaders\x00(.*?)(?:\\.js)?\\Z")
-_SOURCE_OF_SPHINX = re.compile("(?<![^\x00])_sources\x00(.*?)(?:\\.[^.\x00]+)?\\.txt\\Z")
+_PAGE_DATA_OF_EXPO = re.compile("(?<![^\x00])_expo\x00loaders\x00(.*?)(?:\\.js)?\\Z", re.DOTALL)
+# With any ending or none: what may fail would look on from each place where one could begin.
+_SOURCE_OF_SPHINX = re.compile(
+    "(?<![^\x00])_sources\x00(.*?)(?:\\.[^.\x00]+)?(?:\\.txt)?\\Z", re.DOTALL
+)
 # Of an export of Next.js, and of what it keeps of a page itself.
-_PARTS_BELOW = re.compile("(?<![^\x00])__next\\..*txt\\Z()")
-_PARTS_BESIDE = re.compile("\\.segments\x00.*\\.segment\\.rsc\\Z()")
-# Nuxt takes any sign for the last dot.
+_PARTS_BELOW = re.compile("(?<![^\x00])__next\\..*txt\\Z()", re.DOTALL)
+_PARTS_BESIDE = re.compile("\\.segments\x00.*\\.segment\\.rsc\\Z()", re.DOTALL)
+# Nuxt takes any sign for the last dot, `?` too: what follows then is no longer in the path.
 _DATA_BELOW = re.compile(
-    "(?:__data\\.json|_payload(?:\\.[a-z0-9]+)?.js(?:on)?|q-data\\.json|routeinfo\\.json"
-    "|index\\.pagecontext\\.json|_(?:root)?\\.(?:rsc|manifest))\\Z"
+    "(?:__data\\.json|_payload(?:\\.[a-z0-9]+)?(?:.js(?:on)?)?|q-data\\.json|routeinfo\\.json"
+    "|index\\.pagecontext\\.json|_(?:root)?\\.(?:rsc|manifest))\\Z",
+    re.DOTALL,
 )
 _DATA_BESIDE = re.compile("(?:(?:(?<![^\x00])_(?:root)?)?\\.data|__data\\.json)\\Z()")
 # Of ASP.NET: a session, a ticket or both, as it keeps them in paths.
@@ -64,13 +70,12 @@ _OTHERWISE = (
     ("_next\x00data\x00", ".json", _PAGE_DATA),
     ("_next\x00data\x00", ".json", _PAGE_DATA_IN_LANGUAGE),
     ("page-data\x00", "\x00page-data.json", _PAGE_DATA_OF_GATSBY),
-    ("assets\x00data\x00", "\x00index.json", _PAGE_DATA_OF_GRIDSOME),
     ("_nuxt\x00static\x00", "\x00payload.js", _PAGE_DATA_OF_NUXT),
     ("_nuxt\x00static\x00", "\x00state.js", _PAGE_DATA_OF_NUXT),
     ("rsc\x00r\x00", ".txt", _PAGE_DATA_OF_WAKU),
     ("_analog\x00pages\x00", "", _PAGE_DATA_OF_ANALOG),
     ("_expo\x00loaders\x00", "", _PAGE_DATA_OF_EXPO),
-    ("_sources\x00", ".txt", _SOURCE_OF_SPHINX),
+    ("_sources\x00", "", _SOURCE_OF_SPHINX),
     ("__next.", ".txt", _PARTS_BELOW),
     (".segments\x00", ".segment.rsc", _PARTS_BESIDE),
     (".html__data.json", ".json", _DATA_BESIDE),
@@ -80,7 +85,7 @@ _OTHERWISE = (
 """What stands in such a path, how it ends, and what finds it: what is left with its group is the
 other one.  Without that end an expression would look on from each place where one could begin."""
 # In every path that is written otherwise than it could be.
-_HAS_OTHERS = re.compile("[.(?#]|index|_(?:payload|analog\x00|expo\x00)| (?:\\Z|\x00)")
+_HAS_OTHERS = re.compile("[.(?#]|index|_(?:payload|(?:analog|expo|sources)\x00)| (?:\\Z|\x00)")
 _ENDS_IN_DOTS = re.compile("[. ](?:\\Z|\x00)")
 _AFTER_PATHS = "?#"
 """Begin what is no path.  Where a path that was decoded is read as a target once more, as what
@@ -100,6 +105,7 @@ MOST_SPELLINGS = 16
 """Of one path; each is compared with all routes, and whoever sends it need not be anybody."""
 MOST_LETTERS = 16_384
 """Of all that is made of one path: a long one has room for few other spellings."""
+_INDEXES = ("default", "index")
 _ROUNDS = 3
 """How many of these one path may be at once (`/index.php/(S(x))/admin.html`)."""
 
@@ -204,26 +210,32 @@ def asked_beside(asked: Spellings, texts: tuple[str, ...], *, named: bool) -> Sp
     """What is left to be compared of what is asked of a route of these texts, which names the end
     of its path or does not.
 
-    A route that names a script has what stands behind it: what is run for less, or what the script
-    is left out of, is none of another route.  So it is with the page of a folder.
+    A route that names all of a path by letters means that path.  One that names a script has what
+    stands behind it: what is run for less, or what the script is left out of, is none of another
+    route.  So it is with the page of a folder.  And one that has any name in a place below another
+    has it there, too, where it ends like a script (`/{org}/{repo}/settings`).
     """
-    if named and page_name(texts[-1]) == "":
-        return Spellings(asked.paths[:1], [])
-    own = folded_path(texts)
-    at = _run_at(own[:-1] if named else own)
-    if at < 0:
-        return asked
-    paths = [one for one in asked.paths[1:] if len(one) > at + 1 and one[at] == own[at]]
-    scripts = [one for one in asked.scripts if len(one) > at + 1 and one[at] == own[at]]
-    return Spellings([asked.paths[0], *paths], scripts)
+    own, path = folded_path(texts), asked.paths[0]
+    if named and (page_name(texts[-1]) == "" or ("*" not in texts and own == path)):
+        return Spellings([path], [])
+    scripts = asked.scripts
+    if scripts and "*" in texts[1:-1]:
+        places = [at for at in range(1, min(len(texts), len(path)) - 1) if texts[at] == "*"]
+        left = [path[:at] + path[at + 1 :] for at in places if path[at] != path[at + 1]]
+        scripts = [one for one in scripts if one not in left]
+    run = _run_in(own[:-1] if named else own)
+    if not run:
+        return Spellings(asked.paths, scripts)
+    paths = [one for one in asked.paths[1:] if run.issubset(one)]
+    return Spellings([path, *paths], [one for one in scripts if run.issubset(one[:-1])])
 
 
-def _run_at(folded: tuple[str, ...]) -> int:
-    """Where the last segment stands by which a route names what some server runs, or -1."""
-    found, in_folder = -1, False
-    for at, name in enumerate(folded):
+def _run_in(folded: tuple[str, ...]) -> set[str]:
+    """The segments by which a route names what some server runs."""
+    found, in_folder = set(), False
+    for name in folded:
         if _SCRIPT_NAME.search(name) or (in_folder and name != "*"):
-            found = at
+            found.add(name)
         in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
     return found
 
@@ -279,7 +291,7 @@ def _run_instead(
     found: list[str] = []
     if ("." in text or "cgi-" in text or "htbin" in text) and _MAY_RUN.search(text):
         found = _scripts_in(folded[: most_segments + 2])
-        found += [_SCRIPT_OF_OTHERS.sub("", text, 1), _BEHIND_PROGRAM.sub("", text, 1)]
+        found += _behind_scripts(folded, most_segments)
     dot = text.rfind("\x00") + 1  # a name that begins with a dot has no ending there
     for _ in range(endings):
         dot = text.find(".", dot + 1)
@@ -295,7 +307,23 @@ def _scripts_in(folded: tuple[str, ...]) -> list[str]:
     for at, name in enumerate(folded[:-1]):
         if in_folder or _SCRIPT_NAME.search(name):
             found.append("\x00".join(folded[: at + 1]))
-            if at and name.partition(".")[0] == "index":
+            if at and name.partition(".")[0] in _INDEXES:
                 found.append("\x00".join(folded[:at]))
         in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
     return found
+
+
+def _behind_scripts(folded: tuple[str, ...], most_segments: int) -> list[str]:
+    """What is left without one script, and without a folder of programs to each that may be one,
+    but for what is longer than all that is compared with it."""
+    count, found = len(folded), []
+    if count <= most_segments + 1:
+        for at, name in enumerate(folded[:-1]):
+            if _SCRIPT_OF_OTHERS.search(name):
+                found.append(folded[:at] + folded[at + 1 :])
+    for folder, name in enumerate(folded[:most_segments]):
+        if _PROGRAMS_FOLDER.match(name):
+            first = max(folder + 1, folder + count - 1 - most_segments)
+            found += [folded[:folder] + folded[at + 1 :] for at in range(first, count - 1)]
+            break
+    return ["\x00".join(one) for one in found]
