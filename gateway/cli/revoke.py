@@ -26,7 +26,8 @@ from gateway.identity.clients.key_form import looks_like_key
 from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.issuers.ends import record_ends
 from gateway.identity.issuers.event_tokens import ReportedEnd
-from gateway.identity.sessions.sessions import Sessions, refuse
+from gateway.identity.revocations import refuse
+from gateway.identity.sessions.sessions import Sessions
 from gateway.model import Change, ChangeKind
 
 _OPERATOR = "operator"

@@ -60,6 +60,14 @@ async def refuse_once(tx: Transaction, kind: ChangeKind, target: str) -> Sequenc
     return [change_of(row) if row else await record(tx, kind, target, Reason.TOKEN_REVOKED)]
 
 
+async def refuse(database: Database, kind: ChangeKind, target: str) -> Sequence[Change]:
+    """Refuses a token by its `jti`, a session by its `sid`, or what a client has so far."""
+    async with database.transaction() as tx:
+        if kind is ChangeKind.CLIENT:
+            return [await record(tx, kind, target, Reason.TOKEN_REVOKED)]
+        return await refuse_once(tx, kind, target)
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """What is to be refused: a session or a token, or what a subject was given until

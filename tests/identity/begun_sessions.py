@@ -8,6 +8,7 @@ from typing import Any
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant
+from gateway.model import Principal
 from gateway.stores.protocols import Database
 
 LIFE_S = 604_800
@@ -19,6 +20,20 @@ async def began(tokens: RefreshTokens, account: Account, **options: Any) -> Sess
     grant = await tokens.begin(account.id, SOURCE, checked_hash="hash", **options)
     assert isinstance(grant, SessionGrant)
     return replace(grant, displaced=tuple(grant.displaced))
+
+
+def caller_of(grant: SessionGrant) -> Principal:
+    """Who calls with an access token of the session."""
+    return Principal(
+        grant.account.id,
+        grant.account.roles,
+        grant.session_id,
+        f"token-of-{grant.session_id}",
+        None,
+        kid="k",
+        issued_at=grant.issued_at,
+        expires_at=grant.issued_at + 900,
+    )
 
 
 async def run(store: Database, statement: str, **values: Any) -> None:

@@ -17,6 +17,7 @@ from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database, Transaction
+from tests.identity.begun_sessions import caller_of
 from tests.identity.test_restore import disowned
 
 SCHEMA = {
@@ -166,7 +167,11 @@ async def test_who_changes_their_own_asks_for_the_account_once(
 
     account = await opened(database)
     monkeypatch.setattr(account_facts, "locked", counted)
-    assert await AccountFacts(database).put_own_attributes(account.id, {"clearance": 9})
+    grant = await RefreshTokens(database, RefreshOptions()).begin(
+        account.id, SOURCE, checked_hash="hash"
+    )
+    assert isinstance(grant, SessionGrant)
+    assert await AccountFacts(database).put_own_attributes(caller_of(grant), {"clearance": 9})
     assert asked == [account.id]
 
 

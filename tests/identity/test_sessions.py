@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.accounts.accounts import Accounts, Proof
+from gateway.identity.revocations import refuse
 from gateway.identity.sessions.purging import purge_sessions
 from gateway.identity.sessions.sessions import (
     SESSIONS_MAX,
@@ -15,7 +16,6 @@ from gateway.identity.sessions.sessions import (
     Sessions,
     SignInSource,
     display_user_agent,
-    refuse,
 )
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Change, ChangeKind, Principal, Reason

@@ -109,6 +109,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     )
     sessions = SessionEndpoints(
         SessionDependencies(
+            database=deps.database,
             authenticator=deps.authenticator,
             refresh_tokens=deps.refresh_tokens,
             sessions=deps.sessions,

@@ -34,7 +34,7 @@ from gateway.identity.clients.clients import Client, locked, next_issued_at
 from gateway.identity.clients.failures import ClientFailures
 from gateway.identity.clients.key_form import looks_like_key
 from gateway.identity.made_up import AddressTurns
-from gateway.identity.sessions.sessions import refuse
+from gateway.identity.revocations import refuse
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, ChangeKind, Credential, CredentialKind, Principal, Reason

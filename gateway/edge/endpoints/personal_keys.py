@@ -136,9 +136,11 @@ class PersonalKeyEndpoints:
         return JsonReply(201, {**described(made.key), "api_key": made.text})
 
     async def _end(self, key_id: str, principal: Principal, call: Call) -> Reply:
-        changes = await self._deps.keys.end(key_id, owner=principal.subject)
+        changes = await self._deps.keys.end_own(key_id, by=principal)
         if changes is None:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
+        if isinstance(changes, Reason):
+            return ProblemReply(changes)
         if not all(change.confirmed for change in changes):
             self._deps.audit.record(
                 event_of(

@@ -29,6 +29,7 @@ from gateway.edge.endpoints.sign_out_limit import SignOutLimit
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.clients.personal_keys import PersonalKeys, described
 from gateway.identity.made_up import AddressTurns
+from gateway.identity.sessions.callers import end_own
 from gateway.identity.sessions.sessions import SESSION_ID, Sessions, SignInSource
 from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import (
@@ -39,11 +40,12 @@ from gateway.identity.sign_in.refresh_tokens import (
 )
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenSubject, TokenVerifier
 from gateway.model import Call, Change, Credential, CredentialKind, Principal, Reason
-from gateway.stores.protocols import RevocationPublisher
+from gateway.stores.protocols import Database, RevocationPublisher
 
 
 @dataclass(frozen=True, slots=True)
 class SessionDependencies:
+    database: Database
     authenticator: Authenticator
     refresh_tokens: RefreshTokens
     sessions: Sessions
@@ -60,6 +62,7 @@ class SessionDependencies:
 
 
 _COOKIE = frozenset({CredentialKind.COOKIE})
+_BY_OWNER = "ended by its owner"
 
 
 class SessionEndpoints:
@@ -171,7 +174,7 @@ class SessionEndpoints:
         session_id = call.segments[-1]
         if not SESSION_ID.fullmatch(session_id):
             return ProblemReply(Reason.ROUTE_UNKNOWN)
-        return await self._deps.shielded(self._end(session_id, principal.subject, call))
+        return await self._deps.shielded(self._end(session_id, principal, call))
 
     async def _refresh(self, token: str, call: Call) -> Reply:
         # A token that is used up for an answer that cannot be given would be a reuse the next time.
@@ -252,13 +255,15 @@ class SessionEndpoints:
             return Reason.NO_CREDENTIAL
         return self._deps.verifier.verify(credential.text, allow_expired=True)
 
-    async def _end(self, session_id: str, owner: str, call: Call) -> Reply:
-        changes = await self._deps.sessions.end(session_id, "ended by its owner", owner=owner)
+    async def _end(self, session_id: str, owner: Principal, call: Call) -> Reply:
+        changes = await end_own(self._deps.database, session_id, _BY_OWNER, by=owner)
         if changes is None:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
+        if isinstance(changes, Reason):
+            return ProblemReply(changes)
         if not all(change.confirmed for change in changes):
             self._deps.audit.record(
-                event_of(AuditKind.SESSION_ENDED, call, subject=owner, sid=session_id)
+                event_of(AuditKind.SESSION_ENDED, call, subject=owner.subject, sid=session_id)
             )
         return await await_propagation(self._deps.publisher, changes)
 

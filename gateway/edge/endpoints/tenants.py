@@ -172,11 +172,13 @@ class TenantEndpoints:
 
     async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:
         try:
-            changes = await self._deps.facts.put_own_attributes(principal.subject, values)
+            changes = await self._deps.facts.put_own_attributes(principal, values)
         except ValueError:
             return invalid_field("", "is more than an account can hold")
         if isinstance(changes, TooSoon):
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=changes.wait_s)
+        if isinstance(changes, Reason):
+            return ProblemReply(changes)
         if not changes:
             return JsonReply(204)
         self._deps.audit.record(

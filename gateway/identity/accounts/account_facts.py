@@ -15,10 +15,11 @@ from typing import Any
 from gateway.access.attributes import SetBy, Value
 from gateway.identity.accounts.account_claims import check_length
 from gateway.identity.accounts.account_rows import Account, locked
+from gateway.identity.sessions.callers import is_signed_in
 from gateway.identity.sessions.sessions import outdate
 from gateway.identity.sessions.token_dates import TooSoon, too_soon
 from gateway.identity.tombstones import Ended, add_tombstone, role_target
-from gateway.model import Change, Reason
+from gateway.model import Change, Principal, Reason
 from gateway.stores.protocols import Database, Transaction
 
 
@@ -68,12 +69,15 @@ class AccountFacts:
             return await put_attributes(tx, account_id, values, set_by)
 
     async def put_own_attributes(
-        self, account_id: str, values: Mapping[str, Value | None]
-    ) -> Sequence[Change] | TooSoon:
-        """The same by the person, who has to wait where they have just changed so many."""
+        self, person: Principal, values: Mapping[str, Value | None]
+    ) -> Sequence[Change] | TooSoon | Reason:
+        """The same by the person, who has to wait where they have just changed so many;
+        TOKEN_REVOKED where what they ask with has ended meanwhile."""
         async with self._database.transaction() as tx:
-            account = await locked(tx, account_id)
+            account = await locked(tx, person.subject)
             if account is not None:
+                if not await is_signed_in(tx, person):
+                    return Reason.TOKEN_REVOKED
                 wait = too_soon(int(await tx.now()), account.not_before)
                 if wait is not None:
                     return wait

@@ -21,7 +21,8 @@ from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
 from gateway.identity.revocations import refuse_once
-from gateway.identity.sessions.sessions import is_live
+from gateway.identity.sessions.callers import is_signed_in
+from gateway.identity.sessions.sessions import is_live, lock
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -130,15 +131,20 @@ class PersonalKeys:
         """None where there is no such key (or it is not `owner`'s).  May be repeated: a key that
         has ended gives the change that ended it."""
         async with self._database.transaction() as tx:
-            row = await tx.one("SELECT account_id FROM personal_keys WHERE id = :id", id=key_id)
-            if row is None or (owner is not None and row["account_id"] != owner):
+            holder = await _holder(tx, key_id)
+            if holder is None or (owner is not None and holder != owner):
                 return None
-            await tx.run(
-                "UPDATE personal_keys SET ended_at = :now WHERE id = :id AND ended_at IS NULL",
-                id=key_id,
-                now=int(await tx.now()),
-            )
-            return await refuse_once(tx, ChangeKind.TOKEN, key_id)
+            return await _end(tx, key_id)
+
+    async def end_own(self, key_id: str, *, by: Principal) -> Sequence[Change] | Reason | None:
+        """The same for its owner; TOKEN_REVOKED where what they ask with has ended meanwhile."""
+        async with self._database.transaction() as tx:
+            if await _holder(tx, key_id) != by.subject:
+                return None
+            await lock(tx, by.subject)
+            if not await is_signed_in(tx, by):
+                return Reason.TOKEN_REVOKED
+            return await _end(tx, key_id)
 
 
 async def purge_personal_keys(database: Database) -> None:
@@ -219,6 +225,20 @@ async def _created_at(tx: Transaction, account: Account, now: int) -> int:
     )
     restored_at = int(row["restored_at"]) if row and row["restored_at"] is not None else 0
     return max(now, account.not_before + 1, restored_at + 1)
+
+
+async def _holder(tx: Transaction, key_id: str) -> str | None:
+    row = await tx.one("SELECT account_id FROM personal_keys WHERE id = :id", id=key_id)
+    return None if row is None else str(row["account_id"])
+
+
+async def _end(tx: Transaction, key_id: str) -> Sequence[Change]:
+    await tx.run(
+        "UPDATE personal_keys SET ended_at = :now WHERE id = :id AND ended_at IS NULL",
+        id=key_id,
+        now=int(await tx.now()),
+    )
+    return await refuse_once(tx, ChangeKind.TOKEN, key_id)
 
 
 async def _live_rows(tx: Transaction, account_id: str, now: int) -> Sequence[Row]:

@@ -121,8 +121,7 @@ class Sessions:
             if session is None or (owner is not None and session.account_id != owner):
                 return None
             await lock(tx, session.account_id)
-            await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
-            return await end_one(tx, session.id, why)
+            return await end_with_links(tx, session, why)
 
     async def sign_out(self, principal: Principal, *, everywhere: bool) -> Sequence[Change]:
         """Ends the session of a verified access token, be the token expired or revoked.
@@ -156,14 +155,6 @@ _SELECT = (
     "SELECT id, account_id, user_agent, address, created_at, last_used_at, expires_at, ended_at"
     " FROM families"
 )
-
-
-async def refuse(database: Database, kind: ChangeKind, target: str) -> Sequence[Change]:
-    """Refuses a token by its `jti`, a session by its `sid`, or what a client has so far."""
-    async with database.transaction() as tx:
-        if kind is ChangeKind.CLIENT:
-            return [await record(tx, kind, target, Reason.TOKEN_REVOKED)]
-        return await refuse_once(tx, kind, target)
 
 
 async def find(tx: Transaction, session_id: str) -> Session | None:
@@ -262,6 +253,12 @@ async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change
     if ended:
         return [await record(tx, ChangeKind.SESSION, session_id, Reason.TOKEN_REVOKED)]
     return await refuse_once(tx, ChangeKind.SESSION, session_id)
+
+
+async def end_with_links(tx: Transaction, session: Session, why: str) -> Sequence[Change]:
+    """As `Sessions.end`; the account's row is held by the transaction."""
+    await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
+    return await end_one(tx, session.id, why)
 
 
 async def end_others(
