@@ -11,6 +11,7 @@ from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.factors.factor_kinds import FactorKind, FactorNeeded, FactorProof
 from gateway.identity.sessions.sessions import Sessions
+from gateway.identity.sign_in.live_sessions import LiveSessions
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.identity.sign_in.step_up import StepUps
 from gateway.model import Reason
@@ -27,7 +28,7 @@ def told_claims(account: Account, tenant: str | None) -> Mapping[str, Any]:
 
 @pytest.fixture
 def step_ups(store: Database) -> StepUps:
-    return StepUps(store, told_claims)
+    return StepUps(store, LiveSessions(), told_claims)
 
 
 async def signed_in(store: Database, account: Account, *amr: str) -> str:
@@ -143,9 +144,8 @@ async def test_a_password_alone_steps_up_no_session_that_has_the_factor_of_a_pro
     session_id = await signed_in(store, account, "fed", "mfa")
     other_id = await signed_in(store, account)
     hands.move(100)
-    needed = await step_ups.by_password(account.id, session_id, "hash")
-    assert isinstance(needed, FactorNeeded)
-    assert (needed.account.id, needed.amr, needed.kinds) == (account.id, ("pwd",), ())
+    refused = await step_ups.by_password(account.id, session_id, "hash")
+    assert refused is Reason.INSUFFICIENT_USER_AUTHENTICATION
     assert await row_of(store, session_id) == ("fed mfa", NOON, NOON)
     assert isinstance(await step_ups.by_password(account.id, other_id, "hash"), SessionGrant)
 

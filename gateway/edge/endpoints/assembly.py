@@ -50,7 +50,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         waits=deps.verification == "required",
         erase_factors=erase_factors,
     )
-    personal_keys = PersonalKeys(deps.database, notifications)
+    personal_keys = PersonalKeys(deps.database, notifications, deps.refresh_tokens.live_sessions)
     public_host = url_host(deps.public_url)
 
     def shares_session(host: str) -> bool:

@@ -89,7 +89,8 @@ def factor_endpoints(
     password_prover: PasswordProver,
     public: PublicHost,
 ) -> Endpoints:
-    step_ups = StepUps(deps.database, deps.refresh_tokens.claims_of)
+    tokens = deps.refresh_tokens
+    step_ups = StepUps(deps.database, tokens.live_sessions, tokens.claims_of)
     reissue = SessionReissue(deps.issuer, deps.cookies)
     second_step = SecondStepEndpoints(
         SecondStepDependencies(

@@ -152,8 +152,11 @@ class SecondStepEndpoints:
         grant = await self._deps.step_ups.by_password(
             principal.subject, proof.session_id, proof.checked_hash
         )
-        if isinstance(grant, FactorNeeded):
-            members = await self._deps.factor_checks.challenge(question, grant.kinds)
+        if isinstance(grant, FactorNeeded) and not grant.kinds:
+            return await self._deps.opener.enrolling(question.request, question.call, grant)
+        if isinstance(grant, FactorNeeded) or grant is Reason.INSUFFICIENT_USER_AUTHENTICATION:
+            kinds = grant.kinds if isinstance(grant, FactorNeeded) else ()
+            members = await self._deps.factor_checks.challenge(question, kinds)
             return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, members=members)
         return ProblemReply(grant) if isinstance(grant, Reason) else grant
 

@@ -166,6 +166,17 @@ class SessionOpener:
             origin=pending.origin,
         )
 
+    async def enrolling(
+        self, request: web.BaseRequest, call: Call, needed: FactorNeeded
+    ) -> ProblemReply:
+        """For who gave their password in a session that may not go on, as the account has to enrol
+        a factor: the question that their next sign-in would be answered by."""
+        address = needed.account.normalized_email
+        device = await self._deps.guard.known_device(call, address)
+        transport = "bearer" if cookie_of(call) is None else "cookie"
+        opening = self.opening(request, call, transport, known_device=device is not None)
+        return await self._ask_for_factor(opening, needed)
+
     async def is_over(self, pending: PendingSignIn) -> bool:
         """Whether the provider's session has ended in which the sign-in began.  Raises
         StoreUnavailable."""

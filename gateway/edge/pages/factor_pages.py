@@ -137,6 +137,8 @@ class FactorPages:
         reply = await self._deps.visits.ask(visit, "POST", "step-up", fields=fields)
         if isinstance(reply, JsonReply):
             return leads_to(self._deps.location(visit, return_to), *reply.cookies)
+        if "mfa_token" in reply.members:
+            return await self.ask(visit, return_to, reply.members)
         return await self._step_up_page(visit, return_to, reply)
 
     async def _step_up_page(

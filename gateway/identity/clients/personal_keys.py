@@ -22,7 +22,8 @@ from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
 from gateway.identity.revocations import refuse_once
 from gateway.identity.sessions.callers import is_signed_in
-from gateway.identity.sessions.sessions import is_live, lock
+from gateway.identity.sessions.sessions import lock
+from gateway.identity.sign_in.live_sessions import LiveSessions
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -74,22 +75,30 @@ class PersonalKeys:
     """Makes, lists and ends the keys of accounts, for their owners and operators."""
 
     def __init__(
-        self, database: Database, notifications: SecurityNotifications | None = None
+        self,
+        database: Database,
+        notifications: SecurityNotifications | None = None,
+        live_sessions: LiveSessions | None = None,
     ) -> None:
-        """`notifications` tells the owner of each key that is made."""
+        """`notifications` tells the owner of each key that is made, `live_sessions` says by which
+        sessions one is."""
         self._database = database
         self._notifications = notifications
+        self._live_sessions = live_sessions or LiveSessions()
 
     async def create(
         self, owner: Principal, name: str, limits: KeyLimits, life_s: int
     ) -> NewPersonalKey | KeyProblem | Reason:
-        """TOKEN_REVOKED where the owner's session, or account, has ended meanwhile."""
+        """TOKEN_REVOKED where the owner's session, or account, has ended meanwhile;
+        INSUFFICIENT_USER_AUTHENTICATION where the account has to enrol a second factor first."""
         text = new_key(PERSONAL_PREFIX)
         async with self._database.transaction() as tx:
             account = await locked(tx, owner.subject)
-            session_id = owner.session_id or ""
-            if account is None or account.disabled or not await is_live(tx, session_id, account.id):
+            refusal = await self._live_sessions.refusal_of(tx, account, owner.session_id or "")
+            if account is None or refusal is Reason.SESSION_UNKNOWN:
                 return Reason.TOKEN_REVOKED
+            if refusal is not None:
+                return refusal
             if set(limits.roles or ()) - set(account.roles):
                 return KeyProblem.ROLE_NOT_HELD
             now = int(await tx.now())

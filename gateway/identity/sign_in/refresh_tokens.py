@@ -17,19 +17,14 @@ from typing import Any, Protocol
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.account_rows import Account, locked
-from gateway.identity.factors.factor_kinds import (
-    MFA,
-    AccountVersion,
-    FactorNeeded,
-    needed_factor,
-    term_is_over,
-)
+from gateway.identity.factors.factor_kinds import AccountVersion, FactorNeeded, needed_factor
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
 from gateway.identity.sessions.session_origins import SessionOrigin, is_linked, record_origin
 from gateway.identity.sessions.sessions import SignInSource, StillProven, Transport
 from gateway.identity.sessions.token_dates import TooSoon, next_issued_at, too_soon
+from gateway.identity.sign_in.live_sessions import LiveSessions
 from gateway.identity.sign_in.successors import client_tag, seal_successor, successor_in_grace
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
@@ -97,6 +92,7 @@ class RefreshTokens:
         self._database = database
         self._options = options
         self._factor_rule = factor_rule
+        self.live_sessions = LiveSessions(options.idle_s, factor_rule)
 
     async def begin(
         self,
@@ -204,10 +200,11 @@ class RefreshTokens:
             row = await tx.one(_WITH_SESSION, hash=token_hash)
             now_ms = int(await tx.now() * 1000)
             now = now_ms // 1000
-            if account is None or row is None or not self._is_active(row, account, now):
+            refusal = await self.live_sessions.refusal(tx, account, row, now)
+            if account is None or row is None or refusal is Reason.SESSION_UNKNOWN:
                 return Reason.INVALID_REFRESH_TOKEN
-            if await self._lacks_factor(tx, account, row, now):
-                return Reason.INSUFFICIENT_USER_AUTHENTICATION
+            if refusal is not None:
+                return refusal
             session_id = str(row["family_id"])
             repeated = row["used_at"] is not None
             if not repeated:
@@ -254,9 +251,8 @@ class RefreshTokens:
             account = await locked(tx, str(family["account_id"]))
             row = await tx.one(_SESSION, id=session_id, transport=transport)
             now = int(await tx.now())
-            if account is None or row is None or not self._is_active(row, account, now):
-                return None
-            if await self._lacks_factor(tx, account, row, now):
+            refusal = await self.live_sessions.refusal(tx, account, row, now)
+            if account is None or row is None or refusal is not None:
                 return None
             dropped: Sequence[str] = ()
             if cookie_hash is not None:
@@ -300,10 +296,9 @@ class RefreshTokens:
                 return None
             family = await sessions.find(tx, str(row["family_id"]))
             now = int(await tx.now())
-        idle_s = self._options.idle_s
         if family is None or family.ended_at is not None or family.expires_at <= now:
             return None
-        return None if idle_s and family.last_used_at + idle_s <= now else family
+        return None if self.live_sessions.is_idle(family.last_used_at, now) else family
 
     def claims_of(self, account: Account, tenant: str | None) -> Mapping[str, Any]:
         """What the tokens of a session in this tenant say of the account's attributes."""
@@ -313,23 +308,9 @@ class RefreshTokens:
         """Of what `claims_of` gives."""
         return self._options.claims.names()
 
-    async def _lacks_factor(self, tx: Transaction, account: Account, row: Row, now: int) -> bool:
-        if MFA in str(row["amr"]).split():
-            return False
-        return await term_is_over(tx, account, self._factor_rule(), now)
-
     async def _find_row(self, token_hash: str) -> Row | None:
         async with self._database.read_transaction() as tx:
             return await tx.one(_WITH_SESSION, hash=token_hash)
-
-    def _is_active(self, row: Row, account: Account, now: int) -> bool:
-        idle_s = self._options.idle_s
-        return (
-            row["ended_at"] is None
-            and int(row["expires_at"]) > now
-            and not (idle_s and int(row["last_used_at"]) + idle_s <= now)
-            and not account.disabled
-        )
 
 
 def _authenticated_at(origin: SessionOrigin | None, now: int) -> int:

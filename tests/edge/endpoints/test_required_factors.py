@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.access.factor_rule import FactorRule
+from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.factors.factor_kinds import FactorNeeded
 from gateway.identity.factors.own_factors import OwnFactors
 from gateway.identity.factors.totp import TotpFactor
@@ -18,7 +19,7 @@ from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
 from gateway.identity.providers.provider_sessions import end_sessions_of
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
-from tests.edge.endpoints.cookie_calls import SAME
+from tests.edge.endpoints.cookie_calls import SAME, ask, signed_in
 from tests.edge.endpoints.test_factors import code_at, enrol, first_step, later, second_step
 from tests.edge.rig import Answer
 from tests.identity.providers.parts import ISSUER, provider
@@ -236,3 +237,114 @@ async def test_a_reset_of_the_password_by_mail_removes_no_factor(house: House) -
     asked = await first_step(house, password=PASSWORD + " anew")
     assert asked["factors"] == ["totp", "recovery_code"]
     assert (await second_step(house, asked["mfa_token"], code_at(house, secret))).status == 200
+
+
+# A token outlives the end of a term of ten minutes, and whoever has it asks for more.
+SHORT = FactorRule(everyone=True, within_s=600)
+
+
+@pytest.fixture
+async def short(tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(tmp_path, factor_rule=SHORT) as opened:
+        account = await opened.register()
+        await AccountFacts(opened.database).put_tenant(account.id, "acme", "member")
+        yield opened
+
+
+@dataclass(frozen=True)
+class Late:
+    """Somebody without a factor, a second behind the term, whose token and cookie still live."""
+
+    token: str
+    refresh_token: str
+    cookie: str
+    session_id: str
+
+
+async def late_in(house: House) -> Late:
+    tokens = await house.sign_in()
+    cookie, answer = await signed_in(house)
+    assert answer.status == 200
+    async with house.database.read_transaction() as tx:
+        row = await tx.one("SELECT id FROM families WHERE transport = 'cookie'")
+    assert row is not None
+    await later(house, SHORT.within_s + 1)
+    late = Late(tokens["access_token"], tokens["refresh_token"], cookie, str(row["id"]))
+    assert (await house.ask("GET", "/auth/me", token=late.token)).status == 200
+    assert (await ask(house, "GET", "/auth/me", cookie)).status == 200
+    return late
+
+
+NEW = {
+    "refresh": ("/auth/refresh", {}),
+    "step-up": ("/auth/step-up", {"password": PASSWORD}),
+    "tenant": ("/auth/tenant", {"tenant": "acme"}),
+    "key": ("/auth/keys", {"name": "laptop", "expires_in": 366 * 86_400}),
+}
+"""What gives whoever has a session something new."""
+
+
+@pytest.mark.parametrize("what", NEW)
+@pytest.mark.parametrize("by", ["token", "cookie"])
+async def test_behind_the_term_a_session_without_a_factor_is_given_nothing_new(
+    short: House, by: str, what: str
+) -> None:
+    """With the password it lasted its seven days, and a key of a year came of it."""
+    late, (path, body) = await late_in(short), NEW[what]
+    if by == "cookie":
+        answer = await ask(short, "POST", path, late.cookie, body=body or None)
+    elif what == "refresh":
+        answer = await short.ask("POST", path, {"refresh_token": late.refresh_token})
+    else:
+        answer = await short.ask("POST", path, body, token=late.token)
+    assert answer.status == 401, answer.body
+    assert b"access_token" not in answer.body
+    assert b"api_key" not in answer.body
+    if what in ("step-up", "key"):
+        assert reason(answer) == "insufficient_user_authentication"
+    async with short.database.read_transaction() as tx:
+        assert await tx.all("SELECT 1 FROM personal_keys") == []
+    await later(short, 900 - SHORT.within_s)
+    assert (await short.ask("GET", "/auth/me", token=late.token)).status == 401
+    assert (await ask(short, "GET", "/auth/me", late.cookie)).status == 401
+
+
+async def test_behind_the_term_a_session_without_a_factor_is_handed_over_to_no_host(
+    short: House,
+) -> None:
+    """Neither to another host nor to the console."""
+    late = await late_in(short)
+    assert await short.deps.cookies.hand_over(late.session_id, "app1.example", None) is None
+
+
+@pytest.mark.parametrize("by", ["token", "cookie"])
+async def test_a_step_up_behind_the_term_enrols_a_factor_as_a_sign_in_does(
+    short: House, by: str
+) -> None:
+    late = await late_in(short)
+    body = {"password": PASSWORD}
+    if by == "token":
+        asked = told(await short.ask("POST", "/auth/step-up", body, token=late.token))
+    else:
+        asked = told(await ask(short, "POST", "/auth/step-up", late.cookie, body=body))
+    assert (asked["factors"], asked["enrol"]) == ([], True)
+    secret = str(told(await begin(short, asked["mfa_token"]))["secret"])
+    done = await confirm(short, asked["mfa_token"], code_at(short, secret))
+    assert done.status == 200, done.body
+    assert len(told(done)["recovery_codes"]) == 10
+    gave_cookie = any(v.startswith(b"__Host-session=") for v in done.values("set-cookie"))
+    assert (gave_cookie, "access_token" in told(done)) == (by == "cookie", by == "token")
+
+
+async def test_behind_the_term_whoever_has_just_signed_in_enrols_in_that_session(
+    tmp_path: Path,
+) -> None:
+    rule = FactorRule(everyone=True, within_s=200)
+    async with open_house(tmp_path, factor_rule=rule) as house:
+        await house.register()
+        token = str((await house.sign_in())["access_token"])
+        house.clock.move(201)
+        _, enrolled = await enrol(house, token)
+        body = {"name": "laptop"}
+        made = await house.ask("POST", "/auth/keys", body, token=enrolled["access_token"])
+        assert made.status == 201, made.body

@@ -126,6 +126,29 @@ async def test_who_must_have_a_factor_sets_an_app_up_before_going_on(strict: Hou
     assert document(again).form("/factor").fields["mfa_token"]
 
 
+async def test_who_steps_up_behind_the_term_sets_an_app_up_and_goes_on(tmp_path: Path) -> None:
+    rule = FactorRule(everyone=True, within_s=400)
+    async with open_house(tmp_path, factor_rule=rule) as house:
+        await house.register()
+        visitor = Visitor(house)
+        await visitor.post(SIGN_IN, CREDENTIALS)
+        before = visitor.cookies["__Host-session"]
+        house.clock.move(400)
+        page = await visitor.get(f"{STEP_UP}?return_to={sealed(house, StepUp(300))}")
+        wrong = await visitor.fill(page, "/step-up", password="wrong horse 7 battery")
+        assert "The password is wrong." in document(wrong).text
+        house.clock.move(20)
+        asked = await visitor.fill(wrong, "/step-up", password=PASSWORD)
+        assert visitor.cookies["__Host-session"] == before
+        uri = document(asked).form(ENROL).fields["otpauth_uri"]
+        secret = uri.partition("secret=")[2].partition("&")[0]
+        done = await visitor.fill(asked, ENROL, code=code_at(house, secret))
+        assert {"class": "button", "href": "/orders"} in document(done).all("a")
+        assert visitor.cookies["__Host-session"] != before
+        me = await visitor.get("/auth/me", headers=["Sec-Fetch-Site: same-origin"])
+        assert me.status == 200
+
+
 async def test_who_takes_too_long_to_set_an_app_up_begins_anew(strict: House) -> None:
     visitor = Visitor(strict)
     asked = await visitor.post(SIGN_IN, CREDENTIALS)
