@@ -63,6 +63,11 @@ class Snapshot:
     """Where each table of `data/` is written."""
 
     @property
+    def trusted_providers(self) -> frozenset[str]:
+        """Those that are believed to have asked for a second factor, by name."""
+        return frozenset(name for name, one in self.providers.items() if one.trust_mfa)
+
+    @property
     def uses_pages(self) -> bool:
         """Whether any route leads people to the pages."""
         return any(route.sign_in_page for route in self.routes)

@@ -37,6 +37,7 @@ from gateway.edge.upstream.resolver import SystemResolver
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.clients.basic_keys import BasicKeyAuthenticator
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
+from gateway.identity.clients.key_terms import KeyTerms
 from gateway.identity.issuers.introspection import ASK_WAIT_S, AT_ONCE
 from gateway.identity.issuers.issuer_tokens import IssuerTokens, IssuerTokensOptions
 from gateway.identity.issuers.kept_keys import KeptKeys
@@ -214,7 +215,11 @@ def build_components(
         lambda: plan.configuration.snapshot.attributes,
         lambda: plan.configuration.snapshot.tenants,
     )
-    api_keys = ApiKeyAuthenticator(database, replica, clock, claims)
+    key_terms = KeyTerms(
+        lambda: plan.configuration.snapshot.factor_rule,
+        lambda: plan.configuration.snapshot.trusted_providers,
+    )
+    api_keys = ApiKeyAuthenticator(database, replica, clock, claims, key_terms)
     csrf = Csrf(derived_key(plan.key_secret(), KeyPurpose.CSRF))
     refresh_tokens = RefreshTokens(
         database,

@@ -52,6 +52,7 @@ from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.passwords import PasswordOptions, Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.clients.key_authenticator import ApiKeyAuthenticator
+from gateway.identity.clients.key_terms import KeyTerms
 from gateway.identity.factors.challenges import PasskeyChallenges
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
@@ -285,7 +286,9 @@ async def open_house(
             workers,
             clock,
             others={
-                CredentialKind.API_KEY: ApiKeyAuthenticator(database, workers, clock, claims),
+                CredentialKind.API_KEY: ApiKeyAuthenticator(
+                    database, workers, clock, claims, KeyTerms(lambda: factor_rule, frozenset)
+                ),
                 CredentialKind.COOKIE: cookies,
             },
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.clients.api_keys import client_principal
 from gateway.identity.clients.key_form import is_personal, well_formed
+from gateway.identity.clients.key_terms import KeyTerms
 from gateway.identity.clients.personal_keys import personal_principal
 from gateway.identity.made_up import AddressShares, GoodOnes
 from gateway.identity.opaque_tokens import hash_token
@@ -61,7 +62,9 @@ class ApiKeyAuthenticator:
         revocations: Revocations,
         clock: Clock,
         claims: AccountClaims | None = None,
+        terms: KeyTerms | None = None,
     ) -> None:
+        self._terms = terms
         self._database = database
         self._claims = claims or AccountClaims()
         self._revocations = revocations
@@ -77,7 +80,8 @@ class ApiKeyAuthenticator:
 
     async def authenticate(self, credential: Credential, call: Call) -> Principal | Reason:
         """TOKEN_MALFORMED for a slip of the hand; TOKEN_REVOKED for a key that ended and for
-        one that never was, which are not told apart."""
+        one that never was, which are not told apart; INSUFFICIENT_USER_AUTHENTICATION for a
+        person's whose account has to enrol a second factor first."""
         text = credential.text
         if not well_formed(text):
             return Reason.TOKEN_MALFORMED
@@ -89,20 +93,21 @@ class ApiKeyAuthenticator:
         return principal
 
     async def write_uses(self) -> None:
-        """Writes which keys were used since the last time; for a task, each minute.  Raises
-        StoreUnavailable."""
+        """Writes which keys were used since the last time, and whose term that has begun; for a
+        task, each minute.  Raises StoreUnavailable."""
         used, self._used = self._used, set()
-        if not used:
-            return
-        try:
-            async with self._database.transaction() as tx:
-                now = int(await tx.now())
-                rows = [{"id": key_id, "now": now} for key_id in sorted(used)]
-                for statement in (_USED_BY_CLIENT, _USED_BY_PERSON):
-                    await tx.many(statement, rows)
-        except StoreUnavailable:
-            self._used |= used
-            raise
+        if used:
+            try:
+                async with self._database.transaction() as tx:
+                    now = int(await tx.now())
+                    rows = [{"id": key_id, "now": now} for key_id in sorted(used)]
+                    for statement in (_USED_BY_CLIENT, _USED_BY_PERSON):
+                        await tx.many(statement, rows)
+            except StoreUnavailable:
+                self._used |= used
+                raise
+        if self._terms is not None:
+            await self._terms.write(self._database)
 
     def _cached(self, text: str) -> Principal | None:
         cached = self._cache.get(text)
@@ -183,7 +188,7 @@ class ApiKeyAuthenticator:
         for _ in range(2):
             async with self._database.read_transaction() as tx:
                 if is_personal(text):
-                    principal = await personal_principal(tx, digest, self._claims)
+                    principal = await personal_principal(tx, digest, self._claims, self._terms)
                 else:
                     principal = await client_principal(tx, digest)
             if not isinstance(principal, Principal):

@@ -17,6 +17,7 @@ from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.account_rows import Account, account_by_id, locked
 from gateway.identity.clients.api_keys import AMR
 from gateway.identity.clients.key_form import PERSONAL_PREFIX, limit_of, limit_text, new_key
+from gateway.identity.clients.key_terms import KeyTerms
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
@@ -171,10 +172,13 @@ async def purge_personal_keys(database: Database) -> None:
 
 
 async def personal_principal(
-    tx: Transaction, digest: str, claims: AccountClaims | None = None
+    tx: Transaction,
+    digest: str,
+    claims: AccountClaims | None = None,
+    terms: KeyTerms | None = None,
 ) -> Principal | Reason:
     """Who calls with the key of this hash; TOKEN_REVOKED for one that ended and for one that
-    never was."""
+    never was, INSUFFICIENT_USER_AUTHENTICATION where `terms` are over."""
     row = await tx.one("SELECT * FROM personal_keys WHERE hash = :hash", hash=digest)
     if row is None or row["ended_at"] is not None:
         return Reason.TOKEN_REVOKED
@@ -184,6 +188,8 @@ async def personal_principal(
         return Reason.TOKEN_REVOKED
     if key.expires_at <= int(await tx.now()):
         return Reason.TOKEN_EXPIRED
+    if terms is not None and await terms.are_over(tx, account):
+        return Reason.INSUFFICIENT_USER_AUTHENTICATION
     roles, limits = account.roles, key.limits
     if limits.roles is not None:
         roles = tuple(role for role in roles if role in limits.roles)

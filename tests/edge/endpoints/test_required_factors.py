@@ -18,6 +18,7 @@ from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
 from gateway.identity.providers.provider_sessions import end_sessions_of
+from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
 from tests.edge.endpoints.cookie_calls import SAME, ask, signed_in
 from tests.edge.endpoints.test_factors import code_at, enrol, first_step, later, second_step
@@ -348,3 +349,37 @@ async def test_behind_the_term_whoever_has_just_signed_in_enrols_in_that_session
         body = {"name": "laptop"}
         made = await house.ask("POST", "/auth/keys", body, token=enrolled["access_token"])
         assert made.status == 201, made.body
+
+
+async def test_behind_the_term_keys_call_again_once_their_account_has_a_factor(
+    short: House,
+) -> None:
+    tokens = await short.sign_in()
+    made = await short.ask("POST", "/auth/keys", {"name": "laptop"}, token=tokens["access_token"])
+    key = Credential(CredentialKind.API_KEY, str(told(made)["api_key"]))
+    assert isinstance(await called_with(short, key), Principal)
+    asked = await late_step_up(short, tokens["access_token"])
+    assert await called_with(short, key) is Reason.INSUFFICIENT_USER_AUTHENTICATION
+    secret = str(told(await begin(short, asked["mfa_token"]))["secret"])
+    assert (await confirm(short, asked["mfa_token"], code_at(short, secret))).status == 200
+    assert isinstance(await called_with(short, key), Principal)
+
+
+async def late_step_up(house: House, token: str) -> dict[str, Any]:
+    await later(house, SHORT.within_s + 1)
+    return told(await house.ask("POST", "/auth/step-up", {"password": PASSWORD}, token=token))
+
+
+async def called_with(house: House, key: Credential) -> Principal | Reason:
+    call = Call(
+        "GET",
+        "gate.example",
+        "/",
+        ("",),
+        "",
+        headers=(),
+        client_ip="192.0.2.1",
+        scheme="https",
+        credential=key,
+    )
+    return await house.deps.authenticator.authenticate(call, frozenset((key.kind,)))
