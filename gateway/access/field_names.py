@@ -70,6 +70,13 @@ OF_PROXIES = frozenset(
 Any other `X-Forwarded-…` (`-User`, `-Email`, `-Groups`) is nobody's to say: some backends take it
 for who is calling, and most proxies pass a client's own."""
 
+NOBODYS = (
+    b"x-forwarded-user", b"x-forwarded-email", b"x-forwarded-groups",
+    b"x-forwarded-preferred-username", b"x-forwarded-access-token", b"x-forwarded-ssl",
+    b"x-forwarded-scheme",
+)  # fmt: skip
+"""Those of them that are met."""
+
 TELLING_A_CALL = MappingProxyType(
     {
         "x-original-method": "use `request.method`",

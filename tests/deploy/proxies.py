@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.field_names import NOBODYS, OF_PROXIES
 from tests.contract.echo import Echo
 from tests.contract.running import Running, wait_until_ready
 from tests.deploy.traefik import ForwardAuthProxy
@@ -27,6 +28,13 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PROXIES = ("nginx", "caddy", "envoy", "traefik", "envoy-grpc")
+
+TOLD_BY_PROXIES = sorted(
+    {name.decode() for name in OF_PROXIES.union(NOBODYS) - {b"via", b"x-forwarded-for"}}
+    | {"x-forwarded", "forwarded-for"}
+)
+"""What only a proxy may say of a call, and of each call only the one that writes it: a client's own
+arrives nowhere.  `X-Forwarded-For` is a list that some continue."""
 
 
 @dataclass

@@ -18,6 +18,7 @@ from tests.contract.running import Running
 from tests.deploy.helm import Helm, Manifest, example
 from tests.deploy.proxies import (
     DEPLOY,
+    TOLD_BY_PROXIES,
     Ports,
     Site,
     require,
@@ -29,6 +30,7 @@ from tests.deploy.proxies import (
 from tests.deploy.test_proxies import SPELLINGS, received
 from tests.kept import kept
 from tests.node_packages import lacking
+from tests.upstreams.clients import curl
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +142,18 @@ OF_ENVOY_GATEWAY = {
         "targetRefs",
         "extAuth",
     ),
+    "EnvoyExtensionPolicy": closed(
+        {
+            "targetRefs": TARGETS,
+            "lua": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 16,
+                "items": closed({"type": {"const": "Inline"}, "inline": TEXT}, "type", "inline"),
+            },
+        },
+        "targetRefs",
+    ),
     "ClientTrafficPolicy": closed(
         {
             "targetRefs": TARGETS,
@@ -169,7 +183,7 @@ OF_ENVOY_GATEWAY = {
 
 def test_envoy_gateway_knows_every_field() -> None:
     policies = [one for one in resources() if group_of(one) == "gateway.envoyproxy.io"]
-    assert len(policies) == 3
+    assert len(policies) == 5
     for one in policies:
         assert one["apiVersion"] == "gateway.envoyproxy.io/v1alpha1"
         jsonschema_rs.validate(OF_ENVOY_GATEWAY[one["kind"]], one["spec"])
@@ -232,6 +246,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
+LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
+
+
 def envoy_of(name: str) -> Any:
     """How Envoy Gateway sets Envoy up by the manifests of that file: of the shipped example, with
     its defaults for paths and names, and the filter that it makes of the policy."""
@@ -249,10 +266,15 @@ def envoy_of(name: str) -> Any:
         manager["path_with_escaped_slashes_action"] = "UNESCAPE_AND_REDIRECT"
         options = manager["common_http_protocol_options"]
         options["headers_with_underscores_action"] = "REJECT_REQUEST"
-        mutation, ext_authz, router = manager["http_filters"]
+        *_, mutation, ext_authz, router = manager["http_filters"]
         settings = ext_authz["typed_config"]
         for key in ("encode_raw_headers", "with_request_body", "allowed_headers"):
             settings.pop(key, None)
+        (lua,) = the("EnvoyExtensionPolicy", name)["spec"]["lua"]
+        script = {  # Envoy Gateway has it behind ext_authz, where no `filterOrder` says otherwise
+            "name": "envoy.filters.http.lua",
+            "typed_config": {"@type": LUA, "default_source_code": {"inline_string": lua["inline"]}},
+        }
         if "headersToExtAuth" in auth:
             settings["allowed_headers"] = patterns(auth["headersToExtAuth"])
         if "http" in auth:
@@ -266,9 +288,9 @@ def envoy_of(name: str) -> Any:
                 {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": one["value"]}}}}
                 for one in early["removeOnMatch"]
             ]
-            manager["http_filters"] = [mutation, ext_authz, router]
+            manager["http_filters"] = [mutation, ext_authz, script, router]
         else:
-            manager["http_filters"] = [ext_authz, router]
+            manager["http_filters"] = [ext_authz, script, router]
         (folder / "envoy.yaml").write_text(yaml.safe_dump(config))
         return start_envoy(folder)
 
@@ -329,7 +351,9 @@ http {{
       proxy_set_header X-Real-IP $remote_addr;
       proxy_set_header X-Forwarded-For $remote_addr;
       proxy_set_header X-Forwarded-Host $http_host;
+      proxy_set_header X-Forwarded-Port $server_port;
       proxy_set_header X-Forwarded-Proto $pass_access_scheme;
+      proxy_set_header X-Forwarded-Scheme $pass_access_scheme;
       proxy_set_header Proxy "";
       proxy_http_version 1.1;
       proxy_pass http://127.0.0.1:{shop};
@@ -418,6 +442,18 @@ def test_who_calls_is_told_and_nothing_that_is_forged(proxy: Running) -> None:
         assert not [name for name, values in fields.items() if "forged" in values], fields
         assert ("x-auth-user-id" in fields) == (who is not None)
         assert fields["cookie"] == ["theirs=1"]
+
+
+def test_no_word_of_a_client_on_how_it_came_arrives(proxy: Running) -> None:
+    # From an address that is no trusted peer's, as clients have.
+    forged = "for=6.6.6.6;host=evil.example"
+    _, answer = curl(
+        "GET",
+        f"http://127.0.0.1:{proxy.port}/catalogue/a",
+        [(name, forged) for name in TOLD_BY_PROXIES],
+        words=["--interface", "127.0.0.2"],
+    )
+    assert [name for name, values in received(answer).items() if forged in values] == []
 
 
 def test_what_may_not_pass_does_not(proxy: Running, request: pytest.FixtureRequest) -> None:

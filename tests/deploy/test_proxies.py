@@ -17,7 +17,7 @@ from gateway.access.field_names import KEEPABLE, NEVER_KEPT
 from gateway.access.identity_headers import AUTHGATE
 from tests.contract.answers import Answer
 from tests.contract.running import Running
-from tests.deploy.proxies import PROXIES, Site, missing, require, site
+from tests.deploy.proxies import PROXIES, TOLD_BY_PROXIES, Site, missing, require, site
 from tests.providers import oidc_provider
 from tests.providers.oidc_provider import Setup, machine
 from tests.servers import ValkeyServer, wait_until
@@ -242,6 +242,23 @@ def test_a_clients_own_word_on_its_address_path_or_method_does_not_arrive(
     names = (*NEVER_KEPT, *KEEPABLE.values(), "SCRIPT_NAME", "PATH_INFO", "X_Script_Name")
     fields = received(proxy.call("GET", "/me", *((name, "6.6.6.6") for name in names), token=token))
     assert [name for name, values in fields.items() if "6.6.6.6" in values] == []
+
+
+FORGED = "for=6.6.6.6;host=evil.example;proto=https"
+HOW_IT_CAME = [
+    *((name, FORGED) for name in TOLD_BY_PROXIES),
+    *(
+        (name.replace("-", sign), FORGED)
+        for name in (*TOLD_BY_PROXIES, "x-forwarded-for")
+        for sign in "._"
+    ),
+]
+
+
+def test_no_word_of_a_client_on_how_it_came_arrives(proxy: Running, token: str) -> None:
+    for target, who in (("/catalogue/a", None), ("/me", token)):
+        fields = received(proxy.call("GET", target, *HOW_IT_CAME, token=who))
+        assert [name for name, values in fields.items() if FORGED in values] == []
 
 
 def test_no_lie_about_the_call_makes_it_pass(proxy: Running, token: str) -> None:

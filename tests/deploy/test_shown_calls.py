@@ -77,10 +77,15 @@ def test_no_body_says_a_parameter_anew_beside_the_one_that_was_judged(
 
 
 @pytest.mark.parametrize("method", BODILESS)
-def test_without_a_body_the_query_is_judged(proxy: Running, method: str) -> None:
-    told = [(name, "7") for name, _ in LIES]
-    for fields in ((), (("Content-Length", "0"),), told):
+def test_without_a_body_the_query_is_judged(
+    proxy: Running, method: str, request: pytest.FixtureRequest
+) -> None:
+    for fields in ((), (("Content-Length", "0"),)):
         assert proxy.call(method, "/list?team=a", *fields).status == 200
+    told = [(name, "7") for name, _ in LIES]
+    # Traefik passes what it does not write itself: who lies so speaks against itself.
+    expected = 400 if "traefik" in request.node.name else 200
+    assert proxy.call(method, "/list?team=a", *told).status == expected
     assert proxy.call(method, "/list?team=hr").status == 403
 
 

@@ -16,7 +16,15 @@ import pytest
 
 from tests.certificates import self_signed
 from tests.contract.answers import Answer
-from tests.deploy.proxies import COMMANDS_OF_TLS, Ports, Site, require, running, site
+from tests.deploy.proxies import (
+    COMMANDS_OF_TLS,
+    TOLD_BY_PROXIES,
+    Ports,
+    Site,
+    require,
+    running,
+    site,
+)
 from tests.ports import free_port
 from tests.upstreams.clients import curl
 
@@ -120,6 +128,7 @@ def test_no_word_of_a_client_on_how_it_came_is_believed(front: Front) -> None:
         ("X-Forwarded-Server", "evil.example"),
         ("X-Forwarded-Client-Cert", "By=evil"),
         ("X-Forwarded-Tls-Client-Cert", "evil"),
+        *((name, "for=203.0.113.9;host=evil.example") for name in TOLD_BY_PROXIES),
     ]
     fields = received(front.call("2", "GET", "/me", front.bearer(), *lies)[1])
     said = json.dumps(fields)

@@ -2,7 +2,8 @@
 use carries Traefik itself.
 
 - The call is told by X-Forwarded-{Method,Proto,Host,Uri,For} on a GET that carries the client's
-  other fields; with `trustForwardHeader: false` the client's own X-Forwarded-* are not passed.
+  other fields; with `trustForwardHeader: false` the client's own of those that Traefik writes are not
+  passed, and any other is (`pkg/middlewares/forwardedheaders` of 3.3).
 - A 2xx lets the call pass: the fields named in `authResponseHeaders`, and those that match
   `authResponseHeadersRegex`, are taken from the request and set as the answer has them.
 - With `forwardBody` the body is read, up to `maxBodySize` (else 401), and sent with the question.
@@ -28,6 +29,12 @@ Fields = list[tuple[str, str]]
 _HOP_BY_HOP = {
     "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
     "upgrade", "content-length",
+}  # fmt: skip
+
+_TRAEFIKS = {
+    *(f"x-forwarded-{name}" for name in ("for", "host", "port", "proto", "server", "uri")),
+    "x-forwarded-method", "x-forwarded-prefix", "x-forwarded-tls-client-cert",
+    "x-forwarded-tls-client-cert-info", "x-real-ip",
 }  # fmt: skip
 
 
@@ -106,7 +113,7 @@ class _Connection(socketserver.StreamRequestHandler):
             for name, value in fields
             if name.lower() not in _HOP_BY_HOP
             and name.lower() != "host"
-            and not name.lower().startswith("x-forwarded-")
+            and name.lower() not in _TRAEFIKS
         ]
         forwarded = [
             ("X-Forwarded-Proto", "http"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from gateway.access.field_names import NOBODYS
 from gateway.edge.admin.decision_point import DecisionPoint, Denial, Permission, Question
 from gateway.edge.admin.dialects import Dialect, dialect_of
 from gateway.edge.http1.date_header import date_line
@@ -78,7 +79,9 @@ def _allowed(
     lines += answer.lines
     lines += answer.limit_lines
     if dialect is not None and dialect.lists_removals:
-        lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(answer.absent()))
+        claimed = answer.route.claimed_headers
+        gone = answer.absent() + [name for name in NOBODYS if name not in claimed]
+        lines.append(b"x-envoy-auth-headers-to-remove: " + b",".join(gone))
     lines.append(b"\r\n")
     return b"\r\n".join(lines)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from gateway.edge.http1.request_head import RequestHead
 from gateway.edge.proxy.cors import CrossOrigin
 from gateway.edge.proxy.handler import reads_body
 from gateway.edge.proxy.policy_body import put_json
+from gateway.edge.proxy.request import forwarded_hosts
 from gateway.edge.proxy.request_headers import foreign_cookies, identity_lines
 from gateway.edge.replies.denials import render_denial
 from gateway.edge.replies.observers import DecisionObserver, NoMetrics, RequestMetrics
@@ -150,6 +151,12 @@ class DecisionPoint:
         call = self.reader.read(original.head, original.peer)
         if isinstance(call, Reason):
             return self._refused(question, call)
+        told = question.head.forwarded
+        if told is not None and _names_another_host(told, original.head.host or b""):
+            hosts, routes = forwarded_hosts(told), snapshot.routes
+            if hosts is None or any(h != call.host and routes.names_host(h) for h in hosts):
+                # As at our own door: many backends serve that one, where the proxy sends it on.
+                return self._refused(question, Reason.HOST_MISMATCH)
         if question.body and snapshot.reads_bodies and reads_body(call, snapshot):
             unlike_json = put_json(question.body, call)
             if unlike_json is not None:
@@ -273,6 +280,15 @@ class DecisionPoint:
         self._metrics.route(route_id).record(decision.reason, status, decided_s)
         if self._observer is not None:
             self._observer.decided(call, decision, status, request_id, decided_s)
+
+
+def _names_another_host(told: Iterable[tuple[bytes, bytes]], host: bytes) -> bool:
+    """Whether it is worth reading: the proxies themselves write what was asked for."""
+    for name, value in told:
+        lower = name.lower()
+        if lower == b"forwarded" or (lower == b"x-forwarded-host" and value != host):
+            return True
+    return False
 
 
 class TrustedPeers:

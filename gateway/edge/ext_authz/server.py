@@ -8,6 +8,7 @@ bounded, of peers that say nothing too.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote
@@ -55,6 +56,9 @@ AGE_GRACE_S = 15
 PING_S, PONG_S = 60, 20
 """How often a peer is asked whether it is there, and for how long."""
 
+REMARK_EACH_S = 60
+"""How often a peer that ends its calls is told of: what it does fills no log."""
+
 _SERVING, _NOT_SERVING = b"\x08\x01", b"\x08\x02"
 
 
@@ -65,6 +69,37 @@ class CallContext(Protocol):
 
     async def read(self) -> object:
         """A message, as bytes; something else where none comes any more."""
+
+
+class _GrpcRemarks(logging.Handler):
+    """What gRPC has to say.  Whenever a peer ends a call that is being answered, that is an error
+    with a traceback: the log has it in one line, and not more often than REMARK_EACH_S.  The rest
+    goes where it would have gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_at = 0.0
+
+    def heard(self) -> None:
+        library = logging.getLogger("grpc")
+        library.addHandler(self)  # no second time
+        library.propagate = False
+        self._next_at = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        # Of what could not be sent or received: our handlers raise nothing.
+        if isinstance(error, grpc.aio.InternalError):
+            if record.created < self._next_at:
+                return
+            self._next_at = record.created + REMARK_EACH_S
+            told = {**record.__dict__, "exc_info": None, "exc_text": None}
+            told |= {"levelno": logging.WARNING, "levelname": "WARNING"}
+            record = logging.makeLogRecord(told)
+        logging.getLogger().handle(record)
+
+
+_remarks = _GrpcRemarks()
 
 
 class ExtAuthzServer:
@@ -120,6 +155,7 @@ class ExtAuthzServer:
 
     async def start(self, address: str, certificates: Certificates | None = None) -> None:
         """RuntimeError where the address cannot be listened at."""
+        _remarks.heard()
         if certificates is None:
             self._server.add_insecure_port(address)
         else:
@@ -139,7 +175,10 @@ class ExtAuthzServer:
             return denied(self._point.refused(question, Reason.NO_RULE), request_id)
         try:
             async with asyncio.timeout(DECIDE_S):
-                message = await context.read()
+                try:
+                    message = await context.read()
+                except grpc.aio.BaseError:
+                    message = None  # the listener has stopped: nobody hears the answer
                 # A call that ends without a message brings an empty one.
                 message = message if isinstance(message, bytes) else b""
                 return await self._answer(message, question)

@@ -73,6 +73,23 @@ async def test_the_answer_has_the_identity_headers_that_the_route_names(dialect:
     assert b"root" not in answer.head
 
 
+async def test_envoy_is_told_to_keep_the_names_of_others_where_the_route_writes_them() -> None:
+    routes = """
+    version: 1
+    decision_api: {trusted_peers: [127.0.0.1/32]}
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    routes:
+      - {id: me, match: {path: /me}, policy: signed-in, upstream: api, identity_headers: oauth2-proxy}
+    """
+    async with opened(snapshot(routes)) as house:
+        answer = await house.ask("envoy", "/me", token="good")
+    assert answer.values("x-forwarded-user") == [b"u-1"]
+    gone = answer.values("x-envoy-auth-headers-to-remove")[0].split(b",")
+    assert b"x-forwarded-user" not in gone
+    assert b"x-forwarded-access-token" in gone
+    assert len(gone) == len(set(gone))
+
+
 @each_dialect
 async def test_the_answer_about_a_public_call_says_nothing_of_who_calls(dialect: str) -> None:
     async with opened(AUTHELIA) as house:
@@ -210,6 +227,9 @@ async def test_envoy_is_told_what_to_remove(house: House) -> None:
     assert {b"x-auth-tenant", b"x-auth-tenant-role"} <= set(gone)
     known = await house.ask("envoy", "/kept", token="good")
     left = known.values("x-envoy-auth-headers-to-remove")[0].split(b",")
+    # By which others tell who is calling.
+    for names in (gone, left):
+        assert {b"x-forwarded-user", b"x-forwarded-groups", b"x-forwarded-ssl"} <= set(names)
     assert b"x-auth-user-id" not in left
     assert b"authorization" not in left
     assert b"x-auth-assertion" in left
