@@ -67,12 +67,7 @@ class BodyPump:
         if relay.request_sent:
             return
         if relay.continue_sent is not None:
-            # RFC 9110 section 10.1.1: a client that waits need not wait for ever.
-            await asyncio.wait(
-                (relay.continue_sent, relay.done),
-                timeout=CONTINUE_AFTER_S,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await self._await_continue(relay.continue_sent)
             if not relay.done.done():
                 relay.send_continue()
         payload.on_more = self._wake
@@ -83,6 +78,30 @@ class BodyPump:
         finally:
             payload.on_more = None
             relay.done.remove_done_callback(self._wake)
+
+    async def _await_continue(self, sent: asyncio.Future[None]) -> None:
+        """RFC 9110 section 10.1.1: a client that waits need not wait for ever.
+
+        Until all has come it is the client that is waited for, as in any other body: who asks to
+        be told would hold a slot for a second of each call otherwise.
+        """
+        payload, relay = self._payload, self._relay
+        if payload.awaits_more():
+            payload.on_more = self._client_sent
+            relay.await_client(SEND_ON)
+        try:
+            await asyncio.wait(
+                (sent, relay.done),
+                timeout=CONTINUE_AFTER_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            payload.on_more = None
+            relay.client_moved(SEND_ON)
+
+    def _client_sent(self) -> None:
+        if not self._payload.awaits_more():
+            self._relay.client_moved(SEND_ON)
 
     async def _pass_on(self) -> None:
         payload, upstream, relay = self._payload, self._upstream, self._relay

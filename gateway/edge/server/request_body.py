@@ -95,6 +95,10 @@ class RequestBody:
         """All of it has come."""
         return self._ended
 
+    def awaits_more(self) -> bool:
+        """There is more to come, and its sender is not held back."""
+        return not (self._ended or self._paused)
+
     def at_eof(self) -> bool:
         """All of it was read."""
         return self._ended and not self._pieces

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gateway.edge.proxy import request_body
 from gateway.edge.upstream.clusters import TargetPool
 from gateway.edge.upstream.slot_shares import PATIENCE_S
 from tests.edge.rig import HUNG_S, OK, Answer, Client, Exchange, Rig, endless, running
@@ -203,6 +204,34 @@ async def test_nobody_is_cut_where_nobody_waits() -> None:
         slow = await come_from(rig, ATTACKER, 2, UPLOAD)
         await all_waited_long(rig, 2)
         assert [(await finish(client)).status for client in slow] == [200] * 2
+
+
+EXPECTING = b"POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+
+
+async def test_who_sends_nothing_before_it_is_asked_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its upstream never asks, and for a second of each call nobody would wait for the client."""
+    monkeypatch.setattr(request_body, "CONTINUE_AFTER_S", HUNG_S)
+    async with narrow(2) as rig:
+        slow = await come_from(rig, ATTACKER, 2, EXPECTING)
+        assert (await rig.ask(GET)).status == 200
+        await cut(slow[0])
+        slow[1].writer.write(b"abc")
+        await until(lambda: waited(rig) == [0.0])
+
+
+async def test_who_sends_all_without_being_asked_is_not_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_body, "CONTINUE_AFTER_S", 2 * PATIENCE_S)
+    async with narrow(2) as rig:
+        calls = await come_from(rig, ATTACKER, 2, EXPECTING + b"abc")
+        assert (await rig.ask(GET)).status == 200
+        for client in calls:
+            assert (await client.head()).status == 100
+            assert (await client.answer()).status == 200
 
 
 async def test_two_neighbourhoods_that_drip_leave_room_to_a_third() -> None:
