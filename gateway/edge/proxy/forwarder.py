@@ -154,7 +154,7 @@ class Forwarder:
                         raise
             finally:
                 target.record_end(outcome, client_ip)
-                target.release()
+                target.release(client_ip)
             if isinstance(connection, NoConnection):
                 continue
             if failure is None or relay.started or not self.may_retry(relay, failure):

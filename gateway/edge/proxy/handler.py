@@ -293,7 +293,7 @@ class Proxy:
         target = relay.tried[-1]
         if target.health is not None:
             target.record_end(attempt_outcome(relay, failure), exchange.call.client_ip)
-        target.release()
+        target.release(exchange.call.client_ip)
         if failure is None:
             exchange.client.ended(self._answered(relay))
         elif relay.started:

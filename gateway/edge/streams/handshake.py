@@ -119,6 +119,7 @@ class Handshake:
             target,
             options=route.websocket,
             principal=self._decision.principal,
+            holder=self._call.client_ip,
             long_lived=self._long_lived,
         )
         self.tunnel.reevaluation = self._reevaluation

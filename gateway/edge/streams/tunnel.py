@@ -44,6 +44,7 @@ class Tunnel:
         "_connection",
         "_cut_at",
         "_half_closes",
+        "_holder",
         "_idle_s",
         "_long_lived",
         "_ping_s",
@@ -73,6 +74,7 @@ class Tunnel:
         *,
         options: WebSocketOptions,
         principal: Principal | None,
+        holder: str,
         long_lived: LongLivedRequests,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -99,6 +101,7 @@ class Tunnel:
         self._ping_s = options.ping_s
         self._connection = connection
         self._target = target
+        self._holder = holder
         self._long_lived = long_lived
         client = cast(asyncio.Transport, connection.transport)
         self.client = TunnelEnd(self, client, options.max_frame_bytes)
@@ -108,7 +111,7 @@ class Tunnel:
     def open(self, initial_data: bytes) -> None:
         """Join them: first what came behind the 101, then what came behind the handshake."""
         target, upstream = self._target, self.upstream.transport
-        target.in_flight += 1
+        target.hold(self._holder)
         self._long_lived.tunnels.add(self)
         assert upstream is not None
         upstream.set_protocol(self.upstream)
@@ -212,7 +215,7 @@ class Tunnel:
             self.closed = True
             self.ended.set_result(None)
             # How the handshake went was told; the end of a socket says nothing of its target.
-            self._target.release()
+            self._target.release(self._holder)
             self._long_lived.tunnels.discard(self)
             self._long_lived.discard(self)
 

@@ -28,7 +28,7 @@ from gateway.edge.upstream.resolver import (
 from gateway.edge.upstream.retry_budget import RetryBudget
 from gateway.edge.upstream.slot_queue import Waiters
 from gateway.edge.upstream.target_health import probe
-from gateway.edge.upstream.target_pool import TargetPool, authority, available
+from gateway.edge.upstream.target_pool import TargetPool, authority
 from gateway.telemetry.metrics import Metrics
 
 __all__ = ["Cluster", "Clusters", "TargetPool", "authority"]
@@ -112,9 +112,10 @@ class Cluster:
                     given = slot.result() if slot.done() and not slot.cancelled() else None
                     if given is not None:
                         given.record_end(None, client_ip)
-                        given.release()
+                        given.release(client_ip)
                     raise
         except TimeoutError:
+            self.waiters.give_up(waiter)
             return None
         finally:
             self.waiters.discard(waiter)
@@ -361,3 +362,17 @@ class Clusters:
             target.close()
             for connection in list(target.connections):
                 connection.abort()
+
+
+def available(targets: Collection[TargetPool], client_ip: str, now: float) -> list[TargetPool]:
+    """Those that a call of this client may be sent to; none while the breakers of all keep it away.
+
+    Where probes call every target bad they are all tried: better a call that fails than a probe
+    that is wrong.
+    """
+    healths = [(target, target.health) for target in targets]
+    good = [t for t, h in healths if h is None or h.available(client_ip, now)]
+    if good:
+        return good
+    healths = [(t, h) for t, h in healths if h is None or h.admits(client_ip, now)]
+    return [t for t, h in healths if h is None or h.healthy] or [t for t, _ in healths]

@@ -108,5 +108,8 @@ class ConnectionPool(Protocol[C_contra]):
     def discard(self, connection: C_contra) -> None:
         """It is of no more use."""
 
-    def release(self) -> None:
-        """A call has ended that held a slot."""
+    def hold(self, client_ip: str) -> None:
+        """One more slot is held, for this client."""
+
+    def release(self, client_ip: str) -> None:
+        """A call of this client has ended that held a slot."""

@@ -1,14 +1,16 @@
 """How the slots of a target are shared between neighbourhoods while somebody wants one.
 
-Law: a slot is held for the sake of the target.  Calls that wait for their own client, to send more
-of a body or to read on, are slow; of k neighbourhoods that have such calls or want a slot each
-keeps a k-th of the slots for them: half at most, one at least.  No other call is ended.
+Law: of k neighbourhoods that hold a slot or want one each has a k-th of them as its share: half at
+most, one at least.  Whoever holds its share, by whatever calls, stands behind those that do not;
+nobody is ended for that.  A slot is held for the sake of the target, though: calls that wait for
+their own client, to send more of a body or to read on, are slow, and of k neighbourhoods that have
+such calls or want a slot each keeps a k-th for them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from time import monotonic
@@ -19,6 +21,7 @@ from gateway.edge.upstream.connection import UpstreamConnection
 
 PATIENCE_S = 0.5
 """So long in all a call may wait for its client, whoever else waits."""
+_MOST_REMEMBERED = 4_096
 
 
 @dataclass(slots=True)
@@ -40,56 +43,58 @@ W = TypeVar("W", bound=Want)
 
 
 class Shares:
-    """What each neighbourhood may still have of one target, by what was seen when it was last
-    looked.  `kept`: slots that are kept for calls that were turned away a moment ago, `most_kept`
-    of them at most.
+    """Who holds how many slots of one target, from call to call, while somebody wants one."""
 
-    What one had `before` fades: whoever ends all its slow calls at once does not begin them anew
-    as if it had none.
-    """
+    __slots__ = ("_networks", "came", "held", "kept", "made_room_at", "share")
 
-    __slots__ = ("_held", "_kept", "_left", "came", "is_crowded")
-
-    def __init__(
-        self,
-        share: int,
-        slow: Mapping[str, Sequence[SlowCall]],
-        kept: Mapping[str, int],
-        before: Shares | None = None,
-        *,
-        most_kept: int,
-    ) -> None:
-        held = {name: len(calls) for name, calls in slow.items()}
-        for name, count in () if before is None else before._held.items():
-            if (left := count * 9 // 10) > held.get(name, 0):
-                held[name] = left
-        self._held: dict[str, int] = held
-        self._left = {name: share - count for name, count in held.items()}
-        self.is_crowded = any(left < 0 for left in self._left.values())
-        """Somebody has more than a share."""
-        wanted = (min(count, share) for name, count in kept.items() if not self.used_up(name))
-        self._kept = min(sum(wanted), most_kept)
+    def __init__(self, holders: Mapping[str, int]) -> None:
+        """`holders`: how many slots each client has."""
+        self._networks: dict[str, str] = {}
+        self.held: Counter[str] = Counter()
+        """By neighbourhood, those that have none left out."""
+        for client_ip, count in holders.items():
+            self.held[self._network(client_ip)] += count
+        self.share = 1
+        self.kept = 0
+        """Free slots that whoever has its share does not get."""
         self.came: set[str] = set()
-        """Neighbourhoods that have taken a slot since."""
+        """Neighbourhoods that took a slot of their share since it was last looked."""
+        self.made_room_at: list[float] = []
+        """When slow calls were ended, lately."""
 
-    def used_up(self, network: str) -> bool:
-        """Others go before it, every other time."""
-        return self._left.get(network, 1) <= 0
+    def is_behind(self, network: str) -> bool:
+        """It has its share: others go before it."""
+        return self.held.get(network, 0) >= self.share
 
-    def is_past(self, network: str) -> bool:
-        """It has more than its share."""
-        return self._left.get(network, 0) < 0
+    def past(self, network: str) -> int:
+        """How many it holds that are more than its share."""
+        return max(self.held.get(network, 0) - self.share, 0)
 
     def admits(self, client_ip: str, free: int) -> bool:
         """Whether a call of this client may have one of the `free` slots that nobody waits for."""
-        return free > self._kept or not (self._left and self.used_up(neighbourhood(client_ip)))
+        return free > self.kept or not self.is_behind(self._network(client_ip))
 
     def record(self, client_ip: str) -> None:
         """A call of this client has taken one."""
-        network = neighbourhood(client_ip)
-        self.came.add(network)
-        if network in self._left:
-            self._left[network] -= 1
+        network = self._network(client_ip)
+        held = self.held[network] = self.held.get(network, 0) + 1
+        if held <= self.share:
+            self.came.add(network)
+
+    def record_end(self, client_ip: str) -> None:
+        network = self._network(client_ip)
+        if self.held.get(network, 0) > 1:
+            self.held[network] -= 1
+        else:
+            self.held.pop(network, None)
+
+    def _network(self, client_ip: str) -> str:
+        network = self._networks.get(client_ip)
+        if network is None:
+            if len(self._networks) >= _MOST_REMEMBERED:
+                self._networks.clear()
+            network = self._networks[client_ip] = neighbourhood(client_ip)
+        return network
 
 
 def share_of(slots: int, neighbourhoods: int) -> int:
@@ -104,7 +109,10 @@ def slow_calls(connections: Iterable[UpstreamConnection]) -> dict[str, list[Slow
     for connection in connections:
         receiver = connection.receiver
         if receiver is not None and (waited_s := receiver.client_waited_s(now)) > 0.0:
-            network = _network(receiver.client_ip, networks)
+            client_ip = receiver.client_ip
+            network = networks.get(client_ip)
+            if network is None:
+                network = networks[client_ip] = neighbourhood(client_ip)
             slow.setdefault(network, []).append(SlowCall(waited_s, connection))
     for calls in slow.values():
         calls.sort(key=lambda call: call.waited_s)
@@ -114,7 +122,7 @@ def slow_calls(connections: Iterable[UpstreamConnection]) -> dict[str, list[Slow
 def to_end(
     slow: dict[str, list[SlowCall]],
     wants: Iterable[W],
-    connections: Collection[UpstreamConnection],
+    held: Mapping[str, int],
     *,
     share: int,
     half: int,
@@ -122,13 +130,13 @@ def to_end(
     """Which slow calls make room, and for whom: of the neighbourhood that has most, where that is
     more than its share and more than whoever wants a slot will have then; or more than half.
 
-    They are taken out of `slow`.
+    They are taken out of `slow`; `held` are all slots that each has.
     """
     over = [(-len(calls), network) for network, calls in slow.items() if len(calls) > share]
     if not over:
         return []
     heapify(over)
-    held = _held(connections)
+    given: Counter[str] = Counter()
     ended = []
     for want in wants:
         while over and slow[over[0][1]][-1].waited_s < PATIENCE_S:
@@ -136,27 +144,14 @@ def to_end(
         if not over:
             break
         count, network = -over[0][0], over[0][1]
-        if count <= half and held[want.network] + 1 >= count:
+        has = held.get(want.network, 0) + given[want.network]
+        if count <= half and has + 1 >= count:
             continue
         calls = slow[network]
         ended.append((want, calls.pop()))
-        held[want.network] += 1
+        given[want.network] += 1
         if len(calls) > share:
             heapreplace(over, (-len(calls), network))
         else:
             heappop(over)
     return ended
-
-
-def _held(connections: Iterable[UpstreamConnection]) -> Counter[str]:
-    """By neighbourhood the calls that have a slot, the slow ones too."""
-    networks: dict[str, str] = {}
-    receivers = (connection.receiver for connection in connections)
-    return Counter(_network(one.client_ip, networks) for one in receivers if one is not None)
-
-
-def _network(client_ip: str, networks: dict[str, str]) -> str:
-    network = networks.get(client_ip)
-    if network is None:
-        network = networks[client_ip] = neighbourhood(client_ip)
-    return network

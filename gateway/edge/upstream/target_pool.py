@@ -69,6 +69,8 @@ class TargetPool:
         self.spec = spec
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0
+        self.holders: dict[str, int] = {}
+        """How many slots each client has, where there are only so many."""
         self.reserved = 0
         """Calls that were given to it in this turn of the loop, and hold no slot yet."""
         self.reachable = True
@@ -106,6 +108,8 @@ class TargetPool:
             self.health = TargetHealth(spec, self.target.url)
         self.spec = spec
         self._waiters = waiters
+        if not spec.max_connections:
+            self.holders.clear()
 
     # --- slots ---
 
@@ -149,20 +153,33 @@ class TargetPool:
 
     def acquire(self, client_ip: str) -> None:
         """A call of this client is about to be sent here."""
-        self.in_flight += 1
-        if self.shares is not None:
-            self.shares.record(client_ip)
+        self.hold(client_ip)
         if self.health is not None:
             self.health.record_dispatch(client_ip, self._loop.time())
+
+    def hold(self, client_ip: str) -> None:
+        """One more slot is this client's."""
+        self.in_flight += 1
+        if self.spec.max_connections:
+            self.holders[client_ip] = self.holders.get(client_ip, 0) + 1
+            if self.shares is not None:
+                self.shares.record(client_ip)
 
     def record_end(self, outcome: Outcome | None, client_ip: str) -> None:
         """What the end of a call tells of the target; None where nobody can say."""
         if self.health is not None:
             self.health.record_end(outcome, client_ip, self._loop.time())
 
-    def release(self) -> None:
+    def release(self, client_ip: str) -> None:
         """It has ended.  Its slot goes to whoever waits, where they may be sent here."""
         self.in_flight -= 1
+        if self.spec.max_connections:
+            if (held := self.holders.get(client_ip, 0)) > 1:
+                self.holders[client_ip] = held - 1
+            else:
+                self.holders.pop(client_ip, None)
+            if self.shares is not None:
+                self.shares.record_end(client_ip)
         if self._waiters:
             self._waiters.serve(self)
 
@@ -374,20 +391,6 @@ class TargetPool:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()
-
-
-def available(targets: Collection[TargetPool], client_ip: str, now: float) -> list[TargetPool]:
-    """Those that a call of this client may be sent to; none while the breakers of all keep it away.
-
-    Where probes call every target bad they are all tried: better a call that fails than a probe
-    that is wrong.
-    """
-    healths = [(target, target.health) for target in targets]
-    good = [t for t, h in healths if h is None or h.available(client_ip, now)]
-    if good:
-        return good
-    healths = [(t, h) for t, h in healths if h is None or h.admits(client_ip, now)]
-    return [t for t, h in healths if h is None or h.healthy] or [t for t, _ in healths]
 
 
 def authority(target: UpstreamTarget) -> bytes:

@@ -114,3 +114,14 @@ async def test_a_tunnel_counts_as_a_request_of_its_target() -> None:
         client.close()
         await rig.upstream.until(lambda: rig.upstream.open == 0)
         assert pool.in_flight == 0
+
+
+async def test_a_socket_is_a_slot_that_its_client_holds() -> None:
+    async with running(echo) as rig:
+        rig.spec(max_connections=2)
+        client = await opened(rig)
+        pool = rig.clusters.cluster_of(rig.gate.route.upstream).targets[0]  # type: ignore[arg-type]
+        assert pool.holders == {"127.0.0.1": 1}
+        client.close()
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
+        assert not pool.holders

@@ -182,7 +182,7 @@ async def test_a_place_given_to_who_leaves_in_the_same_moment_is_given_back() ->
         cluster.targets[0].acquire("127.0.0.1")
         waiting = asyncio.create_task(cluster.acquire_slot("192.0.2.1"))
         await until(lambda: len(cluster.waiters) == 1)
-        cluster.targets[0].release()
+        cluster.targets[0].release("127.0.0.1")
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -206,11 +206,11 @@ async def test_a_slot_at_a_target_that_a_reload_removed_is_given_to_no_call_that
         current.targets[0].acquire("127.0.0.1")
         admitted_after = asyncio.create_task(current.acquire_slot("192.0.2.1"))
         await until(lambda: len(current.waiters) == 2)
-        removed.release()
+        removed.release("127.0.0.1")
         assert await admitted_before is removed
-        removed.release()
+        removed.release("127.0.0.1")
         assert removed.in_flight == 0
-        current.targets[0].release()
+        current.targets[0].release("127.0.0.1")
         assert await admitted_after is current.targets[0]
 
 
@@ -222,7 +222,7 @@ async def test_who_waits_is_served_where_a_reload_takes_the_bound_away() -> None
         waiting = asyncio.create_task(cluster.acquire_slot("192.0.2.1"))
         await until(lambda: len(cluster.waiters) == 1)
         clusters.apply([replace(spec, max_connections=0)])
-        cluster.targets[0].release()
+        cluster.targets[0].release("127.0.0.1")
         async with asyncio.timeout(HUNG_S):
             assert await waiting is cluster.targets[0]
 

@@ -64,11 +64,11 @@ async def test_a_target_that_probes_took_out_hands_its_slot_to_nobody() -> None:
         out, good = cluster.targets
         first, second = await waiting(cluster, HERE, THERE)
         probed(out, False)
-        out.release()
+        out.release(HERE)
         assert (out.in_flight, len(cluster.waiters)) == (0, 2)
-        good.release()
+        good.release(HERE)
         assert await first is good
-        good.release()
+        good.release(HERE)
         assert await second is good
 
 
@@ -77,7 +77,7 @@ async def test_who_waits_is_looked_at_again_once_a_target_is_back() -> None:
         out, _ = cluster.targets
         tasks = await waiting(cluster, HERE)
         probed(out, False)
-        out.release()
+        out.release(HERE)
         assert len(cluster.waiters) == 1
         probed(out, True)
         async with asyncio.timeout(HUNG_S):
@@ -90,7 +90,7 @@ async def test_where_probes_call_all_targets_bad_who_waits_is_sent_to_any() -> N
         tasks = await waiting(cluster, HERE)
         for each in cluster.targets:
             probed(each, False)
-        cluster.targets[0].release()
+        cluster.targets[0].release(HERE)
         assert await tasks[0] is cluster.targets[0]
 
 
@@ -98,7 +98,7 @@ async def test_who_waits_for_a_target_that_stays_away_is_told_so_in_time() -> No
     async with full(health=HEALTH, timeout_connect_s=0.2) as cluster:
         tasks = await waiting(cluster, HERE)
         probed(cluster.targets[0], False)
-        cluster.targets[0].release()
+        cluster.targets[0].release(HERE)
         assert await tasks[0] is None
 
 
@@ -107,9 +107,9 @@ async def test_a_target_whose_breaker_is_open_hands_its_slot_to_nobody_it_keeps_
         out, good = cluster.targets
         (task,) = await waiting(cluster, HERE)
         out.record_end(Outcome.UNREACHED, HERE)
-        out.release()
+        out.release(HERE)
         assert (out.in_flight, len(cluster.waiters)) == (0, 1)
-        good.release()
+        good.release(HERE)
         assert await task is good
 
 
@@ -118,9 +118,9 @@ async def test_a_target_that_keeps_one_client_away_has_its_slots_for_all_others(
         out, good = cluster.targets
         out.record_end(Outcome.BROKEN, THERE)
         one, other = await waiting(cluster, THERE, HERE)
-        out.release()
+        out.release(HERE)
         assert await other is out
-        good.release()
+        good.release(HERE)
         assert await one is good
 
 
@@ -129,12 +129,12 @@ async def test_a_call_from_the_queue_is_the_one_trial_of_its_neighbourhood() -> 
         out, good = cluster.targets
         first, second = await waiting(cluster, HERE, HERE)
         out.record_end(Outcome.UNREACHED, HERE)
-        out.release()
+        out.release(HERE)
         async with asyncio.timeout(HUNG_S):
             assert await first is out
-        out.release()
+        out.release(HERE)
         assert len(cluster.waiters) == 1
-        good.release()
+        good.release(HERE)
         assert await second is good
 
 
@@ -143,7 +143,7 @@ async def test_who_leaves_as_it_is_to_try_a_target_lets_the_next_one_try() -> No
         out, _ = cluster.targets
         first, second = await waiting(cluster, HERE, HERE)
         out.record_end(Outcome.UNREACHED, HERE)
-        out.release()
+        out.release(HERE)
         async with asyncio.timeout(HUNG_S):
             while not out.in_flight:
                 await asyncio.sleep(0)

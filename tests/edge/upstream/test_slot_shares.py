@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
 from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.edge.upstream.slot_shares import (
     PATIENCE_S,
     Shares,
@@ -19,16 +18,6 @@ from gateway.edge.upstream.slot_shares import (
 )
 
 LONG, SHORT = 2 * PATIENCE_S, PATIENCE_S / 2
-
-
-@dataclass
-class Receiver:
-    client_ip: str
-
-
-@dataclass
-class Connection:
-    receiver: Receiver | None = field(default=None)
 
 
 def ip(number: int) -> str:
@@ -46,21 +35,18 @@ class Target:
         self, slow: dict[int, int], busy: dict[int, int] | None = None, *, waited_s: float = LONG
     ) -> None:
         self.slow: dict[str, list[SlowCall]] = {}
-        self.connections: list[Any] = [Connection()]
+        self.held: Counter[str] = Counter()
         for number, count in slow.items():
-            own = [Connection(Receiver(ip(number))) for _ in range(count)]
-            self.connections += own
-            self.slow[network(number)] = [
-                SlowCall(waited_s, cast(UpstreamConnection, each)) for each in own
-            ]
+            self.held[network(number)] += count
+            self.slow[network(number)] = [SlowCall(waited_s, cast(Any, None)) for _ in range(count)]
         for number, count in (busy or {}).items():
-            self.connections += [Connection(Receiver(ip(number))) for _ in range(count)]
+            self.held[network(number)] += count
 
     def ended_for(self, *wants: int, share: int, half: int) -> dict[str, int]:
         """Of each neighbourhood, how many make room."""
         asking = [Want(ip(number), network(number)) for number in wants]
         before = {name: len(calls) for name, calls in self.slow.items()}
-        to_end(self.slow, asking, self.connections, share=share, half=half)
+        to_end(self.slow, asking, self.held, share=share, half=half)
         return {
             name: count - len(self.slow[name])
             for name, count in before.items()
@@ -107,64 +93,51 @@ def test_who_has_not_waited_for_long_makes_no_room() -> None:
 def test_of_one_neighbourhood_those_that_have_waited_longest_make_room() -> None:
     target = Target({1: 2})
     longest = target.slow[network(1)][-1]
-    pairs = to_end(target.slow, [Want(ip(2), network(2))], target.connections, share=1, half=1)
+    pairs = to_end(target.slow, [Want(ip(2), network(2))], target.held, share=1, half=1)
     assert [call for _, call in pairs] == [longest]
 
 
-def test_one_that_has_its_share_takes_no_slot_that_is_kept_for_others() -> None:
-    shares = Shares(2, Target({1: 2}).slow, {network(2): 1}, most_kept=100)
+def shared(held: dict[int, int], *, share: int, kept: int = 0) -> Shares:
+    shares = Shares({ip(number): count for number, count in held.items()})
+    shares.share, shares.kept = share, kept
+    return shares
+
+
+def test_who_holds_its_share_takes_no_slot_that_is_kept_for_others() -> None:
+    shares = shared({1: 2}, share=2, kept=1)
     assert not shares.admits(ip(1), 1)
     assert shares.admits(ip(2), 1)
-    assert shares.admits(ip(3), 1)
 
 
 def test_of_more_free_slots_than_are_kept_it_takes_one() -> None:
-    shares = Shares(3, Target({1: 3}).slow, {network(2): 2}, most_kept=100)
+    shares = shared({1: 3}, share=3, kept=2)
     assert [shares.admits(ip(1), free) for free in (1, 2, 3)] == [False, False, True]
 
 
-def test_no_more_than_its_share_is_kept_for_a_neighbourhood() -> None:
-    shares = Shares(2, Target({1: 2}).slow, {network(2): 500}, most_kept=100)
-    assert [shares.admits(ip(1), free) for free in (2, 3)] == [False, True]
+def test_clients_of_one_neighbourhood_hold_together() -> None:
+    shares = Shares({"10.0.1.1": 1, "10.0.1.2": 1, "10.0.2.1": 1})
+    assert shares.held == {network(1): 2, network(2): 1}
 
 
-def test_nothing_is_kept_for_who_has_its_share() -> None:
-    shares = Shares(1, Target({1: 1, 2: 1}).slow, {network(2): 1}, most_kept=100)
-    assert shares.admits(ip(1), 1)
-
-
-def test_what_is_taken_between_two_looks_counts() -> None:
-    shares = Shares(2, Target({1: 1}).slow, {network(2): 1}, most_kept=100)
+def test_what_is_taken_and_given_back_counts_at_once() -> None:
+    shares = shared({1: 1}, share=2, kept=1)
     assert shares.admits(ip(1), 1)
     shares.record(ip(1))
     assert not shares.admits(ip(1), 1)
-    assert shares.came == {network(1)}
+    shares.record_end(ip(1))
+    assert shares.admits(ip(1), 1)
 
 
-def test_who_has_no_slow_call_takes_as_many_as_there_are() -> None:
-    shares = Shares(1, {}, {network(2): 1}, most_kept=100)
-    for _ in range(10):
-        assert shares.admits(ip(1), 1)
-        shares.record(ip(1))
+def test_who_takes_more_than_its_share_has_not_come_for_a_kept_slot() -> None:
+    shares = shared({1: 2}, share=2)
+    shares.record(ip(1))
+    shares.record(ip(2))
+    assert shares.came == {network(2)}
+    assert [shares.past(network(number)) for number in (1, 2, 3)] == [1, 0, 0]
 
 
-def test_who_ends_all_its_slow_calls_at_once_does_not_have_the_slots_again_at_once() -> None:
-    shares = Shares(10, Target({1: 20}).slow, {network(2): 1}, most_kept=100)
-    looks = 0
-    while not shares.admits(ip(1), 1):
-        shares = Shares(10, {}, {network(2): 1}, shares, most_kept=100)
-        looks += 1
-    assert looks == 6
-
-
-def test_no_more_is_kept_than_was_said() -> None:
-    kept = {network(number): 1 for number in range(2, 22)}
-    shares = Shares(1, Target({1: 1}).slow, kept, most_kept=10)
-    assert [shares.admits(ip(1), free) for free in (10, 11)] == [False, True]
-
-
-def test_it_is_crowded_where_somebody_has_more_than_a_share() -> None:
-    assert [Shares(2, Target({1: n, 2: 1}).slow, {}, most_kept=1).is_crowded for n in (2, 3)] == [
-        False,
-        True,
-    ]
+def test_an_end_that_was_not_seen_to_begin_counts_for_nothing() -> None:
+    shares = shared({1: 1}, share=2)
+    for _ in range(2):
+        shares.record_end(ip(1))
+    assert not shares.held

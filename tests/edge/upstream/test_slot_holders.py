@@ -1,0 +1,220 @@
+"""Who holds its share of a target's slots, by whatever calls, keeps others from none of theirs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from gateway.access.definitions import Upstream
+from gateway.edge.upstream.clusters import Cluster, Clusters
+from gateway.edge.upstream.slot_queue import KEPT_S, LOOK_EVERY_S
+from tests.edge.rig import target
+
+ONE, OTHER, STRANGER = "10.1.1.1", "10.2.2.1", "10.3.3.1"
+
+
+class Handle:
+    def __init__(self, at: float, call: Callable[..., None], given: tuple[Any, ...]) -> None:
+        self.at, self.call, self.given = at, call, given
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Clock:
+    """A loop in which time passes as a test says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._handles: list[Handle] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay_s: float, call: Callable[..., None], *given: Any) -> Handle:
+        self._handles.append(Handle(self.now + delay_s, call, given))
+        return self._handles[-1]
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    def pass_s(self, seconds: float) -> None:
+        until = self.now + seconds
+        while due := [one for one in self._handles if one.at <= until]:
+            first = min(due, key=lambda one: one.at)
+            self._handles.remove(first)
+            self.now = max(self.now, first.at)
+            if not first.cancelled:
+                first.call(*first.given)
+        self.now = until
+
+
+class Shared:
+    """An upstream with one target, and who calls it."""
+
+    def __init__(self, clock: Clock, slots: int, queue: int = 0) -> None:
+        self.clock = clock
+        clusters = Clusters(cast(asyncio.AbstractEventLoop, clock))
+        spec = Upstream("u", (target(20_000),), max_connections=slots, queue=queue)
+        self.cluster: Cluster = clusters.cluster_of(spec)
+        (self.pool,) = self.cluster.targets
+
+    def call(self, ip: str) -> bool:
+        """Whether it takes a slot, or waits for one."""
+        if self.pool.has_capacity_for(ip):
+            self.pool.acquire(ip)
+            return True
+        waiter = self.cluster.waiters.add(self.cluster.targets, ip, self.cluster.spec.queue)
+        return waiter is not None
+
+    def calls(self, ip: str, count: int) -> list[bool]:
+        return [self.call(ip) for _ in range(count)]
+
+    def end(self, ip: str, count: int = 1) -> None:
+        for _ in range(count):
+            self.pool.release(ip)
+
+    def comes_and_goes(self, ip: str) -> bool:
+        came = self.call(ip)
+        if came:
+            self.end(ip)
+        return came
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+async def test_ordinary_calls_of_one_address_take_no_slot_that_another_wants(clock: Clock) -> None:
+    shared = Shared(clock, 20)
+    assert all(shared.calls(ONE, 20))
+    assert not shared.call(STRANGER)
+    shared.end(ONE)
+    assert not shared.call(ONE)
+    assert shared.call(STRANGER)
+
+
+async def test_two_that_hold_half_each_take_no_slot_that_a_third_wants(clock: Clock) -> None:
+    """At each look, also long after the one in which it was turned away."""
+    shared = Shared(clock, 20)
+    assert all(shared.calls(ONE, 10) + shared.calls(OTHER, 10))
+    assert not shared.call(STRANGER)
+    shared.end(ONE)
+    for _ in range(15):
+        assert not shared.call(ONE)
+        assert not shared.call(OTHER)
+        clock.pass_s(LOOK_EVERY_S)
+    assert shared.call(STRANGER)
+
+
+async def test_a_slot_is_kept_as_long_as_others_come(clock: Clock) -> None:
+    shared = Shared(clock, 20)
+    shared.calls(ONE, 20)
+    assert not shared.call(STRANGER)
+    shared.end(ONE)
+    for number in range(20):
+        assert not shared.call(ONE)
+        assert shared.comes_and_goes(f"10.4.{number}.1")
+        clock.pass_s(KEPT_S / 2)
+
+
+async def test_once_nobody_comes_one_neighbourhood_has_them_all(clock: Clock) -> None:
+    shared = Shared(clock, 20)
+    shared.calls(ONE, 20)
+    assert not shared.call(STRANGER)
+    shared.end(ONE)
+    assert not shared.call(ONE)
+    clock.pass_s(KEPT_S + 2 * LOOK_EVERY_S)
+    assert shared.pool.shares is None
+    assert shared.call(ONE)
+
+
+async def test_where_nobody_else_wants_one_it_has_them_all(clock: Clock) -> None:
+    shared = Shared(clock, 4)
+    assert shared.calls(ONE, 5) == [True] * 4 + [False]
+    for _ in range(5):
+        shared.end(ONE)
+        assert shared.call(ONE)
+        clock.pass_s(LOOK_EVERY_S)
+
+
+async def test_what_falls_free_goes_to_others_until_they_have_half_of_their_share(
+    clock: Clock,
+) -> None:
+    shared = Shared(clock, 20)
+    shared.calls(ONE, 20)
+    for _ in range(5):
+        assert not shared.call(STRANGER)
+        shared.end(ONE)
+        assert not shared.call(ONE)
+        assert shared.call(STRANGER)
+        clock.pass_s(LOOK_EVERY_S)
+    shared.end(ONE)
+    assert shared.call(ONE)
+
+
+async def test_nothing_is_kept_where_each_has_some(clock: Clock) -> None:
+    """Five that ask for twice of what there is: a slot that stood empty would be an answer less."""
+    shared = Shared(clock, 20)
+    ips = [f"10.{number}.0.1" for number in range(5)]
+    for ip, count in zip(ips, (6, 5, 4, 3, 2), strict=True):
+        shared.calls(ip, count)
+    assert not any(shared.call(ip) for ip in ips)
+    shared.end(ips[4])
+    shared.call(ips[4])
+    clock.pass_s(LOOK_EVERY_S)
+    shared.end(ips[0])
+    assert shared.call(ips[0])
+
+
+async def test_who_ends_all_its_calls_at_once_leaves_room_as_it_begins_anew(clock: Clock) -> None:
+    shared = Shared(clock, 20)
+    shared.calls(ONE, 20)
+    assert not shared.call(STRANGER)
+    shared.end(ONE, 20)
+    assert shared.calls(ONE, 20) == [True] * 19 + [False]
+    assert shared.call(STRANGER)
+
+
+async def test_who_waited_in_vain_is_kept_the_next_slot(clock: Clock) -> None:
+    """Calls that last for longer than anybody may wait fill the queue too."""
+    shared = Shared(clock, 4, queue=3)
+    waiters = shared.cluster.waiters
+    assert all(shared.calls(ONE, 7))
+    waiter = waiters.add(shared.cluster.targets, STRANGER, 3)
+    assert waiter is not None
+    waiters.give_up(waiter)
+    waiters.discard(waiter)
+    clock.pass_s(LOOK_EVERY_S)
+    shared.end(ONE)
+    assert shared.pool.in_flight == 3
+    assert shared.pool.has_capacity_for(STRANGER)
+    assert not shared.pool.has_capacity_for(ONE)
+    clock.pass_s(KEPT_S + 2 * LOOK_EVERY_S)
+    assert shared.pool.in_flight == 4
+
+
+async def test_who_fills_slots_and_queue_makes_room_for_who_has_neither(clock: Clock) -> None:
+    shared = Shared(clock, 4, queue=3)
+    assert shared.calls(ONE, 8) == [True] * 7 + [False]
+    assert shared.calls(STRANGER, 2) == [True] * 2
+    shared.end(ONE)
+    assert shared.pool.holders == {ONE: 3, STRANGER: 1}
+
+
+async def test_a_limit_that_comes_and_goes_with_reloads_leaves_no_holder_behind(
+    clock: Clock,
+) -> None:
+    shared = Shared(clock, 4)
+    unlimited = Upstream("u", (target(20_000),))
+    shared.calls(ONE, 2)
+    shared.pool.apply(unlimited, shared.cluster.waiters)
+    shared.end(ONE)
+    shared.pool.apply(shared.cluster.spec, shared.cluster.waiters)
+    shared.end(ONE)
+    assert (shared.pool.in_flight, shared.pool.holders) == (0, {})
