@@ -42,6 +42,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.definitions",),
     ("access.policies",),
     ("access.routing", "access.console"),
+    ("access.counted_letters",),
     ("access.snapshot", "access.rule_headers", "access.readings", "access.counted_values"),
     ("access.evaluation",),
     ("access.decision",),

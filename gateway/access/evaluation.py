@@ -151,9 +151,7 @@ def requested_resource(call: Call, match: Match) -> RequestedResource | Reason:
     read = _read(call, match)
     if isinstance(read, Reason):
         return read
-    params = _counted(match)
-    resource = _resource(call, match.route, params, read[0], read[1], spelled=counted_text)
-    return RequestedResource(params, resource)
+    return _requested(call, match.route, _counted(match), read[0], read[1])
 
 
 def judged_resource(call: Call, match: Match) -> RequestedResource:
@@ -164,8 +162,7 @@ def judged_resource(call: Call, match: Match) -> RequestedResource:
         return RequestedResource(params, NO_RESOURCE.resource)
     query = route.resource_query.read(call.query) if route.resource_query else {}
     headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
-    resource = _resource(call, route, params, query or {}, headers or {}, spelled=counted_text)
-    return RequestedResource(params, resource)
+    return _requested(call, route, params, query or {}, headers or {})
 
 
 def _counted(match: Match) -> Mapping[str, str]:
@@ -181,14 +178,28 @@ def _counted(match: Match) -> Mapping[str, str]:
     return params
 
 
+def _requested(
+    call: Call,
+    route: Route,
+    params: Mapping[str, str],
+    query: Mapping[str, str],
+    headers: Mapping[str, str],
+) -> RequestedResource:
+    values = {"params": params, "query": query, "headers": headers, "body": call.body}
+    counted = {
+        one.name: one.template.fill(values, counted_text)
+        for one in route.resource
+        if len(one.template.pieces) > 1
+    }
+    return RequestedResource(params, route.resource_of(values), counted)
+
+
 def _resource(
     call: Call,
     route: Route,
     params: Mapping[str, str],
     query: Mapping[str, str],
     headers: Mapping[str, str],
-    *,
-    spelled: Callable[[str], str] | None = None,
 ) -> dict[str, Any]:
     values = {"params": params, "query": query, "headers": headers, "body": call.body}
-    return route.resource_of(values, spelled)
+    return route.resource_of(values)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
-from gateway.access.conditions.expressions import joins_alone
-from gateway.access.counted_values import counted_text, counted_value
+from gateway.access.conditions.counted_reads import CountedRead, counted_reads
+from gateway.access.counted_values import counted_path, counted_text, counted_value
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.evaluation import UNIDENTIFIED
 from gateway.access.roles import RoleBook
@@ -166,23 +166,17 @@ class LimitKeys:
         written: a header, and all that a call without a principal says, may be made up; of
         anything else a caller may ask for much, such as paths.
 
-        All spellings of what a caller writes are one.  Where the expression only joins what it
-        reads, each part is, and who calls stays as it is; where it compares, all that it gives.
+        All spellings of what a caller writes are one, where it is what is given or a part of it.
         """
         written = self._written.get(limit)
         if written is None:
             written = WrittenKeys(limit.burst / limit.per_s, self._written_max)
             self._written[limit] = written
-        reads = expression.reads
-        by_header = bool(reads.headers)
+        by_header = bool(expression.reads.headers)
         roles = RoleBook()
-        query = QueryParameters(reads.query)
-        headers = HeaderFields(reads.headers)
-        is_written = bool(
-            by_header or reads.params or reads.query or reads.path or "resource" in reads.roots
-        )
-        folds_parts = is_written and _joins_parts(expression)
-        params, fields, by_path = tuple(reads.params), tuple(reads.resource), reads.path
+        query = QueryParameters(expression.reads.query)
+        headers = HeaderFields(expression.reads.headers)
+        given, counted = counted_reads(expression)
 
         def key(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
             if requested is UNIDENTIFIED:
@@ -194,22 +188,8 @@ class LimitKeys:
                 context.query = query.read(call.query) or {}
             if headers.names:
                 context.headers = headers.read(call.headers) or {}
-            if folds_parts:
-                if params:
-                    context.params = _counted(requested.params, params)
-                if fields:
-                    context.resource = _counted(requested.resource, fields)
-                if query.names:
-                    context.query = _counted(context.query, query.names)
-                if headers.names:
-                    context.headers = _counted(context.headers, headers.names)
-                if by_path:
-                    context.call = _with_counted_path(call)
-                text = _text_of(expression.value(context))
-            elif is_written:
-                text = counted_value(expression.value(context)) or ""
-            else:
-                text = _text_of(expression.value(context))
+            variables = _counted(counted, context, requested) if counted else {}
+            text = _text_of(given.value(context, variables))
             if not text:
                 return self._by_caller(call)
             if len(text) > LONGEST:
@@ -240,45 +220,39 @@ def _anonymous(address: str) -> str:
     return "address " + address
 
 
-def _joins_parts(expression: Condition) -> bool:
-    """Whether what callers write is there in what the expression gives, each part as it came."""
-    return joins_alone(expression.source) and all(
-        path.root != "data"
-        and all(isinstance(step, str) for step in path.steps)
-        and (bool(path.keys) or path.root not in ("resource", "request"))
-        for path in expression.expression.paths
-    )
-
-
-def _counted(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
-    """What is read of them, as it is counted; without what says nothing."""
-    counted: dict[str, str] = {}
-    for name in names:
-        value = values.get(name)
-        text = counted_text(value) if isinstance(value, str) else counted_value(value)
-        if text is not None:
-            counted[name] = text
+def _counted(
+    reads: tuple[CountedRead, ...], context: EvaluationContext, requested: RequestedResource
+) -> dict[str, Any]:
+    """What is read of the call, as it is counted.  What is not there, or cannot be told, has no
+    variable, so that nothing is given by it."""
+    counted: dict[str, Any] = {}
+    for read in reads:
+        name = read.name
+        value: Any
+        if read.kind == "path":
+            value = counted_path("/" + "/".join(context.call.segments))
+        elif read.kind == "resource" and name in requested.counted:
+            value = requested.counted[name]
+        else:
+            values: Mapping[str, Any] = getattr(context, read.kind)
+            if name not in values:
+                continue
+            value = values[name]
+            if isinstance(value, str):
+                value = counted_text(value)
+            elif read.is_text:
+                value = counted_value(value)
+        if value is not None:
+            counted[read.variable] = value
     return counted
 
 
-def _with_counted_path(call: Call) -> Call:
-    segments = tuple([counted_text(segment) for segment in call.segments])
-    if segments == call.segments:
-        return call
-    return Call(
-        call.method,
-        call.host,
-        call.path,
-        segments,
-        call.query,
-        headers=call.headers,
-        client_ip=call.client_ip,
-        scheme=call.scheme,
-    )
-
-
 def _text_of(value: object) -> str:
-    """What is counted of it as it is; empty for nothing."""
+    """What is counted of it; empty for nothing.
+
+    To many backends a body's `7.0` is 7, and `[7]` may be: they count by what they are, and not by
+    the address of whoever writes them so.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, float | list | Mapping):

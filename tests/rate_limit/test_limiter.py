@@ -334,7 +334,8 @@ def about(**resource: object) -> RequestedResource:
         "has(resource.email) ? resource.email : client.ip",
         "resource.email == null ? client.ip : 'mail ' + resource.email",
         "resource.email != '' ? resource.email : client.ip",
-        "resource.email.endsWith('Example.com') ? 'ours' : resource.email",
+        "resource.email.endsWith('example.org') ? 'ours' : resource.email",
+        "resource['email'] != '' ? ('mail ' + (resource['email'])) : client.ip",
     ],
 )
 async def test_all_spellings_of_what_a_caller_writes_are_one(key: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mypy_extensions import mypyc_attr
@@ -28,6 +29,8 @@ from gateway.access.conditions.programs import Program, TooManyItems
 from gateway.access.conditions.tables import TablesRead
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
+
+_NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,15 @@ class Condition:
             return value.text
         return f"gives {type(value).__name__} {value!r}, not true or false"
 
-    def value(self, context: EvaluationContext) -> Any:
-        """What the expression gives, or a ConditionFailed."""
+    def value(
+        self, context: EvaluationContext, variables: Mapping[str, Any] = _NO_VARIABLES
+    ) -> Any:
+        """What the expression gives, or a ConditionFailed.  `variables` are those that it names
+        besides what conditions may read."""
         try:
             bound = {name: bind(context) for name, bind in self._activation}
+            if variables:
+                bound.update(variables)
             functions = {name: make(context) for name, make in self._functions}
             return self._program.execute(bound, functions)
         except TooManyItems as many:

@@ -51,6 +51,8 @@ class RequestedResource:
 
     params: Mapping[str, str]
     resource: Mapping[str, Any]
+    counted: Mapping[str, str | None] = field(default_factory=dict)
+    """Fields of the resource that are texts made of several, as they are counted."""
 
 
 NO_RESOURCE = RequestedResource(MappingProxyType({}), MappingProxyType({}))

@@ -41,8 +41,6 @@ _TOKEN = re.compile(
 )
 _SIMPLE_ESCAPES = re.compile(r"""(?:[^\\]|\\[\\"'`?])*""", re.DOTALL)
 _EQUALITY = ("==", "!=")
-_LOOKS_INSIDE = frozenset((*_EQUALITY, "<", "<=", ">", ">=", "in", "-", "*", "/", "%", "{"))
-_TAKES_AS_IT_IS = ("has", "string")
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 # What may stand before and behind `a in b` where `a` and `b` are all that is compared.
 _BEFORE_IN = frozenset(("", "(", "[", ",", "&&", "||", "?", ":"))
@@ -119,21 +117,6 @@ def tokens_of(source: str) -> list[Token]:
     """The words and signs of `source`, comments left out; empty where it cannot be read."""
     reader = _ExpressionReader(source)
     return [] if reader.problems else reader.tokens
-
-
-def joins_alone(source: str) -> bool:
-    """Whether the expression gives what it reads as it is, one of several or joined to a text,
-    and compares none of it."""
-    tokens = tokens_of(source)
-    words = ["", *(token.text for token in tokens), ""]
-    for at, token in enumerate(tokens, 1):
-        if token.text in _EQUALITY and "null" in (words[at - 1], words[at + 1]):
-            continue
-        if token.kind == "number" or token.text in _LOOKS_INSIDE:
-            return False
-        if token.kind == "name" and words[at + 1] == "(" and token.text not in _TAKES_AS_IT_IS:
-            return False
-    return bool(tokens)
 
 
 def string_prefix(token: Token) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
@@ -312,16 +312,11 @@ class Route:
         whoever counts knows it again."""
         return self.limits_of_rules.get(rule, self.last_limits)
 
-    def resource_of(
-        self,
-        values: Mapping[str, Mapping[str, Any]],
-        spelled: Callable[[str], str] | None = None,
-    ) -> dict[str, Any]:
-        """The resource that the call names; a field without a value is left out.  `spelled` as
-        templates take it."""
+    def resource_of(self, values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The resource that the call names; a field without a value is left out."""
         resource: dict[str, Any] = {}
         for one in self.resource:
-            value = one.template.fill(values, spelled)
+            value = one.template.fill(values)
             if value is not None:
                 resource[one.name] = value
         return resource

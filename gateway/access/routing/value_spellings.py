@@ -32,7 +32,8 @@ _MOST_DIGITS = 400
 """Of a number with a point or an exponent: no double has more before its point."""
 _AROUND_UUID = re.compile("[-{}()]+")
 _UUID_DIGITS = re.compile(f"[0-9a-f+_x{_BLANKS}]{{32}}\\Z")
-"""Python's `int` takes the other signs in a place of a nought."""
+"""Python's `int` takes the other signs in a place of a nought, which then stands before all."""
+_NO_UUID_DIGITS = re.compile("[^0-9a-f]+")
 _UUID_OF_JAVA = re.compile("\\+?[0-9a-f]++(?:-\\+?[0-9a-f]++){4}\\Z")
 _UUID_OF_NET = re.compile("\\{0x[0-9a-fx,{}]*+\\Z")
 _BEGINS_WITH_UUID = re.compile("\\{?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -63,22 +64,30 @@ def number_of(segment: str) -> str | None:
     return f"-{number}" if _is_negative(signs) else number
 
 
-def exact_number_of(segment: str) -> str | None:
-    """As `number_of`, by its value alone: `7.50` is 7.5, `70e-1` and `0b111` are 7."""
+def whole_number_of(segment: str) -> str | None:
+    """As `number_of`, by its value alone: `70e-1` and `0b111` are 7.  None of what is no whole
+    number, is too large to be told from its neighbours, or has a sign behind it (`7-`)."""
     found = _number_in(segment)
     if found is None:
         return None
     signs, sixteens, others, digits, fraction, exponent = found.groups("")
+    last = found.string[-1]
+    if last in "+-\u2212" or (last == ")" and "(" not in signs):
+        return None
     if sixteens:
         number = _hexadecimal(sixteens)
     elif others:
         number = _of_base(others[0], others[1:].lstrip("0") or "0")
-    elif fraction.strip("0") or exponent:
+    elif exponent.strip("e+-\u22120"):
         digits = digits.lstrip("0")
         if len(digits) > _MOST_DIGITS or len(exponent) > _MOST_DIGITS:
             return None
-        written = f"{digits}.{fraction[:_MOST_DIGITS]}0{exponent}".replace("\u2212", "-")
-        number = number_as_double(float(written))
+        value = float(f"{digits}.{fraction[:_MOST_DIGITS]}0{exponent}".replace("\u2212", "-"))
+        if not value.is_integer() or value >= 2**53:
+            return None
+        number = str(int(value))
+    elif fraction.strip("0"):
+        return None
     else:
         number = digits.lstrip("0") or "0"
     return f"-{number}" if _is_negative(signs) and number != "0" else number
@@ -94,11 +103,14 @@ def begins_with_number(segment: str) -> bool:
     return _BEGINS_WITH_NUMBER.match(_with_plain_digits(segment)) is not None
 
 
-def uuid_of(segment: str) -> str | None:
+def uuid_of(segment: str, *, groups: bool = True) -> str | None:
     """The UUID that all of a segment is to some backend, in its plain form, as far as one can be
-    named; None where it is none."""
+    named; None where it is none.
+
+    `groups`: also where each group is as long as it likes, as to Java: `1-2-3-4-5`.
+    """
     segment = _with_plain_digits(segment)
-    if _UUID_OF_JAVA.match(segment):  # each group is as long as it likes
+    if groups and _UUID_OF_JAVA.match(segment):
         return _joined(segment.replace("+", "").split("-"), _GROUPS)
     bare = _AROUND_UUID.sub("", segment.replace("urn:", "").replace("uuid:", ""))
     if _UUID_DIGITS.match(bare) is None:
@@ -108,7 +120,7 @@ def uuid_of(segment: str) -> str | None:
         if _UUID_OF_NET.match(compact):
             return _joined(re.findall("0x([0-9a-f]+)", compact), _GROUPS_OF_NET)
         return None
-    return f"{bare[:8]}-{bare[8:12]}-{bare[12:16]}-{bare[16:20]}-{bare[20:]}"
+    return _joined([_NO_UUID_DIGITS.sub("", bare)], (32,))
 
 
 def begins_with_uuid(segment: str) -> bool:

@@ -1,0 +1,55 @@
+"""Letters as limits count them: small ones in ASCII where they are known by it, without accents.
+
+Law: what is seen and names something stays.  A vowel of Thai or Hindi is a mark to Unicode, and no
+accent; a sign that is no letter stays, unless it takes no room.
+"""
+
+from __future__ import annotations
+
+from unicodedata import category, combining, decimal, normalize
+
+from gateway.access.routing.plain_letters import PLAIN_LETTERS
+
+_MOST_KEPT = 16_384
+
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Me"))
+"""Control and format characters take no room; what encloses a letter is gone with its kind."""
+_FILLERS = frozenset(map(ord, "\u034f\u115f\u1160\u17b4\u17b5\u2065\u3164\uffa0")).union(
+    range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0000, 0xE1000)
+)
+"""Take no room either, and are of other kinds."""
+_BLANK = "\u2800"
+"""Takes some, shows nothing, and is no space."""
+_VOWELS = frozenset((0, 9, 84, 91, 103, 118, 129, 130, 132))
+"""Classes of marks that are no accents: vowels of Telugu, Thai, Lao and Tibetan have their own."""
+
+
+class _CountedLetters(dict[int, str | int | None]):
+    """For `str.translate`."""
+
+    def __missing__(self, code: int) -> str | int | None:
+        # Chinese: too many to keep.
+        if 0x4E00 <= code < 0xA000 or 0x3400 <= code < 0x4DC0:
+            return code
+        if len(self) >= _MOST_KEPT:
+            self.clear()
+        text = "".join(map(_counted, normalize("NFKD", chr(code))))
+        self[code] = counted = text or None
+        return counted
+
+
+def _counted(char: str) -> str:
+    if char.isspace() or char == _BLANK:
+        return " "
+    if category(char) in _UNSEEN or ord(char) in _FILLERS or combining(char) not in _VOWELS:
+        return ""
+    digit = decimal(char, None)
+    if digit is not None:
+        return str(digit)
+    if not char.isalnum():
+        return char
+    plain = PLAIN_LETTERS[ord(char)]
+    return char if plain is None else plain if isinstance(plain, str) else chr(plain)
+
+
+COUNTED_LETTERS = _CountedLetters()
