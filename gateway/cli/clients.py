@@ -22,7 +22,7 @@ from gateway.cli.output import (
 )
 from gateway.identity.clients.api_keys import ApiKey, ApiKeys, NewApiKey
 from gateway.identity.clients.clients import Client, Clients, NewSecret
-from gateway.identity.clients.key_form import looks_like_key
+from gateway.identity.clients.key_form import is_personal, key_in
 from gateway.identity.keys.jwk import KeyRefused, VerifyingKey, read_pem, verifying
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the client, or its id.")]
@@ -209,10 +209,13 @@ def revoke_key(
     ],
 ) -> None:
     """End an API key; returns when every live worker refuses it."""
+    whole_key = key_in(key_id)
+    if whole_key is not None and is_personal(whole_key):
+        raise CliError("this is a key of a person, and no client's; `gateway revoke token` ends it")
 
     async def work(context: CommandContext) -> None:
         api_keys = ApiKeys(context.database)
-        ended = await api_keys.id_of(key_id) if looks_like_key(key_id) else key_id
+        ended = key_id if whole_key is None else await api_keys.id_of(whole_key)
         changes = None if ended is None else await api_keys.end(ended)
         if changes is None:
             raise CliError("there is no key with this id; `gateway clients keys NAME` shows them")

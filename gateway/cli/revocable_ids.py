@@ -13,7 +13,7 @@ import typer
 
 from gateway.cli.output import CliError, ExitCode
 from gateway.identity.base64url import decoded
-from gateway.identity.clients.key_form import looks_like_key
+from gateway.identity.clients.key_form import key_in, may_be_part_of_key
 from gateway.identity.email_address import normalize_email
 from gateway.identity.sessions.sessions import SESSION_ID
 from gateway.strict_json import loads
@@ -25,9 +25,9 @@ Unknown = Annotated[
         help="Take the id as it is: one that only tokens of an imported key carry.",
     ),
 ]
-# Refresh tokens, links and client secrets; the cookies of sessions.
-_SECRET = re.compile(r"[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{54}|[A-Za-z0-9_-]{65}")
-_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){2,4}")
+# Refresh tokens, links and client secrets; the cookies of sessions; an API key without its prefix.
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{54}|[A-Za-z0-9_-]{65}|[A-Za-z0-9]{49}")
+_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){2,4}")
 CLAIMS = {"user": "sub", "session": "sid", "token": "jti", "client": "client_id"}
 """What names each in a token."""
 
@@ -45,7 +45,13 @@ def checked_id(kind: str, text: str, *, unknown: bool = False) -> str:
         )
     if text == "-h" or not SESSION_ID.fullmatch(text):
         raise CliError("an id is 1 to 128 of A-Z a-z 0-9 . _ : @ -", ExitCode.USAGE)
-    if _SECRET.fullmatch(text) and not unknown:
+    if may_be_part_of_key(text) and not unknown:
+        raise CliError(
+            "this begins as an API key does, and an id is kept as it is: `gateway revoke token`"
+            " takes a whole key.  --unknown, if it is an id all the same",
+            ExitCode.USAGE,
+        )
+    if _SECRET.fullmatch(text.rpartition(":")[2]) and not unknown:
         raise CliError(
             "this has the form of a refresh token, a cookie or a secret, and an id is kept as it"
             f" is: the `{CLAIMS[kind]}` of a token is asked for (`gateway clients rotate NAME"
@@ -56,10 +62,12 @@ def checked_id(kind: str, text: str, *, unknown: bool = False) -> str:
 
 
 def check_no_credential(kind: str, text: str) -> None:
-    """Stop(2) for a whole token or API key in the place of an id, of ours or of another issuer."""
-    if _TOKEN.fullmatch(text):
-        raise CliError(_whole_token(kind, text), ExitCode.USAGE)
-    if looks_like_key(text):
+    """Stop(2) for a whole token or API key in the place of an id, of ours or of another issuer,
+    whatever stands before it."""
+    token = _TOKEN.search(text)
+    if token is not None:
+        raise CliError(_whole_token(kind, token[0]), ExitCode.USAGE)
+    if key_in(text) is not None:
         raise CliError(
             "this is an API key, not an id; `gateway revoke token` ends the one whose text it is",
             ExitCode.USAGE,

@@ -22,7 +22,7 @@ from gateway.cli.revocable_ids import Unknown, check_no_credential, checked_id
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import Clients
-from gateway.identity.clients.key_form import looks_like_key
+from gateway.identity.clients.key_form import key_in
 from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.issuers.ends import record_ends
 from gateway.identity.issuers.event_tokens import ReportedEnd
@@ -103,6 +103,7 @@ def session(
 
     async def changes(context: CommandContext) -> Sequence[Change]:
         if external is not None:
+            found.append(name)
             end = ReportedEnd(_OPERATOR, session_id=external.id)
             return await _end_external(context, external, end)
         ended = await Sessions(context.database).end(name, _OPERATOR)
@@ -117,17 +118,17 @@ def session(
 
 def token(name: Jti, unknown: Unknown = False) -> None:
     """Refuse one token, by its `jti`, or an API key, by its id or its whole text."""
-    whole_key = looks_like_key(name)
-    if not whole_key:
+    whole_key = key_in(name)
+    if whole_key is None:
         checked_id("token", name, unknown=unknown)
 
     async def changes(context: CommandContext) -> Sequence[Change]:
         for keys in (ApiKeys(context.database), PersonalKeys(context.database)):
-            key_id = await keys.id_of(name) if whole_key else name
+            key_id = name if whole_key is None else await keys.id_of(whole_key)
             if key_id is not None and (ended := await keys.end(key_id)) is not None:
                 found.append(f"the API key {key_id}")
                 return ended
-        if whole_key:
+        if whole_key is not None:
             raise CliError(
                 "there is no API key of this text; `gateway clients keys NAME` and `gateway users"
                 " keys EMAIL` show those there are"

@@ -56,9 +56,10 @@ def test_a_users_tokens_are_refused_up_to_the_issuers_leeway(
     assert before + 20 <= not_before <= time.time() + 20
 
 
-def test_a_session_is_refused_once(folder: Path) -> None:
+def test_a_session_is_refused_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert main(["revoke", "session", "company:a/b+c="]) == GOOD
+        assert "revoked: company:a/b+c=" in capsys.readouterr().out
     assert [change[:2] for change in changes(folder)] == [("session", "company:a/b+c=")]
 
 
@@ -106,3 +107,16 @@ def test_a_user_of_an_issuer_needs_the_configuration(
     (folder / "routes.yaml").rename(folder / "elsewhere.yaml")
     assert main(["revoke", "user", "company:alice"]) != GOOD
     assert main(["revoke", "user", "company:alice", "--config", "elsewhere.yaml"]) == GOOD
+
+
+@pytest.mark.parametrize("kind", ["user", "session"])
+def test_a_key_of_ours_is_no_id_of_another_issuer(
+    folder: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    key = "ag_" + "0" * 49
+    for text in (f"company:{key}", f"company:x|{key}", f"company:Bearer:{key}"):
+        assert main(["revoke", kind, text]) == USAGE
+        said = capsys.readouterr()
+        assert key not in said.out + said.err
+    assert changes(folder) == []
+    assert main(["revoke", kind, "company:ag_joe"]) == GOOD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def is_nowhere(folder: Path, *texts: str) -> bool:
     """In no file of the installation: its database, its journals, its logs."""
     files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     return not any(text.encode() in one for text in texts for one in files)
+
+
+def changes(folder: Path) -> list[tuple[str, str]]:
+    with sqlite3.connect(folder / "gateway.db") as connection:
+        return connection.execute("SELECT kind, target FROM changes").fetchall()
 
 
 def test_a_client_is_revoked_by_its_name_too(gateway: Gateway) -> None:
@@ -111,6 +117,7 @@ def test_a_key_that_there_is_not_is_not_said_to_be_ended(
         ("eyJhbGciOiJkaXIifQ..aXY.Y3Q.dGFn", "this is a whole token"),
         (token(jti=SECRET, sid=SECRET, client_id=SECRET), "this is a whole token"),
         (SECRET, "the form of a refresh token, a cookie or a secret"),
+        (f"Bearer:{SECRET}", "the form of a refresh token, a cookie or a secret"),
         (SECRET + "0123456789a", "the form of a refresh token, a cookie or a secret"),
         (SECRET + "0123456789a" * 2, "the form of a refresh token, a cookie or a secret"),
         ("a b", "an id is 1 to 128"),
@@ -154,6 +161,87 @@ def test_a_key_in_the_place_of_another_id_is_led_to_what_ends_it(
     said = capsys.readouterr().err
     assert ("`gateway revoke token`" in said, made["api_key"] in said) == (True, False)
     assert is_nowhere(folder, made["api_key"])
+
+
+@pytest.mark.parametrize("kind", ["session", "client"])
+@pytest.mark.parametrize(
+    "before", ["company:", "other:", "Bearer:", "x.", "x", "-", "a" * 20 + "@"]
+)
+def test_a_key_with_anything_before_it_is_one_all_the_same(
+    gateway: Gateway, folder: Path, capsys: pytest.CaptureFixture[str], kind: str, before: str
+) -> None:
+    made = made_key(gateway)
+    for options in ([], ["--unknown"]):
+        for key in (made["api_key"], made["api_key"][:-2], made["api_key"][:30] + "-" + "x" * 18):
+            capsys.readouterr()
+            assert main(["revoke", kind, before + key, *options]) == USAGE
+            said = capsys.readouterr()
+            assert key not in said.out + said.err
+            assert is_nowhere(folder, key)
+
+
+@pytest.mark.parametrize(
+    "text", ["Bearer:{}", "company:{}", "x.{}", " {}\n", "Authorization: Bearer {}"]
+)
+def test_a_leaked_key_is_ended_as_it_stands_in_a_log(
+    gateway: Gateway, folder: Path, text: str
+) -> None:
+    made = made_key(gateway)
+    said = gateway("revoke", "token", text.format(made["api_key"]))
+    assert said == (GOOD, f"revoked: the API key {made['key_id']}\n")
+    assert ended(gateway)
+    assert is_nowhere(folder, made["api_key"])
+
+
+@pytest.mark.parametrize("kind", ["session", "token"])
+@pytest.mark.parametrize(
+    "name", ["ag_Q7dZ0c1kXyPz0w3m4A5", "agp_Q7dZ0c1kXyPz0w3mA5", "ag_x", "x.ag_y"]
+)
+def test_an_id_that_begins_as_a_key_does_is_revoked(
+    gateway: Gateway, folder: Path, kind: str, name: str
+) -> None:
+    """Ids of ours are random letters."""
+    assert gateway("revoke", kind, name)[0] == GOOD
+    assert changes(folder) == [(kind, name)]
+
+
+@pytest.mark.parametrize("kind", ["session", "token", "client"])
+def test_what_may_be_part_of_a_key_is_an_id_to_who_says_so(
+    gateway: Gateway, folder: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    part = made_key(gateway)["api_key"][:40]
+    capsys.readouterr()
+    assert main(["revoke", kind, part]) == USAGE
+    assert "--unknown" in capsys.readouterr().err
+    assert is_nowhere(folder, part)
+    assert gateway("revoke", kind, part, "--unknown")[0] == GOOD
+    assert changes(folder) == [(kind, part)]
+
+
+def test_a_key_without_its_prefix_has_the_form_of_a_secret(gateway: Gateway, folder: Path) -> None:
+    bare = made_key(gateway)["api_key"].removeprefix("ag_")
+    assert gateway("revoke", "token", bare)[0] == USAGE
+    assert is_nowhere(folder, bare)
+
+
+def test_who_would_end_a_personal_key_among_those_of_clients_is_shown_the_command(
+    gateway: Gateway, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_key(gateway)
+    key = "agp_" + UNKNOWN_KEY.removeprefix("ag_")
+    capsys.readouterr()
+    assert main(["clients", "end-key", key]) == NO
+    said = capsys.readouterr().err
+    assert ("`gateway revoke token`" in said, key in said) == (True, False)
+
+
+@pytest.mark.parametrize("kind", ["session", "token", "client"])
+def test_a_token_with_anything_before_it_is_one_all_the_same(
+    gateway: Gateway, folder: Path, kind: str
+) -> None:
+    for before in ("other:", "Bearer:", "x."):
+        assert gateway("revoke", kind, before + WHOLE, "--unknown")[0] == USAGE
+    assert is_nowhere(folder, WHOLE)
 
 
 @pytest.mark.parametrize("kind", ["session", "token"])
