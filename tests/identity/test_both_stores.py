@@ -103,6 +103,20 @@ async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
     await post.purge()
 
 
+async def test_a_registration_whose_mail_is_asked_for_again_at_once_is_confirmed(
+    database: Database,
+) -> None:
+    post = outbox(database)
+    registrations = Registrations(database, post)
+    email = unique("ann") + "@x.example"
+    await registrations.register(email, "own", "the owner")
+    await registrations.resend(email, "the owner")
+    (link,) = await links(post, email)
+    confirmation = await registrations.confirmation(link)
+    assert confirmation is not None
+    assert confirmation.password_hash == "own"
+
+
 async def test_an_account_moves_to_another_address(database: Database) -> None:
     post, accounts = outbox(database), Accounts(database)
     old, new = unique("old") + "@x.example", unique("new") + "@x.example"

@@ -299,13 +299,19 @@ class MailOutbox:
                 "template": chosen.template.value,
                 "purpose": chosen.purpose,
             }
+        now = int(await tx.now())
+        # One that nobody gets neither counts nor stands in another's way from now on.
         await tx.run(
-            "UPDATE outbox SET prepared_at = :prepared_at, recipient = :recipient,"
-            " template = :template, purpose = :purpose WHERE id = :id",
-            prepared_at=int(await tx.now()) if wanted else row["prepared_at"],
+            "UPDATE outbox SET state = :state, prepared_at = :prepared_at,"
+            " finished_at = :finished_at, recipient = :recipient, template = :template,"
+            " purpose = :purpose, password_hash = :password_hash WHERE id = :id",
+            state="waiting" if wanted else "dropped",
+            prepared_at=now if wanted else None,
+            finished_at=None if wanted else now,
             recipient=row["recipient"],
             template=row["template"],
             purpose=row["purpose"],
+            password_hash=row["password_hash"] if wanted else None,
             id=mail_id,
         )
         return OutboxMail(
@@ -329,13 +335,15 @@ class MailOutbox:
     async def _finish(self, mail_id: str, result: DeliveryResult) -> None:
         async with self._database.transaction() as tx:
             now = int(await tx.now())
+            unwanted = result.outcome is DeliveryOutcome.UNWANTED
             row = await tx.one(
-                "SELECT created_at, attempts FROM outbox WHERE id = :id AND state = 'waiting'",
+                "SELECT created_at, attempts FROM outbox WHERE id = :id AND state = :state",
                 id=mail_id,
+                state="dropped" if unwanted else "waiting",
             )
             if row is None:
                 return
-            if result.outcome is DeliveryOutcome.UNWANTED:
+            if unwanted:
                 # Nothing of a stranger's e-mail address is kept.
                 await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
                 return

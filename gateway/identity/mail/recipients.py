@@ -66,7 +66,7 @@ async def choose_recipient(
     purpose = Purpose(row["purpose"])
     if purpose is Purpose.INVITATION:
         return await _invitation_mail(tx, row, account, options)
-    if await _replaced(tx, row, purpose):
+    if await _replaced(tx, row, purpose, account):
         return None
     if row["prepared_at"] is None and await _over_limit(tx, row, purpose, account):
         return None
@@ -150,13 +150,25 @@ async def _invitation_mail(
     )
 
 
-async def _replaced(tx: Transaction, row: Row, purpose: Purpose) -> bool:
-    """Whether the same requester has asked again since: only the newest mail is sent."""
+async def _replaced(tx: Transaction, row: Row, purpose: Purpose, account: Row | None) -> bool:
+    """Whether the same requester has asked again since: only the newest mail is sent.
+
+    A registration that no mail was written for is known to its own row alone: no mail but that
+    of another one takes its place, and who asks for it again gets it.
+    """
     if purpose is not Purpose.VERIFY:
         return False
+    instead = "asked_ms > :asked_ms"
+    if row["password_hash"] is None:
+        if account is None:
+            instead += (
+                " OR (state = 'waiting' AND prepared_at IS NULL AND password_hash IS NOT NULL)"
+            )
+    elif row["prepared_at"] is None:
+        instead += " AND password_hash IS NOT NULL"
     newer = await tx.one(
-        "SELECT id FROM outbox WHERE email_key = :key AND purpose = :purpose"
-        " AND requester = :requester AND asked_ms > :asked_ms AND state <> 'dropped' LIMIT 1",
+        "SELECT id FROM outbox WHERE email_key = :key AND purpose = :purpose"  # noqa: S608
+        f" AND requester = :requester AND state <> 'dropped' AND ({instead}) LIMIT 1",
         key=row["email_key"],
         purpose=purpose.value,
         requester=row["requester"],
@@ -172,9 +184,15 @@ async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row 
     rows = await tx.all(
         f"SELECT requester, COUNT(*) AS mails FROM outbox WHERE recipient_key = :key"  # noqa: S608
         f" AND template IN ({spread}) AND id <> :id AND prepared_at > :since"
-        " AND created_at > :since GROUP BY requester",
+        " AND created_at > :since"
+        # A registration's mail that still waits does so in vain once this one is there.
+        " AND NOT (state = 'waiting' AND COALESCE(purpose, '') = 'verify'"
+        " AND requester = :requester AND asked_ms < :asked_ms)"
+        " GROUP BY requester",
         key=row["recipient_key"],
         id=row["id"],
+        requester=row["requester"],
+        asked_ms=row["asked_ms"],
         since=int(await tx.now()) - HOUR_S,
         **names,
     )
