@@ -16,7 +16,6 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from threading import Thread
-from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -26,7 +25,6 @@ from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
 from gateway.loopback import is_loopback
 
 _TIMEOUT_S = 30.0
-_LONGEST_REHEARSAL_S = 2.0
 _Result = TypeVar("_Result")
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
@@ -73,16 +71,12 @@ class SmtpTransport:
         self._server = server
         self._tls = tls or ssl.create_default_context()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._latest_s = 0.0
 
     async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
-        began_at = monotonic()
-        result = await self._in_thread(self._send(message, sender, recipient))
-        self._latest_s = min(monotonic() - began_at, _LONGEST_REHEARSAL_S)
-        return result
+        return await self._in_thread(self._send(message, sender, recipient))
 
     async def rehearse(self, message: EmailMessage) -> None:
-        await self._in_thread(_rehearse(message, self._latest_s))
+        await self._in_thread(_rehearse(message))
 
     async def _in_thread(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         if self._loop is None:
@@ -129,9 +123,8 @@ class SmtpTransport:
         return DeliveryResult(DeliveryOutcome.DONE)
 
 
-async def _rehearse(message: EmailMessage, for_s: float) -> None:
+async def _rehearse(message: EmailMessage) -> None:
     bytes(message)
-    await asyncio.sleep(for_s)
 
 
 def _result_of(code: int) -> DeliveryResult:

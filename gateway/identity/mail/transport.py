@@ -30,5 +30,5 @@ class MailTransport(Protocol):
     async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult: ...
 
     async def rehearse(self, message: EmailMessage) -> None:
-        """What `send` does, and for as long, but for asking a mail server: a mail that nobody
-        gets must look like any other to whoever looks at a clock."""
+        """What `send` computes, without asking a mail server or waiting for one: whatever waits
+        meanwhile must see no difference, and no mail that somebody gets is held up by it."""
