@@ -48,6 +48,8 @@ def _counted(char: str) -> str:
         return str(digit)
     if not char.isalnum():
         return char
+    if char > "\uffff":  # no letter of ASCII, in whatever form
+        return char.casefold()
     plain = PLAIN_LETTERS[ord(char)]
     return char if plain is None else plain if isinstance(plain, str) else chr(plain)
 

@@ -21,6 +21,8 @@ from gateway.access.routing.value_spellings import (
 
 LONGEST_FOLDED = 256
 """Letters of a text that is not ASCII, or that may be a number: to fold a rare one takes 1 µs."""
+LONGEST_IN_ALL = 4 * LONGEST_FOLDED
+"""Of what one key reads, or of what is made of one text: some letters are a whole phrase."""
 _MOST_WORDS = 512
 """Between which blanks are looked for."""
 _MOST_SEGMENTS = 32
@@ -111,7 +113,10 @@ def _small_letters(text: str) -> str | None:
         if len(text) > LONGEST_FOLDED or not text.isprintable():
             text = text.translate(_WITHOUT_CONTROLS)
         return text.lower()
-    return None if len(text) > LONGEST_FOLDED else text.translate(COUNTED_LETTERS)
+    if len(text) > LONGEST_FOLDED:
+        return None
+    letters = text.translate(COUNTED_LETTERS)
+    return letters if len(letters) <= LONGEST_IN_ALL else None
 
 
 def _joined(text: str) -> str:

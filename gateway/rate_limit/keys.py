@@ -11,7 +11,12 @@ from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.counted_reads import CountedRead, counted_reads
-from gateway.access.counted_values import counted_path, counted_text, counted_value
+from gateway.access.counted_values import (
+    LONGEST_IN_ALL,
+    counted_path,
+    counted_text,
+    counted_value,
+)
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.evaluation import UNIDENTIFIED
 from gateway.access.roles import RoleBook
@@ -226,6 +231,7 @@ def _counted(
     """What is read of the call, as it is counted.  What is not there, or cannot be told, has no
     variable, so that nothing is given by it."""
     counted: dict[str, Any] = {}
+    left = LONGEST_IN_ALL
     for read in reads:
         name = read.name
         value: Any
@@ -239,7 +245,8 @@ def _counted(
                 continue
             value = values[name]
             if isinstance(value, str):
-                value = counted_text(value)
+                left -= 0 if value.isascii() else len(value)
+                value = counted_text(value) if left >= 0 else None
             elif read.is_text:
                 value = counted_value(value)
         if value is not None:

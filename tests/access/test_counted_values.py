@@ -66,6 +66,7 @@ def test_a_name_is_the_same_in_each_of_its_spellings(text: str) -> None:
         ("ŁUKASZ", "lukasz"),
         ("Ærø", "aero"),
         ("đorđe", "dorde"),
+        ("𐐀", "𐐨"),
         ("½ﬁ…", "1⁄2fi..."),
         ("\ufdfa" * 2, "صلى الله عليه وسلمصلى الله عليه وسلم"),
         ("سَلام", "سلام"),
@@ -136,7 +137,13 @@ def test_what_shows_nothing_is_nothing(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["é" * (LONGEST_FOLDED + 1), "victim" + "\u200b" * 300, "0" * 300 + "7", "+" * 300 + "7"],
+    [
+        "é" * (LONGEST_FOLDED + 1),
+        "\ufdfa" * 100,
+        "victim" + "\u200b" * 300,
+        "0" * 300 + "7",
+        "+" * 300 + "7",
+    ],
 )
 def test_what_is_too_long_cannot_be_told(text: str) -> None:
     assert counted_text(text) is None

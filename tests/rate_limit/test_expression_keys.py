@@ -96,6 +96,13 @@ def test_what_cannot_be_told_counts_by_the_address_and_not_with_a_stranger(
     assert key(source, a=text) == ADDRESS
 
 
+def test_what_is_too_much_to_be_told_in_all_counts_by_the_address() -> None:
+    names = "abcdefgh"
+    source = " + ".join(f"resource.{name}" for name in names)
+    assert key(source, **dict.fromkeys(names, "é" * 100)) != ADDRESS
+    assert key(source, **dict.fromkeys(names, "é" * 200)) == ADDRESS
+
+
 @pytest.mark.parametrize(
     "source",
     [
