@@ -138,7 +138,8 @@ def _can_be_read(body: object, route: Route) -> bool:
     )
     if not all(engine_takes(field_at(body, path), MOST_PARTS) for path in route.body_names):
         return False
-    if not reads_alike(body, route.body_names) or wraps(body, route.body_names, route.wrappers):
+    fields = route.body_fields
+    if not reads_alike(body, fields) or wraps(body, fields, route.wrappers):
         return False
     return not any(
         isinstance(field_at(body, path), bool | Mapping | list) for path in parts_of_text

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.access.routing.body_fields import (
+    BodyFields,
     engine_takes,
     field_at,
     reads_alike,
@@ -54,6 +55,13 @@ BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
         {"\u0167e\xe5m": "b"},
         {"\uff34eam": "b"},
         {"$rename": {"page": "$team"}},
+        # Rails takes a part of a date, or of a time, for what stands before the bracket.
+        {"team(1i)": "b"},
+        {"te_am(1i)": "b", "te_am(2i)": "b"},
+        {"Team(": "b"},
+        {"team (x)(y)": "b"},
+        {"meta(1i)": {}},
+        {"$set": {"team(1i)": "b"}},
         # MongoDB and lodash take them for a field of a field, or for what holds it.
         {"meta.owner": {}},
         {"meta.owner.id": "u2"},
@@ -109,8 +117,8 @@ BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
     ],
 )
 def test_what_leads_to_a_field_by_another_name_is_refused(other: dict[str, object]) -> None:
-    assert not reads_alike(BODY | other, PATHS)
-    assert not reads_alike(other, PATHS)
+    assert not reads_alike(BODY | other, BodyFields(PATHS))
+    assert not reads_alike(other, BodyFields(PATHS))
 
 
 @pytest.mark.parametrize(
@@ -119,11 +127,12 @@ def test_what_leads_to_a_field_by_another_name_is_refused(other: dict[str, objec
      {"$set": {"owner.id": 1}}, {"__proto__": {}}, {"owner": {"ID": "u2"}},
      {"owner": {"id": "u1", "id.x": 1}}, {"owner": {"$set": {"id": "u2"}}}, {"[owner]": {}},
      {"[owner].id": "u2"}, {"owner": {"id": "u1", "['id']": "u2"}}, {"$rename": {"x": "owner"}},
-     {"$rename": {"x": "owner.id"}}, {"owner": {"constructor": {"prototype": {}}}}],
+     {"$rename": {"x": "owner.id"}}, {"owner": {"constructor": {"prototype": {}}}},
+     {"owner(1i)": "u2"}, {"owner": {"id": "u1", "id(1i)": "u2"}}],
 )  # fmt: skip
 def test_what_leads_to_the_rest_of_a_path_is_refused_within(other: dict[str, object]) -> None:
-    assert not reads_alike({"meta": {"owner": {"id": "u1"}} | other}, PATHS)
-    assert reads_alike(BODY | {"page": other}, PATHS)
+    assert not reads_alike({"meta": {"owner": {"id": "u1"}} | other}, BodyFields(PATHS))
+    assert reads_alike(BODY | {"page": other}, BodyFields(PATHS))
 
 
 @pytest.mark.parametrize(
@@ -149,19 +158,67 @@ def test_what_leads_to_the_rest_of_a_path_is_refused_within(other: dict[str, obj
             "$teams": 1,
             "@te": 1,
         },
+        {"teams(1i)": 1, "te(1i)": 1, "x(team)": 1, "(1i)team": 1, "(": 1, "meta2(1i)": 1},
     ],
 )
 def test_what_leads_elsewhere_passes(other: dict[str, object]) -> None:
-    assert reads_alike(BODY | other, PATHS)
-    assert reads_alike(other, PATHS)
+    assert reads_alike(BODY | other, BodyFields(PATHS))
+    assert reads_alike(other, BodyFields(PATHS))
+
+
+OF_OBJECTS = ("$id", "$type", "$ref", "$schema", "@id", "@type", "@context")
+
+
+@pytest.mark.parametrize("name", OF_OBJECTS)
+def test_what_is_written_into_each_object_is_no_field_of_the_same_letters(name: str) -> None:
+    """Json.NET, JSON Schema and JSON-LD write these, and clients send them back."""
+    field, paths = name[1:], (name[1:], f"meta.{name[1:]}", "user.x")
+    for value in ("a", 1, ["a"], {"x": "a"}):
+        bodies: tuple[dict[str, Any], ...] = {name: value}, {name: value, field: "a"}
+        for body in bodies:
+            assert reads_alike(body, BodyFields(paths))
+            assert reads_alike({field: "a", "meta": body}, BodyFields(paths))
+            assert wraps({"user": body}, BodyFields(paths), {"user"}) is (field in body)
+            assert not wraps({field: "a", name: {field: "b"}}, BodyFields(paths), {field})
+    for other in (
+        f"{name}_",
+        name.upper(),
+        f" {name}",
+        f"[{name}]",
+        f"-{field}",
+        f"#{field}",
+        f"${name}",
+    ):
+        assert not reads_alike({other: "a"}, BodyFields(paths))
+        assert wraps({"user": {other: "a"}}, BodyFields(paths), {"user"})
+
+
+def test_what_all_objects_have_of_a_field_is_looked_for_in_one_that_is_read_too() -> None:
+    paths = BodyFields(("constructor.name", "team"))
+    assert reads_alike({"constructor": {"name": "McLaren"}, "team": "a"}, paths)
+    assert not reads_alike({"constructor": {"prototype": {"team": "b"}}}, paths)
+    assert reads_alike({"constructor": {"prototype": "MP4/1"}}, BodyFields(("constructor.name",)))
+
+
+def test_of_two_fields_of_the_same_letters_none_is_read() -> None:
+    paths = BodyFields(("team_id", "teamId.x", "team"))
+    assert reads_alike({"team": "a"}, paths)
+    bodies: list[dict[str, Any]] = [{"team_id": "a"}, {"teamId": {}}, {"team_id": 1, "teamId": {}}]
+    for body in bodies:
+        assert not reads_alike(body, paths)
+
+
+def test_an_operator_that_names_a_field_is_one_whatever_its_name() -> None:
+    assert not reads_alike({"$ref": {"ref": "a"}}, BodyFields(("ref",)))
+    assert not reads_alike({"$type": {"team": "b"}}, BodyFields(PATHS))
 
 
 @pytest.mark.parametrize("name", ["team", "team_id", "teamId", "XXXX"])
 def test_a_field_is_read_under_its_own_name_alone(name: str) -> None:
-    assert reads_alike({name: "a"}, (name,))
+    assert reads_alike({name: "a"}, BodyFields((name,)))
     for other in (f"-{name}", f"${name}", f" {name}!", f"{name[:1]}\u0301{name[1:]}"):
-        assert not reads_alike({other: "a"}, (name,))
-    assert not reads_alike({"$set": {name: "a"}}, (name,))
+        assert not reads_alike({other: "a"}, BodyFields((name,)))
+    assert not reads_alike({"$set": {name: "a"}}, BodyFields((name,)))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +249,7 @@ def test_a_field_is_read_under_its_own_name_alone(name: str) -> None:
 )
 def test_a_field_of_the_body_has_one_name_in_any_case(body: object, alike: bool) -> None:
     # Go's encoding/json takes a field in any case, and the last one wins.
-    assert reads_alike(body, ("team", "meta.owner")) is alike
+    assert reads_alike(body, BodyFields(("team", "meta.owner"))) is alike
 
 
 @pytest.mark.parametrize(
@@ -259,4 +316,21 @@ def test_a_whole_that_a_backend_may_take_for_the_body_holds_none_of_its_fields(
     body: object, hidden: bool
 ) -> None:
     # Rails wraps no body that has the object.
-    assert wraps(body, ("owner", "meta.kind", "id", "note.id"), {"note", "notes"}) is hidden
+    assert (
+        wraps(body, BodyFields(("owner", "meta.kind", "id", "note.id")), {"note", "notes"})
+        is hidden
+    )
+
+
+@pytest.mark.parametrize("path", ["address.city", "address.address", "Add_ress.city.name"])
+def test_a_field_that_is_read_in_such_a_whole_is_looked_for_nowhere_deeper(path: str) -> None:
+    """What has the name of the whole within it is a line of an address, and no whole once more."""
+    inner, names = (
+        {"city": "x", "address": "Main st 1", "add-ress": {"city": "y"}},
+        {"address", "user"},
+    )
+    body, fields = {"address": inner}, BodyFields((path,))
+    assert not wraps(body, fields, names)
+    assert wraps({**body, "user": {"address": {"city": "y"}}}, fields, names)
+    assert wraps(body, BodyFields((path, "city")), names) is (path != "address.city")
+    assert not wraps(body, BodyFields(("addresses.city",)), names)

@@ -24,6 +24,8 @@ WORLD = snapshot(
        resource: {type: note, a: "{body.a}"}}
     - {id: single, match: {path: "/users/{x}/profile"}, policy: p, action: "a:b", upstream: api,
        resource: {a: "{body.a}"}}
+    - {id: address, match: {path: "/users/{x}/address"}, policy: p, action: "a:b", upstream: api,
+       resource: {a: "{body.address.city}"}}
     - {id: moved, match: {path: "/me/{x}"}, policy: p, action: "a:b", upstream: api,
        resource: {a: "{body.a}"}, rewrite: {path: "/v1/quizzes/{x}/start"}}
     - {id: under, match: {path: "/old/notes/{x}"}, policy: p, action: "a:b", upstream: api,
@@ -113,6 +115,15 @@ def test_a_whole_may_have_the_name_of_what_the_path_or_its_rewrite_says(
             found = read(path, body={"a": 1, **ordinary})
             assert isinstance(found, EvaluationContext)
             assert found.resource == {"a": 1}
+
+
+def test_a_whole_in_which_a_policy_reads_may_say_its_own_name_again() -> None:
+    inner = {"city": "x", "address": "Main st 1"}
+    found = read("/users/1/address", body={"address": inner})
+    assert isinstance(found, EvaluationContext)
+    assert found.resource == {"a": "x"}
+    other = {"address": inner, "user": {"address": {"city": "y"}}}
+    assert read("/users/1/address", body=other) is Reason.BODY_MALFORMED
 
 
 @pytest.mark.parametrize("value", [True, False, {}, {"c": 1}, [], ["x"]])

@@ -110,6 +110,41 @@ def test_no_sign_behind_a_name_makes_it_another(other: str) -> None:
         assert reader.read(f"filter[{other}]=2") == (None if len(reader.names) > 1 else {})
 
 
+@pytest.mark.parametrize(
+    "other",
+    ["starts_on(1i)", "starts_on%281i%29", "startsOn(1i)", "starts_on(", "starts_on+(2i)", "[starts_on(1i)]",
+     "starts_on(1i)[x]", "starts_on(1[x]i)", "starts_on(1.5)", "starts_on[x(1i)]"],
+)  # fmt: skip
+def test_a_part_of_a_date_is_the_date(other: str) -> None:
+    """Rails makes a date of its parts, and takes that for what is given as a whole."""
+    reader = QueryParameters({"starts_on"})
+    assert reader.read(f"starts_on=1&{other}=2") is None
+    assert reader.read(f"{other}=2") is None
+    assert reader.said(f"{other}=2") is None
+    assert reader.read("starts(1i)=1&x(starts_on)=2&(1i)starts_on=3&x[starts_on(1i)]=4&(=5") == {}
+
+
+@pytest.mark.parametrize(
+    "other", ["event[starts_on(1i)]", "event[starts_on(1i)", "event.starts_on(1i)", "event[Starts-On(2i)][x]"]
+)  # fmt: skip
+def test_a_part_of_a_date_within_another_is_the_date(other: str) -> None:
+    for reader in (
+        QueryParameters({"event[starts_on]"}),
+        QueryParameters({"event.starts_on"}),
+        QueryParameters({"starts_on"}, wrapped=True),
+    ):
+        assert reader.read(f"{other}=2") is None
+        assert reader.said(f"{other}=2") is None
+        assert reader.read("event[starts(1i)]=1&event[x(starts_on)]=2") == {}
+
+
+def test_a_part_of_a_date_may_be_read_by_its_name() -> None:
+    reader = QueryParameters({"starts_on", "starts_on(1i)"})
+    assert reader.read("starts_on=1&starts_on(1i)=2") == {"starts_on": "1", "starts_on(1i)": "2"}
+    reader = QueryParameters({"starts_on"}, apart={"starts_on(1i)"})
+    assert reader.read("starts_on=1&starts_on(1i)=2") == {"starts_on": "1"}
+
+
 def test_names_of_other_letters_are_others() -> None:
     reader = QueryParameters({"team", "\u0442\u0438\u043f"})
     others = "teams!=1&%D1%82eam=2&te=3&%C3%A9=4&tea%CF%83=5&%D1%82%D0%B8=6&!=7&%CC%81=8&te%F0%9F%98%80=9"

@@ -19,7 +19,7 @@ from typing import Any
 
 from gateway import compiled
 from gateway.access.identity_headers import IdentityField
-from gateway.access.routing.body_fields import engine_takes, field_at, reads_alike
+from gateway.access.routing.body_fields import BodyFields, engine_takes, field_at, reads_alike
 from gateway.access.routing.paths import canonical, split_target
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.edge.http1.chunked import ChunkReader
@@ -110,7 +110,7 @@ def body(case: Case) -> object:
     value = json.loads(case["data"])
     paths = ("a", "a.b", "meta.owner")
     found = [repr(field_at(value, path)) for path in paths]
-    return [reads_alike(value, paths), engine_takes(value, 50), *found]
+    return [reads_alike(value, BodyFields(paths)), engine_takes(value, 50), *found]
 
 
 def identity(case: Case) -> object:

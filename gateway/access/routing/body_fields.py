@@ -1,93 +1,131 @@
 """Fields of a JSON body that a policy or a limit reads: known by one name each, or not at all.
 
-Law: what was read is what a backend finds under that name, and nothing beside it is taken for it.
+Law: what was read stands under that name, and nothing else in the body is taken for it.  Whether a
+backend looks for it there no body tells: Rails does not, where an object has the name of a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from gateway.access.routing.name_letters import letters_in_steps, letters_of
 
 
-def reads_alike(body: object, paths: Collection[str]) -> bool:
-    """Whether the fields at `paths` (`a.b`) of a JSON body are known by one name each, and lie in
-    objects.
+class BodyFields:
+    """Those at some paths (`a.b`), as they are looked for in an object."""
+
+    __slots__ = ("keys", "paths", "within")
+
+    def __init__(self, paths: Collection[str]) -> None:
+        parts: dict[str, list[str]] = {}
+        for path in paths:
+            key, _, deeper = path.partition(".")
+            parts.setdefault(key, []).append(deeper)
+        self.paths: tuple[str, ...] = tuple(map(letters_in_steps, paths))
+        """By their letters."""
+        self.keys: dict[str, str] = {}
+        """Of the letters of each first step, how it is written; empty where it is in two ways."""
+        for key in parts:
+            letters = letters_of(key)
+            self.keys[letters] = "" if letters in self.keys else key
+        self.within: tuple[tuple[str, BodyFields | None], ...] = tuple(
+            (key, BodyFields(list(filter(None, deeper))) if any(deeper) else None)
+            for key, deeper in parts.items()
+        )
+
+
+def reads_alike(body: object, fields: BodyFields) -> bool:
+    """Whether fields of a JSON body are known by one name each, and lie in objects.
 
     Some backends take a field in any case, and of several the last: what the policy read, or
     did not find, would be another's.  A list where an object is expected, and a number that no
     condition can hold, would be no field to a rule that asks `has(…)`, and one to a backend.  So
     would `a.b` in one name, and what an operator of MongoDB sets.
     """
-    for path in paths:
-        value, left = body, path
-        while left:
-            if value is None:
-                break
-            if not isinstance(value, Mapping):
-                return False
-            key, _, deeper = left.partition(".")
-            if _hides(value, letters_in_steps(left), key):
-                return False
-            value, left = value.get(key), deeper
-        if isinstance(value, int) and abs(value) >= 2**63:
+    if body is None:
+        return True
+    if not isinstance(body, Mapping) or _hides(body, fields.keys, fields.paths):
+        return False
+    for key, deeper in fields.within:
+        inner = body.get(key)
+        if isinstance(inner, int) and abs(inner) >= 2**63:
+            return False
+        if deeper is not None and not reads_alike(inner, deeper):
             return False
     return True
 
 
-def wraps(body: object, paths: Collection[str], wrappers: Collection[str]) -> bool:
+def wraps(body: object, fields: BodyFields, wrappers: Collection[str]) -> bool:
     """Whether an object in a JSON body that has the name of one of the `wrappers`, by its letters,
-    holds a field of `paths`, or hides it.
+    holds one of the fields, or hides it.
 
     Rails (`wrap_parameters`) puts the fields of a body into an object of the name of its model,
     where the body has none of that name: what was read beside it is nothing to the backend then.
+    What is read in the object itself is not looked for in it once more.
     """
     if not isinstance(body, Mapping):
         return False
     for name, inner in body.items():
-        if isinstance(inner, Mapping) and (wrapper := letters_of(name)) in wrappers:
-            known = [letters_in_steps(path) for path in paths]
-            inside = [path for path in known if f"{wrapper}.{path}" not in known]
-            if any(_hides(inner, path) for path in inside):
+        if isinstance(inner, Mapping) and (wrapper := _letters(name)) in wrappers:
+            known, within = fields.paths, f"{wrapper}."
+            others = [one for one in known if not one.startswith(within)]
+            beside = [one for one in others if within + one not in known]
+            keys = {one.partition(".")[0]: "" for one in beside}
+            if keys and _hides(inner, keys, beside):
                 return True
     return False
 
 
-def _hides(value: Mapping[str, Any], path: str, key: str = "") -> bool:
-    """Whether some backend finds the field at `path`, by its letters, of an object, or a part of
-    it, under another name than `key`, its first step.
+def _hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[str]) -> bool:
+    """Whether some backend finds a field at one of the `paths`, by its letters, of an object, or a
+    part of it, under another name than `keys` has for the letters of its first step.
 
     Who translates names (`ownerId` to `owner_id`, or the other way) takes those for one that have
     the same letters.  MongoDB, Mongoose and `get` of lodash take `a.b` for the field `b` of `a`,
     `set` of lodash `a[b]` and `[a].b` too.  MongoDB writes what `$set` and its like name, and what
-    the values of `$rename` do, where a body is an update of a document.  And `Object.assign` makes
-    of `__proto__` what fields are looked for in that an object has not, `merge` of an old lodash of
-    `prototype` in `constructor`.
+    the values of `$rename` do, where a body is an update of a document.  Rails makes a date `a` of
+    `a(1i)` and its like.  And `Object.assign` makes of `__proto__` what fields are looked for in
+    that an object has not, `merge` of an old lodash of `prototype` in `constructor`.
     """
-    first, whole = path.partition(".")[0], f"{path}."
-    begins = first, *_BEGINS
+    begins = *keys, *_BEGINS
     for name, inner in value.items():
-        letters = letters_of(name)
-        if letters == first:
-            if name != key:
+        letters = _letters(name)
+        if letters in keys:
+            if name != keys[letters]:
+                return True
+            if len(keys) > 1 and letters in _BEGINS and _is_prototype(f"{name}.", inner):
                 return True
         elif name[:1] == "$":
-            if isinstance(inner, Mapping) and (
-                _hides(inner, path) or (name == "$rename" and _hides(_texts_of(inner), path))
-            ):
-                return True
+            if isinstance(inner, Mapping):
+                others = dict.fromkeys(keys, "")
+                if _hides(inner, others, paths):
+                    return True
+                if name == "$rename" and _hides(_texts_of(inner), others, paths):
+                    return True
         elif letters.startswith(begins):
-            steps = _in_steps(name)
-            if steps.startswith(_PROTOTYPES):
+            if "(" in name and letters_of(name.partition("(")[0]) in keys:
                 return True
-            if name == "constructor" and isinstance(inner, Mapping) and "prototype" in inner:
+            steps = _in_steps(name)
+            if _is_prototype(steps, inner):
                 return True
             steps = letters_in_steps(steps)
-            if steps.startswith(whole) or whole.startswith(steps):
-                return True
+            for path in paths:
+                whole = f"{path}."
+                if steps.startswith(whole) or whole.startswith(steps):
+                    return True
     return False
+
+
+def _letters(name: str) -> str:
+    return name if name in _OF_OBJECTS else letters_of(name)
+
+
+def _is_prototype(steps: str, inner: object) -> bool:
+    if steps == "constructor.":
+        return isinstance(inner, Mapping) and "prototype" in inner
+    return steps.startswith(_PROTOTYPES)
 
 
 def _in_steps(name: str) -> str:
@@ -133,6 +171,9 @@ def field_at(body: object, path: str) -> object:
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
 _NUMBERS = frozenset(_ROUNDED)
+_OF_OBJECTS = frozenset(("$id", "$type", "$ref", "$schema", "@id", "@type", "@context"))
+"""Names that Json.NET, JSON Schema and JSON-LD write into each object, beside its fields `id` and
+`type`.  Clients send them back: each is known by itself, and counts for nothing of its letters."""
 _PROTOTYPES = "__proto__.", "constructor.prototype."
 _BEGINS = "proto", "constructor"
 """The letters with which a name begins that may lead to any field."""

@@ -6,6 +6,8 @@ make `ownerId` of `owner_id`, ` owner id`, `$owner-id` and `ówner.id`, each of 
 
 from __future__ import annotations
 
+import re
+
 from gateway.access.routing.plain_letters import PLAIN_LETTERS
 
 
@@ -17,7 +19,7 @@ def letters_of(name: str) -> str:
         # What else there is in a name is nearly always these.
         name = name.replace("_", "").replace("-", "")
         if not name.isalnum():
-            name = name.translate(_SIGNS)
+            name = name.translate(_SIGNS) if name.isascii() else _SIGNS_APART.sub("", name)
     return name.lower()
 
 
@@ -32,3 +34,5 @@ def plain(text: str) -> str:
 
 
 _SIGNS = str.maketrans("", "", "".join(c for c in map(chr, range(128)) if not c.isalnum()))
+# Of a text beyond ASCII a table is asked for each letter, which takes several times as long.
+_SIGNS_APART = re.compile(r"[\x00-/:-@\[-`{-\x7f]+")

@@ -68,8 +68,9 @@ class QueryParameters:
 
         `query` is as it came.  A name of the same letters and digits, whatever their case, marks
         (`é`) and the signs between, before and behind them (`teamId`, `[team]id` and ` team_id!`
-        for `team_id`), or with a bracket or a dot and anything behind it counts as the same one,
-        because some backends take it so, and `;` is refused, because some take it for `&`.
+        for `team_id`), or with a bracket or a dot and anything behind it (`team_id(1i)` too) counts
+        as the same one, because some backends take it so, and `;` is refused, because some take it
+        for `&`.
         """
         values: dict[str, str] = {}
         if not query:
@@ -107,14 +108,18 @@ class QueryParameters:
 
     def _asked(self, names: list[str]) -> list[str | None]:
         """Which of `self.names` each counts as."""
-        asked = self._counted_as(_BETWEEN.join(names))
+        joined = plain(_BETWEEN.join(names))
+        asked = self._counted_as(joined)
+        if "(" in joined:
+            # Rails makes a date of `on(1i)`, `on(2i)` and `on(3i)`.
+            parts = self._counted_as(_BEHIND_PARENTHESIS.sub("", joined))
+            asked = [one or other for one, other in zip(asked, parts, strict=True)]
         if self._apart:
             pairs = zip(names, asked, strict=True)
             return [None if name in self._apart else one for name, one in pairs]
         return asked
 
     def _counted_as(self, joined: str) -> list[str | None]:
-        joined = plain(joined)
         if not _PARTED.search(joined):
             return self._as_they_stand(joined)
         # PHP drops spaces before a name and what stands behind its brackets.  `qs`, which many
@@ -190,6 +195,7 @@ _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
 # Of a run of quotes only the first is tried: from each of them it would be gone through anew.
 _BRACKETS = re.compile(r"(?<!['\"])['\"]*[\[\]][\[\]'\"]*")
 _FIRST_PART = re.compile(r"(?<![^\x00])[^\x00\[]*\[")
+_BEHIND_PARENTHESIS = re.compile(r"\([^\x00\[\]]*")
 _AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _SIGNS = "".join(char for char in map(chr, range(1, 128)) if not char.isalnum())

@@ -23,6 +23,7 @@ from gateway.access.definitions import (
 from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
 from gateway.access.issuers import ResourceServer
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
+from gateway.access.routing.body_fields import BodyFields
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.routing.wrapper_names import wrappers_of
@@ -211,6 +212,7 @@ class Route:
     """Parameters, headers and fields of the body that the resource is made of."""
     header_names: frozenset[str] = field(init=False)
     body_names: frozenset[str] = field(init=False)
+    body_fields: BodyFields = field(init=False)
     resource_query: QueryParameters | None = field(init=False)
     """What the resource is made of, read; None where it is made of none."""
     resource_headers: HeaderFields | None = field(init=False)
@@ -268,6 +270,7 @@ class Route:
         ):  # fmt: skip
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, attribute, frozenset(read))
+        object.__setattr__(self, "body_fields", BodyFields(self.body_names))
         query, headers = self.query_names, self.header_names
         object.__setattr__(self, "resource_query", QueryParameters(query) if query else None)
         object.__setattr__(self, "resource_headers", HeaderFields(headers) if headers else None)

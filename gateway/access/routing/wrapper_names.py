@@ -1,7 +1,8 @@
 """The names of objects into which Rails puts what a body says (`wrap_parameters`).
 
 Law: whatever its inflector makes of a controller that may serve the path is among them.  A name too
-many refuses nothing that is ordinary, for such an object would have to say a field that is read.
+many costs ordinary calls: `payment`, `profile` or `order` may say `id`, `type` or `name` again, and
+are refused where a policy reads that of the body.
 """
 
 from __future__ import annotations
