@@ -30,7 +30,7 @@ SCRIPTS = """
      "/Desk.aspx/x", "/desk.ASPX/x", "/cgi-bin/x.cgi/y", "/admin/index.php", "/admin/index.php/x",
      "/admin/index.php/x.php/y", "/index.phpadmin", "/index.phpusers/7", "/report.PHP/x",
      "/index.cfm/admin", "/app.pl/ADMIN/", "/dispatch.fcgi/admin", "/admin.js", "/admin.css", "/ADMIN.phps", "/admin.zzz", "/admin.7",
-     "/users/7.json", "/users/7.x", "/users/7.5"],
+     "/admin.cgi/x", "/users.cgi/7", "/users/7.json", "/users/7.x", "/users/7.5"],
 )  # fmt: skip
 def test_what_a_server_runs_for_a_longer_path_is_refused_with_it(path: str) -> None:
     decision = decide(snapshot(SCRIPTS, NOBODY), f"GET {path}", ANN)
@@ -41,7 +41,7 @@ def test_what_a_server_runs_for_a_longer_path_is_refused_with_it(path: str) -> N
     ("path", "route"),
     [("/report.php/x", "report.parts"), ("/tool.cgi/x", "tool.parts"), ("/other.php/x", "rest"),
      ("/x/wp-login.php/y", "rest"), ("/wp-login.phpx/y", "rest"), ("/index.phpother", "rest"),
-     ("/admin.cgi/x", "rest"), ("/sites/example.pl/x", "rest"), ("/users/7.png", "rest"), ("/users/x.5", "rest"), ("/x/app.pl/admin", "rest"), ("/app.plx/admin", "rest"), ("/myindex.phpadmin", "rest")],
+     ("/sites/example.pl/x", "rest"), ("/users/7.png", "rest"), ("/users/x.5", "rest"), ("/x/app.pl/admin", "rest"), ("/app.plx/admin", "rest"), ("/myindex.phpadmin", "rest")],
 )  # fmt: skip
 def test_what_runs_no_protected_script_passes(path: str, route: str) -> None:
     decision = decide(snapshot(SCRIPTS, NOBODY), f"GET {path}", ANN)
@@ -329,3 +329,65 @@ def test_a_name_that_a_pattern_takes_below_another_may_end_like_a_script(
 )  # fmt: skip
 def test_a_script_in_the_place_of_another_name_is_looked_for(path: str) -> None:
     assert decide(snapshot(NAMES, NOBODY), f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+
+
+WITHOUT_ENDINGS = """
+    - {id: rest, match: {path: "/{rest:path}", except_reserved: true}, auth: public, upstream: api}
+    - {id: moved, match: {prefix: /moved}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /moved}}
+    - {id: moved.admin, match: {path: /moved/own}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /moved}}
+    - {id: admin, match: {path: /admin}, policy: nobody, upstream: api}
+    - {id: salaries, match: {path: /reports/salaries}, policy: nobody, upstream: api}
+    - {id: desk, match: {path: /desk/}, policy: nobody, upstream: api}
+    - {id: pre, match: {prefix: /pre}, policy: nobody, upstream: api}
+    - {id: fold, match: {path: "/fold/{rest:path}"}, policy: nobody, upstream: api}
+    - {id: user, match: {path: "/users/{id:int}"}, policy: nobody, upstream: api}
+    - {id: page, match: {path: "/pages/{name}"}, policy: nobody, upstream: api}
+    - {id: open, match: {path: /open.php/x}, auth: public, upstream: api}
+    - {id: open.page, match: {path: /open}, policy: nobody, upstream: api}
+    - {id: tool, match: {path: "/tool.php/{rest:path}"}, auth: public, upstream: api}
+    - {id: tool.page, match: {path: /tool}, policy: nobody, upstream: api}
+    - {id: tool.admin, match: {path: /tool/admin}, policy: nobody, upstream: api}
+    - {id: run.admin, match: {path: /tool.php/admin}, policy: nobody, upstream: api}
+    - {id: file, match: {path: "/files/{name}/versions"}, auth: public, upstream: api}
+    - {id: file.setup, match: {path: /files/setup}, policy: nobody, upstream: api}
+    - {id: setup.all, match: {path: "/files/setup/{rest:path}"}, policy: nobody, upstream: api}
+"""
+
+
+@pytest.mark.parametrize("ending", RUN.split())
+def test_a_script_that_is_served_without_its_ending_is_run_for_what_is_below_it(
+    ending: str,
+) -> None:
+    world = snapshot(WITHOUT_ENDINGS, NOBODY)
+    for path in (f"/admin.{ending}/x", f"/ADMIN.{ending.upper()}/x/y", f"/users.{ending}/7"):
+        assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+    assert decide(world, f"GET /other.{ending}/x").allowed
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/admin.php/", "/reports/salaries.php/x", "/desk.php/x", "/pre.php/x", "/index.php/admin.php/x", "/(S(x))/admin.aspx/x", "/admin.php./x", "/admin.php%20/x", "/admin.inc.php/x", "/admin.v1.inc.php/x/y.css", "/admin.php/x.php/y", "/admin.pl/x.html", "/tool.php/admin.php/x",
+     # Its first part is the script.
+     "/reports.php/salaries", "/Reports.PHP/Salaries/", "/reports.php/salaries.json", "/reports.php/salaries.php", "/reports.inc.php/salaries", "/(S(x))/reports.aspx/salaries", "/index.php/reports.php/salaries", "/reports.php./salaries", "/users.php/7", "/users.php/+7", "/users.php/7.json", "/fold.php/x", "/fold.php/x/y", "/pages.php/ann"],
+)  # fmt: skip
+def test_a_script_that_is_served_without_its_ending_is_looked_for_everywhere(path: str) -> None:
+    world = snapshot(WITHOUT_ENDINGS, NOBODY)
+    for before in ("", "/moved"):
+        decision = decide(world, f"GET {before}{path}")
+        assert decision.reason is Reason.AMBIGUOUS_PATH, before
+
+
+def test_it_is_looked_for_where_both_routes_rewrite() -> None:
+    for path in ("/moved/own.php/x", "/moved/own.php/x/y"):
+        world = snapshot(WITHOUT_ENDINGS, NOBODY)
+        assert decide(world, f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/open.php/x", "/tool.php/x", "/tool.php/x.php/y", "/files/setup.exe/versions", "/files/setup.py/versions", "/x/admin.php/y", "/admins.php/x", "/admin.phpx/x", "/admin.pdf/x", "/v1.admin.zip/x", "/reports.php/other", "/reports.txt/salaries", "/x.php/reports/other", "/users.txt/7", "/fold.txt/x", "/.php/x"],
+)  # fmt: skip
+def test_what_is_below_no_protected_page_passes(path: str) -> None:
+    assert decide(snapshot(WITHOUT_ENDINGS, NOBODY), f"GET {path}").allowed

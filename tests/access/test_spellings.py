@@ -53,19 +53,22 @@ def test_a_path_is_taken_for_itself_folded_and_for_the_one_without_a_script(
         ("a..7", ["a", "a."]),
         ("a.b.c.7", ["a", "a.b"]),
         ("a", []),
-        ("a.aspx/b", ["a.aspx", "b"]),
-        ("a/index.php/b", ["a/index.php", "a"]),
+        ("a.aspx/b", ["a.aspx", "a", "b"]),
+        ("a/index.php/b", ["a/index.php", "a/index", "a"]),
         # What stands behind the first is what it serves, or a script in a folder.
-        ("a.pl/b.pl/c", ["a.pl", "a.pl/b.pl", "b.pl/c", "a.pl/c"]),
+        ("a.pl/b.pl/c", ["a.pl", "a", "a.pl/b.pl", "a.pl/b", "b.pl/c", "a.pl/c"]),
         ("cgi-bin/a/b/c", ["cgi-bin/a", "cgi-bin/a/b", "b/c", "c"]),
         ("cgi-bin/a", []),
         ("cgi-bin", []),
-        ("a/index.cgi/b", ["a/index.cgi", "a", "a/b"]),
-        ("a/default.asp/b", ["a/default.asp", "a", "a/b"]),
-        ("index.php/b", ["index.php"]),
+        ("a/index.cgi/b", ["a/index.cgi", "a/index", "a", "a/b"]),
+        ("a/default.asp/b", ["a/default.asp", "a/default", "a", "a/b"]),
+        ("index.php/b", ["index.php", "index"]),
+        ("a.b.c.php/x", ["a.b.c.php", "a", "a.b.c"]),
+        (".php/x", [".php"]),
+        ("cgi-bin/a.b/x", ["cgi-bin/a.b", "cgi-bin/a", "x"]),
         # What is left is as long as a route that names its end.
-        ("a/b/x.py/c", ["a/b/x.py", "a/b/c"]),
-        ("a/b/x.py/c/d", ["a/b/x.py"]),
+        ("a/b/x.py/c", ["a/b/x.py", "a/b/x", "a/b/c"]),
+        ("a/b/x.py/c/d", ["a/b/x.py", "a/b/x"]),
         ("cgi-bin/a/b/c/d/e", ["cgi-bin/a", "cgi-bin/a/b", "cgi-bin/a/b/c", "c/d/e", "d/e", "e"]),
         ("a/b/cgi-bin/c/d/e", ["a/b/cgi-bin/c", "a/b/e"]),
         ("a/b/c/cgi-bin/d/e", []),
@@ -84,6 +87,22 @@ def test_a_path_runs_the_script_in_it_and_what_it_names_without_an_ending(
     assert ["/".join(one) for one in found] == scripts
 
 
+@pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        ("a.php/b", ["b", "a/b"]),
+        ("a/b.c.pl/d/e", ["a/b/d/e", "a/b.c/d/e"]),
+        ("a.pl/b.pl/c", ["a/b.pl/c", "a.pl/b/c"]),
+        ("a/b/c.pl/d", []),  # at a deeper place than any route names
+        ("a.pl", ["a"]),
+        ("cgi-bin/a.b/c", []),
+    ],
+)
+def test_a_script_within_a_path_may_be_one_without_its_ending(path: str, others: list[str]) -> None:
+    found = spellings_of(tuple(path.split("/")), most_places=2).paths
+    assert ["/".join(one) for one in found] == [path, *others]
+
+
 def test_no_more_names_are_without_an_ending_than_routes_have_dots() -> None:
     for most_dots, count in ((0, 1), (2, 3), (40, 30)):
         assert len(spellings_of(("7" + ".7" * 30,), most_dots=most_dots).scripts) == count
@@ -94,7 +113,7 @@ def test_no_script_is_looked_for_deeper_than_routes_name_one() -> None:
     for most_segments in (2, 7):
         scripts = spellings_of(path, most_segments=most_segments).scripts
         assert path[:most_segments] in scripts
-        assert len(scripts) <= 2 * most_segments + 1
+        assert len(scripts) <= 3 * most_segments + 1
         assert all(len(one) <= most_segments + 2 for one in scripts)
 
 

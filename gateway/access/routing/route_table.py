@@ -24,6 +24,7 @@ from gateway.access.routing.protection import closes, protects_otherwise, tells_
 from gateway.access.routing.route_trie import (
     RouteLeaf,
     RouteNode,
+    guarded,
     leaves_for,
     walk,
     walk_folded,
@@ -99,6 +100,8 @@ class RouteTable:
         """In the last name of a route's path."""
         self._most_segments = 0
         """Of a route that names the end of its path."""
+        self._most_places = 0
+        """Of any route."""
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
@@ -167,6 +170,7 @@ class RouteTable:
         folded = folded_path(texts)
         self._has_other_spellings |= folded != texts or page_name(texts[-1]) is not None
         self._most_dots = max(self._most_dots, folded[-1].count("."))
+        self._most_places = max(self._most_places, len(texts))
         if texts[-1] != "*":
             self._most_segments = max(self._most_segments, len(folded))
         self._spelled = (), False, Spellings([()], [])
@@ -251,7 +255,7 @@ class RouteTable:
         """As `spellings_of`: to find them takes longer than all else that is asked of a path."""
         path, named, spellings = self._spelled
         if path is not segments or named is not names_its_end:
-            most = self._most_dots, self._most_segments
+            most = self._most_dots, self._most_segments, self._most_places
             spellings = spellings_of(segments, *most, names_its_end=names_its_end)
             self._spelled = segments, names_its_end, spellings
         return spellings
@@ -338,8 +342,8 @@ class RouteTable:
             own = leaf.guarded if leaf is not None else []
             if own and protects_otherwise(own, route, method, judged=judged):
                 return True
-            alike = [_guarded(guard, path, leaf, method, pages=True) for path in spelled.paths]
-            alike += [_named(_guarded(guard, path, leaf, method)) for path in spelled.scripts]
+            alike = [guarded(guard, path, leaf, method, pages=True) for path in spelled.paths]
+            alike += [_named(guarded(guard, path, leaf, method)) for path in spelled.scripts]
             if protects_otherwise(list(chain(*alike)), route, method, judged=judged):
                 return True
             alike[0] += own
@@ -377,20 +381,6 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
-
-
-def _guarded(
-    guard: RouteNode,
-    path: tuple[str, ...],
-    leaf: RouteLeaf | None,
-    method: str,
-    *,
-    pages: bool = False,
-) -> list[Route]:
-    """What a path so folded leads to but by that leaf."""
-    takes = leaf is not None and any(not r.methods or method in r.methods for r in leaf.guarded)
-    found = walk_folded(guard, path, 0, pages=pages, own=leaf if takes else None)
-    return [route for one in found if one is not leaf for route in one.guarded]
 
 
 def _named(routes: Iterable[Route]) -> list[Route]:

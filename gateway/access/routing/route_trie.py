@@ -196,6 +196,20 @@ def walk_folded(
     return [] if node.rest is None else [node.rest]
 
 
+def guarded(
+    guard: RouteNode,
+    path: tuple[str, ...],
+    leaf: RouteLeaf | None,
+    method: str,
+    *,
+    pages: bool = False,
+) -> list[Route]:
+    """What a path so folded leads to but by that leaf."""
+    takes = leaf is not None and any(not r.methods or method in r.methods for r in leaf.guarded)
+    found = walk_folded(guard, path, 0, pages=pages, own=leaf if takes else None)
+    return [route for one in found if one is not leaf for route in one.guarded]
+
+
 def _typed(
     node: RouteNode, segment: str, *, is_last: bool
 ) -> tuple[list[RouteNode], list[RouteNode]]:

@@ -118,11 +118,11 @@ class Spellings:
     paths: list[tuple[str, ...]]
     scripts: list[tuple[str, ...]]
     """What a server runs for one of them, where a script stands in it, or a folder of programs:
-    that script, whatever is behind it (Apache, IIS), of one named `index` its folder, and what is
-    behind one that is not of PHP.  And what stands before each dot of a name, which an application
-    with formats may serve whatever follows: Rails reads them before it decodes (`/admin.a%2E1`),
-    and Spring before 5.3 `/admin.*`.  All this is compared with routes that name their end by
-    letters alone."""
+    that script, whatever is behind it (Apache, IIS), also by the name that it has without its
+    ending, of one named `index` its folder, and what is behind one that is not of PHP.  And what
+    stands before each dot of a name, which an application with formats may serve whatever follows:
+    Rails reads them before it decodes (`/admin.a%2E1`), and Spring before 5.3 `/admin.*`.  All this
+    is compared with routes that name their end by letters alone."""
 
     def __init__(
         self,
@@ -137,6 +137,7 @@ def spellings_of(
     segments: tuple[str, ...],
     most_dots: int = 0,
     most_segments: int = 0,
+    most_places: int = 0,
     *,
     names_its_end: bool = False,
 ) -> Spellings:
@@ -151,16 +152,27 @@ def spellings_of(
     `/admin/index` as `/admin`, and a server of files `/admin/index.html`.  Rails takes
     `/admin.json` for `/admin`, with whatever ending, and servers of files that leave the ending
     out `/admin.html`; below IIS every application of ASP.NET takes `/(S(x))/admin` for it.  What
-    reads a path anew that was decoded takes `/admin%3Fx` and `/admin%23x` for it.
+    reads a path anew that was decoded takes `/admin%3Fx` and `/admin%23x` for it.  And a server
+    that leaves endings out runs `/reports.php/7` for `/reports/7`.
 
     `names_its_end`: what asks is a route that names the last segment by letters; its ending is
     meant.  `most_dots`: as many has the last name of a route at most, so that what stands before a
     later dot is none of them.  `most_segments`: as many has the longest route that names its end,
-    so that what is run at a deeper place is none of them.
+    so that what is run at a deeper place is none of them.  `most_places`: as many segments has the
+    longest of all routes.
     """
     paths = _spelled(folded_path(segments), names_its_end)
     endings = 0 if names_its_end else most_dots + 1
-    scripts = [run for path in paths for run in _run_instead(path, endings, most_segments)]
+    scripts: list[tuple[str, ...]] = []
+    unended: list[tuple[str, ...]] = []
+    for path in paths:
+        text = "\x00".join(path)
+        runs = ("." in text or "cgi-" in text or "htbin" in text) and _MAY_RUN.search(text)
+        scripts += _run_instead(path, text, endings, most_segments if runs else -1)
+        for at in range(min(most_places, len(path) - 1)) if runs else ():
+            if _SCRIPT_NAME.search(path[at]):
+                unended += [(*path[:at], stem, *path[at + 1 :]) for stem in _stems(path[at])]
+    paths += [one for one in dict.fromkeys(unended) if one not in paths] if unended else ()
     return Spellings(paths, list(dict.fromkeys(scripts)))
 
 
@@ -218,16 +230,22 @@ def asked_beside(asked: Spellings, texts: tuple[str, ...], *, named: bool) -> Sp
     own, path = folded_path(texts), asked.paths[0]
     if named and (page_name(texts[-1]) == "" or ("*" not in texts and own == path)):
         return Spellings([path], [])
-    scripts = asked.scripts
+    paths, scripts = asked.paths[1:], asked.scripts
     if scripts and "*" in texts[1:-1]:
-        places = [at for at in range(1, min(len(texts), len(path)) - 1) if texts[at] == "*"]
-        left = [path[:at] + path[at + 1 :] for at in places if path[at] != path[at + 1]]
+        left: list[tuple[str, ...]] = []
+        for at in range(1, min(len(texts), len(path)) - 1):
+            if texts[at] == "*":
+                before, name, behind = path[:at], path[at], path[at + 1 :]
+                left += [before + behind] if name != behind[0] else ()
+                for stem in _stems(name):
+                    left += [(*before, stem), (*before, stem, *behind)]
+        paths = [one for one in paths if one not in left]
         scripts = [one for one in scripts if one not in left]
     run = _run_in(own[:-1] if named else own)
-    if not run:
-        return Spellings(asked.paths, scripts)
-    paths = [one for one in asked.paths[1:] if run.issubset(one)]
-    return Spellings([path, *paths], [one for one in scripts if run.issubset(one[:-1])])
+    if run:
+        paths = [one for one in paths if run.issubset(one)]
+        scripts = [one for one in scripts if run.issubset(one[:-1])]
+    return Spellings([path, *paths], scripts)
 
 
 def _run_in(folded: tuple[str, ...]) -> set[str]:
@@ -285,11 +303,10 @@ def _spelled_once(text: str, names_its_end: bool) -> list[str]:
 
 
 def _run_instead(
-    folded: tuple[str, ...], endings: int, most_segments: int
+    folded: tuple[str, ...], text: str, endings: int, most_segments: int
 ) -> list[tuple[str, ...]]:
-    text = "\x00".join(folded)
     found: list[str] = []
-    if ("." in text or "cgi-" in text or "htbin" in text) and _MAY_RUN.search(text):
+    if most_segments >= 0:
         found = _scripts_in(folded[: most_segments + 2])
         found += _behind_scripts(folded, most_segments)
     dot = text.rfind("\x00") + 1  # a name that begins with a dot has no ending there
@@ -307,10 +324,18 @@ def _scripts_in(folded: tuple[str, ...]) -> list[str]:
     for at, name in enumerate(folded[:-1]):
         if in_folder or _SCRIPT_NAME.search(name):
             found.append("\x00".join(folded[: at + 1]))
+            found += ["\x00".join((*folded[:at], stem)) for stem in _stems(name)]
             if at and name.partition(".")[0] in _INDEXES:
                 found.append("\x00".join(folded[:at]))
         in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
     return found
+
+
+def _stems(name: str) -> list[str]:
+    """By what names a server that leaves endings out runs a script: without its ending, and
+    without all of them (`admin.inc.php`)."""
+    dots = {name.rfind("."), name.find(".", 1)}
+    return [name[:dot] for dot in sorted(dots) if dot > 0]
 
 
 def _behind_scripts(folded: tuple[str, ...], most_segments: int) -> list[str]:
