@@ -60,7 +60,7 @@ def counted_text(text: str) -> str | None:
         return None
     small = _joined(letters)
     if len(small) > LONGEST_FOLDED:
-        return small if _HOLDS_NO_VALUE.search(small) else None
+        return small if _HOLDS_NO_VALUE.search(small, 0, LONGEST_IN_ALL) else None
     if len(letters) != len(small):
         # To Python a blank at an end is a nought of a UUID.
         uuid = uuid_of(letters, groups=False)
