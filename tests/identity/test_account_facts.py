@@ -100,16 +100,20 @@ async def test_a_session_acts_for_the_tenant_that_was_chosen(database: Database)
     grant = await refresh.begin(account.id, SOURCE, checked_hash="hash")
     assert isinstance(grant, SessionGrant)
     assert "tenant" not in grant.claims
-    chosen = await facts.choose_tenant(grant.session_id, account.id, "globex")
-    assert chosen is Chosen.CHANGED
-    same = await facts.choose_tenant(grant.session_id, account.id, "globex")
-    assert same is Chosen.AS_BEFORE
+
+    async def choose(tenant: str, of: str = account.id, *, change: bool = True) -> Chosen | Reason:
+        return await facts.choose_tenant(
+            grant.session_id, of, tenant, refresh.live_sessions.refusal_of, change=change
+        )
+
+    assert await choose("globex", change=False) is Chosen.WOULD_CHANGE
+    assert await choose("globex") is Chosen.CHANGED
+    assert await choose("globex") is Chosen.AS_BEFORE
     rotated = await refresh.rotate(grant.refresh_token, SOURCE)
     assert isinstance(rotated, SessionGrant)
     assert rotated.claims["tenant"] == "globex"
-    elsewhere = await facts.choose_tenant(grant.session_id, account.id, "elsewhere")
-    another = await facts.choose_tenant(grant.session_id, "another", "acme")
-    assert (elsewhere, another) == (Chosen.REFUSED, Chosen.REFUSED)
+    assert await choose("elsewhere") is Chosen.REFUSED
+    assert await choose("acme", "another") is Reason.SESSION_UNKNOWN
     # Whoever leaves the tenant does not act for it, whatever the session chose.
     await facts.put_tenant(account.id, "globex", None)
     again = await refresh.renew(grant.session_id, "bearer")

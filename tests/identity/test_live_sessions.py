@@ -10,6 +10,7 @@ import pytest
 
 import gateway
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
+from gateway.identity.accounts.account_facts import AccountFacts, Chosen
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.clients.personal_keys import KeyLimits, NewPersonalKey, PersonalKeys
 from gateway.identity.factors.factor_kinds import FactorKind, FactorNeeded, FactorProof
@@ -71,6 +72,7 @@ def test_what_a_session_lives_by_is_written_beside_what_asks_alone() -> None:
     assert set(rows("INSERT INTO personal_keys")) == {"identity/clients/personal_keys.py"}
     assert set(rows("UPDATE families SET last_used_at")) == {"identity/sign_in/refresh_tokens.py"}
     assert set(rows("UPDATE families SET amr")) == {"identity/sign_in/step_up.py"}
+    assert set(rows("UPDATE families SET tenant")) == {"identity/accounts/account_facts.py"}
     assert rows("issuer.issue(") == {"edge/endpoints/oauth.py": 1, "edge/endpoints/sessions.py": 1}
 
 
@@ -79,6 +81,7 @@ class House:
         self.tokens = RefreshTokens(store, RefreshOptions(idle_s=idle_s), lambda: rule)
         self.step_ups = StepUps(store, self.tokens.live_sessions, self.tokens.claims_of)
         self.keys = PersonalKeys(store, None, self.tokens.live_sessions)
+        self.facts = AccountFacts(store)
 
     async def by_password(self, grant: SessionGrant) -> SessionGrant | FactorNeeded | Reason:
         return await self.step_ups.by_password(grant.account.id, grant.session_id, "hash")
@@ -89,6 +92,15 @@ class House:
     async def key(self, grant: SessionGrant) -> object:
         return await self.keys.create(caller_of(grant), "laptop", KeyLimits(), 900)
 
+    async def tenant(self, grant: SessionGrant) -> Chosen | Reason:
+        return await self.facts.choose_tenant(
+            grant.session_id,
+            grant.account.id,
+            "acme",
+            self.tokens.live_sessions.refusal_of,
+            change=True,
+        )
+
 
 async def test_a_step_up_carries_no_session_past_the_term(
     account: Account, store: Database, hands: Hands
@@ -96,6 +108,7 @@ async def test_a_step_up_carries_no_session_past_the_term(
     """With the password a session without a factor went on for the seven days of its family."""
     house = House(store, RULE)
     grant = await began(house.tokens, account)
+    await house.facts.put_tenant(account.id, "acme", "member")
     hands.at = NOON + TERM_S - 1
     assert isinstance(await house.by_password(grant), SessionGrant)
     assert isinstance(await house.key(grant), NewPersonalKey)
@@ -104,10 +117,11 @@ async def test_a_step_up_carries_no_session_past_the_term(
     assert isinstance(needed, FactorNeeded)
     assert (needed.account.id, needed.kinds) == (account.id, ())
     assert await house.key(grant) is Reason.INSUFFICIENT_USER_AUTHENTICATION
+    assert await house.tenant(grant) is Reason.INSUFFICIENT_USER_AUTHENTICATION
     async with store.read_transaction() as tx:
-        family = await tx.one("SELECT auth_time, last_used_at FROM families")
+        family = await tx.one("SELECT auth_time, last_used_at, tenant FROM families")
     assert family is not None
-    assert family["auth_time"] == NOON + TERM_S - 1
+    assert (family["auth_time"], family["tenant"]) == (NOON + TERM_S - 1, None)
 
 
 async def test_the_term_of_who_is_asked_first_by_a_step_up_begins_with_it(
@@ -148,12 +162,14 @@ async def test_a_session_that_nobody_used_for_too_long_comes_back_by_nothing(
 ) -> None:
     house = House(store, idle_s=IDLE_S)
     grant = await began(house.tokens, account, cookie_hash=cookie_hash)
+    await house.facts.put_tenant(account.id, "acme", "member")
     hands.at = NOON + IDLE_S - 1
     assert isinstance(await house.by_password(grant), SessionGrant)  # it is used by this
     hands.at = NOON + 2 * IDLE_S - 1
     assert await house.by_password(grant) is Reason.SESSION_UNKNOWN
     assert await house.by_code(grant) is Reason.SESSION_UNKNOWN
     assert await house.key(grant) is Reason.TOKEN_REVOKED
+    assert await house.tenant(grant) is Reason.SESSION_UNKNOWN
     assert await house.tokens.renew(grant.session_id, "bearer") is None
     assert await house.tokens.renew(grant.session_id, "cookie") is None
 

@@ -104,6 +104,7 @@ def factor_endpoints(
             audit=deps.audit,
             origins=deps.origins,
             shielded=deps.shielded,
+            session_wait_s=deps.limits.session_wait_s,
             event_wait_s=deps.limits.event_wait_s,
             factor_kinds=factors.own.kinds,
         )

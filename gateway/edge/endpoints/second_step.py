@@ -34,7 +34,7 @@ from gateway.identity.factors.factor_kinds import (
     FactorProof,
 )
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
-from gateway.identity.sign_in.refresh_tokens import SessionGrant
+from gateway.identity.sign_in.refresh_tokens import SessionGrant, SessionWait
 from gateway.identity.sign_in.step_up import StepUps
 from gateway.model import Call, Principal, Reason
 
@@ -54,6 +54,7 @@ class SecondStepDependencies:
     origins: Callable[[Call], AllowedOrigins]
     """Whose pages may call `/auth`, as the current snapshot says."""
     shielded: ShieldedTasks
+    session_wait_s: SessionWait
     event_wait_s: EventWait
     factor_kinds: Callable[[str], Awaitable[Sequence[FactorKind]]]
     """Of an account."""
@@ -108,7 +109,10 @@ class SecondStepEndpoints:
             return fields
         if principal.session_id is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)
-        wait_s = await self._deps.event_wait_s(principal.session_id, principal.subject)
+        if len(fields) == 1:
+            wait_s = await self._deps.event_wait_s(principal.session_id, principal.subject)
+        else:  # No answer: it is told what there is to give, and leaves no event.
+            wait_s = await self._deps.session_wait_s(principal.session_id)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._step_up(request, call, principal, fields))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -25,12 +26,11 @@ from gateway.edge.endpoints.endpoint import (
     invalid_field,
 )
 from gateway.edge.endpoints.json_body import Text, read_fields, read_object
-from gateway.edge.endpoints.rate_limits import EventWait
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.account_facts import AccountFacts, Chosen
 from gateway.identity.sessions.token_dates import TooSoon
-from gateway.identity.sign_in.refresh_tokens import RefreshTokens
+from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionWait
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import RevocationPublisher
 
@@ -45,7 +45,8 @@ class TenantDependencies:
     facts: AccountFacts
     refresh_tokens: RefreshTokens
     reissue: SessionReissue
-    event_wait_s: EventWait
+    session_wait_s: SessionWait
+    account_event_wait_s: Callable[[str], Awaitable[float]]
     publisher: RevocationPublisher
     shielded: ShieldedTasks
     audit: AuditSink
@@ -87,7 +88,7 @@ class TenantEndpoints:
         ):
             return invalid_field("tenant", "is none of yours")
         self._deps.reissue.require_key(call)
-        wait_s = await self._deps.event_wait_s(principal.session_id, principal.subject)
+        wait_s = await self._deps.session_wait_s(principal.session_id, principal.subject)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._choose(principal, tenant, call))
@@ -126,9 +127,14 @@ class TenantEndpoints:
         errors = self._errors(values)
         if errors:
             return ProblemReply(Reason.BODY_INVALID, tuple(errors))
-        # Each leaves rows; a key is limited as the session that it is not.
-        holder = principal.session_id or principal.token_id
-        wait_s = await self._deps.event_wait_s(holder, principal.subject)
+        # A key is limited as the session that it is not.
+        wait_s = await self._deps.session_wait_s(principal.session_id or principal.token_id)
+        if wait_s == 0:
+            stored = await self._deps.facts.attributes(principal.subject)
+            before = {one.name: one.value for one in stored}
+            if all(before.get(name) == value for name, value in values.items()):
+                return JsonReply(204)
+            wait_s = await self._deps.account_event_wait_s(principal.subject)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._change(principal, values, call))
@@ -150,9 +156,25 @@ class TenantEndpoints:
     async def _choose(self, principal: Principal, tenant: str | None, call: Call) -> Reply:
         deps, session_id = self._deps, principal.session_id
         assert session_id is not None
-        chosen = await deps.facts.choose_tenant(session_id, principal.subject, tenant)
+        has_cookie = cookie_of(call) is not None
+        choose = partial(
+            deps.facts.choose_tenant,
+            session_id,
+            principal.subject,
+            tenant,
+            deps.refresh_tokens.live_sessions.refusal_of,
+        )
+        chosen = await choose(change=False)
+        if chosen is Chosen.WOULD_CHANGE:
+            # Only what leaves an event is counted as one.
+            if (seconds := await deps.account_event_wait_s(principal.subject)) > 0:
+                return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
+            chosen = await choose(change=True)
+        if isinstance(chosen, Reason):
+            # As a refresh is answered.
+            return ProblemReply(Reason.SESSION_UNKNOWN if has_cookie else chosen)
         if chosen is Chosen.REFUSED:
-            # The account left the tenant, or the session ended, meanwhile.
+            # The account left the tenant meanwhile.
             return invalid_field("tenant", "is none of yours")
         if chosen is Chosen.CHANGED:
             deps.audit.record(
@@ -164,10 +186,9 @@ class TenantEndpoints:
                     tenant=tenant,
                 )
             )
-        has_cookie = cookie_of(call) is not None
         grant = await deps.refresh_tokens.renew(session_id, "cookie" if has_cookie else "bearer")
         if grant is None:
-            return ProblemReply(Reason.SESSION_UNKNOWN if has_cookie else Reason.TOKEN_REVOKED)
+            return ProblemReply(Reason.SESSION_UNKNOWN)
         return await deps.reissue.reply(call, grant, until=principal.expires_at)
 
     async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:

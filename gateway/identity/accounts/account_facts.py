@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.access.attributes import SetBy, Value
 from gateway.identity.accounts.account_claims import check_length
@@ -35,8 +35,16 @@ class Chosen(Enum):
     """What became of a tenant that a session chose."""
 
     CHANGED = auto()
+    WOULD_CHANGE = auto()
     AS_BEFORE = auto()
     REFUSED = auto()
+
+
+class RefusalOf(Protocol):
+    async def __call__(
+        self, tx: Transaction, account: Account | None, session_id: str
+    ) -> Reason | None:
+        """Why the session may not go on; None where it may.  The account is held."""
 
 
 class AccountFacts:
@@ -113,29 +121,38 @@ class AccountFacts:
                 )
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
-    async def choose_tenant(self, session_id: str, account_id: str, tenant: str | None) -> Chosen:
+    async def choose_tenant(
+        self,
+        session_id: str,
+        account_id: str,
+        tenant: str | None,
+        refusal_of: RefusalOf,
+        *,
+        change: bool,
+    ) -> Chosen | Reason:
         """The tenant for which the session acts from now on; REFUSED where the account is not of
-        it, or the session has ended."""
+        it, and the reason of `refusal_of` where the session may not go on.
+
+        Without `change` nothing is written: WOULD_CHANGE says that it would be.
+        """
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
-            session = await tx.one(
-                "SELECT tenant FROM families WHERE id = :id AND account_id = :account"
-                " AND ended_at IS NULL",
-                id=session_id,
-                account=account_id,
-            )
-            if account is None or session is None:
+            refusal = await refusal_of(tx, account, session_id)
+            if refusal is not None:
+                return refusal
+            if account is None or (tenant is not None and tenant not in account.tenants):
                 return Chosen.REFUSED
-            if tenant is not None and tenant not in account.tenants:
-                return Chosen.REFUSED
+            session = await tx.one("SELECT tenant FROM families WHERE id = :id", id=session_id)
+            if session is None:
+                return Reason.SESSION_UNKNOWN
             if session["tenant"] == tenant:
                 return Chosen.AS_BEFORE
-            updated = await tx.run(
-                "UPDATE families SET tenant = :tenant WHERE id = :id AND ended_at IS NULL",
-                id=session_id,
-                tenant=tenant,
+            if not change:
+                return Chosen.WOULD_CHANGE
+            await tx.run(
+                "UPDATE families SET tenant = :tenant WHERE id = :id", id=session_id, tenant=tenant
             )
-        return Chosen.CHANGED if updated == 1 else Chosen.REFUSED
+        return Chosen.CHANGED
 
     async def tenant_counts(self) -> Sequence[tuple[str, int]]:
         """Every tenant that an account is of, and how many are."""

@@ -19,6 +19,7 @@ from gateway.edge.endpoints.rate_limits import (
     SIGN_INS,
     EndpointLimits,
 )
+from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.redis import RedisStore, open_redis
 from tests.databases import Hands
@@ -127,8 +128,8 @@ async def test_an_account_that_signs_in_all_day_waits_and_no_other_does(house: H
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
-        ("POST", "/auth/tenant", {"tenant": None}),
-        ("PATCH", "/auth/me/attributes", {}),
+        ("POST", "/auth/tenant", {"tenant": "acme"}),
+        ("PATCH", "/auth/me/attributes", {"nickname": "Al"}),
         ("POST", "/auth/step-up", {"password": PASSWORD}),
         ("POST", "/auth/email/change", {"password": PASSWORD, "email": "anna@y.example"}),
         ("PATCH", f"/auth/factors/passkeys/{'0' * 8}-0000-4000-8000-{'0' * 12}", {"name": "key"}),
@@ -139,8 +140,9 @@ async def test_a_session_of_its_own_brings_an_account_no_more_events(
     house: House, method: str, path: str, body: dict[str, object]
 ) -> None:
     """Each session has a thousand a day, and an account signs in five thousand times."""
-    account_id = (await house.register()).id
-    await house.register("bob@example.com")
+    account_id, facts = (await house.register()).id, AccountFacts(house.database)
+    for one in (account_id, (await house.register("bob@example.com")).id):
+        await facts.put_tenant(one, "acme", "member")
     for _ in range(EVENTS[0].burst):
         assert await house.deps.limits.account_event_wait_s(account_id) == 0.0
     tokens = [str((await house.sign_in())["access_token"]) for _ in range(2)]
@@ -152,6 +154,30 @@ async def test_a_session_of_its_own_brings_an_account_no_more_events(
     assert len(house.recorded.events) == recorded
     other = str((await house.sign_in("bob@example.com"))["access_token"])
     assert (await house.ask(method, path, body, token=other)).status != 429
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/auth/tenant", {"tenant": None}, 200),
+        ("PATCH", "/auth/me/attributes", {}, 204),
+        ("PATCH", "/auth/me/attributes", {"nickname": None}, 204),
+        ("POST", "/auth/step-up", {}, 401),
+        ("POST", "/auth/step-up", {"password": PASSWORD, "code": "123456"}, 422),
+    ],
+    ids=["tenant", "no-attributes", "attributes", "step-up", "two-answers"],
+)
+async def test_what_changes_nothing_is_counted_as_no_event(
+    house: House, method: str, path: str, body: dict[str, object], status: int
+) -> None:
+    account_id = (await house.register()).id
+    token = str((await house.sign_in())["access_token"])
+    recorded = len(house.recorded.events)
+    assert (await house.ask(method, path, body, token=token)).status == status
+    assert len(house.recorded.events) == recorded
+    for _ in range(EVENTS[0].burst):
+        assert await house.deps.limits.account_event_wait_s(account_id) == 0.0
+    assert (await house.ask(method, path, body, token=token)).status == status
 
 
 async def test_a_session_of_its_own_brings_an_account_no_more_renewals(house: House) -> None:

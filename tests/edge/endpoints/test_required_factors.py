@@ -301,10 +301,12 @@ async def test_behind_the_term_a_session_without_a_factor_is_given_nothing_new(
     assert answer.status == 401, answer.body
     assert b"access_token" not in answer.body
     assert b"api_key" not in answer.body
-    if what in ("step-up", "key"):
-        assert reason(answer) == "insufficient_user_authentication"
+    refreshed_by_cookie = by == "cookie" and what in ("refresh", "tenant")
+    wanted = "session_unknown" if refreshed_by_cookie else "insufficient_user_authentication"
+    assert reason(answer) == wanted
     async with short.database.read_transaction() as tx:
         assert await tx.all("SELECT 1 FROM personal_keys") == []
+        assert await tx.all("SELECT 1 FROM families WHERE tenant IS NOT NULL") == []
     await later(short, 900 - SHORT.within_s)
     assert (await short.ask("GET", "/auth/me", token=late.token)).status == 401
     assert (await ask(short, "GET", "/auth/me", late.cookie)).status == 401
