@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gateway.edge.proxy.response_relay import ResponseRelay
     from gateway.edge.upstream.connection import UpstreamConnection
 
-CONTINUE_AFTER_S = 1.0
+CONTINUE_AFTER_S = 0.3
+"""Of a client that asks to be told: less than it may be waited for (`slot_shares.PATIENCE_S`)."""
 
 
 class BodyTooLarge(Exception):

@@ -115,7 +115,6 @@ class Cluster:
                         given.release(client_ip)
                     raise
         except TimeoutError:
-            self.waiters.give_up(waiter)
             return None
         finally:
             self.waiters.discard(waiter)

@@ -1,9 +1,9 @@
 """Who waits for a slot at the targets of an upstream, or was turned away, and who goes first.
 
 Law: a slot is given at a target that may be called now, in the order of `slot_turns.py`.  Who was
-turned away, or waited in vain, is remembered for a while, and one slot that falls free is kept from
-whoever has its share (`slot_shares.py`).  Where nobody waits, and nobody is remembered, nothing is
-looked at.
+turned away is remembered for a while, and where nobody may wait, or slow calls were ended, a slot
+that falls free is kept from whoever has its share (`slot_shares.py`).  Where nobody waits, and
+nobody is remembered, nothing is looked at.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from gateway.model import Reason
 LOOK_EVERY_S = 0.1
 KEPT_S = 2.0
 """Who was turned away is told to come again after one second."""
-MOST_REMEMBERED = 1_024
+MOST_REMEMBERED = 256
 """Neighbourhoods that want a slot; the oldest are forgotten first."""
+
+
+LEAST_SLOTS = 4
+"""Of fewer, at all targets, none is kept where no slow call made room: it is too much of them."""
 
 
 @dataclass(slots=True)
 class _Wanted(Generic[T]):
-    """Where calls of a neighbourhood were turned away, or waited in vain."""
+    """Where calls of a neighbourhood were turned away."""
 
     targets: Collection[T]
     until: float
-    in_vain: bool
-    """It could not wait, or did for as long as it may; not that it found no place in the queue."""
 
 
 class Waiters(Generic[T]):
@@ -57,7 +59,7 @@ class Waiters(Generic[T]):
         """A call begins to wait, until `discard` or its slot; None where `most` do already."""
         network = neighbourhood(client_ip)
         waiter = None
-        if len(self._waiting) < most or self._waiting.make_room(network, targets):
+        if len(self._waiting) < most or self._waiting.make_room(network, targets, most):
             waiter = Waiter(client_ip, network, targets, self._loop.create_future())
             self._waiting.add(waiter)
         elif not any(
@@ -65,17 +67,13 @@ class Waiters(Generic[T]):
         ):
             # Whoever comes next is to find room.
             self._turned_away.append(Wish(client_ip, network, targets))
-            self._remember(network, targets, in_vain=not most)
+            self._remember(network, targets)
         if self._timer is None:
             self._look()
         return waiter
 
     def discard(self, waiter: Waiter[T]) -> None:
         self._waiting.remove(waiter)
-
-    def give_up(self, waiter: Waiter[T]) -> None:
-        """It has waited for as long as it may."""
-        self._remember(waiter.network, waiter.targets, in_vain=True)
 
     def serve(self, target: T) -> None:
         """Its free slots go to whoever waits: nobody who comes meanwhile can take them."""
@@ -85,10 +83,9 @@ class Waiters(Generic[T]):
 
     # --- those who were turned away ---
 
-    def _remember(self, network: str, targets: Collection[T], *, in_vain: bool) -> None:
-        if (known := self._wanted.pop(network, None)) is not None:
-            in_vain |= known.in_vain
-        self._wanted[network] = _Wanted(targets, self._loop.time() + KEPT_S, in_vain)
+    def _remember(self, network: str, targets: Collection[T]) -> None:
+        self._wanted.pop(network, None)
+        self._wanted[network] = _Wanted(targets, self._loop.time() + KEPT_S)
         if len(self._wanted) > MOST_REMEMBERED:
             del self._wanted[next(iter(self._wanted))]
 
@@ -101,7 +98,7 @@ class Waiters(Generic[T]):
                 for network in shares.came:
                     known = self._wanted.get(network)
                     targets = known.targets if known else (target,)
-                    self._remember(network, targets, in_vain=True)
+                    self._remember(network, targets)
         now = self._loop.time()
         while self._wanted and self._wanted[first := next(iter(self._wanted))].until <= now:
             del self._wanted[first]
@@ -131,6 +128,7 @@ class Waiters(Generic[T]):
         for target in before:
             if target not in self._shared:
                 target.shares = None
+        self._keep_one()
         # Their slots go to whoever waits, as any that falls free does.
         for connection in ended:
             connection.end(Reason.REQUEST_TIMEOUT)
@@ -163,11 +161,19 @@ class Waiters(Generic[T]):
         shares.share = share_of(slots, len(shares.held.keys() | want))
         # Who has half of its share is kept nothing: of many that have some, each gets its own.
         few, made = (shares.share + 1) // 2, len(shares.made_room_at)
-        has_few = (
-            shares.held.get(name, 0) < few for name, one in lately.items() if one.in_vain or made
-        )
-        shares.kept = min(max(made, 1), slots - half) if any(has_few) else 0
+        keeps = made or not target.spec.queue
+        has_few = keeps and any(shares.held.get(name, 0) < few for name in lately)
+        shares.kept = min(max(made, 1), slots - half) if has_few else 0
         return ended
+
+    def _keep_one(self) -> None:
+        """Where one that is kept stands empty, no other target keeps one."""
+        keeping = [one for one in self._shared if (shares := one.shares) and shares.keeps_one]
+        has_few = sum(map(_slots, self._shared)) < LEAST_SLOTS
+        empty = next((one for one in keeping if one.has_capacity), None)
+        for target in keeping if has_few or empty is not None else ():
+            if target.shares is not None and (has_few or target is not empty):
+                target.shares.kept = 0
 
 
 def _slots(target: T) -> int:

@@ -62,6 +62,11 @@ class Shares:
         self.made_room_at: list[float] = []
         """When slow calls were ended, lately."""
 
+    @property
+    def keeps_one(self) -> bool:
+        """Though no slow call made room for it."""
+        return self.kept > 0 and not self.made_room_at
+
     def is_behind(self, network: str) -> bool:
         """It has its share: others go before it."""
         return self.held.get(network, 0) >= self.share

@@ -124,8 +124,8 @@ class SlotTurns(Generic[T]):
             self._by_network.move_to_end(network)
         return None
 
-    def make_room(self, network: str, targets: Collection[T]) -> bool:
-        """Whether a place was given up for a call of this neighbourhood."""
+    def make_room(self, network: str, targets: Collection[T], most: int) -> bool:
+        """Whether one of the `most` places was given up for a call of this neighbourhood."""
         if self._crowds is None:
             weights = [
                 (-self._weight(name, next(iter(waiters)).targets), name)
@@ -145,6 +145,8 @@ class SlotTurns(Generic[T]):
                     heappop(crowds)
             elif waiters is None or now < own + 2:
                 break
+            elif len(waiters) <= most // 4:
+                heappop(crowds)
             else:
                 last = next(reversed(waiters))
                 self.remove(last)

@@ -177,7 +177,7 @@ async def test_continue_is_sent_when_the_upstream_sends_it() -> None:
         assert rig.upstream.requests[0].values("expect") == [b"100-continue"]
 
 
-async def test_continue_is_sent_after_a_second_where_the_upstream_does_not() -> None:
+async def test_continue_is_sent_after_a_while_where_the_upstream_does_not() -> None:
     async with running() as rig:
         client = await rig.client()
         await client.send(EXPECTING)

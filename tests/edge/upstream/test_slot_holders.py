@@ -181,22 +181,28 @@ async def test_who_ends_all_its_calls_at_once_leaves_room_as_it_begins_anew(cloc
     assert shared.call(STRANGER)
 
 
-async def test_who_waited_in_vain_is_kept_the_next_slot(clock: Clock) -> None:
-    """Calls that last for longer than anybody may wait fill the queue too."""
+async def test_with_a_queue_none_is_kept_while_anybody_waits(clock: Clock) -> None:
+    """Whoever is turned away from a full one goes first once there is room."""
     shared = Shared(clock, 4, queue=3)
-    waiters = shared.cluster.waiters
     assert all(shared.calls(ONE, 7))
-    waiter = waiters.add(shared.cluster.targets, STRANGER, 3)
-    assert waiter is not None
-    waiters.give_up(waiter)
-    waiters.discard(waiter)
+    assert shared.calls(STRANGER, 4)[-1] is False
     clock.pass_s(LOOK_EVERY_S)
     shared.end(ONE)
-    assert shared.pool.in_flight == 3
-    assert shared.pool.has_capacity_for(STRANGER)
-    assert not shared.pool.has_capacity_for(ONE)
-    clock.pass_s(KEPT_S + 2 * LOOK_EVERY_S)
+    shared.end(ONE)
     assert shared.pool.in_flight == 4
+    shared.end(ONE, 2)
+    assert shared.pool.in_flight == 3
+    assert shared.pool.has_capacity_for(ONE)
+
+
+@pytest.mark.parametrize(("slots", "is_kept"), [(3, False), (4, True)])
+async def test_of_few_slots_none_is_kept(clock: Clock, slots: int, is_kept: bool) -> None:
+    shared = Shared(clock, slots)
+    shared.calls(ONE, slots)
+    assert not shared.call(STRANGER)
+    shared.end(ONE)
+    assert shared.pool.has_capacity_for(STRANGER)
+    assert shared.pool.has_capacity_for(ONE) is not is_kept
 
 
 async def test_who_fills_slots_and_queue_makes_room_for_who_has_neither(clock: Clock) -> None:

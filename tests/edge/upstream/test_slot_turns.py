@@ -99,7 +99,7 @@ async def test_whoever_has_most_gives_its_last_place_to_a_newcomer() -> None:
     target = Held(4, share=2, office=4)
     turns = queue(target, (OFFICE, OFFICE, OTHERS[0]))
     last = list(turns)[1]
-    assert turns.make_room(neighbourhood(OTHERS[1]), (target,))
+    assert turns.make_room(neighbourhood(OTHERS[1]), (target,), 4)
     assert last.slot.result() is None
     assert [each.client_ip for each in turns] == [OFFICE, OTHERS[0]]
 
@@ -107,7 +107,7 @@ async def test_whoever_has_most_gives_its_last_place_to_a_newcomer() -> None:
 async def test_who_has_most_gets_no_place_from_others() -> None:
     target = Held(4, share=2, office=4)
     turns = queue(target, (OTHERS[0], OTHERS[0], OTHERS[1]))
-    assert not turns.make_room(neighbourhood(OFFICE), (target,))
+    assert not turns.make_room(neighbourhood(OFFICE), (target,), 4)
     assert len(turns) == 3
 
 
@@ -115,10 +115,10 @@ async def test_who_has_no_more_than_its_share_gives_its_only_place_to_nobody() -
     target = Held(4, share=1, office=1)
     turns = queue(target, (OFFICE,))
     newcomer = neighbourhood(OTHERS[1])
-    assert not turns.make_room(newcomer, (target,))
+    assert not turns.make_room(newcomer, (target,), 3)
     target.acquire(OFFICE)  # one more
     turns.look_again()
-    assert turns.make_room(newcomer, (target,))
+    assert turns.make_room(newcomer, (target,), 3)
 
 
 async def test_places_are_given_up_until_none_has_more_than_another() -> None:
@@ -126,13 +126,24 @@ async def test_places_are_given_up_until_none_has_more_than_another() -> None:
     turns = queue(target, [OFFICE] * 4 + [OTHERS[0]] * 2)
     for number in range(10, 13):
         newcomer = waiter(target, f"10.0.{number}.1")
-        assert turns.make_room(newcomer.network, (target,))
+        assert turns.make_room(newcomer.network, (target,), 4)
         turns.add(newcomer)
     left = [each.client_ip for each in turns]
     assert (left.count(OFFICE), left.count(OTHERS[0])) in {(1, 2), (2, 1)}
     turns.add(waiter(target, OTHERS[5]))
     turns.add(waiter(target, OTHERS[5]))
     for number in (20, 21):
-        assert turns.make_room(neighbourhood(f"10.0.{number}.1"), (target,))
-    assert not turns.make_room(neighbourhood("10.0.22.1"), (target,))
+        assert turns.make_room(neighbourhood(f"10.0.{number}.1"), (target,), 4)
+    assert not turns.make_room(neighbourhood("10.0.22.1"), (target,), 4)
     assert len({each.network for each in turns}) == len(turns)
+
+
+async def test_whoever_has_a_quarter_of_the_places_keeps_them() -> None:
+    """In an honest overload one address may stand for many people, and lose no more than that."""
+    target = Held(4, share=1)
+    turns = queue(target, [OFFICE] * 3 + OTHERS[:1])
+    newcomer = neighbourhood(OTHERS[1])
+    assert not turns.make_room(newcomer, (target,), 12)
+    turns.add(waiter(target, OFFICE))
+    assert turns.make_room(newcomer, (target,), 12)
+    assert not turns.make_room(newcomer, (target,), 12)
