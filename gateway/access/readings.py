@@ -15,6 +15,7 @@ from dataclasses import replace
 from gateway.access.routing.destinations import MOVING, moved_to
 from gateway.access.routing.path_readings import other_readings
 from gateway.access.routing.paths import canonical, encoded
+from gateway.access.routing.repeated_prefixes import sent_again
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
 from gateway.access.routing.routes import Route
 from gateway.access.routing.spellings import MOST_SPELLINGS
@@ -102,6 +103,7 @@ def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> b
         return True
     every = [read.segments, *others]
     every += _parted(every)
+    every += [left for one in tuple(every) for left in sent_again(route, one)]
     return any(
         routes.bypasses_route(route, call.method, segments, asked=call.segments)
         for segments in every

@@ -21,6 +21,8 @@ from itertools import chain
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
 from gateway.access.routing.protection import closes, protects_otherwise, tells_otherwise
+from gateway.access.routing.repeated_prefixes import asked_again, begins_again
+from gateway.access.routing.route_forms import RouteForms
 from gateway.access.routing.route_trie import (
     RouteLeaf,
     RouteNode,
@@ -34,10 +36,9 @@ from gateway.access.routing.spellings import (
     Spellings,
     asked_beside,
     folded_path,
-    page_name,
     spellings_of,
 )
-from gateway.access.routing.value_spellings import may_name_value, values_of
+from gateway.access.routing.value_spellings import may_name_value
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
 
@@ -91,17 +92,7 @@ class RouteTable:
         self._by_id: dict[str, Route] = {}
         # As routes that are resources of OAuth name them; empty is that of the public URL.
         self._resource_hosts: set[str] = set()
-        self._has_other_spellings = False
-        """Whether a route names a path in other letters than small ones, with a final slash, or by
-        the name of a page."""
-        self._kinds: set[SegmentKind] = set()
-        """Of the segments of all routes; a literal that is a number or a UUID counts as one."""
-        self._most_dots = 0
-        """In the last name of a route's path."""
-        self._most_segments = 0
-        """Of a route that names the end of its path."""
-        self._most_places = 0
-        """Of any route."""
+        self._forms = RouteForms()
         self.takes_files = False
         """Whether any route has `paths: files`."""
         # By upstream, whatever the host: the paths that its routes send on unchanged.
@@ -166,16 +157,8 @@ class RouteTable:
             leaf.insert(route)
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
-        texts = route.texts()
-        folded = folded_path(texts)
-        self._has_other_spellings |= folded != texts or page_name(texts[-1]) is not None
-        self._most_dots = max(self._most_dots, folded[-1].count("."))
-        self._most_places = max(self._most_places, len(texts))
-        if texts[-1] != "*":
-            self._most_segments = max(self._most_segments, len(folded))
+        self._forms.add(route)
         self._spelled = (), False, Spellings([()], [])
-        self._kinds.update(segment.kind for segment in route.segments)
-        self._kinds.update(SegmentKind.INT for one in folded if values_of(one))
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
         if (upstream := route.upstream) is not None:
@@ -238,15 +221,18 @@ class RouteTable:
             return route.upstream is not None
         is_plain = asked.paths == [segments] and not asked.scripts
         if is_plain and not (
-            self._has_other_spellings or self._may_be_value(route, host, segments)
+            self._forms.has_other_spellings
+            or self._may_be_value(route, host, segments)
+            or begins_again(route, segments)
         ):
             return False  # nearly always: there is no other way to the same leaf
         return self.is_protected_elsewhere(route, host, method, segments)
 
     def _may_be_value(self, route: Route, host: str, segments: tuple[str, ...]) -> bool:
         """Whether a backend may find a number or a UUID where `route` finds something else."""
-        numbers = SegmentKind.INT in self._kinds
-        typed = numbers or SegmentKind.UUID in self._kinds
+        kinds = self._forms.kinds
+        numbers = SegmentKind.INT in kinds
+        typed = numbers or SegmentKind.UUID in kinds
         if not typed or not may_name_value(segments, numbers=numbers):
             return False
         return route not in self._sent_alike(host, segments, route)
@@ -255,7 +241,7 @@ class RouteTable:
         """As `spellings_of`: to find them takes longer than all else that is asked of a path."""
         path, named, spellings = self._spelled
         if path is not segments or named is not names_its_end:
-            most = self._most_dots, self._most_segments, self._most_places
+            most = self._forms.most_dots, self._forms.most_segments, self._forms.most_places
             spellings = spellings_of(segments, *most, names_its_end=names_its_end)
             self._spelled = segments, names_its_end, spellings
         return spellings
@@ -278,8 +264,27 @@ class RouteTable:
         texts = route.texts()
         named = not route.is_prefix and texts[-1] != "*"
         asked = self.spellings(segments, names_its_end=named)
-        if not asked.paths:
-            return True
+        told = asked.paths[0] if asked.paths else ()
+        again = asked_again(route, told)
+        every = [asked, *[self.spellings(one, names_its_end=named) for one in again]]
+        return any(
+            not one.paths or self._leads_elsewhere(route, host, method, one, told, judged=judged)
+            for one in every
+        )
+
+    def _leads_elsewhere(
+        self,
+        route: Route,
+        host: str,
+        method: str,
+        asked: Spellings,
+        told: tuple[str, ...],
+        *,
+        judged: bool,
+    ) -> bool:
+        """Whether one of these is another route's; the policy is told of the path `told`."""
+        texts = route.texts()
+        named = not route.is_prefix and texts[-1] != "*"
         asked = asked_beside(asked, texts, named=named)
         found = [self._sent_alike(host, path, route, pages=not named) for path in asked.paths]
         if (folder := asked.paths[0][:-1]) in asked.paths:
@@ -292,7 +297,7 @@ class RouteTable:
             route not in one
             and (
                 protects_otherwise(one, route, method, judged=judged)
-                or (not judged and tells_otherwise(one, path, route, asked.paths[0], method))
+                or (not judged and tells_otherwise(one, path, route, told, method))
             )
             for path, one in zip([*asked.paths, *asked.scripts], found, strict=True)
         )

@@ -1,0 +1,86 @@
+"""A prefix that the gateway takes off, and the backend once more, leads to no other route's page."""
+
+from __future__ import annotations
+
+from time import thread_time
+
+import pytest
+
+from gateway.model import Reason
+from tests.access.spelling_worlds import NOBODY
+from tests.access.worlds import decide, snapshot
+
+STRIPPED = """
+    - {id: rest, match: {path: "/api/v1/{rest:path}"}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /api/v1}}
+    - {id: admin, match: {path: /api/v1/admin}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /api/v1}}
+    - {id: user, match: {path: "/api/v1/users/{id:int}"}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /api/v1}}
+    - {id: named, match: {path: /api/v1/api/v1/admin/own}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /api/v1}}
+    - {id: own, match: {path: /api/v1/admin/own}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /api/v1}}
+    - {id: moved, match: {prefix: /moved}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /moved}}
+    - {id: desk, match: {path: /desk}, policy: nobody, upstream: api}
+    - {id: start, match: {path: /}, policy: nobody, upstream: api}
+    - {id: added, match: {prefix: /added}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /added, add_prefix: /added/v2}}
+    - {id: added.own, match: {path: /v2/desk}, policy: nobody, upstream: api}
+    - {id: twice, match: {prefix: /twice/twice}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /twice}}
+    - {id: twice.own, match: {path: /twice/desk}, policy: nobody, upstream: api,
+       rewrite: {strip_prefix: /twice}}
+    - {id: other, match: {prefix: /other}, auth: public, upstream: other,
+       rewrite: {strip_prefix: /other}}
+"""
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/api/v1/admin", "/api/v1/API/V1/Admin/", "/api/v1/api/v1/api/v1/admin", "/api/v1/api/v1/admin.json", "/api/v1/api/v1/users/7", "/api/v1/api/v1/users/+7", "/api/v1/api/v1/index.php/admin",
+     # What a route protects that rewrites nothing.
+     "/moved/moved/desk", "/moved/Moved/desk/", "/moved/moved/moved/desk", "/moved/moved/desk.json", "/moved/moved", "/moved/moved/", "/api/v1/api/v1"],
+)  # fmt: skip
+def test_what_is_left_without_the_prefix_once_more_is_none_of_another_route(path: str) -> None:
+    assert decide(snapshot(STRIPPED, NOBODY), f"GET {path}").reason is Reason.AMBIGUOUS_PATH
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/api/v1/api/v1/x", "rest"), ("/api/v1/api/admin", "rest"), ("/api/v1/v1/admin", "rest"), ("/api/v1/x/api/v1/admin", "rest"), ("/api/v1/api/v1x/admin", "rest"), ("/api/v1/api/v1/api/admin", "rest"),
+     ("/api/v1/api/v1/admin/own", "named"), ("/moved/moved/x", "moved"), ("/moved/x/moved/desk", "moved"), ("/added/desk", "added"), ("/added/added/desk", "added"), ("/twice/twice/desk", "twice"), ("/other/other/desk", "other")],
+)  # fmt: skip
+def test_what_is_left_of_no_protected_path_passes(path: str, route: str) -> None:
+    decision = decide(snapshot(STRIPPED, NOBODY), f"GET {path}")
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
+def test_a_policy_is_told_of_the_path_that_came() -> None:
+    world = snapshot(
+        """
+        - {id: rest, match: {path: "/api/{tenant}/{rest:path}"}, tenant: "{tenant}",
+           policy: members, action: "x:read", upstream: api, rewrite: {strip_prefix: /api}}
+        - {id: admin, match: {path: "/api/{tenant}/admin"}, tenant: "{tenant}",
+           policy: members, action: "x:read", upstream: api, rewrite: {strip_prefix: /api}}
+        """,
+        "policy: members\nrules: [{id: all, allow: ['*']}]",
+    )
+    rest = world.routes.get("rest")
+    assert rest is not None
+    for path, elsewhere in (("api/api/acme/admin", True), ("api/api/acme/x", False)):
+        found = world.routes.is_protected_elsewhere(rest, "", "GET", tuple(path.split("/")))
+        assert found is elsewhere
+
+
+def test_no_repeated_prefix_takes_long_to_compare() -> None:
+    world = snapshot(STRIPPED, NOBODY)
+    took_s = []
+    for _ in range(5):
+        segments = tuple(("api/v1/" * 1_100 + "admin.a.b").split("/"))
+        began = thread_time()
+        world.routes.match("", "GET", segments)
+        took_s.append(thread_time() - began)
+    assert min(took_s) < 0.01
