@@ -142,9 +142,9 @@ class Waiters(Generic[T]):
             if target in one.targets and target.may_be_called(one.client_ip, one.targets)
         ]
         lately = {name: one for name, one in self._wanted.items() if target in one.targets}
-        want = lately.keys() | {one.network for one in here}
-        shares = target.shares = target.shares or Shares(target.holders)
         slots = _slots(target)
+        want = lately.keys() | {one.network for one in here}
+        shares = target.shares = target.shares or Shares(slots, target.holders)
         half = share_of(slots, 1)
         ended = []
         if not target.has_capacity:
@@ -158,7 +158,7 @@ class Waiters(Generic[T]):
         shares.came.clear()
         shares.made_room_at = [at for at in shares.made_room_at if at > now - KEPT_S]
         shares.made_room_at += [now] * len(ended)
-        shares.share = share_of(slots, len(shares.held.keys() | want))
+        shares.share_out(slots, want)
         # Who has half of its share is kept nothing: of many that have some, each gets its own.
         few, made = (shares.share + 1) // 2, len(shares.made_room_at)
         keeps = made or not target.spec.queue

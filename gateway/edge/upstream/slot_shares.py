@@ -10,7 +10,7 @@ such calls or want a slot each keeps a k-th for them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from time import monotonic
@@ -45,10 +45,24 @@ W = TypeVar("W", bound=Want)
 class Shares:
     """Who holds how many slots of one target, from call to call, while somebody wants one."""
 
-    __slots__ = ("_networks", "came", "held", "kept", "made_room_at", "share")
+    __slots__ = (
+        "_count",
+        "_networks",
+        "_slots",
+        "_wanting",
+        "came",
+        "held",
+        "kept",
+        "made_room_at",
+        "share",
+    )
 
-    def __init__(self, holders: Mapping[str, int]) -> None:
+    def __init__(self, slots: int, holders: Mapping[str, int]) -> None:
         """`holders`: how many slots each client has."""
+        self._slots = slots
+        self._wanting: Collection[str] = ()
+        self._count = 0
+        """Neighbourhoods that hold one or want one."""
         self._networks: dict[str, str] = {}
         self.held: Counter[str] = Counter()
         """By neighbourhood, those that have none left out."""
@@ -61,6 +75,12 @@ class Shares:
         """Neighbourhoods that took a slot of their share since it was last looked."""
         self.made_room_at: list[float] = []
         """When slow calls were ended, lately."""
+
+    def share_out(self, slots: int, wanting: Collection[str]) -> None:
+        """Among those that hold one and these."""
+        self._slots, self._wanting = slots, wanting
+        self._count = len(self.held.keys() | wanting)
+        self.share = share_of(slots, self._count)
 
     @property
     def keeps_one(self) -> bool:
@@ -83,6 +103,10 @@ class Shares:
         """A call of this client has taken one."""
         network = self._network(client_ip)
         held = self.held[network] = self.held.get(network, 0) + 1
+        if held == 1 and network not in self._wanting:
+            # At once: of those that come together none is to take what the others leave.
+            self._count += 1
+            self.share = min(self.share, share_of(self._slots, self._count))
         if held <= self.share:
             self.came.add(network)
 
@@ -90,8 +114,8 @@ class Shares:
         network = self._network(client_ip)
         if self.held.get(network, 0) > 1:
             self.held[network] -= 1
-        else:
-            self.held.pop(network, None)
+        elif self.held.pop(network, 0) and network not in self._wanting:
+            self._count -= 1
 
     def _network(self, client_ip: str) -> str:
         network = self._networks.get(client_ip)

@@ -181,6 +181,20 @@ async def test_who_ends_all_its_calls_at_once_leaves_room_as_it_begins_anew(cloc
     assert shared.call(STRANGER)
 
 
+async def test_two_that_end_all_their_calls_at_once_leave_room_as_they_begin_anew(
+    clock: Clock,
+) -> None:
+    shared = Shared(clock, 20)
+    assert all(shared.calls(ONE, 10) + shared.calls(OTHER, 10))
+    clock.pass_s(KEPT_S)
+    assert not shared.call(STRANGER)
+    shared.end(ONE, 10)
+    shared.end(OTHER, 10)
+    clock.pass_s(2 * LOOK_EVERY_S)
+    assert (shared.calls(ONE, 10) + shared.calls(OTHER, 10)).count(False) == 1
+    assert shared.call(STRANGER)
+
+
 async def test_with_a_queue_none_is_kept_while_anybody_waits(clock: Clock) -> None:
     """Whoever is turned away from a full one goes first once there is room."""
     shared = Shared(clock, 4, queue=3)

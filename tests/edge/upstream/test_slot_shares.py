@@ -98,7 +98,7 @@ def test_of_one_neighbourhood_those_that_have_waited_longest_make_room() -> None
 
 
 def shared(held: dict[int, int], *, share: int, kept: int = 0) -> Shares:
-    shares = Shares({ip(number): count for number, count in held.items()})
+    shares = Shares(20, {ip(number): count for number, count in held.items()})
     shares.share, shares.kept = share, kept
     return shares
 
@@ -115,7 +115,7 @@ def test_of_more_free_slots_than_are_kept_it_takes_one() -> None:
 
 
 def test_clients_of_one_neighbourhood_hold_together() -> None:
-    shares = Shares({"10.0.1.1": 1, "10.0.1.2": 1, "10.0.2.1": 1})
+    shares = Shares(20, {"10.0.1.1": 1, "10.0.1.2": 1, "10.0.2.1": 1})
     assert shares.held == {network(1): 2, network(2): 1}
 
 

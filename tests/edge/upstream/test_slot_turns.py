@@ -24,7 +24,7 @@ class Held:
     def __init__(self, slots: int, *, share: int, **held: int) -> None:
         self.spec = Upstream("api", (), max_connections=slots)
         self.holders = {OFFICE: held.pop("office", 0), OTHERS[0]: held.pop("other", 0)}
-        self.shares = Shares(self.holders)
+        self.shares = Shares(slots, self.holders)
         self.shares.share = share
         self.in_flight = slots
 
