@@ -62,6 +62,9 @@ _DATA_BELOW = re.compile(
 _DATA_BESIDE = re.compile("(?:(?:(?<![^\x00])_(?:root)?)?\\.data|__data\\.json)\\Z()")
 # Of ASP.NET: a session, a ticket or both, as it keeps them in paths.
 _COOKIELESS = re.compile("(?<![^\x00])(?:\\((?:[a-z]\\([^()\x00]+\\))+\\)\x00)+()")
+# Of OData: the key of an entity behind the name of its set (`Books(7)`, `Books(id=7)`).
+_KEYED = re.compile("(?<=[^\x00])\\(([^()\x00]*)\\)(?=\x00|\\Z)")
+_KEY = re.compile("(?:[^\x00=',]+=)?(?:guid)?('?)([^\x00=',]+)\\1\\Z")
 _OTHERWISE = (
     (".php", "", _SCRIPT),
     ("index.php", "", _INDEX_BEFORE),
@@ -123,14 +126,23 @@ class Spellings:
     stands before each dot of a name, which an application with formats may serve whatever follows:
     Rails reads them before it decodes (`/admin.a%2E1`), and Spring before 5.3 `/admin.*`.  All this
     is compared with routes that name their end by letters alone."""
+    keyed: list[tuple[int, tuple[str, ...]]]
+    """What a service of OData takes for one of them that has a key in parentheses, and in which
+    place it stands: compared with routes that name this place by letters."""
 
     def __init__(
         self,
         paths: list[tuple[str, ...]],
         scripts: list[tuple[str, ...]],
+        keyed: list[tuple[int, tuple[str, ...]]] | None = None,
     ) -> None:
         self.paths = paths
         self.scripts = scripts
+        self.keyed = keyed or []
+
+    def every(self) -> list[tuple[str, ...]]:
+        """All of them, in this order."""
+        return [*self.paths, *self.scripts, *[path for _, path in self.keyed]]
 
 
 def spellings_of(
@@ -165,6 +177,7 @@ def spellings_of(
     endings = 0 if names_its_end else most_dots + 1
     scripts: list[tuple[str, ...]] = []
     unended: list[tuple[str, ...]] = []
+    keyed: list[tuple[int, tuple[str, ...]]] = []
     for path in paths:
         text = "\x00".join(path)
         runs = ("." in text or "cgi-" in text or "htbin" in text) and _MAY_RUN.search(text)
@@ -172,8 +185,10 @@ def spellings_of(
         for at in range(min(most_places, len(path) - 1)) if runs else ():
             if _SCRIPT_NAME.search(path[at]):
                 unended += [(*path[:at], stem, *path[at + 1 :]) for stem in _stems(path[at])]
+        if ")" in text:
+            keyed += _with_keys(text)
     paths += [one for one in dict.fromkeys(unended) if one not in paths] if unended else ()
-    return Spellings(paths, list(dict.fromkeys(scripts)))
+    return Spellings(paths, list(dict.fromkeys(scripts)), keyed)
 
 
 def folded_letters(text: str) -> str:
@@ -230,7 +245,7 @@ def asked_beside(asked: Spellings, texts: tuple[str, ...], *, named: bool) -> Sp
     own, path = folded_path(texts), asked.paths[0]
     if named and (page_name(texts[-1]) == "" or ("*" not in texts and own == path)):
         return Spellings([path], [])
-    paths, scripts = asked.paths[1:], asked.scripts
+    paths, scripts, keyed = asked.paths[1:], asked.scripts, asked.keyed
     if scripts and "*" in texts[1:-1]:
         left: list[tuple[str, ...]] = []
         for at in range(1, min(len(texts), len(path)) - 1):
@@ -245,7 +260,8 @@ def asked_beside(asked: Spellings, texts: tuple[str, ...], *, named: bool) -> Sp
     if run:
         paths = [one for one in paths if run.issubset(one)]
         scripts = [one for one in scripts if run.issubset(one[:-1])]
-    return Spellings([path, *paths], scripts)
+        keyed = [(at, one) for at, one in keyed if run.issubset(one)]
+    return Spellings([path, *paths], scripts, keyed)
 
 
 def _run_in(folded: tuple[str, ...]) -> set[str]:
@@ -329,6 +345,26 @@ def _scripts_in(folded: tuple[str, ...]) -> list[str]:
                 found.append("\x00".join(folded[:at]))
         in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
     return found
+
+
+def _with_keys(text: str) -> list[tuple[int, tuple[str, ...]]]:
+    """Without its keys, with each as a segment of its own, and so but for the last."""
+    keys = list(_KEYED.finditer(text))
+    if not keys:
+        return []
+    before, behind = text[: keys[-1].start()], text[keys[-1].end() :]
+    bare, apart = _KEYED.sub("", before), _KEYED.sub(_key_apart, before)
+    found = []
+    for to, key in ((bare, ""), (apart, _key_apart(keys[-1])), (apart, "")):
+        one = to.count("\x00"), folded_path(tuple((to + key + behind).split("\x00")))
+        if one not in found:
+            found.append(one)
+    return found
+
+
+def _key_apart(keyed: re.Match[str]) -> str:
+    key = _KEY.match(keyed[1])
+    return "" if key is None else f"\x00{key[2]}"
 
 
 def _stems(name: str) -> list[str]:
