@@ -264,13 +264,18 @@ class RouteTable:
         texts = route.texts()
         named = not route.is_prefix and texts[-1] != "*"
         asked = self.spellings(segments, names_its_end=named)
-        told = asked.paths[0] if asked.paths else ()
-        again = asked_again(route, told)
-        every = [asked, *[self.spellings(one, names_its_end=named) for one in again]]
-        return any(
-            not one.paths or self._leads_elsewhere(route, host, method, one, told, judged=judged)
-            for one in every
-        )
+        if not asked.paths:
+            return True
+        told = asked.paths[0]
+        if self._leads_elsewhere(route, host, method, asked, told, judged=judged):
+            return True
+        for path in asked_again(route, told) if route.rewrite is not None else ():
+            asked = self.spellings(path, names_its_end=named)
+            if not asked.paths or self._leads_elsewhere(
+                route, host, method, asked, told, judged=judged
+            ):
+                return True
+        return False
 
     def _leads_elsewhere(
         self,

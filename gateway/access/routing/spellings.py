@@ -245,6 +245,8 @@ def asked_beside(asked: Spellings, texts: tuple[str, ...], *, named: bool) -> Sp
     own, path = folded_path(texts), asked.paths[0]
     if named and (page_name(texts[-1]) == "" or ("*" not in texts and own == path)):
         return Spellings([path], [])
+    if len(asked.paths) == 1 and not (asked.scripts or asked.keyed):
+        return asked  # nearly always
     paths, scripts, keyed = asked.paths[1:], asked.scripts, asked.keyed
     if scripts and "*" in texts[1:-1]:
         left: list[tuple[str, ...]] = []
