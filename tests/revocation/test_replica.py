@@ -272,6 +272,8 @@ async def test_nothing_is_forgotten_while_nodes_differ(
         return differs[0]
 
     replica.confirms_nothing = confirms_nothing
+    await eventually(lambda: asked[0] >= 1)  # no round is under way that has asked before
+    asked[0] = 0
     change = await site.commit()
     async with site.database.transaction() as tx:
         await tx.run(
