@@ -321,6 +321,24 @@ def test_a_name_that_a_pattern_takes_below_another_may_end_like_a_script(
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
 
 
+REPOSITORIES = """
+    - {id: repo, match: {path: "/repos/{owner}/{repo}/{rest:path}"}, auth: public, upstream: api}
+    - {id: own, match: {path: "/repos/ann/discord/{rest:path}"}, policy: nobody, upstream: api}
+    - {id: login, match: {path: LOGIN}, auth: public, upstream: api}
+"""
+
+
+@pytest.mark.parametrize("login", ["/login", "/a/b/c/login"])
+@pytest.mark.parametrize("behind", ["issues", "issues/7.json", "blob/main/README.md"])
+def test_such_a_name_is_one_whatever_follows_and_whatever_else_there_is(
+    login: str, behind: str
+) -> None:
+    world = snapshot(REPOSITORIES.replace("LOGIN", login), NOBODY)
+    decision = decide(world, f"GET /repos/ann/discord.py/{behind}")
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == ("repo", True), decision.reason
+
+
 @pytest.mark.parametrize(
     "path",
     # What is run itself; in the first place, where front controllers stand; and where no pattern

@@ -111,10 +111,9 @@ async def test_a_registration_whose_mail_is_asked_for_again_at_once_is_confirmed
     email = unique("ann") + "@x.example"
     await registrations.register(email, "own", "the owner")
     await registrations.resend(email, "the owner")
-    (link,) = await links(post, email)
-    confirmation = await registrations.confirmation(link)
-    assert confirmation is not None
-    assert confirmation.password_hash == "own"
+    # One, or a second one where the first is written before the other is looked at.
+    confirmations = [await registrations.confirmation(link) for link in await links(post, email)]
+    assert {one.password_hash for one in confirmations if one is not None} == {"own"}
 
 
 async def test_an_account_moves_to_another_address(database: Database) -> None:

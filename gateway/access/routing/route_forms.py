@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.routing.spellings import folded_path, page_name
 from gateway.access.routing.value_spellings import values_of
@@ -35,13 +33,3 @@ class RouteForms:
             self.most_segments = max(self.most_segments, len(folded))
         self.kinds.update(segment.kind for segment in route.segments)
         self.kinds.update(SegmentKind.INT for one in folded if values_of(one))
-
-
-def ends_named(routes: Iterable[Route]) -> list[Route]:
-    """Those that name the end of their path: what else may stand there need be no script."""
-    return [route for route in routes if route.texts()[-1] != "*"]
-
-
-def named_at(routes: Iterable[Route], at: int) -> list[Route]:
-    """Those that name this segment of their path by letters."""
-    return [route for route in routes if route.texts()[at : at + 1] not in ((), ("*",))]

@@ -22,7 +22,7 @@ from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
 from gateway.access.routing.protection import closes, protects_otherwise, tells_otherwise
 from gateway.access.routing.repeated_prefixes import asked_again, begins_again
-from gateway.access.routing.route_forms import RouteForms, ends_named, named_at
+from gateway.access.routing.route_forms import RouteForms
 from gateway.access.routing.route_trie import (
     RouteLeaf,
     RouteNode,
@@ -219,7 +219,7 @@ class RouteTable:
         asked = self.spellings(segments)
         if not asked.paths:
             return route.upstream is not None
-        is_plain = asked.paths == [segments] and not (asked.scripts or asked.keyed)
+        is_plain = asked.paths == [segments] and not asked.scripts
         if is_plain and not (
             self._forms.has_other_spellings
             or self._may_be_value(route, host, segments)
@@ -297,15 +297,14 @@ class RouteTable:
             # the folder among all below another takes the page, too, but for a nearer route.
             at = asked.paths.index(folder)
             found[at] = [one for one in found[at] if not one.takes_below(folder)]
-        found += [ends_named(self._sent_alike(host, path, route)) for path in asked.scripts]
-        found += [named_at(self._sent_alike(host, path, route), at) for at, path in asked.keyed]
+        found += [_named(self._sent_alike(host, path, route)) for path in asked.scripts]
         return any(
             route not in one
             and (
                 protects_otherwise(one, route, method, judged=judged)
                 or (not judged and tells_otherwise(one, path, route, told, method))
             )
-            for path, one in zip(asked.every(), found, strict=True)
+            for path, one in zip([*asked.paths, *asked.scripts], found, strict=True)
         )
 
     def _sent_alike(
@@ -354,12 +353,11 @@ class RouteTable:
             if own and protects_otherwise(own, route, method, judged=judged):
                 return True
             alike = [guarded(guard, path, leaf, method, pages=True) for path in spelled.paths]
-            alike += [ends_named(guarded(guard, path, leaf, method)) for path in spelled.scripts]
-            alike += [named_at(guarded(guard, one, leaf, method), at) for at, one in spelled.keyed]
+            alike += [_named(guarded(guard, path, leaf, method)) for path in spelled.scripts]
             if protects_otherwise(list(chain(*alike)), route, method, judged=judged):
                 return True
             alike[0] += own
-            paths = zip(alike, spelled.every(), strict=True)
+            paths = zip(alike, [*spelled.paths, *spelled.scripts], strict=True)
             if asked is not None and any(
                 tells_otherwise(others, path, route, folded_path(asked), method)
                 for others, path in paths
@@ -393,3 +391,8 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
+
+
+def _named(routes: Iterable[Route]) -> list[Route]:
+    """Those that name the end of their path: what else may stand there need be no script."""
+    return [route for route in routes if route.texts()[-1] != "*"]

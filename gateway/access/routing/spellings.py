@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # In the joined segments of a path: a script with something behind it, or that of all others.
@@ -62,9 +63,6 @@ _DATA_BELOW = re.compile(
 _DATA_BESIDE = re.compile("(?:(?:(?<![^\x00])_(?:root)?)?\\.data|__data\\.json)\\Z()")
 # Of ASP.NET: a session, a ticket or both, as it keeps them in paths.
 _COOKIELESS = re.compile("(?<![^\x00])(?:\\((?:[a-z]\\([^()\x00]+\\))+\\)\x00)+()")
-# Of OData: the key of an entity behind the name of its set (`Books(7)`, `Books(id=7)`).
-_KEYED = re.compile("(?<=[^\x00])\\(([^()\x00]*)\\)(?=\x00|\\Z)")
-_KEY = re.compile("(?:[^\x00=',]+=)?(?:guid)?('?)([^\x00=',]+)\\1\\Z")
 _OTHERWISE = (
     (".php", "", _SCRIPT),
     ("index.php", "", _INDEX_BEFORE),
@@ -126,23 +124,14 @@ class Spellings:
     stands before each dot of a name, which an application with formats may serve whatever follows:
     Rails reads them before it decodes (`/admin.a%2E1`), and Spring before 5.3 `/admin.*`.  All this
     is compared with routes that name their end by letters alone."""
-    keyed: list[tuple[int, tuple[str, ...]]]
-    """What a service of OData takes for one of them that has a key in parentheses, and in which
-    place it stands: compared with routes that name this place by letters."""
 
     def __init__(
         self,
         paths: list[tuple[str, ...]],
         scripts: list[tuple[str, ...]],
-        keyed: list[tuple[int, tuple[str, ...]]] | None = None,
     ) -> None:
         self.paths = paths
         self.scripts = scripts
-        self.keyed = keyed or []
-
-    def every(self) -> list[tuple[str, ...]]:
-        """All of them, in this order."""
-        return [*self.paths, *self.scripts, *[path for _, path in self.keyed]]
 
 
 def spellings_of(
@@ -177,7 +166,6 @@ def spellings_of(
     endings = 0 if names_its_end else most_dots + 1
     scripts: list[tuple[str, ...]] = []
     unended: list[tuple[str, ...]] = []
-    keyed: list[tuple[int, tuple[str, ...]]] = []
     for path in paths:
         text = "\x00".join(path)
         runs = ("." in text or "cgi-" in text or "htbin" in text) and _MAY_RUN.search(text)
@@ -185,10 +173,8 @@ def spellings_of(
         for at in range(min(most_places, len(path) - 1)) if runs else ():
             if _SCRIPT_NAME.search(path[at]):
                 unended += [(*path[:at], stem, *path[at + 1 :]) for stem in _stems(path[at])]
-        if ")" in text:
-            keyed += _with_keys(text)
     paths += [one for one in dict.fromkeys(unended) if one not in paths] if unended else ()
-    return Spellings(paths, list(dict.fromkeys(scripts)), keyed)
+    return Spellings(paths, list(dict.fromkeys(scripts)))
 
 
 def folded_letters(text: str) -> str:
@@ -245,25 +231,38 @@ def asked_beside(asked: Spellings, texts: tuple[str, ...], *, named: bool) -> Sp
     own, path = folded_path(texts), asked.paths[0]
     if named and (page_name(texts[-1]) == "" or ("*" not in texts and own == path)):
         return Spellings([path], [])
-    if len(asked.paths) == 1 and not (asked.scripts or asked.keyed):
+    if len(asked.paths) == 1 and not asked.scripts:
         return asked  # nearly always
-    paths, scripts, keyed = asked.paths[1:], asked.scripts, asked.keyed
-    if scripts and "*" in texts[1:-1]:
-        left: list[tuple[str, ...]] = []
+    paths, scripts = asked.paths[1:], asked.scripts
+    if "*" in texts[1:-1]:
+        left: set[tuple[str, ...]] = set()
         for at in range(1, min(len(texts), len(path)) - 1):
             if texts[at] == "*":
-                before, name, behind = path[:at], path[at], path[at + 1 :]
-                left += [before + behind] if name != behind[0] else ()
-                for stem in _stems(name):
-                    left += [(*before, stem), (*before, stem, *behind)]
+                left.update(_without_script(asked.paths, path, at))
         paths = [one for one in paths if one not in left]
         scripts = [one for one in scripts if one not in left]
     run = _run_in(own[:-1] if named else own)
     if run:
         paths = [one for one in paths if run.issubset(one)]
         scripts = [one for one in scripts if run.issubset(one[:-1])]
-        keyed = [(at, one) for at, one in keyed if run.issubset(one)]
-    return Spellings([path, *paths], scripts, keyed)
+    return Spellings([path, *paths], scripts)
+
+
+def _without_script(
+    paths: list[tuple[str, ...]], path: tuple[str, ...], at: int
+) -> Iterator[tuple[str, ...]]:
+    """What there would be if the name in this place of a path were a script, whatever else is
+    made of what stands behind it."""
+    before, name = path[:at], path[at]
+    for stem in _stems(name):
+        yield (*before, stem)
+    for one in paths:
+        behind = one[at + 1 :]
+        if behind and one[: at + 1] == path[: at + 1]:
+            if name != behind[0]:
+                yield before + behind
+            for stem in _stems(name):
+                yield (*before, stem, *behind)
 
 
 def _run_in(folded: tuple[str, ...]) -> set[str]:
@@ -347,26 +346,6 @@ def _scripts_in(folded: tuple[str, ...]) -> list[str]:
                 found.append("\x00".join(folded[:at]))
         in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
     return found
-
-
-def _with_keys(text: str) -> list[tuple[int, tuple[str, ...]]]:
-    """Without its keys, with each as a segment of its own, and so but for the last."""
-    keys = list(_KEYED.finditer(text))
-    if not keys:
-        return []
-    before, behind = text[: keys[-1].start()], text[keys[-1].end() :]
-    bare, apart = _KEYED.sub("", before), _KEYED.sub(_key_apart, before)
-    found = []
-    for to, key in ((bare, ""), (apart, _key_apart(keys[-1])), (apart, "")):
-        one = to.count("\x00"), folded_path(tuple((to + key + behind).split("\x00")))
-        if one not in found:
-            found.append(one)
-    return found
-
-
-def _key_apart(keyed: re.Match[str]) -> str:
-    key = _KEY.match(keyed[1])
-    return "" if key is None else f"\x00{key[2]}"
 
 
 def _stems(name: str) -> list[str]:
