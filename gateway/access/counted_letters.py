@@ -6,6 +6,7 @@ accent; a sign that is no letter stays, unless it takes no room.
 
 from __future__ import annotations
 
+import re
 from unicodedata import category, combining, decimal, normalize
 
 from gateway.access.routing.plain_letters import PLAIN_LETTERS
@@ -14,14 +15,34 @@ _MOST_KEPT = 16_384
 
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Me"))
 """Control and format characters take no room; what encloses a letter is gone with its kind."""
-_FILLERS = frozenset(map(ord, "\u034f\u115f\u1160\u17b4\u17b5\u2065\u3164\uffa0")).union(
-    range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0000, 0xE1000)
-)
+_FILLERS = {
+    *map(ord, "\u034f\u0640\u07fa\u115f\u1160\u17b4\u17b5\u2065\u3164\uffa0"),
+    *range(0x180B, 0x1810),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0000, 0xE1000),
+}
 """Take no room either, and are of other kinds."""
 _BLANK = "\u2800"
 """Takes some, shows nothing, and is no space."""
 _VOWELS = frozenset((0, 9, 84, 91, 103, 118, 129, 130, 132))
 """Classes of marks that are no accents: vowels of Telugu, Thai, Lao and Tibetan have their own."""
+
+
+_BESIDE_ASCII = re.compile("(\\A|[\0-\x7f])([^\0-\x7f]+)")
+
+
+def without_stray_marks(text: str) -> str:
+    """Without marks of other scripts behind a sign of ASCII or nothing: no writing has them there,
+    and collations take them for nothing."""
+    return _BESIDE_ASCII.sub(_without_marks, text)
+
+
+def _without_marks(found: re.Match[str]) -> str:
+    behind = found[2]
+    for at, char in enumerate(behind):
+        if category(char)[0] != "M":
+            return found[1] + behind[at:]
+    return found[1]
 
 
 class _CountedLetters(dict[int, str | int | None]):

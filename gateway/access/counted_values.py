@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.access.counted_letters import COUNTED_LETTERS
+from gateway.access.counted_letters import COUNTED_LETTERS, without_stray_marks
 from gateway.access.routing.value_spellings import (
     may_name_value,
     number_as_double,
@@ -115,7 +115,7 @@ def _small_letters(text: str) -> str | None:
         return text.lower()
     if len(text) > LONGEST_FOLDED:
         return None
-    letters = text.translate(COUNTED_LETTERS)
+    letters = without_stray_marks(text.translate(COUNTED_LETTERS))
     return letters if len(letters) <= LONGEST_IN_ALL else None
 
 

@@ -32,6 +32,8 @@ UUID = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
         "vic\u200btim@exam\u00adple.com",
         "\ufeffvictim@example.com",
         "vic\u3164tim@example.com",
+        "v\u0640ic\u07fatim@example.com",
+        "\u0902v\u0902\u0903ictim\u0e3a@example.com",
         "\u2800victim@example.com",
         "vi\ud800ctim@example.com",
         "ｖｉｃｔｉｍ＠example.com",

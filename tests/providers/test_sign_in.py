@@ -208,10 +208,10 @@ def test_a_registration_that_waits_is_void_once_the_owner_has_come(site: Site) -
     body = json.dumps({"email": "eve@example.com", "password": PASSWORD}).encode()
     fields = {"Content-Type": "application/json"}
     assert fetch(f"{site.origin}/auth/register", body, fields).status == 202
+    link = site.link_mailed_to("eve@example.com")
     browser = site.browser()
     browser.sign_in("company", "eve")
     assert browser.me()["email"] == "eve@example.com"
-    link = site.link_mailed_to("eve@example.com")
     body = json.dumps({"token": link, "password": PASSWORD}).encode()
     assert fetch(f"{site.origin}/auth/email/verify", body, fields).status == 400
     assert site.login("eve@example.com") == 401

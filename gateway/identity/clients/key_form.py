@@ -23,9 +23,12 @@ _CHECK_DIGITS = 6
 _FORM = re.compile(r"agp?_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", re.ASCII)
 _SLIPS = 4
 """Letters that are lost where somebody copies one by hand; another sign may be in it too."""
-_WHOLE = re.compile(rf"agp?_[0-9A-Za-z_-]{{{_SECRET_DIGITS + _CHECK_DIGITS - _SLIPS},}}", re.ASCII)
+_BEGINS = r"(?<![0-9A-Za-z])"
+_WHOLE = re.compile(
+    rf"{_BEGINS}agp?_[0-9A-Za-z_-]{{{_SECRET_DIGITS + _CHECK_DIGITS - _SLIPS},}}", re.ASCII
+)
 # Ids of ours have 22 letters, with whatever they begin.
-_PART = re.compile(r"(?<![0-9A-Za-z])agp?_[0-9A-Za-z_-]{22,}", re.ASCII)
+_PART = re.compile(rf"{_BEGINS}agp?_[0-9A-Za-z_-]{{22,}}", re.ASCII)
 SCOPE = re.compile(r"[A-Za-z0-9._:*@-]{1,128}", re.ASCII)
 """An action, such as `orders:read` or `orders:*`."""
 
@@ -36,9 +39,13 @@ def looks_like_key(text: str) -> bool:
 
 
 def key_in(text: str) -> str | None:
-    """The whole key that stands somewhere in a text, also with a slip of the hand in it."""
-    found = _FORM.search(text) or _WHOLE.search(text)
-    return None if found is None else found[0]
+    """The whole key that stands somewhere in a text, also with a slip of the hand in it where a
+    word begins: `flag_` is the end of one."""
+    for found in _FORM.finditer(text):
+        if well_formed(found[0]):
+            return found[0]
+    whole = _WHOLE.search(text)
+    return None if whole is None else whole[0]
 
 
 def may_be_part_of_key(text: str) -> bool:
