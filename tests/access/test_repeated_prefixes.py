@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from time import thread_time
-
 import pytest
 
 from gateway.model import Reason
 from tests.access.spelling_worlds import NOBODY
 from tests.access.worlds import decide, snapshot
+from tests.cpu_cost import cost_ratio
 
 STRIPPED = """
     - {id: rest, match: {path: "/api/v1/{rest:path}"}, auth: public, upstream: api,
@@ -75,12 +74,8 @@ def test_a_policy_is_told_of_the_path_that_came() -> None:
         assert found is elsewhere
 
 
-def test_no_repeated_prefix_takes_long_to_compare() -> None:
-    world = snapshot(STRIPPED, NOBODY)
-    took_s = []
-    for _ in range(5):
-        segments = tuple(("api/v1/" * 1_100 + "admin.a.b").split("/"))
-        began = thread_time()
-        world.routes.match("", "GET", segments)
-        took_s.append(thread_time() - began)
-    assert min(took_s) < 0.01
+def test_a_repeated_prefix_costs_no_more_than_some_loops_over_its_letters() -> None:
+    routes, path = snapshot(STRIPPED, NOBODY).routes, "api/v1/" * 1_100 + "admin.a.b"
+    # Split anew each time: the last path is remembered.  Measured 21; with each of the prefixes
+    # taken off, and not three at most, 2 957.
+    assert cost_ratio(lambda: routes.match("", "GET", tuple(path.split("/")))) < 100
