@@ -40,12 +40,15 @@ def validate(
             " that routes name, are good here.",
         ),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where there is a warning, too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the configuration.  Every problem is shown as file:line:column.
 
     What is no mistake but hardly meant, such as an action that no route has, is a warning: it is
-    printed apart, to standard error, and the exit code stays 0.
+    printed apart, to standard error, and the exit code stays 0 (without --strict).
     """
 
     def check(config: Path, policies: Path) -> Snapshot | list[ConfigProblem]:
@@ -69,7 +72,7 @@ def validate(
             _tell_renamed_words(config, policies)
         for path in sorted(policies.rglob("*.yml")):
             warn(f"note: {path} is not read: its name must end with .yaml")
-    if isinstance(found, list):
+    if isinstance(found, list) or (strict and found.notices):
         raise typer.Exit(ExitCode.NO)
 
 

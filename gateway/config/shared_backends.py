@@ -42,14 +42,16 @@ def _meet(route: Route, other: Route) -> bool:
         return False
     if route.methods and other.methods and not set(route.methods) & set(other.methods):
         return False
-    mine, others = list(_sent(route)), list(_sent(other))
+    mine, others = list(sent_patterns(route)), list(sent_patterns(other))
     return any(_overlap(one, another) for one in mine for another in others)
 
 
-def _sent(route: Route) -> Iterator[Pattern]:
-    """The patterns of the paths that the backend is sent."""
+def sent_patterns(route: Route) -> Iterator[Pattern]:
+    """The patterns of the paths that its backend is sent."""
     rewrite = route.rewrite
-    assert rewrite is not None
+    if rewrite is None:
+        yield from route.patterns()
+        return
     if rewrite.template:
         yield rewrite.template
         return

@@ -16,6 +16,7 @@ from gateway.access.routing.routes import Route
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
 from gateway.config.shared_backends import shared_backends
+from gateway.config.weaker_routes import weaker_routes
 from gateway.model import OWN_ISSUER, ConfigProblem
 
 
@@ -45,7 +46,9 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
     ]
     problems += [_reads_otherwise(route) for route in table if route.takes_files]
     problems += [_any_tenant(route) for route in table if _ignores_tenant(route)]
-    problems += shared_backends(table)
+    around = list(shared_backends(table))
+    told = {problem.line for problem in around}
+    problems += [*around, *(one for one in weaker_routes(table) if one.line not in told)]
     problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()
     for route in table:

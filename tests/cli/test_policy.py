@@ -144,6 +144,18 @@ def test_an_action_that_no_route_has_is_a_warning_apart_and_no_failure(
     assert found["notices"][0]["line"] == 5
 
 
+def test_whoever_wants_no_warning_is_told_by_the_exit_code(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gateway(capsys, "validate", "--strict")[0] == 0
+    policy = folder / "policies" / "orders.yaml"
+    policy.write_text(policy.read_text().replace("allow: [", "allow: [orders:raed, ", 1))
+    code, out, err = gateway(capsys, "validate", "--strict")
+    assert (code, out.partition(" ")[0]) == (1, "valid:")
+    assert "`orders:raed`" in err
+    assert as_json(capsys, "validate", "--strict")[0] == 1
+
+
 def test_a_file_that_is_not_read_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "policies" / "more.yml").write_text("version: 1")
     code, _, err = gateway(capsys, "validate")

@@ -1,0 +1,101 @@
+"""`gateway validate` warns of a route for everything else that asks less than those beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.access.worlds import snapshot
+
+POLICIES = (
+    'policy: p\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
+    'policy: q\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
+)
+REST = "match: {prefix: /, except_reserved: true}, upstream: api"
+ADMIN = "match: {prefix: /admin}, policy: p, upstream: api"
+
+
+def told(*routes: str) -> list[str]:
+    names = "first", "second", "third"
+    lines = [f"- {{id: {name}, {route}}}" for name, route in zip(names, routes, strict=False)]
+    return [
+        str(one) for one in snapshot("\n".join(lines), *POLICIES).notices if "is open" in str(one)
+    ]
+
+
+def test_a_public_route_for_the_rest_is_told_with_those_it_stands_beside() -> None:
+    (notice,) = told(f"auth: public, {REST}", ADMIN, "match: {path: /me}, policy: q, upstream: api")
+    assert notice.startswith("routes.yaml:")
+    assert "route `first` is open to anybody" in notice
+    assert "upstream `api`" in notice
+    assert "`second` (routes.yaml:" in notice
+    assert "and 1 more ask for more" in notice
+
+
+@pytest.mark.parametrize(
+    ("rest", "beside"),
+    [
+        (f"auth: optional, {REST}", ADMIN),
+        ('auth: public, match: {path: "/{rest:path}", except_reserved: true}, upstream: api', ADMIN),
+        # Deeper, below what a parameter takes, and of whatever number.
+        ("auth: public, match: {prefix: /app}, upstream: api", "match: {path: /app/a/b}, policy: p, upstream: api"),
+        ('auth: public, match: {path: "/{org}/{rest:path}", except_reserved: true}, upstream: api', 'match: {path: "/x/settings"}, policy: p, upstream: api'),
+        ('auth: public, match: {path: "/{org}/{rest:path}", except_reserved: true}, upstream: api', 'match: {path: "/{name}/settings", except_reserved: true}, policy: p, upstream: api'),
+        ('auth: public, match: {path: "/o/{id:int}/{rest:path}"}, upstream: api', 'match: {path: "/o/{n:int}/settings"}, policy: p, upstream: api'),
+        ('auth: public, match: {path: "/o/{id:int}/{rest:path}"}, upstream: api', 'match: {path: "/o/7/settings"}, policy: p, upstream: api'),
+        # One host of many, by name or by wildcard.
+        (f"auth: public, {REST}", "match: {host: a.example.com, prefix: /admin}, policy: p, upstream: api"),
+        ('auth: public, match: {host: "*.example.com", prefix: /, except_reserved: true}, upstream: api', "match: {host: a.example.com, prefix: /admin}, policy: p, upstream: api"),
+        # What the backend is sent counts, not what the client asks for.
+        ("auth: public, match: {prefix: /open}, rewrite: {strip_prefix: /open}, upstream: api", ADMIN),
+        ("auth: public, match: {prefix: /open}, upstream: api, rewrite: {strip_prefix: /open, add_prefix: /x}", "match: {path: /x/admin}, policy: p, upstream: api"),
+    ],
+)  # fmt: skip
+def test_whatever_takes_the_rest_and_asks_nothing_is_told(rest: str, beside: str) -> None:
+    assert len(told(rest, beside)) == 1
+
+
+def test_a_route_for_every_account_is_told_beside_one_that_is_not() -> None:
+    (notice,) = told(f"policy: signed-in, {REST}", ADMIN)
+    assert "open to every account" in notice
+    assert (
+        told(f"policy: signed-in, {REST}", "match: {path: /me}, policy: signed-in, upstream: api")
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("rest", "beside"),
+    [
+        # It asks for something itself, nobody asks for more, or it ends somewhere.
+        (f"policy: q, {REST}", ADMIN),
+        (f"auth: public, {REST}", "match: {prefix: /admin}, auth: public, upstream: api"),
+        ("auth: public, match: {path: /}, upstream: api", ADMIN),
+        # Another backend, another corner of it, other calls.
+        (f"auth: public, {REST}", "match: {prefix: /admin}, policy: p, upstream: other"),
+        ("auth: public, match: {prefix: /assets}, upstream: api", ADMIN),
+        ("auth: public, match: {prefix: /admin/open}, upstream: api", ADMIN),
+        ('auth: public, match: {path: "/{id:int}/{rest:path}"}, upstream: api', ADMIN),
+        ("auth: public, match: {prefix: /, except_reserved: true, methods: [GET]}, upstream: api", "match: {prefix: /admin, methods: [POST]}, policy: p, upstream: api"),
+        ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: api", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: api"),
+        ('auth: public, match: {host: "*.example.com", prefix: /, except_reserved: true}, upstream: api', "match: {host: a.b.example.com, prefix: /admin}, policy: p, upstream: api"),
+        # As wide as it: another site of the backend.
+        ("auth: public, match: {prefix: /app}, upstream: api", "match: {host: a.example.com, prefix: /app}, policy: p, upstream: api"),
+        ("auth: public, match: {prefix: /, except_reserved: true}, direct_response: {status: 404}", ADMIN),
+    ],
+)  # fmt: skip
+def test_what_is_no_way_around_is_not_told(rest: str, beside: str) -> None:
+    assert told(rest, beside) == []
+
+
+def test_what_a_rewrite_leads_around_is_told_once() -> None:
+    world = snapshot(
+        """
+        - {id: open, match: {prefix: /open}, auth: public, upstream: api,
+           rewrite: {strip_prefix: /open}}
+        - {id: admin, match: {path: /v1/admin}, policy: p, upstream: api,
+           rewrite: {strip_prefix: /v1}}
+        """,
+        POLICIES[0],
+    )
+    (notice,) = [str(one) for one in world.notices if "`open`" in str(one)]
+    assert "asks no policy" in notice
