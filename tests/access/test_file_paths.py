@@ -346,8 +346,8 @@ def test_files_take_all_that_strict_takes_and_only_three_signs_more(path: str) -
     ],
 )  # fmt: skip
 def test_a_hostile_path_costs_no_more_than_some_loops_over_its_letters(path: str) -> None:
-    # Measured 21 at most; without the bounds of all spellings 234.
-    assert cost_ratio(lambda: decide(WORLD, f"GET {path}", ANN)) < 70
+    # Measured 25 at most; without the bounds of all spellings 234.
+    assert cost_ratio(lambda: decide(WORLD, f"GET {path}", ANN)) < 80
 
 
 def test_the_spellings_of_all_readings_are_bounded_together() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import unicodedata
 from collections.abc import Callable
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -22,6 +21,7 @@ from gateway.access.routing.paths import (
     split_target,
 )
 from gateway.model import Reason
+from tests.cpu_cost import cost_ratio
 
 AMBIGUOUS = [
     # CVE-2019-9901, CVE-2026-33494: dot segments, in every spelling.
@@ -237,29 +237,19 @@ def test_a_letter_counts_as_what_it_becomes_wherever_that_could_say_anything_of_
             assert folds_into_another(text) == (signs or escapes or climbs), text
 
 
-def least_cpu_s(work: Callable[[], object]) -> float:
-    """Of nine runs: whatever else the machine does only makes one longer."""
-    took = []
-    for _ in range(9):
-        began = time.thread_time()
-        work()
-        took.append(time.thread_time() - began)
-    return min(took)
-
-
 @pytest.mark.parametrize("path", ["/" + "%61/" * 2_000, "/" + "a%2fb/" * 1_360])
 def test_a_target_of_thousands_of_segments_takes_little_longer_than_to_decode_it(path: str) -> None:
     """It is read before anybody knows who calls: two hundred a second once took a whole core."""
-    decoding_s = least_cpu_s(lambda: unquote_to_bytes(path).decode())
-    assert least_cpu_s(lambda: canonical(path)) < 5 * decoding_s
+    # Measured 3; what once took a core was 19.
+    assert cost_ratio(lambda: canonical(path), lambda: unquote_to_bytes(path).decode()) < 10
 
 
 @pytest.mark.parametrize("path", ["/{}", "/a%253Bd%255Ce%5Cf;g%2541{}"], ids=["any", "files"])
 def test_a_letter_that_becomes_18_others_costs_as_much_as_one_that_stays(path: str) -> None:
     """U+FDFA: folded as a whole, 850 of them took 2 ms, and 12 ms where all readings were."""
 
-    def cost_s(letter: str) -> float:
+    def read(letter: str) -> Callable[[], object]:
         target = path.format(quote(letter) * 850)
-        return least_cpu_s(lambda: (canonical(target, files=True), other_readings(target)))
+        return lambda: (canonical(target, files=True), other_readings(target))
 
-    assert cost_s("\ufdfa") < 2 * cost_s("\u4e00")
+    assert cost_ratio(read("\ufdfa"), read("\u4e00")) < 2
