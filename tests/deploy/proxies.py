@@ -304,6 +304,19 @@ COMMANDS_OF_TLS = {
 }
 
 
+def changed(command: Command, file: str, change: Callable[[str], str]) -> Command:
+    """The same with another text in that file of its folder."""
+
+    def other(folder: Path, ports: Ports) -> tuple[list[str], Mapping[str, str]]:
+        words = command(folder, ports)
+        text = (folder / file).read_text()
+        assert change(text) != text
+        (folder / file).write_text(change(text))
+        return words
+
+    return other
+
+
 def end(process: subprocess.Popen[bytes] | Process) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
