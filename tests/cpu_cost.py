@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from time import process_time, thread_time
 
 ROUNDS = 9
+work_slowed_by = 1.0
+"""How many times as long as it would the work takes, and no yardstick: whoever judges mutants
+calls each function of the gateway through another."""
 
 
 def plain_loop() -> int:
@@ -57,7 +60,8 @@ def _cpu_s(work: Callable[[], object]) -> float:
 
 
 def _least_ratio(costs_s: list[tuple[float, float]]) -> float:
-    return min(work_s for work_s, _ in costs_s) / min(yardstick_s for _, yardstick_s in costs_s)
+    work_s = min(work_s for work_s, _ in costs_s) / work_slowed_by
+    return work_s / min(yardstick_s for _, yardstick_s in costs_s)
 
 
 @contextmanager

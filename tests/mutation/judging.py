@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
@@ -24,11 +24,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from mutmut.mutation import trampoline
 
+from tests import cpu_cost
 from tests.mutation.mutants import Mutant, read_mutants
 
 SLOWER = 3
 """Unbroken, the tests compute for so much longer here: each function is called through another,
-and the children share the processor with whatever else runs.  The bounds on time that tests have
+and the children share the processor with whatever else runs.  The bounds on costs that tests have
 are wider by that, or a mutant would be noticed that changes nothing."""
 SURVIVED, KILLED, BROKEN = 0, 1, 3
 FATES = {SURVIVED: "survived", KILLED: "killed"}
@@ -170,14 +171,9 @@ class Judging:
             verdicts.write(json.dumps([mutant.name, fate]) + "\n")
 
 
-def _slowed(clock: Callable[[], float]) -> Callable[[], float]:
-    return lambda: clock() / SLOWER
-
-
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("mutants")
-    for name in ("process_time", "thread_time"):  # before a module of tests takes them
-        time.__dict__[name] = _slowed(getattr(time, name))
+    cpu_cost.work_slowed_by = SLOWER
     # Each broken function is called through another, which makes the stack twice as deep.
     sys.setrecursionlimit(3 * sys.getrecursionlimit())
     children = int(os.environ["MUTANTS_AT_ONCE"])
