@@ -33,8 +33,8 @@ from gateway.edge.replies.sign_in_redirects import entrance
 from gateway.model import CredentialKind, Principal, Reason, SystemClock
 from gateway.review.console import console_of
 from gateway.review.counterfactuals import find_counterfactuals
-from gateway.review.judged_again import SecondJudge
-from gateway.review.rendering import as_data, as_text, status_of
+from gateway.review.judged_again import JudgedAgain, SecondJudge
+from gateway.review.rendering import as_data, as_text, as_unknown, status_of, unknown_data
 from gateway.review.told_answers import NOT_HELD, status_for
 
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -152,7 +152,8 @@ def explain_call(
     policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied."""
+    """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied; 0 as
+    well where a recorded call lacks what decides, of which NOT KNOWN is told."""
     said = CallerOptions(
         user_id, roles, email, verified, session_id, auth_age, auth_time, amr, scopes, claim, kind
     )
@@ -161,9 +162,11 @@ def explain_call(
         if not said.nothing or console or any(one is not None for one in told):
             raise CliError("who called and when, a recorded call says by itself", ExitCode.USAGE)
         recorded, snapshot = _recorded(request_id, log), compiled(config, policies)
-        if unknown := SecondJudge(snapshot).judge(recorded).unknown:
-            warn(f"note: {NOT_HELD} {', '.join(unknown)}: it is judged as if that had not come")
-        _tell(recorded_request(recorded), snapshot, as_json)
+        judged = SecondJudge(snapshot).judge(recorded)
+        if judged.unknown:
+            _tell_unknown(judged, as_json)
+        else:
+            _tell(recorded_request(recorded), snapshot, as_json)
         return
     if method is None or url is None:
         raise CliError("METHOD and URL, or --request-id", ExitCode.USAGE)
@@ -238,6 +241,16 @@ def _tell(question: SimulatedRequest, snapshot: Snapshot, as_json: bool) -> None
             echo(text, style=style)
     if not decision.allowed:
         raise typer.Exit(ExitCode.NO)
+
+
+def _tell_unknown(judged: JudgedAgain, as_json: bool) -> None:
+    """Where what decides was not written down: neither allowed nor denied."""
+    if as_json:
+        data(unknown_data(judged.decision, judged.unknown))
+    else:
+        for text, style in as_unknown(judged.decision, judged.unknown):
+            echo(text, style=style)
+    warn(f"note: not known how it would be judged: {NOT_HELD} {', '.join(judged.unknown)}")
 
 
 def _recorded(request_id: str, log: Path | None) -> RecordedDecision:

@@ -186,6 +186,22 @@ def as_unknown(decision: Decision, names: Collection[str]) -> list[tuple[str, st
     return lines
 
 
+def unknown_data(decision: Decision, names: Collection[str]) -> dict[str, Any]:
+    """The same as data: the fields of `as_data` that tell what decides are null."""
+    route = decision.route
+    return {
+        "decision": "unknown",
+        "status": None,
+        "reason": None,
+        "route": None if route is None else route.id,
+        "policy": None if route is None or route.policy is None else route.policy.name,
+        "rule": None,
+        "file": None,
+        "line": None,
+        "unknown": list(names),
+    }
+
+
 def _route_lines(decision: Decision) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     route = decision.route

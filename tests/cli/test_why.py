@@ -228,15 +228,35 @@ def test_what_depends_on_a_claim_is_not_known_and_no_answer(
     assert "the log does not hold user.claims.level" in err
     code, out, _ = gateway(capsys, "why", "mine", "--log", "log.jsonl", "--json")
     assert json.loads(out)["again"] is None
-    code, _, err = gateway(capsys, "explain", "--request-id", "mine", "--log", "log.jsonl")
-    assert code == 1
-    assert "the log does not hold user.claims.level" in err
     for fail_on in ("widen", "change"):
         words = ("replay", "log.jsonl", "--against", ".", "--fail-on", fail_on)
         code, out, err = gateway(capsys, *words)
         assert code == 0
         assert "0 the same, 0 gain, 0 lose, 0 for another reason" in out
         assert "1 could not be judged: the user.claims.level was not recorded" in err
+
+
+def test_explain_guesses_no_more_than_why_does(capsys: pytest.CaptureFixture[str]) -> None:
+    policy = Path("policies/orders.yaml")
+    rule = policy.read_text().replace("resource.owner == user.id", "user.claims.level > 3")
+    policy.write_text(rule)
+    # Allowed by a claim, of which the log says nothing.
+    allowed = {**record("mine"), "decision": "allow", "reason": "rule", "rule": "own"}
+    Path("log.jsonl").write_text(json.dumps(allowed) + "\n")
+    words = ("explain", "--request-id", "mine", "--log", "log.jsonl")
+    code, out, err = gateway(capsys, *words)
+    assert code == 0
+    assert out.startswith("NOT KNOWN")
+    assert "allow  own  not known, as it reads user.claims.level  policies/orders.yaml:5" in out
+    assert "DENIED" not in out
+    assert "change" not in out
+    assert "it was allowed" in err
+    assert "the log does not hold user.claims.level" in err
+    code, out, _ = gateway(capsys, *words, "--json")
+    told = json.loads(out)
+    assert (code, told["decision"], told["unknown"]) == (0, "unknown", ["user.claims.level"])
+    assert (told["route"], told["policy"]) == ("orders.read", "orders")
+    assert {told[name] for name in ("status", "reason", "rule", "file", "line")} == {None}
 
 
 @pytest.mark.parametrize(
