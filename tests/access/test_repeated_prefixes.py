@@ -6,7 +6,7 @@ import pytest
 
 from gateway.model import Reason
 from tests.access.spelling_worlds import NOBODY
-from tests.access.worlds import decide, snapshot
+from tests.access.worlds import decide, snapshot, who
 from tests.cpu_cost import cost_ratio
 
 STRIPPED = """
@@ -55,6 +55,58 @@ def test_what_is_left_of_no_protected_path_passes(path: str, route: str) -> None
     decision = decide(snapshot(STRIPPED, NOBODY), f"GET {path}")
     assert decision.route is not None
     assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
+BROWSED = """
+    - {id: owner, match: {path: "/git/{owner}"}, policy: some, action: owner, upstream: api,
+       rewrite: {strip_prefix: /git}}
+    - {id: repo, match: {path: "/git/{owner}/{repo}"}, policy: some, action: repo, upstream: api,
+       rewrite: {strip_prefix: /git}}
+    - {id: admin, match: {path: /git/admin}, policy: some, action: admin, upstream: api,
+       rewrite: {strip_prefix: /git}}
+    - {id: key, match: {path: "/git/keys/{key}"}, policy: some, action: key, upstream: api,
+       rewrite: {strip_prefix: /git}}
+    - {id: number, match: {path: "/git/{owner}/{repo}/{number:int}"}, policy: some,
+       action: number, upstream: api, rewrite: {strip_prefix: /git}}
+    - {id: file, match: {path: "/git/{owner}/{repo}/tree/{file}"}, policy: some, action: file,
+       upstream: api, rewrite: {strip_prefix: /git}}
+    - {id: rest, match: {path: "/git/{owner}/{repo}/{rest:path}"}, policy: some,
+       action: rest, upstream: api, rewrite: {strip_prefix: /git}}
+    - {id: stranger, match: {path: "/git/{owner}/{repo}/{part}"}, auth: public, upstream: api,
+       rewrite: {strip_prefix: /git}}
+    - {id: counted, match: {path: "/docs/{id}"}, policy: some, action: "docs:read", upstream: api,
+       rewrite: {strip_prefix: /docs}, limits: [per-user]}
+    - {id: page, match: {path: "/docs/{id}/{page}"}, policy: some, action: "docs:page",
+       upstream: api, rewrite: {strip_prefix: /docs}}
+    - {id: desk, match: {path: "/desk/{id}"}, policy: some, action: "desk:read", upstream: api,
+       resource: {id: "{id}"}, rewrite: {strip_prefix: /desk}}
+    - {id: drawer, match: {path: "/desk/{id}/{drawer}"}, policy: some, action: "desk:open",
+       resource: {id: "{id}"}, upstream: api, rewrite: {strip_prefix: /desk}}
+"""
+SOME = "policy: some\nrules: [{id: all, allow: ['*']}]"
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/git/git", "owner"), ("/git/git/git", "repo"), ("/git/git/linux", "repo"), ("/git/GIT/linux", "repo"), ("/git/linux/git", "repo")],
+)  # fmt: skip
+def test_an_owner_may_bear_the_name_of_the_prefix(path: str, route: str) -> None:
+    decision = decide(snapshot(BROWSED, SOME), f"GET {path}", who("ann"))
+    assert decision.route is not None
+    assert (decision.route.id, decision.allowed) == (route, True), decision.reason
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/git/git/admin", "/git/git/Admin", "/git/git/git/admin",
+     # By letters in the middle, by a number, by a route for whatever is below.
+     "/git/git/keys/7", "/git/git/linux/x/7", "/git/git/ann/linux/tree/readme",
+     # A stranger, who passes a limit, of another document.
+     "/git/git/linux/x", "/docs/docs/mine", "/desk/desk/mine"],
+)  # fmt: skip
+def test_nor_is_it_a_way_around_for_that(path: str) -> None:
+    decision = decide(snapshot(BROWSED, SOME), f"GET {path}", who("ann"))
+    assert decision.reason is Reason.AMBIGUOUS_PATH
 
 
 def test_a_policy_is_told_of_the_path_that_came() -> None:

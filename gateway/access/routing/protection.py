@@ -6,7 +6,7 @@ way a call came there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from gateway.access.routing.routes import Auth, Route, SegmentKind
 
@@ -22,12 +22,23 @@ def closes(route: Route) -> bool:
     return any(part.kind is SegmentKind.LITERAL for part in route.segments)
 
 
+def naming_ends(routes: Iterable[Route]) -> list[Route]:
+    """Those that name the end of their path: what else may stand there need be no script."""
+    return [route for route in routes if route.texts()[-1] != "*"]
+
+
 def protects_otherwise(
-    others: Collection[Route], route: Route, method: str, *, judged: bool
+    others: Collection[Route],
+    route: Route,
+    method: str,
+    *,
+    judged: bool,
+    any_action: Collection[Route] = (),
 ) -> bool:
     """Whether one of them asks for something that `route` does not.
 
     `judged`: the policy is asked about the path of the other as well, with what it says.
+    `any_action`: those that may have another action.
     """
     is_its_own = any(other is route for other in others)
     asked = _asked(others, method)
@@ -37,7 +48,7 @@ def protects_otherwise(
             other.auth is not Auth.PUBLIC
             and (
                 other.policy is not route.policy
-                or other.action != route.action
+                or (other.action != route.action and other not in any_action)
                 or not (is_its_own or _takes_whom(other, route))
                 or not (is_its_own or judged or _tells_as_much(other, route))
             )

@@ -8,7 +8,7 @@ here is compared with what other routes protect, and nothing of it is ever sent.
 
 from __future__ import annotations
 
-from gateway.access.routing.routes import Route
+from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.routing.spellings import folded_letters, folded_path
 
 _MOST = 3
@@ -27,6 +27,25 @@ def asked_again(route: Route, path: tuple[str, ...]) -> list[tuple[str, ...]]:
     count = 0 if route.rewrite is None else route.rewrite.strip_segments
     prefix = _prefix(route, path[count:])
     return [(*prefix, *left) for left in _left(path[count:], prefix)]
+
+
+def ordinary_beside(others: list[Route], route: Route) -> list[Route]:
+    """Those of the routes of a path found by `asked_again` of which it may have been no path.
+
+    Where both name all that is below the prefix, and the other by any names, an owner or a document
+    may bear the name of the prefix (`/git/git/linux` of `/git/{owner}/{repo}` beside
+    `/git/{owner}`).
+    """
+    if route.rewrite is None or route.is_prefix or route.segments[-1].kind is SegmentKind.REST:
+        return []
+    below = route.rewrite.strip_segments
+    return [
+        other
+        for other in others
+        if len(other.segments) > below
+        and all(part.kind is SegmentKind.PLAIN for part in other.segments[below:])
+        and not other.is_prefix
+    ]
 
 
 def sent_again(route: Route, sent: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -20,8 +20,13 @@ from itertools import chain
 
 from gateway.access.definitions import Upstream, UpstreamTarget
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
-from gateway.access.routing.protection import closes, protects_otherwise, tells_otherwise
-from gateway.access.routing.repeated_prefixes import asked_again, begins_again
+from gateway.access.routing.protection import (
+    closes,
+    naming_ends,
+    protects_otherwise,
+    tells_otherwise,
+)
+from gateway.access.routing.repeated_prefixes import asked_again, begins_again, ordinary_beside
 from gateway.access.routing.route_forms import RouteForms
 from gateway.access.routing.route_trie import (
     RouteLeaf,
@@ -32,12 +37,7 @@ from gateway.access.routing.route_trie import (
     walk_folded,
 )
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind, wildcard_of
-from gateway.access.routing.spellings import (
-    Spellings,
-    asked_beside,
-    folded_path,
-    spellings_of,
-)
+from gateway.access.routing.spellings import Spellings, asked_beside, folded_path, spellings_of
 from gateway.access.routing.value_spellings import may_name_value
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
@@ -50,12 +50,7 @@ class Match:
     read_elsewhere: bool
     """A backend may take the path for one that another route protects in another way."""
 
-    def __init__(
-        self,
-        route: Route,
-        params: dict[str, str],
-        read_elsewhere: bool = False,
-    ) -> None:
+    def __init__(self, route: Route, params: dict[str, str], read_elsewhere: bool = False) -> None:
         self.route = route
         self.params = params
         self.read_elsewhere = read_elsewhere
@@ -297,11 +292,18 @@ class RouteTable:
             # the folder among all below another takes the page, too, but for a nearer route.
             at = asked.paths.index(folder)
             found[at] = [one for one in found[at] if not one.takes_below(folder)]
-        found += [_named(self._sent_alike(host, path, route)) for path in asked.scripts]
+        found += [naming_ends(self._sent_alike(host, path, route)) for path in asked.scripts]
+        again = asked.paths[0] != told
         return any(
             route not in one
             and (
-                protects_otherwise(one, route, method, judged=judged)
+                protects_otherwise(
+                    one,
+                    route,
+                    method,
+                    judged=judged,
+                    any_action=ordinary_beside(one, route) if again else (),
+                )
                 or (not judged and tells_otherwise(one, path, route, told, method))
             )
             for path, one in zip([*asked.paths, *asked.scripts], found, strict=True)
@@ -353,7 +355,7 @@ class RouteTable:
             if own and protects_otherwise(own, route, method, judged=judged):
                 return True
             alike = [guarded(guard, path, leaf, method, pages=True) for path in spelled.paths]
-            alike += [_named(guarded(guard, path, leaf, method)) for path in spelled.scripts]
+            alike += [naming_ends(guarded(guard, path, leaf, method)) for path in spelled.scripts]
             if protects_otherwise(list(chain(*alike)), route, method, judged=judged):
                 return True
             alike[0] += own
@@ -391,8 +393,3 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
-
-
-def _named(routes: Iterable[Route]) -> list[Route]:
-    """Those that name the end of their path: what else may stand there need be no script."""
-    return [route for route in routes if route.texts()[-1] != "*"]
