@@ -289,6 +289,7 @@ NAMES = """
        upstream: api}
     - {id: repo, match: {path: "/{org}/{repo}/settings", except_reserved: true}, auth: public,
        upstream: api}
+    - {id: folder, match: {path: /files}, policy: nobody, upstream: api}
     - {id: versions, match: {path: /files/versions}, policy: nobody, upstream: api}
     - {id: file, match: {path: "/files/{name}/versions"}, auth: public, upstream: api}
     - {id: records, match: {path: /domains/records}, policy: nobody, upstream: api}
@@ -311,7 +312,9 @@ NAMES = """
 @pytest.mark.parametrize(
     ("path", "route"),
     [("/ann/discord.py/settings", "repo"), ("/ann/acme.sh/settings", "repo"), ("/ann/x.pl/settings", "repo"), ("/files/setup.exe/versions", "file"), ("/files/x.lua/versions", "file"), ("/domains/gov.py/records", "domain"),
-     ("/domains/ifconfig.sh/records", "domain"), ("/domains/gov.py/parts/own", "part"), ("/a/x.py/login.py", "beside"), ("/x/admin", "sites")],
+     ("/domains/ifconfig.sh/records", "domain"), ("/domains/gov.py/parts/own", "part"), ("/a/x.py/login.py", "beside"), ("/x/admin", "sites"),
+     # That of a folder, which leads to the folder.
+     ("/files/index.py/versions", "file"), ("/files/default.aspx/versions", "file"), ("/files/Index.PHP/versions", "file"), ("/files/index.inc.py/versions", "file")],
 )  # fmt: skip
 def test_a_name_that_a_pattern_takes_below_another_may_end_like_a_script(
     path: str, route: str
@@ -343,7 +346,7 @@ def test_such_a_name_is_one_whatever_follows_and_whatever_else_there_is(
     "path",
     # What is run itself; in the first place, where front controllers stand; and where no pattern
     # names what follows.
-    ["/files/setup.py/versions", "/a/login.py/login.py", "/app.py/admin", "/app.pl/admin", "/index.phtml/admin", "/shop/app.py/admin"],
+    ["/files/setup.py/versions", "/a/login.py/login.py", "/app.py/admin", "/app.pl/admin", "/index.phtml/admin", "/shop/app.py/admin", "/shop/admin/index.py/x"],
 )  # fmt: skip
 def test_a_script_in_the_place_of_another_name_is_looked_for(path: str) -> None:
     assert decide(snapshot(NAMES, NOBODY), f"GET {path}").reason is Reason.AMBIGUOUS_PATH

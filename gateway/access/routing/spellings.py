@@ -254,6 +254,8 @@ def _without_script(
     """What there would be if the name in this place of a path were a script, whatever else is
     made of what stands behind it."""
     before, name = path[:at], path[at]
+    if _SCRIPT_NAME.search(name) and name.partition(".")[0] in _INDEXES:
+        yield before
     for stem in _stems(name):
         yield (*before, stem)
     for one in paths:
