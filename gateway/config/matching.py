@@ -11,6 +11,7 @@ import yaml
 from gateway.access.conditions.vocabulary import header_problem
 from gateway.access.field_names import TOKEN
 from gateway.access.policies import ResourceField
+from gateway.access.routing.name_letters import letters_in_steps
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.patterns import (
@@ -185,6 +186,7 @@ def read_resource(
     """The fields of the resource, each placeholder of which the path or the call can fill."""
     params = [s.text for s in segments if s.kind is not SegmentKind.LITERAL]
     resource: list[ResourceField] = []
+    written: dict[str, str] = {}
     for name, value in reader.entries(node, "`resource`").items():
         if not _FIELD.match(name):
             reader.error(
@@ -203,8 +205,27 @@ def read_resource(
             problem = header_problem(header)
             if problem is not None:
                 reader.error(value, problem)
+        for field_path in sorted(template.names("body")):
+            _check_spelling(reader, value, field_path, written)
         resource.append(ResourceField(name, template))
     return tuple(resource)
+
+
+def _check_spelling(reader: Reader, node: Node, path: str, written: dict[str, str]) -> None:
+    """That each step of `a.b` is written as before: a body in which it stands as either would be
+    refused, as some backends take one for the other."""
+    steps = path.split(".")
+    for count in range(1, len(steps) + 1):
+        step = ".".join(steps[:count])
+        before = written.setdefault(letters_in_steps(step), step)
+        if before != step:
+            reader.error(
+                node,
+                f"`{{body.{step}}}` and `{{body.{before}}}` are one field to some backends, so"
+                " that every body with either would be refused: write it each time as the"
+                " backend reads it",
+            )
+            return
 
 
 def read_rewrite(reader: Reader, node: Node | None, path: RoutePath, slash: bool) -> Rewrite | None:

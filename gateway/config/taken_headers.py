@@ -46,15 +46,25 @@ def check_taken(
     resource: tuple[ResourceField, ...],
     taken: TakenHeaders,
 ) -> None:
-    """A header that is read and then taken away is a problem: the backend would not see it."""
+    """A header that is read and then taken away is a problem: the backend would not see it.  So is
+    one that is read by two names, as neither would be the only one."""
     readers = [
         (f"rule `{rule.id}` ({rule.location})", rule.condition.reads.headers)
         for rule in rules
         if rule.condition is not None
     ]
     named = frozenset(name for one in resource for name in one.template.names("headers"))
+    written: dict[bytes, str] = {}
     for who, names in (*readers, ("`resource`", named)):
         for name in sorted(names):
+            before = written.setdefault(folded_text(name), name)
+            if before != name:
+                reader.error(
+                    node,
+                    f"{who} reads `{name}` beside `{before}`, which are one field to some backends,"
+                    " so that calls with one of them would be refused: read it each time by the"
+                    " name that the backend does",
+                )
             why = taken.why(name)
             if why is not None:
                 reader.error(node, f"{who} reads `{name}`, which {why}")
