@@ -11,8 +11,8 @@ class FactorRule:
     roles: frozenset[str] = frozenset()
     everyone: bool = False
     within_s: int = 0
-    """The term in which people enrol one, from the first sign-in, refresh, step-up or call by a key
-    under the rule."""
+    """The term in which people enrol one, from the first time under the rule that somebody signs
+    in, calls by a key, or does whatever asks whether the session may go on."""
 
     def applies(self, roles: Iterable[str]) -> bool:
         """Whether it holds for an account with these roles."""

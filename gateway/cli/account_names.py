@@ -17,7 +17,7 @@ Email = Annotated[
 
 
 async def account_of(context: CommandContext, email: str) -> Account:
-    """The account of an address or a `user_id`; Stop(1) where there is none."""
+    """The account of an address or a `user_id`; CliError (exit 1) where there is none."""
     accounts = Accounts(context.database)
     account = await (accounts.by_email(email) if "@" in email else accounts.by_id(email))
     if account is None:

@@ -241,7 +241,7 @@ def delete(name: Name, yes: Yes = False) -> None:
 
 
 async def client_of(context: CommandContext, name: str) -> Client:
-    """The client; Stop(1) where there is none."""
+    """The client; CliError (exit 1) where there is none."""
     client = await Clients(context.database).find(name)
     if client is None:
         raise _no_client()

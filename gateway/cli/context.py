@@ -116,7 +116,7 @@ class CommandContext:
         return self.redis is not None
 
     async def publish(self, changes: Sequence[Change]) -> None:
-        """Brings committed changes to every live worker; Stop(3) when that could not be
+        """Brings committed changes to every live worker; CliError (exit 3) when that could not be
         confirmed."""
         self.changed = True
         if not await self.publisher.publish(changes):
@@ -136,8 +136,8 @@ class CommandContext:
         return ""
 
     async def throttle_counters(self) -> Attempts | None:
-        """The counters of the login throttle; None while the embedded Redis is at rest.  Stop(3)
-        where this is not the Redis that the gateways count in."""
+        """The counters of the login throttle; None while the embedded Redis is at rest.  CliError
+        (exit 3) where this is not the Redis that the gateways count in."""
         publisher = self.publisher
         if isinstance(publisher, CommandPublisher) and not await publisher.finds_workers():
             raise CliError(f"{publisher.why}: nothing was forgotten there", ExitCode.UNREACHABLE)
@@ -181,7 +181,7 @@ def end_in_order() -> None:
 @asynccontextmanager
 async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
     """The installation that is there; what a gateway that runs must know of is announced to its
-    workers, and where none runs SQL alone is the truth.  Stop(3) where there is none."""
+    workers, and where none runs SQL alone is the truth.  CliError (exit 3) where there is none."""
     folder = DataFolder(chosen.data_dir)
     folder.check()
     clock = SystemClock()
@@ -231,7 +231,8 @@ async def opened(chosen: Settings) -> AsyncIterator[CommandContext]:
 
 
 def existing_database(chosen: Settings, clock: Clock) -> Database:
-    """The SQL store; Stop(3) where it is a file that is not there, which is never made here."""
+    """The SQL store; CliError (exit 3) where it is a file that is not there, which is never made
+    here."""
     if chosen.database_url.startswith("sqlite:"):
         path = sqlite_path(chosen.database_url).absolute()
         try:

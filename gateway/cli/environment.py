@@ -27,7 +27,7 @@ SERVICE_FILE = Path(INSTALLED)
 
 
 def settings(**overrides: Any) -> Settings:
-    """The settings of a command; Stop(2) with every problem."""
+    """The settings of a command; CliError (exit 2) with every problem."""
     return _loaded(_file(service=True), **overrides)
 
 
@@ -38,7 +38,8 @@ def own_paths() -> OwnPaths:
 
 def configuration_settings() -> Settings:
     """The settings that say what a configuration means, for a command that reads one and no
-    installation: all others are left at their defaults.  Stop(2) where one of them is wrong."""
+    installation: all others are left at their defaults.  CliError (exit 2) where one of them
+    is wrong."""
     try:
         return settings_of.load_for_configuration(env_file=readable_settings_file())
     except SettingsError as error:

@@ -118,7 +118,8 @@ def revoke_invitation(email: InvitedEmail) -> None:
 
 
 def _check_rules(context: CommandContext, email: str) -> None:
-    """Stop(2) where the gateway of these settings would take no registration of the address."""
+    """CliError (exit 2) where the gateway of these settings would take no registration of the
+    address."""
     rules = context.settings.registration_rules
     problem = invitation_problem(rules, normalize_email(email) or "")
     if problem:

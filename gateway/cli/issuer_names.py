@@ -23,8 +23,8 @@ class ExternalId:
 
 
 def external_user(text: str, config: Path, policies: Path) -> ExternalId | None:
-    """None for what is no name of another issuer's user.  Stop(2) for an issuer that there is
-    not: no address and no id of ours has this form."""
+    """None for what is no name of another issuer's user.  CliError (exit 2) for an issuer that
+    there is not: no address and no id of ours has this form."""
     match = _FORM.fullmatch(text)
     if match is None:
         return None

@@ -174,7 +174,7 @@ def secret() -> None:
 
 
 async def revoke_key(context: CommandContext, kid: str) -> RevokedKey:
-    """What `gateway revoke key KID` does.  Stop(1) for an unknown kid; the caller reports
+    """What `gateway revoke key KID` does.  CliError (exit 1) for an unknown kid; the caller reports
     `confirmed`: False is exit 3."""
     try:
         outcome = await _rotation(context).revoke(kid)

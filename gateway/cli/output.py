@@ -157,7 +157,7 @@ def _title(column: str) -> str:
 
 
 def confirm_erasing(name: str, *, yes: bool) -> None:
-    """Asks; raises Stop where the answer is no, or where nobody is there to be asked."""
+    """Asks; raises CliError where the answer is no, or where nobody is there to be asked."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -33,8 +33,9 @@ CLAIMS = {"user": "sub", "session": "sid", "token": "jti", "client": "client_id"
 
 
 def checked_id(kind: str, text: str, *, unknown: bool = False) -> str:
-    """The text, if it may be the id of a session, a token or a client (`kind`); Stop(2) with what
-    would be right.  `unknown`: whoever says so has an id of this form, which is no secret."""
+    """The text, if it may be the id of a session, a token or a client (`kind`); CliError (exit 2)
+    with what would be right.  `unknown`: whoever says so has an id of this form, which is no
+    secret."""
     check_no_credential(kind, text)
     is_address = "@" in text and kind != "client" and normalize_email(text) is not None
     if is_address and not unknown:
@@ -62,8 +63,8 @@ def checked_id(kind: str, text: str, *, unknown: bool = False) -> str:
 
 
 def check_no_credential(kind: str, text: str) -> None:
-    """Stop(2) for a whole token or API key in the place of an id, of ours or of another issuer,
-    whatever stands before it."""
+    """CliError (exit 2) for a whole token or API key in the place of an id, of ours or of another
+    issuer, whatever stands before it."""
     token = _TOKEN.search(text)
     if token is not None:
         raise CliError(_whole_token(kind, token[0]), ExitCode.USAGE)

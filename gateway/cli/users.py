@@ -296,7 +296,7 @@ def export(email: Email) -> None:
 async def add_account(
     context: CommandContext, email: str, password: str, roles: Sequence[str], *, verified: bool
 ) -> Account:
-    """Stop(1) for a weak password or an address that has an account."""
+    """CliError (exit 1) for a weak password or an address that has an account."""
     settings = context.settings
     pepper = settings.password_pepper
     options = PasswordOptions(

@@ -133,7 +133,8 @@ class AccountFacts:
         """The tenant for which the session acts from now on; REFUSED where the account is not of
         it, and the reason of `refusal_of` where the session may not go on.
 
-        Without `change` nothing is written: WOULD_CHANGE says that it would be.
+        Without `change` the tenant is not written, and WOULD_CHANGE says that it would be; what
+        `refusal_of` begins by being asked (the term of `require_factor`) has begun all the same.
         """
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)

@@ -102,7 +102,8 @@ async def needed_factor(
 
 async def term_is_over(tx: Transaction, account: Account, rule: FactorRule, now: int) -> bool:
     """Whether a sign-in without a second factor does not count any more.  The term begins with the
-    first sign-in, refresh or step-up that the rule is asked about, and never anew."""
+    first sign-in that the rule is asked about, or whatever asks whether the session may go on, and
+    never anew."""
     if not rule.applies(account.roles):
         return False
     row = await tx.one(
