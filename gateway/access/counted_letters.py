@@ -54,12 +54,12 @@ class _CountedLetters(dict[int, str | int | None]):
             return code
         if len(self) >= _MOST_KEPT:
             self.clear()
-        text = "".join(map(_counted, normalize("NFKD", chr(code))))
+        text = "".join(map(_counted_letter, normalize("NFKD", chr(code))))
         self[code] = counted = text or None
         return counted
 
 
-def _counted(char: str) -> str:
+def _counted_letter(char: str) -> str:
     if char.isspace() or char == _BLANK:
         return " "
     if category(char) in _UNSEEN or ord(char) in _FILLERS or combining(char) not in _VOWELS:

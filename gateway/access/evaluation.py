@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -152,13 +153,13 @@ def requested_resource(call: Call, match: Match) -> RequestedResource | Reason:
     read = _read(call, match)
     if isinstance(read, Reason):
         return read
-    return _requested(call, match.route, _counted(match), read[0], read[1])
+    return _requested(call, match.route, _counted_params(match), read[0], read[1])
 
 
 def judged_resource(call: Call, match: Match) -> RequestedResource:
     """For the keys of limits that are asked of a call which its policy allowed: what it is made of
     was found to be read in one way."""
-    route, params = match.route, _counted(match)
+    route, params = match.route, _counted_params(match)
     if not route.resource:
         return RequestedResource(params, NO_RESOURCE.resource)
     query = route.resource_query.read(call.query) if route.resource_query else {}
@@ -166,7 +167,7 @@ def judged_resource(call: Call, match: Match) -> RequestedResource:
     return _requested(call, route, params, query or {}, headers or {})
 
 
-def _counted(match: Match) -> Mapping[str, str]:
+def _counted_params(match: Match) -> Mapping[str, str]:
     """The values of the path as limits count them: a number without zeros before it and a UUID in
     lower case, as a backend takes them for the same."""
     route = match.route
@@ -187,12 +188,12 @@ def _requested(
     headers: Mapping[str, str],
 ) -> RequestedResource:
     values = {"params": params, "query": query, "headers": headers, "body": call.body}
-    counted = {
-        one.name: one.template.fill(values, counted_text)
+    joined = {
+        one.name: partial(one.template.fill, values, counted_text)
         for one in route.resource
         if len(one.template.pieces) > 1
     }
-    return RequestedResource(params, route.resource_of(values), counted)
+    return RequestedResource(params, route.resource_of(values), joined)
 
 
 def _resource(

@@ -193,7 +193,7 @@ class LimitKeys:
                 context.query = query.read(call.query) or {}
             if headers.names:
                 context.headers = headers.read(call.headers) or {}
-            variables = _counted(counted, context, requested) if counted else {}
+            variables = _counted_variables(counted, context, requested) if counted else {}
             text = _text_of(given.value(context, variables))
             if not text:
                 return self._by_caller(call)
@@ -225,7 +225,7 @@ def _anonymous(address: str) -> str:
     return "address " + address
 
 
-def _counted(
+def _counted_variables(
     reads: tuple[CountedRead, ...], context: EvaluationContext, requested: RequestedResource
 ) -> dict[str, Any]:
     """What is read of the call, as it is counted.  What is not there, or cannot be told, has no
@@ -237,8 +237,8 @@ def _counted(
         value: Any
         if read.kind == "path":
             value = counted_path("/" + "/".join(context.call.segments))
-        elif read.kind == "resource" and name in requested.counted:
-            value = requested.counted[name]
+        elif read.kind == "resource" and name in requested.joined:
+            value = requested.joined[name]()
         else:
             values: Mapping[str, Any] = getattr(context, read.kind)
             if name not in values:

@@ -146,6 +146,13 @@ def test_a_limit_reads_the_path_and_the_resource_alone() -> None:
         assert reads(*matched("/bare/1")) == RequestedResource({"x": "1"}, {})
 
 
+def test_a_text_made_of_several_is_counted_when_a_limit_asks() -> None:
+    requested = requested_resource(*matched("/parts/1", body={"a": "B\xc9"}))
+    assert isinstance(requested, RequestedResource)
+    assert requested.resource["a"] == "a-B\xc9"
+    assert {name: count() for name, count in requested.joined.items()} == {"a": "a-be"}
+
+
 @pytest.mark.parametrize(
     ("url", "headers", "body", "resource"),
     [

@@ -51,8 +51,8 @@ class RequestedResource:
 
     params: Mapping[str, str]
     resource: Mapping[str, Any]
-    counted: Mapping[str, str | None] = field(default_factory=dict)
-    """Fields of the resource that are texts made of several, as they are counted."""
+    joined: Mapping[str, Callable[[], str | None]] = field(default_factory=dict, compare=False)
+    """Fields of the resource that are texts made of several: what each is, as it is counted."""
 
 
 NO_RESOURCE = RequestedResource(MappingProxyType({}), MappingProxyType({}))

@@ -10,13 +10,8 @@ from collections.abc import Callable, Set
 
 from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account
-from gateway.identity.factors.factor_kinds import factor_kinds, term_began_at
+from gateway.identity.factors.factor_kinds import BEGIN_TERM, factor_kinds, term_began_at
 from gateway.stores.protocols import Conflict, Database, StoreUnavailable, Transaction
-
-_BEGIN = (
-    "INSERT INTO factor_terms (account_id, began_at) SELECT id, :now FROM accounts"
-    " WHERE id = :id ON CONFLICT (account_id) DO NOTHING"
-)
 
 
 class KeyTerms:
@@ -55,7 +50,7 @@ class KeyTerms:
         try:
             async with database.transaction() as tx:
                 now = int(await tx.now())
-                await tx.many(_BEGIN, [{"id": one, "now": now} for one in sorted(accounts)])
+                await tx.many(BEGIN_TERM, [{"id": one, "now": now} for one in sorted(accounts)])
         except Conflict:
             return  # one of them was deleted; the others are told of when their keys are read again
         except StoreUnavailable:

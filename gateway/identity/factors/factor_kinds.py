@@ -16,6 +16,12 @@ from gateway.stores.protocols import Transaction
 MFA = "mfa"
 """Of `amr` (RFC 8176 section 2): more than one factor was given."""
 
+BEGIN_TERM = (
+    "INSERT INTO factor_terms (account_id, began_at) SELECT id, :now FROM accounts"
+    " WHERE id = :id ON CONFLICT (account_id) DO NOTHING"
+)
+"""The term of `require_factor`: never anew, and of no account that is gone."""
+
 
 class FactorKind(StrEnum):
     TOTP = "totp"
@@ -106,14 +112,11 @@ async def term_is_over(tx: Transaction, account: Account, rule: FactorRule, now:
     never anew."""
     if not rule.applies(account.roles):
         return False
-    row = await tx.one(
-        "INSERT INTO factor_terms (account_id, began_at) VALUES (:id, :now)"
-        " ON CONFLICT (account_id) DO UPDATE SET began_at = factor_terms.began_at"
-        " RETURNING began_at",
-        id=account.id,
-        now=now,
-    )
-    return row is not None and int(row["began_at"]) + rule.within_s <= now
+    began_at = await term_began_at(tx, account.id)
+    if began_at is None:
+        await tx.run(BEGIN_TERM, id=account.id, now=now)
+        began_at = now
+    return began_at + rule.within_s <= now
 
 
 async def term_began_at(tx: Transaction, account_id: str) -> int | None:
