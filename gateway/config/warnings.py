@@ -47,8 +47,9 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
     problems += [_reads_otherwise(route) for route in table if route.takes_files]
     problems += [_any_tenant(route) for route in table if _ignores_tenant(route)]
     around = list(shared_backends(table))
-    told = {problem.line for problem in around}
-    problems += [*around, *(one for one in weaker_routes(table) if one.line not in told)]
+    told = {(problem.line, problem.column) for problem in around}
+    weaker = (one for one in weaker_routes(table) if (one.line, one.column) not in told)
+    problems += [*around, *weaker]
     problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()
     for route in table:

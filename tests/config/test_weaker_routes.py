@@ -9,17 +9,27 @@ from tests.access.worlds import snapshot
 POLICIES = (
     'policy: p\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
     'policy: q\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
+    'policy: trial\nmode: shadow\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
 )
+UPSTREAMS = """
+version: 1
+upstreams:
+  api: {targets: [http://127.0.0.1:9001]}
+  other: {targets: [http://127.0.0.1:9002]}
+  site: {targets: [http://127.0.0.1:9001], host: site.internal}
+  elsewhere: {targets: [http://127.0.0.1:9001], host: elsewhere.internal}
+issuers: {idp: {issuer: "https://id.example.com", audience: shop}}
+routes:
+"""
 REST = "match: {prefix: /, except_reserved: true}, upstream: api"
 ADMIN = "match: {prefix: /admin}, policy: p, upstream: api"
 
 
 def told(*routes: str) -> list[str]:
     names = "first", "second", "third"
-    lines = [f"- {{id: {name}, {route}}}" for name, route in zip(names, routes, strict=False)]
-    return [
-        str(one) for one in snapshot("\n".join(lines), *POLICIES).notices if "is open" in str(one)
-    ]
+    lines = [f"  - {{id: {name}, {route}}}" for name, route in zip(names, routes, strict=False)]
+    world = snapshot(UPSTREAMS + "\n".join(lines), *POLICIES)
+    return [str(one) for one in world.notices if "is open to" in str(one)]
 
 
 def test_a_public_route_for_the_rest_is_told_with_those_it_stands_beside() -> None:
@@ -45,6 +55,20 @@ def test_a_public_route_for_the_rest_is_told_with_those_it_stands_beside() -> No
         # One host of many, by name or by wildcard.
         (f"auth: public, {REST}", "match: {host: a.example.com, prefix: /admin}, policy: p, upstream: api"),
         ('auth: public, match: {host: "*.example.com", prefix: /, except_reserved: true}, upstream: api', "match: {host: a.example.com, prefix: /admin}, policy: p, upstream: api"),
+        ('auth: public, match: {host: "*.example.com", prefix: /app}, upstream: api', "match: {host: a.example.com, prefix: /app}, policy: p, upstream: api"),
+        ("auth: public, match: {prefix: /app}, upstream: api", "match: {host: a.example.com, prefix: /app}, policy: p, upstream: api"),
+        ("auth: public, match: {host: a.example.com, prefix: /app}, upstream: api", "match: {path: /app/x}, policy: p, upstream: api"),
+        # Any name in the place of one, however many follow.
+        ('auth: public, match: {prefix: "/{org}", except_reserved: true}, upstream: api', ADMIN),
+        ('auth: public, match: {path: "/{section}/{rest:path}", except_reserved: true}, upstream: api', 'match: {path: "/admin/{rest:path}"}, policy: p, upstream: api'),
+        ('auth: public, match: {path: "/{page}", except_reserved: true}, upstream: api', "match: {path: /admin}, policy: p, upstream: api"),
+        ('auth: public, match: {path: "/books/{page}"}, upstream: api', 'match: {path: "/books/{id:int}"}, policy: p, upstream: api'),
+        ('auth: public, match: {prefix: "/users/{name}"}, upstream: api', 'match: {prefix: "/users/{id:int}"}, policy: p, upstream: api'),
+        # What the gateway refuses itself, and what has a trial before it.
+        (f"auth: public, {REST}", "match: {path: /metrics}, auth: public, direct_response: {status: 404}"),
+        (f"policy: trial, {REST}", ADMIN),
+        # The client says at which site of a target it asks.
+        (f"auth: public, {REST}", "match: {prefix: /admin}, policy: p, upstream: site"),
         # What the backend is sent counts, not what the client asks for.
         ("auth: public, match: {prefix: /open}, rewrite: {strip_prefix: /open}, upstream: api", ADMIN),
         ("auth: public, match: {prefix: /open}, upstream: api, rewrite: {strip_prefix: /open, add_prefix: /x}", "match: {path: /x/admin}, policy: p, upstream: api"),
@@ -78,8 +102,11 @@ def test_a_route_for_every_account_is_told_beside_one_that_is_not() -> None:
         ("auth: public, match: {prefix: /, except_reserved: true, methods: [GET]}, upstream: api", "match: {prefix: /admin, methods: [POST]}, policy: p, upstream: api"),
         ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: api", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: api"),
         ('auth: public, match: {host: "*.example.com", prefix: /, except_reserved: true}, upstream: api', "match: {host: a.b.example.com, prefix: /admin}, policy: p, upstream: api"),
-        # As wide as it: another site of the backend.
-        ("auth: public, match: {prefix: /app}, upstream: api", "match: {host: a.example.com, prefix: /app}, policy: p, upstream: api"),
+        (f"policy: signed-in, {REST}", "match: {prefix: /admin}, policy: trial, upstream: api"),
+        ("auth: public, match: {prefix: /, except_reserved: true}, upstream: site", "match: {prefix: /admin}, policy: p, upstream: elsewhere"),
+        # As wide as it.
+        ('auth: public, match: {path: "/a/{x}", methods: [GET]}, upstream: api', 'match: {path: "/a/{x}", methods: [POST]}, policy: p, upstream: api'),
+        (f"auth: public, {REST}", "match: {path: /moved}, auth: public, redirect: {to: /x, status: 301}"),
         ("auth: public, match: {prefix: /, except_reserved: true}, direct_response: {status: 404}", ADMIN),
     ],
 )  # fmt: skip
