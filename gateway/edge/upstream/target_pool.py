@@ -70,7 +70,8 @@ class TargetPool:
         self.connections: set[UpstreamConnection] = set()
         self.in_flight = 0
         self.holders: dict[str, int] = {}
-        """How many slots each client has, where there are only so many."""
+        """How many slots each client has, also where there is no end of them: a reload may set
+        one, and whoever has them then has them."""
         self.reserved = 0
         """Calls that were given to it in this turn of the loop, and hold no slot yet."""
         self.reachable = True
@@ -108,8 +109,6 @@ class TargetPool:
             self.health = TargetHealth(spec, self.target.url)
         self.spec = spec
         self._waiters = waiters
-        if not spec.max_connections:
-            self.holders.clear()
 
     # --- slots ---
 
@@ -160,10 +159,9 @@ class TargetPool:
     def hold(self, client_ip: str) -> None:
         """One more slot is this client's."""
         self.in_flight += 1
-        if self.spec.max_connections:
-            self.holders[client_ip] = self.holders.get(client_ip, 0) + 1
-            if self.shares is not None:
-                self.shares.record(client_ip)
+        self.holders[client_ip] = self.holders.get(client_ip, 0) + 1
+        if self.shares is not None:
+            self.shares.record(client_ip)
 
     def record_end(self, outcome: Outcome | None, client_ip: str) -> None:
         """What the end of a call tells of the target; None where nobody can say."""
@@ -173,13 +171,12 @@ class TargetPool:
     def release(self, client_ip: str) -> None:
         """It has ended.  Its slot goes to whoever waits, where they may be sent here."""
         self.in_flight -= 1
-        if self.spec.max_connections:
-            if (held := self.holders.get(client_ip, 0)) > 1:
-                self.holders[client_ip] = held - 1
-            else:
-                self.holders.pop(client_ip, None)
-            if self.shares is not None:
-                self.shares.record_end(client_ip)
+        if (held := self.holders.get(client_ip, 0)) > 1:
+            self.holders[client_ip] = held - 1
+        else:
+            self.holders.pop(client_ip, None)
+        if self.shares is not None:
+            self.shares.record_end(client_ip)
         if self._waiters:
             self._waiters.serve(self)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any, cast
 
 import pytest
 
 from gateway.access.definitions import Upstream
-from gateway.edge.upstream.clusters import Cluster, Clusters
+from gateway.client_networks import neighbourhood
+from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool
 from gateway.edge.upstream.slot_queue import KEPT_S, LOOK_EVERY_S
+from gateway.edge.upstream.slot_turns import Waiter
 from tests.edge.rig import target
 
 ONE, OTHER, STRANGER = "10.1.1.1", "10.2.2.1", "10.3.3.1"
@@ -58,9 +62,13 @@ class Shared:
 
     def __init__(self, clock: Clock, slots: int, queue: int = 0) -> None:
         self.clock = clock
-        clusters = Clusters(cast(asyncio.AbstractEventLoop, clock))
+        self._clusters = Clusters(cast(asyncio.AbstractEventLoop, clock))
+        self.reload(slots, queue)
+
+    def reload(self, slots: int, queue: int = 0) -> None:
         spec = Upstream("u", (target(20_000),), max_connections=slots, queue=queue)
-        self.cluster: Cluster = clusters.cluster_of(spec)
+        self._clusters.apply([spec])
+        self.cluster: Cluster = self._clusters.cluster_of(spec)
         (self.pool,) = self.cluster.targets
 
     def call(self, ip: str) -> bool:
@@ -68,8 +76,11 @@ class Shared:
         if self.pool.has_capacity_for(ip):
             self.pool.acquire(ip)
             return True
-        waiter = self.cluster.waiters.add(self.cluster.targets, ip, self.cluster.spec.queue)
-        return waiter is not None
+        return self.waits(ip) is not None
+
+    def waits(self, ip: str) -> Waiter[TargetPool] | None:
+        cluster = self.cluster
+        return cluster.waiters.add(cluster.targets, ip, cluster.spec.queue)
 
     def calls(self, ip: str, count: int) -> list[bool]:
         return [self.call(ip) for _ in range(count)]
@@ -227,14 +238,74 @@ async def test_who_fills_slots_and_queue_makes_room_for_who_has_neither(clock: C
     assert shared.pool.holders == {ONE: 3, STRANGER: 1}
 
 
-async def test_a_limit_that_comes_and_goes_with_reloads_leaves_no_holder_behind(
-    clock: Clock,
+@pytest.mark.parametrize("limits", [(0, 8), (8, 0, 8), (4, 0, 0, 8), (12, 8)])
+async def test_whoever_held_slots_before_a_reload_set_their_number_holds_them(
+    clock: Clock, limits: tuple[int, ...]
 ) -> None:
-    shared = Shared(clock, 4)
-    unlimited = Upstream("u", (target(20_000),))
-    shared.calls(ONE, 2)
-    shared.pool.apply(unlimited, shared.cluster.waiters)
-    shared.end(ONE)
-    shared.pool.apply(shared.cluster.spec, shared.cluster.waiters)
-    shared.end(ONE)
-    assert (shared.pool.in_flight, shared.pool.holders) == (0, {})
+    """It has its share and more: what falls free is for others, as if they had never been more."""
+    shared = Shared(clock, limits[0])
+    shared.calls(ONE, 4)
+    for slots in limits[1:]:
+        shared.reload(slots)
+    shared.calls(ONE, 4)
+    assert shared.pool.holders == {ONE: 8}
+    assert not shared.call(STRANGER)
+    for _ in range(20):
+        shared.end(ONE)
+        assert shared.comes_and_goes(STRANGER)
+        clock.pass_s(LOOK_EVERY_S)
+        assert shared.calls(ONE, 8 - shared.pool.in_flight)[-1] is False
+
+
+async def test_what_each_holds_is_counted_through_all_reloads(clock: Clock) -> None:
+    """Worlds by chance: calls that come, wait, are turned away and end, and limits that change."""
+    for seed in range(25):
+        world = World(Shared(clock, 2, queue=2), Random(seed))
+        for _ in range(120):
+            world.step()
+            world.check()
+        world.end_all()
+        assert (world.shared.pool.in_flight, world.shared.pool.holders) == (0, {})
+        assert world.shared.pool.shares is None
+
+
+class World:
+    def __init__(self, shared: Shared, random: Random) -> None:
+        self.shared = shared
+        self._random = random
+        self._held: list[str] = []
+        self._waiting: list[Waiter[TargetPool]] = []
+
+    def step(self) -> None:
+        shared, random = self.shared, self._random
+        for _ in range(random.randint(0, 5)):
+            ip = f"10.{random.randint(1, 6)}.1.{random.randint(1, 2)}"
+            if shared.pool.has_capacity_for(ip):
+                shared.pool.acquire(ip)
+                self._held.append(ip)
+            elif waiter := shared.waits(ip):
+                self._waiting.append(waiter)
+        for _ in range(random.randint(0, min(3, len(self._held)))):
+            shared.end(self._held.pop(random.randrange(len(self._held))))
+        if random.random() < 0.1:
+            shared.reload(random.choice((0, 1, 2, 4, 8)), random.choice((0, 1, 2, 8)))
+        shared.clock.pass_s(random.choice((0.01, LOOK_EVERY_S, KEPT_S / 2)))
+        self._take_given()
+
+    def _take_given(self) -> None:
+        done = [waiter for waiter in self._waiting if waiter.slot.done()]
+        self._waiting = [waiter for waiter in self._waiting if not waiter.slot.done()]
+        self._held += [waiter.client_ip for waiter in done if waiter.slot.result() is not None]
+
+    def check(self) -> None:
+        pool = self.shared.pool
+        assert (pool.in_flight, pool.holders) == (len(self._held), Counter(self._held))
+        if pool.shares is not None:
+            assert pool.shares.held == Counter(map(neighbourhood, self._held))
+
+    def end_all(self) -> None:
+        for waiter in self._waiting:
+            self.shared.cluster.waiters.discard(waiter)
+        for ip in self._held:
+            self.shared.end(ip)
+        self.shared.clock.pass_s(KEPT_S + 2 * LOOK_EVERY_S)
