@@ -81,6 +81,11 @@ class CircuitBreaker:
         self._standings: OrderedDict[str, _Standing] = OrderedDict()
         self._trials: deque[float] = deque(maxlen=MOST_TRIALS)
 
+    @property
+    def is_closed(self) -> bool:
+        """Nobody rests, and nobody has to try it."""
+        return not self._open_until
+
     def is_open(self, now: float) -> bool:
         """It keeps calls away: somebody's rest lasts."""
         return now < self._open_until

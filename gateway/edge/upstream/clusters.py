@@ -27,6 +27,7 @@ from gateway.edge.upstream.resolver import (
 )
 from gateway.edge.upstream.retry_budget import RetryBudget
 from gateway.edge.upstream.slot_queue import Waiters
+from gateway.edge.upstream.slot_reach import callable_targets
 from gateway.edge.upstream.target_health import probe
 from gateway.edge.upstream.target_pool import TargetPool, authority
 from gateway.telemetry.metrics import Metrics
@@ -366,12 +367,8 @@ class Clusters:
 def available(targets: Collection[TargetPool], client_ip: str, now: float) -> list[TargetPool]:
     """Those that a call of this client may be sent to; none while the breakers of all keep it away.
 
-    Where probes call every target bad they are all tried: better a call that fails than a probe
-    that is wrong.
+    Where probes call every target bad they are all tried (`callable_targets`).
     """
     healths = [(target, target.health) for target in targets]
     good = [t for t, h in healths if h is None or h.available(client_ip, now)]
-    if good:
-        return good
-    healths = [(t, h) for t, h in healths if h is None or h.admits(client_ip, now)]
-    return [t for t, h in healths if h is None or h.healthy] or [t for t, _ in healths]
+    return good or callable_targets(client_ip, targets, now)

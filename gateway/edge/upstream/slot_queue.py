@@ -2,19 +2,21 @@
 
 Law: a slot is given at a target that may be called now, in the order of `slot_turns.py`.  Who was
 turned away is remembered for a while, and where nobody may wait, or slow calls were ended, a slot
-that falls free is kept from whoever has its share (`slot_shares.py`).  Where nobody waits, and
-nobody is remembered, nothing is looked at.
+that falls free is kept from whoever comes and has its share (`slot_shares.py`); whoever waits has
+it before it stands empty, and a full queue has a place more for those it was kept for.  Where
+nobody waits, and nobody is remembered, nothing is looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Generic
 
 from gateway.client_networks import neighbourhood
 from gateway.edge.upstream.connection import UpstreamConnection
+from gateway.edge.upstream.slot_reach import SlotReach
 from gateway.edge.upstream.slot_shares import Shares, share_of, slow_calls, to_end
 from gateway.edge.upstream.slot_turns import SlotTurns, T, Waiter, Wish
 from gateway.model import Reason
@@ -24,7 +26,6 @@ KEPT_S = 2.0
 """Who was turned away is told to come again after one second."""
 MOST_REMEMBERED = 256
 """Neighbourhoods that want a slot; the oldest are forgotten first."""
-
 
 LEAST_SLOTS = 4
 """Of fewer, at all targets, none is kept where no slow call made room: it is too much of them."""
@@ -36,6 +37,14 @@ class _Wanted(Generic[T]):
 
     targets: Collection[T]
     until: float
+
+
+@dataclass(slots=True)
+class _Asking(Generic[T]):
+    """Calls that want a slot of a target, who waits longest first."""
+
+    calls: list[Wish[T]] = field(default_factory=list)
+    networks: set[str] = field(default_factory=set)
 
 
 class Waiters(Generic[T]):
@@ -59,12 +68,14 @@ class Waiters(Generic[T]):
         """A call begins to wait, until `discard` or its slot; None where `most` do already."""
         network = neighbourhood(client_ip)
         waiter = None
-        if len(self._waiting) < most or self._waiting.make_room(network, targets, most):
+        if (
+            len(self._waiting) < most
+            or self._waiting.make_room(network, targets, most)
+            or (most and len(self._waiting) < most + _kept_for(network, targets))
+        ):
             waiter = Waiter(client_ip, network, targets, self._loop.create_future())
             self._waiting.add(waiter)
-        elif not any(
-            target.has_capacity and target.may_be_called(client_ip, targets) for target in targets
-        ):
+        elif not self._has_room(client_ip, targets):
             # Whoever comes next is to find room.
             self._turned_away.append(Wish(client_ip, network, targets))
             self._remember(network, targets)
@@ -72,14 +83,26 @@ class Waiters(Generic[T]):
             self._look()
         return waiter
 
+    def _has_room(self, client_ip: str, targets: Collection[T]) -> bool:
+        """Whether there is a slot, kept for others or not, where this client may be sent."""
+        free = [target for target in targets if target.has_capacity]
+        return bool(free) and not self._reach().of(client_ip, targets).isdisjoint(free)
+
     def discard(self, waiter: Waiter[T]) -> None:
         self._waiting.remove(waiter)
 
     def serve(self, target: T) -> None:
         """Its free slots go to whoever waits: nobody who comes meanwhile can take them."""
-        while target.has_capacity and (waiter := self._waiting.next_for(target)) is not None:
+        self._serve(target, self._reach())
+
+    def _serve(self, target: T, reach: SlotReach[T]) -> None:
+        while target.has_capacity and (waiter := self._waiting.next_for(target, reach)):
             target.acquire(waiter.client_ip)
             waiter.slot.set_result(target)
+            reach.forget()
+
+    def _reach(self) -> SlotReach[T]:
+        return SlotReach(self._loop.time())
 
     # --- those who were turned away ---
 
@@ -108,8 +131,9 @@ class Waiters(Generic[T]):
     def _look(self) -> None:
         self._timer = None
         # One that may be called again has free slots, or another that took no calls has.
-        for target in {target: None for waiter in self._waiting for target in waiter.targets}:
-            self.serve(target)
+        reach = self._reach()
+        for target in _all(waiter.targets for waiter in self._waiting):
+            self._serve(target, reach)
         self._forget()
         self._waiting.look_again()
         before, self._shared = self._shared, []
@@ -121,10 +145,13 @@ class Waiters(Generic[T]):
             self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
             asked = [one.targets for one in wanted]
             asked += [one.targets for one in self._wanted.values()]
-            for target in {target: None for targets in asked for target in targets}:
+            wishes, lately = self._by_target(wanted)
+            served: set[Wish[T]] = set()
+            for target in _all(asked):
                 if _slots(target):
                     self._shared.append(target)
-                    ended += self._share_out(target, wanted)
+                    asking = wishes.get(target) or _Asking()
+                    ended += self._share_out(target, asking, lately.get(target, ()), served)
         for target in before:
             if target not in self._shared:
                 target.shares = None
@@ -133,17 +160,37 @@ class Waiters(Generic[T]):
         for connection in ended:
             connection.end(Reason.REQUEST_TIMEOUT)
 
-    def _share_out(self, target: T, wanted: list[Wish[T]]) -> list[UpstreamConnection]:
-        """Look who has what of it.  The calls that are to end; who gets their slots is taken out
-        of `wanted`."""
-        here = [
-            one
-            for one in wanted
-            if target in one.targets and target.may_be_called(one.client_ip, one.targets)
-        ]
-        lately = {name: one for name, one in self._wanted.items() if target in one.targets}
+    def _by_target(self, wanted: list[Wish[T]]) -> tuple[dict[T, _Asking[T]], dict[T, list[str]]]:
+        """Who of these may be sent there now, and which neighbourhoods were turned away there."""
+        reach = self._reach()
+        asked = [(one, reach.of(one.client_ip, one.targets)) for one in wanted]
+        if len(alike := {targets for _, targets in asked}) == 1:
+            # As ever, but while breakers are open, or a reload is a moment ago.
+            all_of_them = _Asking(wanted, {one.network for one in wanted})
+            wishes = dict.fromkeys(alike.pop(), all_of_them)
+        else:
+            wishes = {target: _Asking() for target in _all(alike)}
+            for one, targets in asked:
+                for target in targets:
+                    wishes[target].calls.append(one)
+                    wishes[target].networks.add(one.network)
+        lately: dict[T, list[str]] = {}
+        for network, known in self._wanted.items():
+            for target in known.targets:
+                lately.setdefault(target, []).append(network)
+        return wishes, lately
+
+    def _share_out(
+        self, target: T, asking: _Asking[T], lately: Collection[str], served: set[Wish[T]]
+    ) -> list[UpstreamConnection]:
+        """Look who has what of it.  The calls that are to end; who gets their slots is put to
+        `served`, and wants no other."""
+        here, networks = asking.calls, asking.networks
+        if served:
+            here = [one for one in here if one not in served]
+            networks = {one.network for one in here}
         slots = _slots(target)
-        want = lately.keys() | {one.network for one in here}
+        want = networks.union(lately)
         shares = target.shares = target.shares or Shares(slots, target.holders)
         half = share_of(slots, 1)
         ended = []
@@ -151,8 +198,7 @@ class Waiters(Generic[T]):
             slow = slow_calls(target.connections)
             share = share_of(slots, len(slow.keys() | want))
             pairs = to_end(slow, here, shares.held, share=share, half=half)
-            served = {one for one, _ in pairs}
-            wanted[:] = [one for one in wanted if one not in served]
+            served.update(one for one, _ in pairs)
             ended = [call.connection for _, call in pairs]
         now = self._loop.time()
         shares.came.clear()
@@ -174,6 +220,19 @@ class Waiters(Generic[T]):
         for target in keeping if has_few or empty is not None else ():
             if target.shares is not None and (has_few or target is not empty):
                 target.shares.kept = 0
+
+
+def _kept_for(network: str, targets: Collection[T]) -> int:
+    """How many slots of one target are kept for those that have less than their share, as this
+    neighbourhood has.  Others who waited may have had them meanwhile."""
+    shares = (target.shares for target in targets)
+    return max((one.kept for one in shares if one and not one.is_behind(network)), default=0)
+
+
+def _all(several: Iterable[Collection[T]]) -> Iterable[T]:
+    """The targets of these sets, each once."""
+    sets = {id(targets): targets for targets in several}
+    return {target: None for targets in sets.values() for target in targets}
 
 
 def _slots(target: T) -> int:

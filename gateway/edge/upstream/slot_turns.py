@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from gateway.access.definitions import Upstream
 from gateway.edge.upstream.connection import UpstreamConnection
+from gateway.edge.upstream.slot_reach import SlotReach
 from gateway.edge.upstream.slot_shares import Shares, Want
+from gateway.edge.upstream.target_health import TargetHealth
 
 MOST_TURNS = 64
 """Neighbourhoods that a free slot is offered to: the next one goes on where this one stopped."""
@@ -33,11 +36,10 @@ class SlotTarget(Protocol):
     shares: Shares | None
     """None where nobody waits, and nobody was turned away a moment ago."""
 
+    health: TargetHealth | None
+
     @property
     def has_capacity(self) -> bool: ...
-
-    def may_be_called(self, client_ip: str, among: Collection[Any]) -> bool:
-        """Whether a call of this client that has these targets may be sent there now."""
 
     def acquire(self, client_ip: str) -> None:
         """A call of this client takes a slot."""
@@ -96,13 +98,16 @@ class SlotTurns(Generic[T]):
             if not waiters:
                 del self._by_network[waiter.network]
 
-    def next_for(self, target: T) -> Waiter[T] | None:
+    def next_for(self, target: T, reach: SlotReach[T]) -> Waiter[T] | None:
         """Who is given a free slot of it; that one waits no longer."""
-        chosen = longest = next((one for one in self._waiting if _may_have(one, target)), None)
+        may_have = partial(_may_have, target, reach)
+        chosen = longest = next(filter(may_have, self._waiting), None)
         if longest is not None and (shares := target.shares) is not None:
-            first = self._first_in_turn(target, shares)
+            first = self._first_in_turn(may_have, shares)
             if target.spec.max_connections - target.in_flight <= shares.kept:
-                chosen = first
+                # Who has its share has it before it stands empty: whom it is kept for may never
+                # come again.
+                chosen = first or longest
             elif first is not None and first.network != longest.network:
                 self._by_turn = not self._by_turn
                 chosen = first if self._by_turn else longest
@@ -113,14 +118,16 @@ class SlotTurns(Generic[T]):
             self._by_network.move_to_end(chosen.network)
         return chosen
 
-    def _first_in_turn(self, target: T, shares: Shares) -> Waiter[T] | None:
+    def _first_in_turn(
+        self, may_have: Callable[[Waiter[T]], bool], shares: Shares
+    ) -> Waiter[T] | None:
         """Of those that have less than their share of it."""
         for _ in range(min(len(self._by_network), MOST_TURNS)):
             network, waiters = next(iter(self._by_network.items()))
             if not shares.is_behind(network):
-                for waiter in waiters:
-                    if _may_have(waiter, target):
-                        return waiter
+                first = next(filter(may_have, waiters), None)
+                if first is not None:
+                    return first
             self._by_network.move_to_end(network)
         return None
 
@@ -164,9 +171,5 @@ class SlotTurns(Generic[T]):
         return waits + sum(each.shares.past(network) for each in targets if each.shares)
 
 
-def _may_have(waiter: Waiter[T], target: T) -> bool:
-    return (
-        target in waiter.targets
-        and not waiter.slot.done()
-        and target.may_be_called(waiter.client_ip, waiter.targets)
-    )
+def _may_have(target: T, reach: SlotReach[T], waiter: Waiter[T]) -> bool:
+    return not waiter.slot.done() and target in reach.of(waiter.client_ip, waiter.targets)

@@ -53,6 +53,11 @@ class TargetHealth:
         """Its breaker lets this client's call pass, which has nowhere else to go."""
         return self.breaker is None or self.breaker.admits(client_ip, now)
 
+    @property
+    def admits_all(self) -> bool:
+        """Its breaker lets the call of every client pass."""
+        return self.breaker is None or self.breaker.is_closed
+
     def is_open(self, now: float) -> bool:
         """The breaker keeps calls away."""
         return self.breaker is not None and self.breaker.is_open(now)

@@ -124,19 +124,6 @@ class TargetPool:
         shares = self.shares
         return shares is None or shares.admits(client_ip, most - self.in_flight)
 
-    def may_be_called(self, client_ip: str, among: Collection[TargetPool]) -> bool:
-        """Whether a call of this client that has these targets may be sent here now."""
-        health = self.health
-        if health is None:
-            return True
-        now = self._loop.time()
-        if not health.admits(client_ip, now):
-            return False
-        return health.healthy or not any(
-            other.health is None or (other.health.healthy and other.health.admits(client_ip, now))
-            for other in among
-        )
-
     def reserve(self, client_ip: str) -> None:
         """A call of this client will be sent here once its task runs: until then it counts as if
         it had."""

@@ -13,11 +13,14 @@ import pytest
 from gateway.access.definitions import Upstream
 from gateway.client_networks import neighbourhood
 from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool
+from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.edge.upstream.slot_queue import KEPT_S, LOOK_EVERY_S
 from gateway.edge.upstream.slot_turns import Waiter
+from gateway.model import Reason
 from tests.edge.rig import target
 
 ONE, OTHER, STRANGER = "10.1.1.1", "10.2.2.1", "10.3.3.1"
+WITH_SHARE = ("10.5.5.1", "10.6.6.1")
 
 
 class Handle:
@@ -228,6 +231,68 @@ async def test_of_few_slots_none_is_kept(clock: Clock, slots: int, is_kept: bool
     shared.end(ONE)
     assert shared.pool.has_capacity_for(STRANGER)
     assert shared.pool.has_capacity_for(ONE) is not is_kept
+
+
+class SlowCall:
+    """It has waited for its client for long."""
+
+    def __init__(self, shared: Shared, ip: str) -> None:
+        self.receiver, self.client_ip = self, ip
+        self._shared = shared
+        shared.pool.connections.add(cast(UpstreamConnection, self))
+
+    def client_waited_s(self, now: float) -> float:
+        return 9.0
+
+    def sweep(self, now: float, spec: Upstream) -> None:
+        pass
+
+    def end(self, reason: Reason) -> None:
+        self._shared.pool.connections.discard(cast(UpstreamConnection, self))
+        self._shared.end(self.client_ip)
+
+
+def crowded(clock: Clock) -> Shared:
+    """One holds two slots for slow calls; two others hold one each, and fill the queue."""
+    shared = Shared(clock, 4, queue=2)
+    assert all(shared.call(ip) for ip in (ONE, ONE, *WITH_SHARE))
+    for _ in range(2):
+        SlowCall(shared, ONE)
+    assert all(shared.call(ip) for ip in WITH_SHARE)
+    return shared
+
+
+async def test_what_a_slow_call_left_goes_to_who_waits_where_others_come_no_more(
+    clock: Clock,
+) -> None:
+    shared = crowded(clock)
+    assert not shared.call(STRANGER)
+    clock.pass_s(2 * LOOK_EVERY_S)
+    assert shared.pool.holders == {ONE: 1, WITH_SHARE[0]: 2, WITH_SHARE[1]: 1}
+    assert len(shared.cluster.waiters) == 1
+
+
+async def test_who_was_turned_away_has_a_place_where_a_slow_call_made_room(
+    clock: Clock,
+) -> None:
+    """Though those that hold a share fill the queue again, as soon as a place of it is free."""
+    shared = crowded(clock)
+    assert not shared.call(STRANGER)
+    clock.pass_s(2 * LOOK_EVERY_S)
+    assert shared.calls(ONE, 2) == [True, False]
+    assert shared.calls(STRANGER, 2) == [True, False]
+    shared.end(WITH_SHARE[0])
+    assert shared.pool.holders[STRANGER] == 1
+
+
+async def test_nobody_has_a_place_past_a_full_queue_where_no_slow_call_made_room(
+    clock: Clock,
+) -> None:
+    shared = Shared(clock, 4, queue=2)
+    assert all(shared.call(ip) for ip in (ONE, OTHER, *WITH_SHARE, *WITH_SHARE))
+    for _ in range(5):
+        assert not shared.call(STRANGER)
+        clock.pass_s(LOOK_EVERY_S)
 
 
 async def test_who_fills_slots_and_queue_makes_room_for_who_has_neither(clock: Clock) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.access.definitions import Upstream
 from gateway.client_networks import neighbourhood
+from gateway.edge.upstream.slot_reach import SlotReach
 from gateway.edge.upstream.slot_shares import Shares
 from gateway.edge.upstream.slot_turns import SlotTurns, Waiter
 
@@ -20,6 +21,7 @@ class Held:
 
     connections: frozenset[Any] = frozenset()
     has_capacity = False
+    health = None
 
     def __init__(self, slots: int, *, share: int, **held: int) -> None:
         self.spec = Upstream("api", (), max_connections=slots)
@@ -27,9 +29,6 @@ class Held:
         self.shares = Shares(slots, self.holders)
         self.shares.share = share
         self.in_flight = slots
-
-    def may_be_called(self, client_ip: str, among: object) -> bool:
-        return True
 
     def acquire(self, client_ip: str) -> None:
         self.shares.record(client_ip)
@@ -52,7 +51,7 @@ def served(turns: SlotTurns[Any], target: Held, count: int) -> list[str]:
     chosen = []
     target.in_flight -= 1
     for _ in range(count):
-        if (one := turns.next_for(target)) is not None:
+        if (one := turns.next_for(target, SlotReach(0.0))) is not None:
             chosen.append(one.client_ip)
             target.acquire(one.client_ip)
     return chosen
@@ -83,15 +82,19 @@ async def test_where_all_have_their_share_who_waits_longest_is_first() -> None:
     assert served(turns, target, 3) == [OTHERS[0], OFFICE, OTHERS[0]]
 
 
-async def test_a_slot_that_is_kept_waits_for_who_has_less_than_its_share() -> None:
+async def test_a_slot_that_is_kept_is_given_to_who_has_less_than_its_share_each_time() -> None:
     target = Held(4, share=1, office=3)
     target.shares.kept = 1
-    turns = queue(target, (OFFICE,))
-    assert not served(turns, target, 1)
-    turns.add(waiter(target, OTHERS[1]))
-    target.in_flight += 1
-    assert served(turns, target, 1) == [OTHERS[1]]
-    assert len(turns) == 1
+    turns = queue(target, (OFFICE, *OTHERS[1:4]))
+    assert served(turns, target, 3) == OTHERS[1:4]
+
+
+async def test_a_slot_that_is_kept_stands_empty_beside_nobody_who_waits() -> None:
+    """Those it is kept for may never come again."""
+    target = Held(4, share=1, office=3, other=1)
+    target.shares.kept = 1
+    turns = queue(target, (OFFICE, OTHERS[0]))
+    assert served(turns, target, 2) == [OFFICE, OTHERS[0]]
 
 
 async def test_whoever_has_most_gives_its_last_place_to_a_newcomer() -> None:
