@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
 
 from gateway.identity.mail.links import Purpose
@@ -36,16 +36,21 @@ class Refusing:
         self.rehearsed.append(message)
 
 
+async def no_rest(_seconds: float) -> None:
+    """A mail that nobody gets takes no time."""
+
+
 def outbox(
     database: Database,
     transport: MailTransport | None,
     delay_s: Callable[[], float] = lambda: 0.0,
+    rest: Callable[[float], Awaitable[None]] = no_rest,
 ) -> MailOutbox:
     letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
     options = MailOptions(
         sender="Authgate <no-reply@x.example>", public_url="https://x.example", token_key=b"k" * 32
     )
-    return MailOutbox(database, letters, options, transport, delay_s)
+    return MailOutbox(database, letters, options, transport, delay_s, rest=rest)
 
 
 def to(box: Mailbox) -> SmtpTransport:

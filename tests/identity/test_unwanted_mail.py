@@ -15,6 +15,8 @@ from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.outbox import drawn_delay_s
 from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
 from gateway.identity.mail.templates import MailTemplate
+from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
+from gateway.identity.mail.unwanted import Conversation, ReturningMail, UnwantedMails
 from gateway.stores.protocols import Database, Row, Transaction
 from tests.databases import Hands, add_account, fresh_database
 from tests.identity.letters import TIME, Refusing, ask, count, outbox, to
@@ -22,8 +24,13 @@ from tests.mailbox import Mailbox, mail_server
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with fresh_database(tmp_path, Hands()) as opened:
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clock: Hands) -> AsyncIterator[Database]:
+    async with fresh_database(tmp_path, clock) as opened:
         yield opened
 
 
@@ -110,22 +117,227 @@ async def test_sql_is_asked_as_much_for_an_unknown_address_as_for_a_known_one(
     assert asked["ann@x.example"] == asked["nobody@x.example"]
 
 
-async def test_a_mail_that_nobody_gets_waits_for_no_server_and_holds_up_no_other(
-    database: Database, mailbox: Mailbox
+class Server:
+    """A mail server, and what stands in for it, that go on when they are told."""
+
+    def __init__(self, *answers: DeliveryOutcome) -> None:
+        self.answers = list(answers)
+        self.sent: list[str] = []
+        self.begun = self.under_way = self.most_at_once = 0
+        self.four = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def send(self, _message: EmailMessage, _sender: str, recipient: str) -> DeliveryResult:
+        self.sent.append(recipient)
+        await self.rest(0.0)
+        return DeliveryResult(self.answers.pop(0) if self.answers else DeliveryOutcome.DONE)
+
+    async def rehearse(self, _message: EmailMessage) -> None:
+        pass
+
+    async def rest(self, _seconds: float) -> None:
+        self.begun += 1
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        if self.under_way == 4:
+            self.four.set()
+        await self.goes_on.wait()
+        self.under_way -= 1
+
+
+@pytest.mark.parametrize("key", ["ann@x.example", "nobody@x.example"])
+@pytest.mark.parametrize("purpose", [Purpose.RESET, Purpose.EMAIL_CHANGE, Purpose.VERIFY])
+async def test_ones_own_mails_wait_for_as_many_whether_or_not_anybody_gets_those(
+    database: Database, purpose: Purpose, key: str
 ) -> None:
-    """A hundred requests for unknown addresses would else delay the mail of somebody else."""
-    mailbox.answers_after_s = 0.3
-    transport = to(mailbox)
-    post = outbox(database, transport)
+    """Whoever asks for somebody's mails beside their own saw by these whether they are sent."""
+    for known in ("ann", "own0", "own1", "own2"):
+        await add_account(database, f"{known}@x.example")
+    for number in range(5):
+        more = {}
+        if purpose is Purpose.EMAIL_CHANGE:
+            more["email"] = f"new{number}@x.example"
+        requester = f"somebody {number}"
+        await ask(database, purpose, key, requester, **more)
+    for number in range(3):
+        await ask(database, Purpose.RESET, f"own{number}@x.example")
+    server = Server()
+    draining = asyncio.create_task(outbox(database, server, rest=server.rest).drain())
+    await server.four.wait()
+    server.goes_on.set()
+    assert await draining == 8
+    assert (server.begun, server.most_at_once) == (8, 4)
+    assert len(server.sent) == (8 if key == "ann@x.example" else 3)
+
+
+async def test_a_mail_server_that_is_away_is_away_for_what_nobody_gets(
+    database: Database, clock: Hands
+) -> None:
+    """As often, at the same times; and no row and no mail is left of it."""
+    await add_account(database, "ann@x.example")
+    server = Server(*[DeliveryOutcome.LATER] * 3)
+    server.goes_on.set()
+    post = outbox(database, server, rest=server.rest)
+    await ask(database, Purpose.RESET, "ann@x.example")
+    await post.drain()
+    for address in ("nobody@x.example", "noone@x.example"):
+        await ask(database, Purpose.RESET, address)
+    assert await post.drain() == 2
+    assert await count(database, where="1 = 1") == 1
+    tries = []
+    for seconds in (14, 1, 59, 1, 239, 1):
+        clock.move(seconds)
+        tries.append(await post.drain())
+    # The third failed; by the fourth the server is back, and then it is for all.
+    assert tries == [0, 3, 0, 3, 0, 3]
+    clock.move(3 * 86_400)
+    for _ in range(3):
+        await post.drain()
+        clock.move(3600)
+    assert await post.drain() == 0
+    assert set(server.sent) == {"ann@x.example"}
+
+
+async def test_what_nobody_gets_takes_half_of_the_places_at_most_when_it_comes_back(
+    database: Database, clock: Hands
+) -> None:
+    await add_account(database, "ann@x.example")
+    server = Server(DeliveryOutcome.LATER)
+    server.goes_on.set()
+    post = outbox(database, server, rest=server.rest)
+    await ask(database, Purpose.RESET, "ann@x.example")
+    await post.drain()
+    for number in range(40):
+        await ask(database, Purpose.RESET, f"n{number}@x.example")
+    while await post.drain():
+        pass
+    clock.move(15)
+    async with database.transaction() as tx:
+        for number in range(40):
+            await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, f"b{number}@x.example", TIME)
+    before = server.begun
+    assert await post.drain() == 20
+    assert server.begun - before == 20
+    assert len(server.sent) == 1 + 10
+
+
+def test_what_nobody_gets_takes_as_long_as_the_last_conversations_did() -> None:
+    unwanted = UnwantedMails()
+    for _ in range(100):
+        unwanted.remember(Conversation(9.0, later=False))
+    lasted = [number / 100 for number in range(32)]
+    for seconds in lasted:
+        unwanted.remember(Conversation(seconds, later=False))
+    drawn = [unwanted.drawn() for _ in range(2000)]
+    assert {one.seconds for one in drawn} == set(lasted[-8:])
+    unwanted.remember(Conversation(30.0, later=True))
+    assert {unwanted.drawn() for _ in range(100)} == {Conversation(30.0, later=True)}
+    unwanted.remember(Conversation(0.5, later=False))
+    assert {unwanted.drawn().later for _ in range(100)} == {False}
+    assert {unwanted.drawn().seconds for _ in range(2000)} == {0.5, *lasted[-7:]}
+
+
+def test_it_takes_as_long_as_those_that_had_as_many_beside_them() -> None:
+    """Where conversations slow each other, many at once take longer than one alone."""
+    unwanted = UnwantedMails()
+    for beside in (1, 4, 4, 4, 1, 1, 1, 1, 3, 3, 3, 3, 3):
+        unwanted.remember(Conversation(beside / 10, later=False, beside=beside))
+    assert {unwanted.drawn(4).seconds for _ in range(500)} == {0.4, 0.3}
+    for _ in range(8):
+        unwanted.remember(Conversation(0.4, later=False, beside=4))
+    assert {unwanted.drawn(4).seconds for _ in range(500)} == {0.4}
+    assert {unwanted.drawn(1).seconds for _ in range(500)} == {0.1, 0.3}
+
+
+@pytest.mark.parametrize("answer", ["550 no such user", "451 later"])
+async def test_an_address_that_the_mail_server_refuses_says_nothing_of_others(
+    mailbox: Mailbox, answer: str
+) -> None:
+    """Its owner would choose by it how long what nobody gets takes."""
+    unwanted, transport = UnwantedMails(), to(mailbox)
+    mailbox.refuse_recipient = answer
+    refused = await unwanted.heard(transport.send(EmailMessage(), "a@x.example", "b@x.example"))
+    assert refused.cause == answer[:3]
+    known = Conversation(9.0, later=False)
+    unwanted.remember(known)
+    await unwanted.heard(transport.send(EmailMessage(), "a@x.example", "b@x.example"))
+    assert {unwanted.drawn() for _ in range(100)} == {known}
+
+
+async def test_those_under_way_are_counted_whoever_gets_them() -> None:
+    """Of those that nobody gets, too: in their place there would be conversations."""
+    seconds: list[float] = []
+
+    async def rest(lasts_s: float) -> None:
+        seconds.append(lasts_s)
+        await server.rest(lasts_s)
+
+    server = Server()
+    unwanted = UnwantedMails(rest)
+    for beside in (1, 2, 3, 4):
+        for _ in range(8):
+            unwanted.remember(Conversation(beside * 3600.0, later=False, beside=beside))
+    talks = [unwanted.heard(server.send(EmailMessage(), "", "")) for _ in range(2)]
+    kept = [unwanted.keep_place() for _ in range(2)]
+    working = asyncio.gather(*talks, *kept)
+    await server.four.wait()
+    server.goes_on.set()
+    await working
+    assert [round(one / 3600) for one in seconds] == [3, 4]
+
+
+def test_before_any_conversation_is_known_what_nobody_gets_takes_a_drawn_time() -> None:
+    drawn = [UnwantedMails().drawn() for _ in range(1000)]
+    assert all(0.05 <= one.seconds < 0.25 and not one.later for one in drawn)
+    assert len({one.seconds for one in drawn}) > 100
+
+
+async def test_what_was_spent_already_is_a_part_of_the_time() -> None:
+    rests: list[float] = []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+
+    async def rehearse() -> None:
+        rests.append(-1.0)
+
+    unwanted = UnwantedMails(rest)
+    unwanted.remember(Conversation(3600.0, later=False))
+    assert not await unwanted.keep_place(rehearse())
+    assert rests[0] == -1.0
+    assert 0.0 < rests[1] < 3600.0
+
+
+def test_what_comes_back_is_bounded_and_comes_in_turn() -> None:
+    unwanted = UnwantedMails()
+    for number in range(20_000):
+        unwanted.come_back(ReturningMail(20_000 - number, 0, 1))
+    assert unwanted.count_due(20_000, 100_000) == 10_000
+    assert [mail.due_at for mail in unwanted.take_due(20_000, 2)] == [10_001, 10_002]
+    assert unwanted.count_due(10_003, 20) == 1
+    assert len(unwanted.take_due(20_000, 100_000)) == 9_998
+
+
+async def test_the_time_of_each_conversation_is_remembered_failed_or_not(
+    database: Database,
+) -> None:
+    """One that had a defect, too."""
+
+    class Broken(Server):
+        async def send(self, message: EmailMessage, sender: str, recipient: str) -> DeliveryResult:
+            self.sent.append(recipient)
+            raise RuntimeError("a defect")
+
+    server = Broken()
+    server.goes_on.set()
+    post = outbox(database, server, rest=server.rest)
     async with database.transaction() as tx:
         await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, "ann@x.example", TIME)
     await post.drain()
-    sending = asyncio.create_task(transport.send(EmailMessage(), "a@x.example", "b@x.example"))
-    for _ in range(20):
-        await transport.rehearse(EmailMessage())
-    assert not sending.done()
-    await sending
-    assert len(mailbox.mails) == 2
+    await ask(database, Purpose.RESET, "nobody@x.example")
+    assert await post.drain() == 1
+    assert await count(database, where="purpose IS NOT NULL") == 0
+    assert server.begun == 1
 
 
 async def test_an_outbox_that_is_woken_waits_for_a_drawn_time(

@@ -4,8 +4,9 @@ Law: a mail commits or rolls back with the fact that it tells of, and is then se
 once: a worker that dies, or a mail server that is away, delays a mail and loses none.
 
 Law: whether an e-mail address has an account is looked up when the mail is written, never when
-it is requested, and a mail that nobody gets is written all the same: neither the answer nor
-what other calls wait meanwhile tells a stranger which addresses have one.
+it is requested, and a mail that nobody gets is written all the same and takes its time: neither
+the answer, nor what other calls wait meanwhile, nor when other mails arrive tells a stranger which
+addresses have one.
 """
 
 from __future__ import annotations
@@ -14,21 +15,28 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from email.message import EmailMessage
+from functools import partial
 
 import structlog
 
 from gateway.identity.email_address import normalize_email
-from gateway.identity.mail import invitations, registrations
-from gateway.identity.mail.links import Purpose, purge_links, token_text
+from gateway.identity.mail.links import Purpose, token_text
 from gateway.identity.mail.mail_requests import insert_mail
 from gateway.identity.mail.messages import format_time, message_of, sender_email, single_email
 from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox_purge import purge_outbox
 from gateway.identity.mail.recipients import choose_nobody, choose_recipient
 from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates, RenderedMail
-from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult, MailTransport
-from gateway.identity.purging import run_in_parts
+from gateway.identity.mail.transport import (
+    DeliveryOutcome,
+    DeliveryResult,
+    MailTransport,
+    retry_wait_s,
+)
+from gateway.identity.mail.unwanted import ReturningMail, UnwantedMails
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
@@ -38,9 +46,6 @@ _AT_ONCE = 4
 _CLAIM_S = 120
 _POLL_S = 2.0
 _LONGEST_DELAY_MS = 500
-_GIVE_UP_S = 3 * 86_400
-_KEPT_S = 86_400
-_LONGEST_WAIT_S = 3600
 _PURGE_EVERY_S = 600
 
 
@@ -73,6 +78,8 @@ class MailOutbox:
         options: MailOptions,
         transport: MailTransport | None,
         delay_s: Callable[[], float] = drawn_delay_s,
+        *,
+        rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Without `transport` (no mail server is configured) mail is written and not sent."""
         self._database = database
@@ -80,6 +87,7 @@ class MailOutbox:
         self._options = options
         self._transport = transport
         self._delay_s = delay_s
+        self._unwanted = UnwantedMails(rest)
         self._wake_event = asyncio.Event()
         self._purge_due = 0.0
         self._logged_kinds: set[str] = set()
@@ -130,45 +138,26 @@ class MailOutbox:
 
     async def drain(self) -> int:
         """Send at most 20 mails that are due, and return how many were claimed."""
-        mail_ids = await self._claim()
+        mail_ids, returning = await self._claim()
+        work = [partial(self._deliver, mail_id) for mail_id in mail_ids]
+        work += [partial(self._try_unwanted, mail) for mail in returning]
+        # Whose turn it is says nothing of who gets which.
+        secrets.SystemRandom().shuffle(work)
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def deliver(mail_id: str) -> None:
+        async def in_turn(one: Callable[[], Awaitable[None]]) -> None:
             async with slots:
-                await self._deliver(mail_id)
+                await one()
 
-        results = await asyncio.gather(*map(deliver, mail_ids), return_exceptions=True)
+        results = await asyncio.gather(*map(in_turn, work), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return len(mail_ids)
+        return len(work)
 
     async def purge(self) -> None:
         """Erase mail that was sent or dropped a day ago, and links that have expired."""
-        database = self._database
-        async with database.read_transaction() as tx:
-            now = int(await tx.now())
-        await run_in_parts(
-            database,
-            "DELETE FROM outbox",
-            "outbox",
-            "id",
-            "state <> 'waiting' AND finished_at < :before",
-            before=now - _KEPT_S,
-        )
-        await run_in_parts(
-            database,
-            "UPDATE outbox SET state = 'failed', failure = 'too old', finished_at = :now,"
-            " fields = '{}', password_hash = NULL",
-            "outbox",
-            "id",
-            "state = 'waiting' AND created_at < :before",
-            now=now,
-            before=now - _GIVE_UP_S,
-        )
-        await purge_links(database, now)
-        await registrations.purge(database, now)
-        await invitations.purge(database, now)
+        await purge_outbox(self._database)
 
     async def waiting_mail(self, limit: int = 50) -> list[OutboxMail]:
         """The newest mail that was written and not sent yet, links included: for the admin page
@@ -195,8 +184,9 @@ class MailOutbox:
             for row in rows
         ]
 
-    async def _claim(self) -> list[str]:
-        """Claim mail that is due: no other worker sends it for two minutes."""
+    async def _claim(self) -> tuple[list[str], list[ReturningMail]]:
+        """Claim mail that is due: no other worker sends it for two minutes.  What nobody gets and
+        comes back takes half of a batch at most."""
         # Without a mail server a mail is written once and then stays.
         due = (
             "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
@@ -204,20 +194,22 @@ class MailOutbox:
         )  # fmt: skip
         async with self._database.read_transaction() as tx:
             now = int(await tx.now())
-            if await tx.one(f"SELECT id FROM outbox WHERE {due} LIMIT 1", now=now) is None:  # noqa: S608
-                return []
+            found = await tx.one(f"SELECT id FROM outbox WHERE {due} LIMIT 1", now=now)  # noqa: S608
+        if found is None:
+            return [], self._unwanted.take_due(now, _BATCH)
+        most = _BATCH - self._unwanted.count_due(now, _BATCH // 2)
         async with self._database.transaction() as tx:
             # The condition stands twice: a worker that waited for another's claim must judge
             # the row anew, and the inner list is not made again.
             rows = await tx.all(
                 "UPDATE outbox SET claimed_until = :until, attempts = attempts + 1"  # noqa: S608
                 f" WHERE {due} AND id IN"
-                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT {_BATCH})"
+                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT {most})"
                 " RETURNING id",
                 now=now,
                 until=now + _CLAIM_S,
             )
-        return [str(row["id"]) for row in rows]
+        return [str(row["id"]) for row in rows], self._unwanted.take_due(now, _BATCH - most)
 
     async def _deliver(self, mail_id: str) -> None:
         """Send one mail.  A failure concerns it alone: it is tried again, as if the mail server
@@ -248,20 +240,36 @@ class MailOutbox:
             return await self._rehearse(mail)
         if self._transport is None:
             return None
-        sender = self._options.sender
-        message = message_of(mail.content, mail.id, sender, mail.recipient)
-        return await self._transport.send(
-            message, sender_email(sender), single_email(mail.recipient)
-        )
+        message, sender, recipient = self._message(mail)
+        return await self._unwanted.heard(self._transport.send(message, sender, recipient))
 
     async def _rehearse(self, mail: OutboxMail) -> DeliveryResult:
-        """All that `_send` does, but for the mail server."""
+        """All that `_send` does, for as long, but for the mail server."""
+        later = False
         with contextlib.suppress(InvalidMail):
             if self._transport is not None:
-                sender = self._options.sender
-                message = message_of(mail.content, mail.id, sender, mail.recipient)
-                await self._transport.rehearse(message)
-        return DeliveryResult(DeliveryOutcome.UNWANTED)
+                message, _sender, _recipient = self._message(mail)
+                later = await self._unwanted.keep_place(self._transport.rehearse(message))
+        return DeliveryResult(DeliveryOutcome.UNWANTED_LATER if later else DeliveryOutcome.UNWANTED)
+
+    async def _try_unwanted(self, mail: ReturningMail) -> None:
+        """Nothing is left to be written of it, and nothing is sent."""
+        if not await self._unwanted.keep_place():
+            return
+        async with self._database.read_transaction() as tx:
+            now = int(await tx.now())
+        self._try_again(mail.created_at, mail.attempts + 1, now)
+
+    def _try_again(self, created_at: int, attempts: int, now: int) -> None:
+        wait_s = retry_wait_s(attempts, now - created_at)
+        if wait_s is not None:
+            self._unwanted.come_back(ReturningMail(now + wait_s, created_at, attempts))
+
+    def _message(self, mail: OutboxMail) -> tuple[EmailMessage, str, str]:
+        """With its sender and its recipient.  Raises InvalidMail."""
+        sender = self._options.sender
+        message = message_of(mail.content, mail.id, sender, mail.recipient)
+        return message, sender_email(sender), single_email(mail.recipient)
 
     async def _prepare(self, tx: Transaction, mail_id: str) -> OutboxMail | None:
         """Write the mail and make its link valid; None where it does not wait any more.
@@ -335,7 +343,10 @@ class MailOutbox:
     async def _finish(self, mail_id: str, result: DeliveryResult) -> None:
         async with self._database.transaction() as tx:
             now = int(await tx.now())
-            unwanted = result.outcome is DeliveryOutcome.UNWANTED
+            unwanted = result.outcome in (
+                DeliveryOutcome.UNWANTED,
+                DeliveryOutcome.UNWANTED_LATER,
+            )
             row = await tx.one(
                 "SELECT created_at, attempts FROM outbox WHERE id = :id AND state = :state",
                 id=mail_id,
@@ -343,17 +354,18 @@ class MailOutbox:
             )
             if row is None:
                 return
+            created_at, attempts = int(row["created_at"]), int(row["attempts"])
             if unwanted:
                 # Nothing of a stranger's e-mail address is kept.
                 await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
+                if result.outcome is DeliveryOutcome.UNWANTED_LATER:
+                    self._try_again(created_at, attempts, now)
                 return
             state = {DeliveryOutcome.DONE: "sent", DeliveryOutcome.REFUSED: "failed"}.get(
                 result.outcome
             )
-            if state is None and now - int(row["created_at"]) > _GIVE_UP_S:
-                state = "failed"
-            if state is None:
-                wait_s = min(_LONGEST_WAIT_S, 15 * 4 ** min(int(row["attempts"]) - 1, 5))
+            wait_s = None if state else retry_wait_s(attempts, now - created_at)
+            if wait_s is not None:
                 await tx.run(
                     "UPDATE outbox SET due_at = :due, claimed_until = 0, failure = :why"
                     " WHERE id = :id AND state = 'waiting'",
@@ -362,6 +374,7 @@ class MailOutbox:
                     id=mail_id,
                 )
             else:
+                state = state or "failed"
                 await tx.run(
                     "UPDATE outbox SET state = :state, finished_at = :now, failure = :why,"
                     " fields = '{}', password_hash = NULL WHERE id = :id AND state = 'waiting'",

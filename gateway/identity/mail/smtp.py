@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from threading import Thread
 from typing import Any, TypeVar
@@ -105,10 +105,10 @@ class SmtpTransport:
                 connected = True
                 await client.send_message(message, sender=sender, recipients=[recipient])
         except aiosmtplib.SMTPRecipientsRefused as refused:
-            return _result_of(refused.recipients[0].code)
+            return replace(_result_of(refused.recipients[0].code), of_recipient=True)
         except aiosmtplib.SMTPNotSupported:
             if connected and not recipient.isascii():  # nor will it take the name next time
-                return DeliveryResult(DeliveryOutcome.REFUSED, "no SMTPUTF8")
+                return DeliveryResult(DeliveryOutcome.REFUSED, "no SMTPUTF8", of_recipient=True)
             # No STARTTLS.
             return DeliveryResult(DeliveryOutcome.LATER, "not supported")
         except aiosmtplib.SMTPSenderRefused as refused:
