@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.access.routing.own_paths import url_host
 from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
+from gateway.edge.endpoints.audit_events import AccountEvents
 from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import Endpoints
 from gateway.edge.endpoints.factor_assembly import PublicHost, build_factors, factor_endpoints
@@ -118,6 +119,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             verifier=deps.verifier,
             publisher=deps.publisher,
             audit=deps.audit,
+            events=AccountEvents(deps.audit, deps.limits.account_event_wait_s),
             shielded=deps.shielded,
             sign_out_limit=SignOutLimit(deps.clock),
             cookies=deps.cookies,

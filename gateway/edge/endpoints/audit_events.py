@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -59,6 +60,22 @@ class BoundedAuditSink:
             return False
         self._full_at[kind] = full_at + 1 / EVENTS_A_SECOND
         return True
+
+
+class AccountEvents:
+    """Records what an account can bring about as often as it likes: beyond what all of its events
+    may be in a day, it is counted as the rest of a stranger's is."""
+
+    def __init__(self, sink: AuditSink, wait_s: Callable[[str], Awaitable[float]]) -> None:
+        """`wait_s` is as `EndpointLimits.account_event_wait_s`."""
+        self._sink = sink
+        self._wait_s = wait_s
+
+    async def record(self, account_id: str, event: AuditEvent) -> None:
+        if await self._wait_s(account_id) > 0:
+            self._sink.denied(event.kind, None, account_id)
+        else:
+            self._sink.record(event)
 
 
 def event_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.edge.endpoints.audit_events import AccountEvents
 from gateway.edge.endpoints.dependencies import EndpointDependencies
 from gateway.edge.endpoints.endpoint import Endpoints
 from gateway.edge.endpoints.factor_checks import (
@@ -75,7 +76,8 @@ def build_factors(deps: EndpointDependencies, notifications: SecurityNotificatio
     if party is not None:
         passkeys = Passkeys(deps.database)
         ceremonies = PasskeyCeremonies(party, deps.passkey_challenges, passkeys)
-        proofs = PasskeyProofs(ceremonies, deps.database, notifications, deps.audit)
+        events = AccountEvents(deps.audit, deps.limits.account_event_wait_s)
+        proofs = PasskeyProofs(ceremonies, deps.database, notifications, events)
         own_passkeys = OwnPasskeys(deps.database, own, notifications)
         parts = PasskeyParts(passkeys, own_passkeys, ceremonies, proofs)
         kinds.append(PasskeyFactor(proofs))

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.audit_events import AccountEvents, event_of
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.json_body import Fields, JsonObject, Text, check
 from gateway.identity.factors.challenges import TOKEN_LONGEST, CeremonyPurpose
@@ -53,12 +53,12 @@ class PasskeyProofs:
         ceremonies: PasskeyCeremonies,
         database: Database,
         notifications: SecurityNotifications,
-        audit: AuditSink,
+        events: AccountEvents,
     ) -> None:
         self._ceremonies = ceremonies
         self._database = database
         self._notifications = notifications
-        self._audit = audit
+        self._events = events
 
     async def options(self, proven: ProvenAccount) -> dict[str, Any] | None:
         """For a page that asks for a passkey of this account; None where it has none."""
@@ -109,7 +109,10 @@ class PasskeyProofs:
         if not isinstance(outcome, PasskeyUse):
             return _NOT_COUNTED
         if outcome.backup_changed:
-            self._audit.record(
+            # Before anybody has asked whether the account may sign in once more: a passkey of
+            # software may say another thing each time.
+            await self._events.record(
+                outcome.account.id,
                 event_of(
                     AuditKind.PASSKEY_BACKUP_CHANGED,
                     call,
@@ -117,7 +120,7 @@ class PasskeyProofs:
                     subject=outcome.account.id,
                     passkey_id=outcome.passkey.id,
                     backed_up=outcome.passkey.backed_up,
-                )
+                ),
             )
         return outcome
 
@@ -125,7 +128,8 @@ class PasskeyProofs:
         self, request: web.BaseRequest, call: Call, refused: RefusedUse
     ) -> None:
         passkey = refused.passkey
-        self._audit.record(
+        await self._events.record(
+            passkey.account_id,
             event_of(
                 AuditKind.PASSKEY_REFUSED,
                 call,
@@ -134,7 +138,7 @@ class PasskeyProofs:
                 result=Reason.INVALID_CREDENTIALS,
                 passkey_id=passkey.id,
                 why=refused.refusal.value,
-            )
+            ),
         )
         with suppress(StoreUnavailable):  # it is refused, with or without a mail
             async with self._database.transaction() as tx:

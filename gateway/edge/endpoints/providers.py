@@ -268,6 +268,10 @@ class ProviderEndpoints:
             self._record_failure(request, call, provider, "not_admitted")
             self._deps.count(provider.name, "not_admitted")
             return NOT_ADMITTED
+        wait_s = await self._deps.limits.provided_wait_s(provider.issuer.issuer, identity.subject)
+        if wait_s > 0:
+            self._deps.count(provider.name, "too_many")
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         identities = self._deps.identities
         if trip.link is not None:
             found = await identities.link(identity, trip.link)

@@ -54,6 +54,10 @@ SIGN_INS = (Limit("auth/sign-ins-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),
 """Sign-ins of one account: each leaves rows and events, and its end is held by every worker for two
 days.  By the account alone: a new password brings no new thousands."""
 
+PROVIDED_SIGN_INS = (Limit("auth/provided-sign-ins-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
+"""Sign-ins of one person of a provider: what it says of them is written before their account is
+known, roles and attributes that change each time, too."""
+
 KEYS = (Limit("auth/keys-day", LimitKey.ADDRESS, 100 / 86_400, 100),)
 """Personal keys that one account makes: each leaves rows for a day after its end."""
 
@@ -164,6 +168,10 @@ class EndpointLimits:
     async def account_wait_s(self, account_id: str) -> float:
         """The same for one more sign-in of an account, whose password was right."""
         return (await self._limits.take_for(SIGN_INS, account_id)).wait_s
+
+    async def provided_wait_s(self, issuer: str, subject: str) -> float:
+        """The same for one whom a provider names, before what it says of them is written."""
+        return (await self._limits.take_for(PROVIDED_SIGN_INS, f"{issuer} {subject}")).wait_s
 
     async def key_wait_s(self, account_id: str) -> float:
         """The same for one more personal key of an account."""

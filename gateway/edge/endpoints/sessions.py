@@ -11,7 +11,7 @@ from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.audit_events import AccountEvents, AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
@@ -54,6 +54,7 @@ class SessionDependencies:
     verifier: TokenVerifier
     publisher: RevocationPublisher
     audit: AuditSink
+    events: AccountEvents
     shielded: ShieldedTasks
     sign_out_limit: SignOutLimit
     cookies: CookieSessions
@@ -203,13 +204,14 @@ class SessionEndpoints:
             await self._deps.publisher.publish(rotated.changes)
             return ProblemReply(Reason.REFRESH_TOKEN_REUSED)
         if rotated.repeated:
-            self._deps.audit.record(
+            await self._deps.events.record(
+                rotated.account.id,
                 event_of(
                     AuditKind.REFRESH_REPEATED,
                     call,
                     subject=rotated.account.id,
                     sid=rotated.session_id,
-                )
+                ),
             )
         return token_reply(self._deps.issuer, rotated)
 

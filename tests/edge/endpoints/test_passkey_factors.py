@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.edge.endpoints.audit_events import AccountEvents
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.passkey_proofs import PasskeyProofs, ProvenAccount
 from gateway.identity.factors.challenges import CeremonyPurpose
@@ -60,7 +61,8 @@ async def test_a_passkey_as_a_factor_is_asked_of_one_account_by_one_proof(
         house.deps.passkey_challenges,
         Passkeys(house.database),
     )
-    proofs = PasskeyProofs(ceremonies, house.database, notifications, house.recorded)
+    events = AccountEvents(house.recorded, house.deps.limits.account_event_wait_s)
+    proofs = PasskeyProofs(ceremonies, house.database, notifications, events)
     proven = ProvenAccount(CeremonyPurpose.STEP_UP, account.id, "session-1")
     call = Call(
         "POST",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.rate_limits import EVENTS
 from gateway.identity.factors.challenges import CHALLENGE_TTL_S
 from gateway.identity.factors.passkeys import remove_passkeys
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES
@@ -294,6 +295,51 @@ async def test_a_change_of_the_backup_is_told(house: House) -> None:
     assert [event.detail["backed_up"] for event in told_of] == [True]
     (listed,) = told(await house.ask("GET", PASSKEYS, token=token))["passkeys"]
     assert listed["backed_up"] is True
+
+
+async def test_what_a_passkey_says_anew_each_time_is_written_so_often_and_then_counted(
+    house: House, authenticator: Authenticator
+) -> None:
+    """Nothing but a good signature was asked for it: not whether the account may sign in."""
+    by_software = Authenticator(URL, flags=USER_PRESENT | USER_VERIFIED | BACKUP_ELIGIBLE)
+    copied = copy.copy(authenticator)
+    await add_passkey(house, by_software, await signed_in_by_passkey(house, authenticator))
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    for _ in range(EVENTS[0].burst):
+        assert await house.deps.limits.account_event_wait_s(account.id) == 0.0
+    house.recorded.events.clear()
+    by_software.flags ^= BACKED_UP
+    token = await signed_in_by_passkey(house, by_software)
+    assert is_refused(await sign_in(house, copied))
+    told_of = {event.kind for event in house.recorded.events}
+    assert told_of == {AuditKind.SIGNED_IN, AuditKind.SIGN_IN_FAILED}
+    assert house.recorded.denials == [
+        ("passkey_backup_changed", None, account.id),
+        ("passkey_refused", None, account.id),
+    ]
+    assert "passkey_refused" in await outbox(house)  # its owner is told all the same
+    listed = told(await house.ask("GET", PASSKEYS, token=token))["passkeys"]
+    assert [passkey["backed_up"] for passkey in listed].count(True) == 1
+
+
+async def test_a_sign_in_that_is_refused_for_its_number_leaves_no_event_of_its_own(
+    house: House,
+) -> None:
+    by_software = Authenticator(URL, flags=USER_PRESENT | USER_VERIFIED | BACKUP_ELIGIBLE)
+    await add_passkey(house, by_software)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    while await house.deps.limits.account_wait_s(account.id) == 0.0:
+        pass
+    while await house.deps.limits.account_event_wait_s(account.id) == 0.0:
+        pass
+    house.recorded.events.clear()
+    for _ in range(3):
+        by_software.flags ^= BACKED_UP
+        early = await sign_in(house, by_software)
+        assert (early.status, reason(early)) == (429, "rate_limited")
+    assert house.recorded.events == []
 
 
 async def test_a_key_that_becomes_one_that_can_be_copied_is_refused(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.rate_limits import EVENTS
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, told
 from tests.edge.endpoints.sign_in_calls import (
     OTHER,
@@ -94,6 +95,31 @@ async def test_a_refresh_token_that_is_used_twice_by_one_client_is_recorded(hous
         )
         assert answer.status == 200
     assert ("refresh_repeated", "ok", account.id) in events(house)
+
+
+async def test_a_token_that_is_used_twice_all_day_is_recorded_so_often_and_then_counted(
+    house: House,
+) -> None:
+    """What becomes of its session is the same: it goes on within the grace, and ends after it."""
+    account = await house.register()
+    session = await house.sign_in()
+    for _ in range(EVENTS[0].burst):
+        assert await house.deps.limits.account_event_wait_s(account.id) == 0.0
+    house.recorded.events.clear()
+    body = {"refresh_token": session["refresh_token"]}
+    successors = []
+    for _ in range(3):
+        answer = await house.ask("POST", "/auth/refresh", body)
+        assert answer.status == 200
+        successors.append(told(answer)["refresh_token"])
+    assert len(set(successors)) == 1
+    assert house.recorded.events == []
+    assert house.recorded.denials == [("refresh_repeated", None, account.id)] * 2
+    house.clock.move(11)
+    assert (await house.ask("POST", "/auth/refresh", body)).status == 401
+    assert ("refresh_reused", "refresh_token_reused", account.id) in events(house)
+    ended = await house.ask("POST", "/auth/refresh", {"refresh_token": successors[0]})
+    assert ended.status == 401
 
 
 async def test_what_mail_does_to_an_account_is_recorded(mail: House) -> None:
