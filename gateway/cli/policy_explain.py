@@ -152,8 +152,8 @@ def explain_call(
     policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
-    """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied; 0 as
-    well where a recorded call lacks what decides, of which NOT KNOWN is told."""
+    """Tell how a call would be decided, and which line decides.  Exit 0 allowed, 1 denied, or not
+    known, where a recorded call lacks what decides."""
     said = CallerOptions(
         user_id, roles, email, verified, session_id, auth_age, auth_time, amr, scopes, claim, kind
     )
@@ -251,6 +251,7 @@ def _tell_unknown(judged: JudgedAgain, as_json: bool) -> None:
         for text, style in as_unknown(judged.decision, judged.unknown):
             echo(text, style=style)
     warn(f"note: not known how it would be judged: {NOT_HELD} {', '.join(judged.unknown)}")
+    raise typer.Exit(ExitCode.NO)
 
 
 def _recorded(request_id: str, log: Path | None) -> RecordedDecision:

@@ -245,7 +245,7 @@ def test_explain_guesses_no_more_than_why_does(capsys: pytest.CaptureFixture[str
     Path("log.jsonl").write_text(json.dumps(allowed) + "\n")
     words = ("explain", "--request-id", "mine", "--log", "log.jsonl")
     code, out, err = gateway(capsys, *words)
-    assert code == 0
+    assert code == 1
     assert out.startswith("NOT KNOWN")
     assert "allow  own  not known, as it reads user.claims.level  policies/orders.yaml:5" in out
     assert "DENIED" not in out
@@ -254,7 +254,7 @@ def test_explain_guesses_no_more_than_why_does(capsys: pytest.CaptureFixture[str
     assert "the log does not hold user.claims.level" in err
     code, out, _ = gateway(capsys, *words, "--json")
     told = json.loads(out)
-    assert (code, told["decision"], told["unknown"]) == (0, "unknown", ["user.claims.level"])
+    assert (code, told["decision"], told["unknown"]) == (1, "unknown", ["user.claims.level"])
     assert (told["route"], told["policy"]) == ("orders.read", "orders")
     assert {told[name] for name in ("status", "reason", "rule", "file", "line")} == {None}
 
