@@ -3,8 +3,9 @@
 Law: a slot is given at a target that may be called now, in the order of `slot_turns.py`.  Who was
 turned away is remembered for a while, and where nobody may wait, or slow calls were ended, a slot
 that falls free is kept from whoever comes and has its share (`slot_shares.py`); whoever waits has
-it before it stands empty, and a full queue has a place more for those it was kept for.  Where
-nobody waits, and nobody is remembered, nothing is looked at.
+it before it stands empty, and a full queue has a place more for those it was kept for.  While those
+past their shares have half, one more slot at each look is reserved where somebody below it lacks
+one.  Where nobody waits, nobody is remembered and nothing is reserved, nothing is looked at.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from gateway.model import Reason
 LOOK_EVERY_S = 0.1
 KEPT_S = 2.0
 """Who was turned away is told to come again after one second."""
+GIVEN_UP_AFTER_S = 1.0
+"""So long nobody lacked one of those that are reserved: it is one fewer."""
+LACK_S = 0.3
+"""Who is below its share and waits for so long gets no slot in turn, as calls take too long."""
 MOST_REMEMBERED = 256
 """Neighbourhoods that want a slot; the oldest are forgotten first."""
 
@@ -73,7 +78,8 @@ class Waiters(Generic[T]):
             or self._waiting.make_room(network, targets, most)
             or (most and len(self._waiting) < most + _kept_for(network, targets))
         ):
-            waiter = Waiter(client_ip, network, targets, self._loop.create_future())
+            slot = self._loop.create_future()
+            waiter = Waiter(client_ip, network, targets, slot, self._loop.time())
             self._waiting.add(waiter)
         elif not self._has_room(client_ip, targets):
             # Whoever comes next is to find room.
@@ -141,17 +147,23 @@ class Waiters(Generic[T]):
         wanted += self._turned_away
         self._turned_away.clear()
         ended: list[UpstreamConnection] = []
-        if wanted or self._wanted:
+        reserving = [one for one in before if one.shares is not None and one.shares.reserve]
+        if wanted or self._wanted or reserving:
             self._timer = self._loop.call_later(LOOK_EVERY_S, self._look)
             asked = [one.targets for one in wanted]
             asked += [one.targets for one in self._wanted.values()]
+            asked.append(reserving)
             wishes, lately = self._by_target(wanted)
             served: set[Wish[T]] = set()
+            lacking = []
             for target in _all(asked):
                 if _slots(target):
                     self._shared.append(target)
                     asking = wishes.get(target) or _Asking()
                     ended += self._share_out(target, asking, lately.get(target, ()), served)
+                    if self._is_lacking(target, asking):
+                        lacking.append(target)
+            self._reserve(lacking)
         for target in before:
             if target not in self._shared:
                 target.shares = None
@@ -201,7 +213,6 @@ class Waiters(Generic[T]):
             served.update(one for one, _ in pairs)
             ended = [call.connection for _, call in pairs]
         now = self._loop.time()
-        shares.came.clear()
         shares.made_room_at = [at for at in shares.made_room_at if at > now - KEPT_S]
         shares.made_room_at += [now] * len(ended)
         shares.share_out(slots, want)
@@ -211,6 +222,33 @@ class Waiters(Generic[T]):
         has_few = keeps and any(shares.held.get(name, 0) < few for name in lately)
         shares.kept = min(max(made, 1), slots - half) if has_few else 0
         return ended
+
+    def _is_lacking(self, target: T, asking: _Asking[T]) -> bool:
+        """Whether somebody who has less than half of its share waits for long, or was turned away
+        and had none since, while those past their shares have half."""
+        shares = target.shares
+        if shares is None or not shares.is_half_past:
+            return False
+        before = self._loop.time() - LACK_S
+        return any(
+            2 * shares.held.get(one.network, 0) < shares.share
+            and one.network not in shares.came
+            and not (isinstance(one, Waiter) and one.since > before)
+            for one in asking.calls
+        )
+
+    def _reserve(self, lacking: list[T]) -> None:
+        """One more slot, at that one of these targets which has fewest so; fewer elsewhere."""
+        now = self._loop.time()
+        sharing = [shares for one in self._shared if (shares := one.shares) is not None]
+        for shares in sharing:
+            shares.came.clear()
+            shares.give_up(now, GIVEN_UP_AFTER_S)
+        short = [shares for one in lacking if (shares := one.shares) is not None]
+        for shares in short:
+            shares.lacked_at = now
+        if short and sum(map(_slots, self._shared)) >= LEAST_SLOTS:
+            min(short, key=lambda shares: shares.reserve).lack(now)
 
     def _keep_one(self) -> None:
         """Where one that is kept stands empty, no other target keeps one."""

@@ -48,12 +48,15 @@ class Shares:
     __slots__ = (
         "_count",
         "_networks",
+        "_past",
         "_slots",
         "_wanting",
         "came",
         "held",
         "kept",
+        "lacked_at",
         "made_room_at",
+        "reserve",
         "share",
     )
 
@@ -68,9 +71,16 @@ class Shares:
         """By neighbourhood, those that have none left out."""
         for client_ip, count in holders.items():
             self.held[self._network(client_ip)] += count
-        self.share = 1
+        self._past = 0
+        """How many are held that are more than the share of whoever has them."""
+        self.share = 0
+        self._set_share(1)
         self.kept = 0
         """Free slots that whoever has its share does not get."""
+        self.reserve = 0
+        """Free slots that it does not get while those past their shares have half."""
+        self.lacked_at = 0.0
+        """When there last was a lack of those, or one was given up."""
         self.came: set[str] = set()
         """Neighbourhoods that took a slot of their share since it was last looked."""
         self.made_room_at: list[float] = []
@@ -80,12 +90,34 @@ class Shares:
         """Among those that hold one and these."""
         self._slots, self._wanting = slots, wanting
         self._count = len(self.held.keys() | wanting)
-        self.share = share_of(slots, self._count)
+        self._set_share(share_of(slots, self._count))
+        self.reserve = min(self.reserve, slots - share_of(slots, 1))
 
     @property
     def keeps_one(self) -> bool:
         """Though no slow call made room for it."""
         return self.kept > 0 and not self.made_room_at
+
+    @property
+    def is_half_past(self) -> bool:
+        """Whether one neighbourhood has half of all, or several have as much past their shares."""
+        return self._past + self.share >= share_of(self._slots, 1)
+
+    def reserves(self, free: int) -> bool:
+        """Whether none of the `free` slots is for whoever has its share, though nobody else comes:
+        calls that take long would turn what others leave for a moment into theirs for good."""
+        return free <= self.reserve and self.is_half_past
+
+    def lack(self, now: float) -> None:
+        """Somebody below its share got none, or waits for long: one more is reserved for such."""
+        self.lacked_at = now
+        self.reserve = min(self.reserve + 1, self._slots - share_of(self._slots, 1))
+
+    def give_up(self, now: float, after_s: float) -> None:
+        """One fewer, each time that nobody lacked one for so long."""
+        if self.reserve and now - self.lacked_at > after_s:
+            self.lacked_at = now
+            self.reserve -= 1
 
     def is_behind(self, network: str) -> bool:
         """It has its share: others go before it."""
@@ -97,25 +129,36 @@ class Shares:
 
     def admits(self, client_ip: str, free: int) -> bool:
         """Whether a call of this client may have one of the `free` slots that nobody waits for."""
-        return free > self.kept or not self.is_behind(self._network(client_ip))
+        if free > self.kept and not self.reserves(free):
+            return True
+        return not self.is_behind(self._network(client_ip))
 
     def record(self, client_ip: str) -> None:
         """A call of this client has taken one."""
         network = self._network(client_ip)
         held = self.held[network] = self.held.get(network, 0) + 1
+        if held > self.share:
+            self._past += 1
         if held == 1 and network not in self._wanting:
             # At once: of those that come together none is to take what the others leave.
             self._count += 1
-            self.share = min(self.share, share_of(self._slots, self._count))
+            self._set_share(min(self.share, share_of(self._slots, self._count)))
         if held <= self.share:
             self.came.add(network)
 
     def record_end(self, client_ip: str) -> None:
         network = self._network(client_ip)
+        if self.held.get(network, 0) > self.share:
+            self._past -= 1
         if self.held.get(network, 0) > 1:
             self.held[network] -= 1
         elif self.held.pop(network, 0) and network not in self._wanting:
             self._count -= 1
+
+    def _set_share(self, share: int) -> None:
+        if share != self.share:
+            self.share = share
+            self._past = sum(max(count - share, 0) for count in self.held.values())
 
     def _network(self, client_ip: str) -> str:
         network = self._networks.get(client_ip)

@@ -1,8 +1,9 @@
 """The queue for the slots of an upstream's targets: whose turn it is, and who gives a place up.
 
 Law: neighbourhoods that hold less than their share of a target take turns, and every other slot is
-given to whoever has waited longest.  Where the queue is full a newcomer gets the last place of
-whoever has most, by what waits and what it holds past its share, and more than the newcomer then.
+given to whoever has waited longest, but where those past their shares have half.  Where the queue
+is full a newcomer gets the last place of whoever has most, by what waits and what it holds past its
+share, and more than the newcomer then.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Waiter(Wish[T]):
 
     slot: asyncio.Future[T | None]
     """None where another call takes its place in the queue."""
+    since: float = 0.0
 
 
 class SlotTurns(Generic[T]):
@@ -104,12 +106,15 @@ class SlotTurns(Generic[T]):
         chosen = longest = next(filter(may_have, self._waiting), None)
         if longest is not None and (shares := target.shares) is not None:
             first = self._first_in_turn(may_have, shares)
-            if target.spec.max_connections - target.in_flight <= shares.kept:
+            free = target.spec.max_connections - target.in_flight
+            if shares.reserves(free):
+                chosen = first
+            elif free <= shares.kept:
                 # Who has its share has it before it stands empty: whom it is kept for may never
                 # come again.
                 chosen = first or longest
             elif first is not None and first.network != longest.network:
-                self._by_turn = not self._by_turn
+                self._by_turn = shares.is_half_past or not self._by_turn
                 chosen = first if self._by_turn else longest
         if chosen is None:
             return None

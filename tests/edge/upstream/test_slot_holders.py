@@ -14,7 +14,7 @@ from gateway.access.definitions import Upstream
 from gateway.client_networks import neighbourhood
 from gateway.edge.upstream.clusters import Cluster, Clusters, TargetPool
 from gateway.edge.upstream.connection import UpstreamConnection
-from gateway.edge.upstream.slot_queue import KEPT_S, LOOK_EVERY_S
+from gateway.edge.upstream.slot_queue import GIVEN_UP_AFTER_S, KEPT_S, LACK_S, LOOK_EVERY_S
 from gateway.edge.upstream.slot_turns import Waiter
 from gateway.model import Reason
 from tests.edge.rig import target
@@ -169,6 +169,7 @@ async def test_what_falls_free_goes_to_others_until_they_have_half_of_their_shar
         assert shared.call(STRANGER)
         clock.pass_s(LOOK_EVERY_S)
     shared.end(ONE)
+    clock.pass_s(GIVEN_UP_AFTER_S)
     assert shared.call(ONE)
 
 
@@ -322,6 +323,82 @@ async def test_whoever_held_slots_before_a_reload_set_their_number_holds_them(
         assert shared.calls(ONE, 8 - shared.pool.in_flight)[-1] is False
 
 
+async def test_while_one_has_half_what_falls_free_goes_to_those_who_have_less(clock: Clock) -> None:
+    """By turns with whoever waits longest, calls that last would have all of it in the end."""
+    shared = Shared(clock, 20, queue=40)
+    shared.calls(ONE, 20)
+    own = [shared.waits(ONE) for _ in range(10)]
+    others = [shared.waits(f"10.4.{number}.1") for number in range(8)]
+    clock.pass_s(LOOK_EVERY_S)
+    shared.end(ONE, 8)
+    assert [one.slot.done() for one in others if one] == [True] * 8
+    assert not any(one.slot.done() for one in own if one)
+    # It has 12 now: who comes goes first until it has less than half.
+    more = [shared.waits(f"10.4.{number}.1") for number in range(6)]
+    shared.end(ONE, 4)
+    assert [one.slot.done() for one in more if one] == [True] * 3 + [False] * 3
+    assert sum(one.slot.done() for one in own if one) == 1
+
+
+async def test_the_half_of_whoever_has_most_is_all_that_it_keeps_from_many(clock: Clock) -> None:
+    shared = Shared(clock, 20)
+    shared.calls(ONE, 20)
+    for number in range(12):
+        assert not shared.call(f"10.4.{number}.1")
+        clock.pass_s(LOOK_EVERY_S)
+    for _ in range(10):
+        shared.end(ONE)
+        assert not shared.call(ONE)
+    assert all(shared.call(f"10.4.{number}.1") for number in range(10))
+
+
+async def test_what_is_reserved_is_given_up_slot_by_slot_once_nobody_lacks_it(clock: Clock) -> None:
+    shared = Shared(clock, 20)
+    shared.calls(ONE, 20)
+    for _ in range(4):
+        assert not shared.call(STRANGER)
+        clock.pass_s(LOOK_EVERY_S)
+    shared.end(ONE, 4)
+    assert not shared.call(ONE)
+    clock.pass_s(2 * GIVEN_UP_AFTER_S + 3 * LOOK_EVERY_S)
+    assert shared.calls(ONE, 3) == [True, True, False]
+    clock.pass_s(KEPT_S + 2 * GIVEN_UP_AFTER_S)
+    assert shared.calls(ONE, 2) == [True, True]
+    assert shared.pool.shares is None
+
+
+async def test_with_a_queue_is_reserved_what_somebody_waited_for_in_vain(clock: Clock) -> None:
+    shared = Shared(clock, 20, queue=20)
+    shared.calls(ONE, 20)
+    own, other = shared.waits(ONE), shared.waits(STRANGER)
+    assert own is not None
+    assert other is not None
+    clock.pass_s(LACK_S + 2 * LOOK_EVERY_S)
+    shared.end(ONE)
+    assert other.slot.done()
+    shared.end(STRANGER)
+    assert not own.slot.done()
+    assert shared.call(STRANGER)
+    shared.end(STRANGER)
+    clock.pass_s(4 * GIVEN_UP_AFTER_S)
+    assert own.slot.done()
+
+
+async def test_with_a_queue_nothing_is_reserved_where_nobody_waits_for_long(clock: Clock) -> None:
+    shared = Shared(clock, 20, queue=20)
+    shared.calls(ONE, 20)
+    own = [shared.waits(ONE) for _ in range(3)]
+    for _ in range(10):
+        other = shared.waits(STRANGER)
+        assert other is not None
+        clock.pass_s(LACK_S - LOOK_EVERY_S)
+        shared.end(ONE)
+        assert other.slot.done()
+        shared.end(STRANGER)
+        shared.waits(ONE)
+    assert all(one.slot.done() for one in own if one)
+
+
 async def test_what_each_holds_is_counted_through_all_reloads(clock: Clock) -> None:
     """Worlds by chance: calls that come, wait, are turned away and end, and limits that change."""
     for seed in range(25):
@@ -330,6 +407,7 @@ async def test_what_each_holds_is_counted_through_all_reloads(clock: Clock) -> N
             world.step()
             world.check()
         world.end_all()
+        clock.pass_s(KEPT_S + 8 * GIVEN_UP_AFTER_S)
         assert (world.shared.pool.in_flight, world.shared.pool.holders) == (0, {})
         assert world.shared.pool.shares is None
 

@@ -59,7 +59,7 @@ def served(turns: SlotTurns[Any], target: Held, count: int) -> list[str]:
 
 async def test_who_has_its_share_has_every_other_slot_that_it_waits_longer_for() -> None:
     """One upload keeps nobody of its neighbourhood away, however many others come meanwhile."""
-    target = Held(4, share=1, office=1)
+    target = Held(8, share=1, office=1)
     turns = queue(target, (OFFICE, OFFICE, *OTHERS))
     assert served(turns, target, 4) == [OTHERS[0], OFFICE, OTHERS[1], OFFICE]
 
