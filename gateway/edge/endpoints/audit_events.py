@@ -32,13 +32,17 @@ _OF_STRANGERS = frozenset(
         AuditKind.CONSOLE_OPENED,
     }
 )
+_WRITTEN_WHEN_DONE = frozenset({AuditKind.CONSOLE_OPENED})
+"""Of those, what succeeds for nobody but who has the local token or an account, whose sign-ins are
+counted; who asks for a reset, or registers, is told `ok` whoever they are."""
 EVENTS_AT_ONCE = 1_000
 EVENTS_A_SECOND = 1.0
 
 
 class BoundedAuditSink:
     """Bounds the rows that strangers can cause: of each kind a thousand at once and one a second
-    from then on; the rest is counted, a minute at a time."""
+    from then on; the rest is counted, a minute at a time.  No stranger's row hides one of somebody
+    who proved who they are."""
 
     def __init__(self, sink: AuditSink, clock: Clock) -> None:
         self._sink = sink
@@ -48,7 +52,8 @@ class BoundedAuditSink:
         self.pseudonym = sink.pseudonym
 
     def record(self, event: AuditEvent) -> None:
-        if event.kind in _OF_STRANGERS and not self._has_capacity(event.kind):
+        is_done = event.result == "ok" and event.kind in _WRITTEN_WHEN_DONE
+        if event.kind in _OF_STRANGERS and not is_done and not self._has_capacity(event.kind):
             self._sink.denied(event.kind, None, None)
         else:
             self._sink.record(event)

@@ -221,3 +221,23 @@ def test_what_strangers_bring_about_is_written_a_thousand_times_and_then_counted
     clock.move(1)
     audit.record(AuditEvent(AuditKind.SIGN_IN_FAILED))
     assert len(recorded.events) == EVENTS_AT_ONCE + 2
+
+
+def test_no_flood_of_wrong_tokens_hides_who_opens_the_console() -> None:
+    recorded = Recorded()
+    audit = BoundedAuditSink(recorded, Hands())
+    wrong = AuditEvent(AuditKind.CONSOLE_OPENED, result="invalid_credentials")
+    for _ in range(EVENTS_AT_ONCE + 5):
+        audit.record(wrong)
+    assert len(recorded.events) == EVENTS_AT_ONCE
+    audit.record(AuditEvent(AuditKind.CONSOLE_OPENED))
+    assert [event.result for event in recorded.events[EVENTS_AT_ONCE:]] == ["ok"]
+
+
+@pytest.mark.parametrize("kind", [AuditKind.REGISTERED, AuditKind.PASSWORD_RESET_REQUESTED])
+def test_what_anybody_is_told_is_well_is_bounded_though_its_result_is_ok(kind: AuditKind) -> None:
+    recorded = Recorded()
+    audit = BoundedAuditSink(recorded, Hands())
+    for _ in range(EVENTS_AT_ONCE + 5):
+        audit.record(AuditEvent(kind))
+    assert len(recorded.events) == EVENTS_AT_ONCE
