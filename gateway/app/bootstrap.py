@@ -141,7 +141,12 @@ async def prepare(plan: BootstrapContext, database: Database, rotation: KeyRotat
 
 
 def make_key_rotation(
-    plan: BootstrapContext, database: Database, sealer: Sealer, publisher: RevocationPublisher
+    plan: BootstrapContext,
+    database: Database,
+    sealer: Sealer,
+    publisher: RevocationPublisher,
+    *,
+    confirmations: Database | None = None,
 ) -> KeyRotation:
     return KeyRotation(
         database,
@@ -150,6 +155,7 @@ def make_key_rotation(
         alg=plan.settings.signing_alg,
         max_token_life_s=plan.settings.max_token_life_s,
         make=plan.make_key,
+        confirmations=confirmations,
     )
 
 

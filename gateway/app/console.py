@@ -52,6 +52,7 @@ NAVIGATION = (
 class ConsoleParts:
     console: Console
     operators: Operators
+    pages: PageRegistry
 
 
 def build_console(components: Components, status: WorkerStatus) -> ConsoleParts | None:
@@ -89,8 +90,9 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
             audit,
         )
     )
+    pages = PageRegistry(_pages(components, status, renderer, operators), NAVIGATION)
     dependencies = ConsoleDependencies(
-        pages=PageRegistry(_pages(components, status, renderer, operators), NAVIGATION),
+        pages=pages,
         renderer=renderer,
         static_files=static_files,
         operators=operators,
@@ -101,7 +103,7 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
         draining=lambda: status.draining,
         https_only=not loopback,
     )
-    return ConsoleParts(Console(dependencies), operators)
+    return ConsoleParts(Console(dependencies), operators, pages)
 
 
 def _pages(

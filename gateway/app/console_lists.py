@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.access.resource_servers import resource_paths
+from gateway.app.bootstrap import make_key_rotation
 from gateway.app.components import Components
 from gateway.app.status import WorkerStatus
 from gateway.audit.background_check import BackgroundCheck
@@ -15,6 +16,7 @@ from gateway.edge.console.issuers_page import ISSUERS, CheckNamed, IssuersPage
 from gateway.edge.console.keys_page import KEYS, KeysPage
 from gateway.edge.console.load_pages import LIMITS, UPSTREAMS, WORKERS, LoadPages
 from gateway.edge.console.mail_page import MAIL, MailPage, MailPageDependencies
+from gateway.edge.console.operator_database import OperatorDatabase
 from gateway.edge.console.pages import ConsolePage, NavigationEntry
 from gateway.edge.console.person_page import PersonDependencies, PersonPage
 from gateway.edge.console.sessions_page import SESSIONS, SessionListDependencies, SessionsPage
@@ -56,13 +58,15 @@ LISTS = (
 
 
 def list_pages(components: Components, status: WorkerStatus) -> Sequence[ConsolePage]:
+    """None of them has the store itself: what they write, they write for who is still signed in."""
+    database = OperatorDatabase(components.database)
     return [
-        *_account_pages(components),
-        *_credential_pages(components),
+        *_account_pages(components, database),
+        *_credential_pages(components, database),
         *LoadPages(status.brief, status.load).pages(),
         *IssuersPage(status.brief, _issuer_checks(components)).pages(),
-        *_mail_pages(components),
-        *_audit_pages(components),
+        *_mail_pages(components, database),
+        *_audit_pages(components, database),
     ]
 
 
@@ -82,8 +86,8 @@ def _issuer_checks(components: Components) -> CheckNamed:
     return check
 
 
-def _account_pages(components: Components) -> Sequence[ConsolePage]:
-    database, settings = components.database, components.plan.settings
+def _account_pages(components: Components, database: OperatorDatabase) -> Sequence[ConsolePage]:
+    settings = components.plan.settings
     notifications = SecurityNotifications(database, components.mailer)
     totp = TotpFactor(database, Sealer(components.plan.key_secret()))
     users = UsersPage(
@@ -110,8 +114,15 @@ def _account_pages(components: Components) -> Sequence[ConsolePage]:
     return [*users.pages(), *person.pages()]
 
 
-def _credential_pages(components: Components) -> Sequence[ConsolePage]:
-    database, idle_s = components.database, components.plan.settings.refresh_idle_s
+def _credential_pages(components: Components, database: OperatorDatabase) -> Sequence[ConsolePage]:
+    plan, idle_s = components.plan, components.plan.settings.refresh_idle_s
+    rotation = make_key_rotation(
+        plan,
+        database,
+        Sealer(plan.key_secret()),
+        components.replica,
+        confirmations=components.database,
+    )
     sessions = SessionsPage(
         SessionListDependencies(
             SessionSearch(database, idle_s=idle_s),
@@ -122,16 +133,16 @@ def _credential_pages(components: Components) -> Sequence[ConsolePage]:
     clients = ClientsPage(
         ClientPageDependencies(ClientSearch(database), Clients(database), ApiKeys(database))
     )
-    return [*sessions.pages(), *clients.pages(), *KeysPage(components.key_rotation).pages()]
+    return [*sessions.pages(), *clients.pages(), *KeysPage(rotation).pages()]
 
 
-def _mail_pages(components: Components) -> Sequence[ConsolePage]:
+def _mail_pages(components: Components, database: OperatorDatabase) -> Sequence[ConsolePage]:
     sends_mail = components.plan.settings.smtp_url is not None
-    outbox = OutboxList(components.database)
+    outbox = OutboxList(database)
     return MailPage(MailPageDependencies(outbox, components.mailer, sends_mail)).pages()
 
 
-def _audit_pages(components: Components) -> Sequence[ConsolePage]:
+def _audit_pages(components: Components, database: OperatorDatabase) -> Sequence[ConsolePage]:
     async def chain_keys() -> Sequence[ChainKey]:
         """That of now, and those of secrets that were in use before."""
         secret = components.plan.key_secret()
@@ -142,5 +153,5 @@ def _audit_pages(components: Components) -> Sequence[ConsolePage]:
     check = BackgroundCheck(components.database, components.clock, chain_keys)
     components.tasks.start("audit-check", check.run)
     return AuditPage(
-        AuditPageDependencies(components.database, check, components.audit, components.clock)
+        AuditPageDependencies(database, check, components.audit, components.clock)
     ).pages()

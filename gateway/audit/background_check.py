@@ -60,10 +60,10 @@ class BackgroundCheck:
     keys: Callable[[], Awaitable[Iterable[ChainKey]]]
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def begin(self) -> bool:
-        """False where one runs already."""
+    async def begin(self, asked: Database | None = None) -> bool:
+        """False where one runs already.  `asked` is the store as whoever asks for it has it."""
         now = self.clock.now()
-        async with self.database.transaction() as tx:
+        async with (asked or self.database).transaction() as tx:
             await tx.run(
                 "INSERT INTO installation (name, value) VALUES (:name, '{}')"
                 " ON CONFLICT (name) DO NOTHING",

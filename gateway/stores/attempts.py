@@ -48,18 +48,18 @@ class RedisAttempts:
         if keys:
             await self._redis.call("DEL", *(f"{self._redis.prefix}attempts:{key}" for key in keys))
 
-    async def clear_under(self, prefix: str) -> None:
-        pattern, cursor = f"{self._redis.prefix}attempts:{prefix}*", "0"
+    async def keys_under(self, prefix: str) -> Sequence[str]:
+        own = f"{self._redis.prefix}attempts:"
+        pattern, cursor, keys = f"{own}{prefix}*", "0", dict[str, None]()
         while True:
             answer = await self._redis.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             try:
                 cursor, found = str(answer[0]), [str(key) for key in answer[1]]
             except (TypeError, LookupError) as error:
                 raise StoreUnavailable("redis", "an answer that cannot be read") from error
-            if found:
-                await self._redis.call("DEL", *found)
+            keys |= dict.fromkeys(key.removeprefix(own) for key in found)
             if cursor == "0":
-                return
+                return list(keys)
 
 
 def _keys(attempts: Sequence[Attempt]) -> list[str]:

@@ -175,8 +175,8 @@ class Attempts(Protocol):
 
     async def clear(self, keys: Sequence[str]) -> None: ...
 
-    async def clear_under(self, prefix: str) -> None:
-        """Every counter whose key begins so.  Looks at all keys there are: for operators."""
+    async def keys_under(self, prefix: str) -> Sequence[str]:
+        """Of every counter whose key begins so.  Looks at all keys there are: for operators."""
 
 
 @dataclass(slots=True)

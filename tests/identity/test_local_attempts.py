@@ -206,6 +206,6 @@ async def test_fifty_thousand_counters_are_kept_at_most(clock: Hands) -> None:
 async def test_the_counters_that_begin_alike_are_cleared_together(counters: LocalAttempts) -> None:
     names = ("a:1", "a:2", "b:a:")
     await counters.settle([Attempt(name, 1, 900) for name in names], "m", failed=False)
-    await counters.clear_under("a:")
+    await counters.clear(await counters.keys_under("a:"))
     assert len(counters) == 1
     assert await wait(counters, Attempt("b:a:", 1, 900)) == 900.0

@@ -41,7 +41,7 @@ class Away:
     async def clear(self, keys: Sequence[str]) -> None:
         raise StoreUnavailable("redis")
 
-    async def clear_under(self, prefix: str) -> None:
+    async def keys_under(self, prefix: str) -> Sequence[str]:
         raise StoreUnavailable("redis")
 
 

@@ -233,7 +233,8 @@ async def test_an_operator_empties_the_counters_of_the_accounts_devices_too(
     names = [f"{what}:{digest('u1')}" for what in ("factor", "step-up")]
     assert list(factor_counters("u1")) == names
     factors = [key + of for key in names for of in ("", ":day")]
-    assert told.cleared[0] == [*account_counters(ANN, 3), *factors]
+    own = [*account_counters(ANN, 3), *factors]
+    assert told.cleared[0][: len(own)] == own
     assert (await limiter.reserve(ANN, HERE, DEVICE)).failures == 0
     assert (await limiter.reserve("bob@x.example", HERE, DEVICE)).failures == 1
 

@@ -249,6 +249,10 @@ class AdminListener:
 
     async def _mails(self, call: Call, operator: Operator, request_id: str) -> web.Response:
         mails = [] if self._outbox is None else [dict(mail) for mail in await self._outbox.mails()]
+        assert self._operators is not None
+        again = await self._operators.of_bearer(call)  # the store may have been waited for
+        if isinstance(again, Reason):
+            return problem(again, request_id=request_id)
         if mails and self._audit is not None:
             self._audit.record(
                 AuditEvent(

@@ -95,7 +95,7 @@ class AuditPage:
         return View("audit.html", values)
 
     async def check(self, request: ConsoleRequest) -> Acted | NotDone:
-        if not await self._deps.check.begin():
+        if not await self._deps.check.begin(self._deps.database):
             return NotDone("A check runs already.", status=409)
         return Acted([operator_event(AuditKind.AUDIT_CHECKED, None, "begun")], notice="check")
 

@@ -4,9 +4,9 @@
     sign-in, sign-out   `sign_in_page.py`
     a page              a known operator, the permission of the page, then `show`
     an action           the same, and again once the whole form is there, the proofs of intent, the
-                        permission of the action, then `act`, then its audit events with the
-                        operator's name, then the changes that every worker has to confirm, then a
-                        redirect
+                        permission of the action, then `act`, whose every transaction asks once more
+                        (`operator_database.py`), then its audit events with the operator's name,
+                        then the changes that every worker has to confirm, then a redirect
 
 Law: what a person who is not known may see is the sign-in page and the static files; no refusal
 tells them which pages there are.
@@ -24,6 +24,7 @@ from aiohttp import web
 from gateway.access.console import HOME, ConsolePermission
 from gateway.access.policies import StepUp
 from gateway.audit.log import AuditEvent
+from gateway.edge.console.operator_database import OperatorGone, acting_as
 from gateway.edge.console.operators import Operators
 from gateway.edge.console.pages import (
     PENDING,
@@ -159,6 +160,8 @@ class Console:
         view = await page.show(asked)
         if isinstance(view, NotFound):
             return self._missing(asked, view)
+        if view.events and (gone := await self._asked_again(asked)) is not None:
+            return gone
         self._record(asked, view.events)
         return self._deps.renderer.page(page, asked, view, problem)
 
@@ -232,18 +235,28 @@ class Console:
         if action.fresh and not asked.operator.is_fresh(self._deps.clock.now()):
             return self._stronger(asked, StepUp(FRESH_S), _NOT_FRESH)
         asked = replace(asked, form=form)
-        outcome = await action.act(asked)
+        try:
+            with acting_as(operator):
+                outcome = await action.act(asked)
+        except OperatorGone as error:
+            return self._deps.sign_in.ask(asked.call, error.reason, asked.request_id)
         if isinstance(outcome, NotFound):
             return self._missing(asked, outcome)
         self._record(asked, outcome.events)
         if isinstance(outcome, NotDone):
             return await self._shown(page, asked, outcome)
         assert outcome.events or action.permission is ConsolePermission.READ, "nobody could find it"
-        if outcome.attachment is not None:
+        gone = None
+        if outcome.view is not None or outcome.attachment is not None:
+            # Before anybody is told of the changes: they may end what the operator calls with.
+            gone = await self._asked_again(asked)
+        if gone is None and outcome.attachment is not None:
             return attached(outcome.attachment)
         confirmed = outcome.confirmed
         if outcome.changes:
             confirmed = await self._deps.publisher.publish(outcome.changes) and confirmed
+        if gone is not None:
+            return gone
         if outcome.view is not None:
             told = {} if confirmed else {"notice": PENDING}
             view = replace(outcome.view, values={**outcome.view.values, **told})
@@ -251,6 +264,14 @@ class Console:
         location = outcome.location or asked.call.path
         notice = outcome.notice if confirmed else UNCONFIRMED
         return redirect(f"{location}?done={notice}" if notice else location)
+
+    async def _asked_again(self, asked: ConsoleRequest) -> web.Response | None:
+        """What is answered in the place of a secret, which a store may have kept waiting, to who is
+        signed in no more."""
+        operator = await self._deps.operators.identify(asked.call)
+        if isinstance(operator, Reason):
+            return self._deps.sign_in.ask(asked.call, operator, asked.request_id)
+        return None
 
     def _record(self, asked: ConsoleRequest, events: Sequence[AuditEvent]) -> None:
         for event in events:

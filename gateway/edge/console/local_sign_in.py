@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.identity.base64url import encoded
+from gateway.identity.clients.held_callers import take_turn
 from gateway.identity.revocations import refuse_once
 from gateway.identity.sealed_tokens import SealedTokens
 from gateway.identity.tokens.authenticator import Revocations
@@ -70,21 +71,27 @@ class LocalSignIn:
 
     def has_ended(self, session: LocalSession) -> bool:
         """Whether it was signed out of, as far as this worker knows."""
-        principal = Principal(
-            LOCAL_ACTOR,
-            (),
-            session.id,
-            session.id,
-            None,
-            kid="",
-            issued_at=session.signed_in_at,
-            expires_at=session.ends_at,
-        )
-        refusal = self._deps.revocations.refusal(principal)
+        refusal = self._deps.revocations.refusal(caller_of(session))
         return refusal is not None and refusal is not Reason.REPLICA_STALE
 
     async def end(self, session: LocalSession) -> bool:
         """Whether every worker knows that it has ended.  Raises StoreUnavailable."""
         async with self._deps.database.transaction() as tx:
+            # No row stands for it: what it is writing is written first, and nothing behind this.
+            await take_turn(tx)
             changes: Sequence[Change] = await refuse_once(tx, ChangeKind.SESSION, session.id)
         return await self._deps.publisher.publish(changes)
+
+
+def caller_of(session: LocalSession) -> Principal:
+    """Who calls with the cookie."""
+    return Principal(
+        LOCAL_ACTOR,
+        (),
+        session.id,
+        session.id,
+        None,
+        kid="",
+        issued_at=session.signed_in_at,
+        expires_at=session.ends_at,
+    )

@@ -16,7 +16,7 @@ from gateway.access.authorizer import Authenticator
 from gateway.access.console import ConsolePermission, admin_policy
 from gateway.access.evaluation import action_verdict
 from gateway.access.policies import Policy, StepUp
-from gateway.edge.console.local_sign_in import LOCAL_ACTOR, LocalSignIn
+from gateway.edge.console.local_sign_in import LOCAL_ACTOR, LocalSignIn, caller_of
 from gateway.edge.console.pages import Operator
 from gateway.edge.replies.cookies import single_cookie
 from gateway.identity.sign_in.session_cookies import Csrf, is_of_one_host
@@ -58,7 +58,7 @@ class Operators:
         if self._deps.local is not None and (session := self._deps.local.read(cookie)) is not None:
             if self._deps.local.has_ended(session):
                 return Reason.SESSION_UNKNOWN
-            return replace(_LOCAL, csrf_token=self.proof_of(cookie))
+            return replace(_LOCAL, csrf_token=self.proof_of(cookie), caller=caller_of(session))
         return await self._of_session(call, cookie)
 
     async def of_bearer(self, call: Call) -> Operator | Reason:
@@ -123,6 +123,7 @@ class Operators:
             # A token that does not say when its owner signed in proves nothing about it.
             auth_time=principal.auth_time or 0,
             step_ups=step_ups,
+            caller=principal,
         )
 
 

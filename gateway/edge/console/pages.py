@@ -12,7 +12,7 @@ from gateway.access.policies import StepUp
 from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.factor_changes import FRESH_S
-from gateway.model import Call, Change
+from gateway.model import Call, Change, Principal
 
 PENDING = (
     "It is done and kept, but not yet confirmed by every worker.  It goes on by itself; until then"
@@ -38,6 +38,9 @@ class Operator:
     counts for an hour."""
     step_ups: Mapping[ConsolePermission, StepUp] = field(default_factory=dict)
     """What the policy asks of a sign-in for what they may not do with theirs."""
+    caller: Principal | None = field(default=None, repr=False)
+    """What they call with, as it is asked again where something is written; None of the local token
+    itself."""
 
     def may(self, permission: ConsolePermission) -> bool:
         return permission in self.permissions
@@ -188,6 +191,7 @@ class PageRegistry:
     def __init__(self, pages: Sequence[ConsolePage], navigation: Sequence[NavigationEntry]) -> None:
         """ValueError where two pages have one address, or an entry leads nowhere."""
         self.navigation = tuple(navigation)
+        self.every = tuple(pages)
         self._pages = {_shape(page.path): page for page in pages}
         if len(self._pages) != len(pages):
             raise ValueError("two pages of the console have one address")

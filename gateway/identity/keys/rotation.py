@@ -96,8 +96,12 @@ class KeyRotation:
         alg: Alg | str,
         max_token_life_s: int,
         make: Callable[[Alg], PrivateKey] = generate,
+        confirmations: Database | None = None,
     ) -> None:
+        """`confirmations` keeps what the workers have confirmed, where `database` may refuse to
+        write: what has been done meanwhile is done."""
         self._database = database
+        self._confirmations = confirmations or database
         self._sealer = sealer
         self._publisher = publisher
         self._alg = Alg(alg)
@@ -281,7 +285,7 @@ class KeyRotation:
         """Whether every live worker has the changes; `kid` is then a key they all know."""
         confirmed = await self._publisher.publish(changes)
         if confirmed and kid is not None:
-            async with self._database.transaction() as tx:
+            async with self._confirmations.transaction() as tx:
                 await signing_keys.allow_use(tx, kid, int(await tx.now()) + NEXT_WAIT_S)
         return confirmed
 

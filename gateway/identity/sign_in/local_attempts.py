@@ -73,8 +73,8 @@ class LocalAttempts:
         for key in keys:
             self._counters.pop(key, None)
 
-    async def clear_under(self, prefix: str) -> None:
-        await self.clear([key for key in self._counters if key.startswith(prefix)])
+    async def keys_under(self, prefix: str) -> Sequence[str]:
+        return [key for key in self._counters if key.startswith(prefix)]
 
     def __len__(self) -> int:
         return len(self._counters)

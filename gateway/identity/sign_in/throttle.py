@@ -265,9 +265,16 @@ async def forget_failures(
 ) -> None:
     """Forget the account's failures and those of each of its devices, for operators.  The owner who
     is locked out failed in a browser that has signed in before, most of the time."""
+    await shared.clear(await failure_counters(shared, normalized_email, epoch, account_id))
+
+
+async def failure_counters(
+    shared: Attempts, normalized_email: str, epoch: int, account_id: str
+) -> Sequence[str]:
+    """The keys of what `forget_failures` clears.  Looks at all keys there are."""
     factors = [key + of for key in factor_counters(account_id) for of in ("", ":day")]
-    await shared.clear([*account_counters(normalized_email, epoch), *factors])
-    await shared.clear_under(device_counters(normalized_email))
+    devices = await shared.keys_under(device_counters(normalized_email))
+    return [*account_counters(normalized_email, epoch), *factors, *devices]
 
 
 def _of_factors(key: str, a_day: int) -> list[Attempt]:

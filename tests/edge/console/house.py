@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,8 @@ class Somebody(SlowAuthenticator):
 
     def __init__(self) -> None:
         self.auth_time = 0
+        self.others: dict[str, Principal] = {}
+        """Of further tokens."""
 
     async def authenticate(
         self,
@@ -96,6 +98,8 @@ class Somebody(SlowAuthenticator):
         assert isinstance(call.credential, Credential)
         if call.credential.kind is CredentialKind.COOKIE:
             return Reason.SESSION_UNKNOWN
+        if call.credential.text in self.others:
+            return self.others[call.credential.text]
         roles = _ROLES.get(call.credential.text)
         if roles is None:
             return Reason.TOKEN_MALFORMED
@@ -107,7 +111,11 @@ class Somebody(SlowAuthenticator):
 
 
 class Mails:
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] = lambda: None
+
     async def mails(self) -> Sequence[Mapping[str, Any]]:
+        self.meanwhile()
         return [{"to": "a@example.com", "subject": "<b>Hi</b>", "text": "x"}]
 
 
@@ -182,6 +190,7 @@ class ConsoleHouse:
     told: Told = field(default_factory=Told)
     policy: Policy | None = None
     workers: Workers = field(default_factory=Workers)
+    mails: Mails = field(default_factory=Mails)
     events: Events = field(default_factory=Events)
     clock: Hands = field(default_factory=Hands)
     somebody: Somebody = field(default_factory=Somebody)
@@ -217,12 +226,14 @@ async def console_house(
     hosts: frozenset[str] = frozenset({"admin.internal"}),
     https_only: bool = False,
     folder: Path | None = None,
+    of_pages: Database | None = None,
 ) -> AsyncIterator[ConsoleHouse]:
+    """`of_pages` is the database of the pages, where who signs out is to be found there."""
     async with (
         aiohttp.ClientSession() as session,
         fresh_database(Path(tempfile.mkdtemp(dir=folder))) as database,
     ):
-        house = ConsoleHouse("", session, database)
+        house = ConsoleHouse("", session, of_pages or database)
         local = LocalSignIn(
             TOKEN,
             KEY,
@@ -236,7 +247,7 @@ async def console_house(
         navigation = [NavigationEntry(HOME, "Overview")]
         overview = OverviewPage(
             house.workers,
-            Mails(),
+            house.mails,
             lambda most: (house.workers.routes[:most], len(house.workers.routes)),
             operators.may_act,
         ).pages()
@@ -262,7 +273,7 @@ async def console_house(
             AdminOptions(hosts),
             house.workers,
             reader,
-            Mails(),
+            house.mails,
             console=console,
             operators=operators,
             audit=house.events,

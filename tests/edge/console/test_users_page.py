@@ -57,8 +57,10 @@ class Counters:
             raise StoreUnavailable("redis", "away")
         self.cleared += keys
 
-    async def clear_under(self, prefix: str) -> None:
-        self.cleared.append(prefix)
+    async def keys_under(self, prefix: str) -> list[str]:
+        if self.away:
+            raise StoreUnavailable("redis", "away")
+        return [prefix]
 
 
 @dataclass

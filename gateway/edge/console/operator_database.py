@@ -1,0 +1,73 @@
+"""The SQL store as the actions of the console have it.
+
+Law: what the console writes for an operator is written by a transaction that holds what they call
+with, and has found that it still counts.  Who was signed out, disabled or refused while the action
+waited, for a connection or for a row, has written nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+
+from gateway.edge.console.pages import Operator
+from gateway.identity.clients.held_callers import hold, take_turn
+from gateway.model import Reason
+from gateway.stores.protocols import Database, Transaction
+
+_acting: ContextVar[Operator | None] = ContextVar("acting", default=None)
+
+
+class OperatorGone(Exception):
+    """What the operator calls with counts no more; the transaction is rolled back."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@contextmanager
+def acting_as(operator: Operator) -> Iterator[None]:
+    """Until the block ends, what is written is written for them."""
+    token = _acting.set(operator)
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+
+
+class OperatorDatabase:
+    """Meets `protocols.Database`.  A transaction of it raises OperatorGone; outside of `acting_as`
+    there is none, so that nothing is written that nobody asked for."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.dialect = database.dialect
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        operator = _acting.get()
+        if operator is None:
+            raise RuntimeError("the console writes for an operator alone")
+        async with self._database.transaction() as tx:
+            await take_turn(tx)
+            if operator.caller is None:  # the local token itself: only its file ends it
+                yield tx
+                return
+            held = await hold(tx, operator.caller)
+            if isinstance(held, Reason):
+                raise OperatorGone(held)
+            yield tx
+            refusal = await held.refusal(tx)
+            if refusal is not None:
+                raise OperatorGone(refusal)
+
+    def read_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.read_transaction()
+
+    def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
+        return self._database.migration_transaction(wait_s)
+
+    async def close(self) -> None:
+        await self._database.close()
