@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.access.judging import MOST_JUDGED
-from gateway.access.routing.path_readings import MOST_READINGS, MOST_SIGNS
+from gateway.access.routing.path_readings import MOST_READINGS
+from gateway.access.routing.paths import MOST_SIGNS
+from gateway.access.routing.reading_budget import MOST_LETTERS_READ
 from gateway.access.routing.routes import Route
 from gateway.app.settings import Settings
 from gateway.edge.http1.response_head import MAX_FIELDS, MAX_HEAD_BYTES
@@ -83,8 +85,9 @@ def test_the_other_bounds_are_those_of_the_code() -> None:
     assert written(half_closed) == f"{ListenerLimits().half_closed_s:.0f} s"
     assert written("hops of `X-Forwarded-For` that are read") == str(MOST_HOPS)
     of_files = "`;`, backslashes and escapes of escapes in a path of a route with `paths: files`"
-    bounds = f"{MOST_SIGNS}; {MOST_READINGS}"
-    assert written(f"{of_files}; ways in which it may be read") == bounds
+    bounds = f"{MOST_SIGNS}; {MOST_READINGS}; {MOST_LETTERS_READ}"
+    letters = "letters of all of them, of a `Destination` and of what is compared"
+    assert written(f"{of_files}; ways in which it may be read; {letters}") == bounds
     readings = (
         "readings of the path of a call, and of its `Destination`, that are judged by a policy"
     )

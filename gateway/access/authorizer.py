@@ -114,8 +114,11 @@ class Authorizer:
         """The decision, where all that it asks is in memory; else what goes on from where it has
         to wait.  That may be begun outside a task: what it needs one for, it does after a wait."""
         match = snapshot.routes.match(call.host, call.method, call.segments)
-        if has_readings(call) and readings_of(call, match, snapshot.routes) is None:
-            return ambiguous(match)
+        readings: Readings | None = None
+        if has_readings(call):
+            readings = readings_of(call, match, snapshot.routes)
+            if readings is None:
+                return ambiguous(match)
         if not isinstance(match, Match):
             if call.encoded_slash and match.reason is Reason.ROUTE_UNKNOWN:
                 # As on a route that does not allow it: else the two answers would tell a
@@ -126,7 +129,7 @@ class Authorizer:
             return ambiguous(match)
         route = match.route
         if route.auth is _PUBLIC:
-            return self._limit(call, snapshot, match, None)
+            return self._limit(call, snapshot, match, None, readings)
         if call.presented is not None:
             call.credential = select_credential(call, route.accept)
         credential = call.credential
@@ -135,7 +138,7 @@ class Authorizer:
         identified = self._authenticate_now(call, route.accept, route.issuers)
         if identified is None:
             return self._wait_for_caller(call, snapshot, match)
-        return self._identified(call, snapshot, match, identified)
+        return self._identified(call, snapshot, match, identified, readings)
 
     async def decide(self, call: Call, snapshot: Snapshot) -> Decision:
         """The decision, waited for where it has to."""
@@ -151,26 +154,38 @@ class Authorizer:
         return await _ended(self._identified(call, snapshot, match, identified))
 
     def _identified(
-        self, call: Call, snapshot: Snapshot, match: Match, identified: Principal | Reason
+        self,
+        call: Call,
+        snapshot: Snapshot,
+        match: Match,
+        identified: Principal | Reason,
+        readings: Readings | None = None,
     ) -> Decision | Coroutine[Any, Any, Decision]:
+        """`readings`, here and below, are those of the call, where nothing was waited for since:
+        nobody who waits keeps them."""
         route = match.route
         if not isinstance(identified, Principal):
             if route.auth is Auth.REQUIRED or identified is not Reason.NO_CREDENTIAL:
                 return self._charged_refusal(identified, call, match)
-            return self._limit(call, snapshot, match, None)
+            return self._limit(call, snapshot, match, None, readings)
         if route.resource_server is not None or identified.resource_only:
             refusal = audience_refusal(identified, route, call, self._origins)
             if refusal is not None:
                 return self._charged_refusal(refusal, call, match)
-        return self._limit(call, snapshot, match, identified)
+        return self._limit(call, snapshot, match, identified, readings)
 
     def _limit(
-        self, call: Call, snapshot: Snapshot, match: Match, caller: Principal | None
+        self,
+        call: Call,
+        snapshot: Snapshot,
+        match: Match,
+        caller: Principal | None,
+        readings: Readings | None,
     ) -> Decision | Coroutine[Any, Any, Decision]:
         """The limits that are asked first."""
         route = match.route
         if not route.first_limits:
-            return self._judge(call, snapshot, match, caller, None)
+            return self._judge(call, snapshot, match, caller, None, readings=readings)
         principal = caller if caller is None or route.tenant is None else acting(caller, match)
         requested = NO_RESOURCE
         if route.first_by_resource:
@@ -183,7 +198,7 @@ class Authorizer:
             return self._wait_for_limit(call, snapshot, match, caller, requested)
         if limit_state.wait_s > 0.0:
             return limited(match, principal, limit_state)
-        return self._judge(call, snapshot, match, caller, limit_state)
+        return self._judge(call, snapshot, match, caller, limit_state, readings=readings)
 
     async def _wait_for_limit(
         self,
@@ -206,6 +221,8 @@ class Authorizer:
         match: Match,
         caller: Principal | None,
         limit_state: LimitState | None,
+        *,
+        readings: Readings | None = None,
     ) -> Decision | Coroutine[Any, Any, Decision]:
         """The policy, and the limits that are asked once it allows the call."""
         route = match.route
@@ -216,7 +233,8 @@ class Authorizer:
             decision.limit = limit_state
             return decision
         if contexts is not None:
-            readings = readings_of(call, match, snapshot.routes)
+            if readings is None:
+                readings = readings_of(call, match, snapshot.routes)
             denied = denied_reading(
                 call, match, readings or (), caller, now=self._now, contexts=contexts
             )

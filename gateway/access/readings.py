@@ -15,6 +15,7 @@ from dataclasses import replace
 from gateway.access.routing.destinations import MOVING, moved_to
 from gateway.access.routing.path_readings import other_readings
 from gateway.access.routing.paths import canonical, encoded
+from gateway.access.routing.reading_budget import ReadingBudget
 from gateway.access.routing.repeated_prefixes import sent_again
 from gateway.access.routing.route_table import Match, NoMatch, RouteTable
 from gateway.access.routing.routes import Route
@@ -37,43 +38,52 @@ def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readi
         # The methods of a route that takes such paths are told as ever, and nothing of another's.
         known = not call.files_only or routes.admits_files(call.host, call.segments)
         return () if known else None
-    readings = _readings_of_path(call, match, routes)
+    budget = ReadingBudget()
+    readings = _readings_of_path(call, match, routes, budget)
     moved = moved_to(call) if call.method in MOVING else None
     if readings is None or moved is None:
         return readings
     # A backend reads it in its own words, which a rewrite does not tell.
     if isinstance(moved, Reason) or match.route.rewrite is not None:
         return None
+    if not _has_room(budget, moved.segments, routes):
+        return None
     other = routes.match(moved.host, moved.method, moved.segments)
     if not isinstance(other, Match) or other.route is not match.route or other.read_elsewhere:
         return None
-    more = _readings_of_path(moved, other, routes)
+    more = _readings_of_path(moved, other, routes, budget)
     if more is None or match.route.policy is None:
         return more
     return [*readings, (moved, other), *more]
 
 
-def _readings_of_path(call: Call, match: Match, routes: RouteTable) -> Readings | None:
+def _readings_of_path(
+    call: Call, match: Match, routes: RouteTable, budget: ReadingBudget
+) -> Readings | None:
     route = match.route
     if call.encoded_slash and not route.allow_encoded_slash:
         return None
-    others = _others(call, route)
+    others = _others(call, route, budget)
     if others is None:
         return None
     found: list[tuple[Call, Match]] = []
     more = 0
     for segments in others:
         # All of them are compared with all routes, and whoever asks need not be anybody.
-        more += len(routes.spellings(segments).paths) - 1
-        if more > MOST_SPELLINGS:
+        spelled = routes.spellings(segments, most_letters=budget.left)
+        more += len(spelled.paths) - 1
+        if more > MOST_SPELLINGS or not budget.takes_spellings(spelled):
             return None
         other = routes.match(call.host, call.method, segments)
         if not isinstance(other, Match) or other.route is not route or other.read_elsewhere:
             return None
-        found.append((_as_read(call, segments), other))
+        if route.policy is not None:
+            found.append((_as_read(call, segments), other))
     if call.encoded_slash:
         for segments in _parted((call.segments, *others)):
-            if routes.bypasses_route(route, call.method, segments):
+            if not _has_room(budget, segments, routes) or routes.bypasses_route(
+                route, call.method, segments
+            ):
                 return None
             if routes.is_protected_elsewhere(route, call.host, call.method, segments, judged=True):
                 return None
@@ -82,9 +92,16 @@ def _readings_of_path(call: Call, match: Match, routes: RouteTable) -> Readings 
                 continue
             if other.read_elsewhere or _lacks_body(other.route, route):
                 return None
-            if other.route.policy is route.policy:
+            if route.policy is not None and other.route.policy is route.policy:
                 found.append((_as_read(call, segments), other))
-    return found if route.policy is not None else ()
+    return found
+
+
+def _has_room(budget: ReadingBudget, segments: tuple[str, ...], routes: RouteTable) -> bool:
+    """Whether there is room for a path, and for what it is compared as."""
+    return budget.takes("/".join(segments)) and budget.takes_spellings(
+        routes.spellings(segments, most_letters=budget.left)
+    )
 
 
 def _lacks_body(other: Route, route: Route) -> bool:
@@ -98,22 +115,26 @@ def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> b
     read = canonical(path, files=route.takes_files)
     if isinstance(read, Reason):
         return True
-    others = other_readings(path) if read.files_only else []
+    budget = ReadingBudget()
+    others = other_readings(path, budget) if read.files_only else []
     if others is None:
         return True
     every = [read.segments, *others]
-    every += _parted(every)
-    every += [left for one in tuple(every) for left in sent_again(route, one)]
+    more = _parted(every)
+    more += [left for one in (*every, *more) for left in sent_again(route, one)]
+    if not all(budget.takes("/".join(segments)) for segments in more):
+        return True
     return any(
-        routes.bypasses_route(route, call.method, segments, asked=call.segments)
-        for segments in every
+        not budget.takes_spellings(routes.spellings(segments, most_letters=budget.left))
+        or routes.bypasses_route(route, call.method, segments, asked=call.segments)
+        for segments in (*every, *more)
     )
 
 
-def _others(call: Call, route: Route) -> list[tuple[str, ...]] | None:
+def _others(call: Call, route: Route, budget: ReadingBudget) -> list[tuple[str, ...]] | None:
     if not call.files_only:
         return []
-    return other_readings(call.path) if route.takes_files else None
+    return other_readings(call.path, budget) if route.takes_files else None
 
 
 def _as_read(call: Call, segments: tuple[str, ...]) -> Call:

@@ -63,8 +63,8 @@ class _Overlaid:
     def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
         return self._table.admits_files(host, segments)
 
-    def spellings(self, segments: tuple[str, ...]) -> Spellings:
-        return self._table.spellings(segments)
+    def spellings(self, segments: tuple[str, ...], *, most_letters: int) -> Spellings:
+        return self._table.spellings(segments, most_letters=most_letters)
 
 
 class _Rerouted(_Overlaid):

@@ -3,6 +3,8 @@ not by it."""
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from gateway.access.authorizer import Authorizer
@@ -11,6 +13,7 @@ from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits
 from gateway.model import Principal, Reason
 from tests.access.decision_world import call_of
 from tests.access.worlds import NOW, decide, snapshot, who
+from tests.cpu_cost import cost_ratio
 
 ANN = who("ann")
 POLICIES = (
@@ -47,6 +50,32 @@ def asked(
 )  # fmt: skip
 def test_who_may_write_there_copies_and_moves(method: str, destination: str) -> None:
     assert asked(method, "/dav/ann/a", destination)[0]
+
+
+def test_a_long_name_with_some_signs_is_copied_and_moved() -> None:
+    for name in ("中" * 341, "é" * 512, "x" * 1_024, "مجلد" * 128):
+        path = f"/dav/ann/{quote(name)};v%2541.tar.gz"
+        assert asked("MOVE", path, path.replace("/ann/", "/ann/b%5C"))[0]
+        assert asked("COPY", "/dav/ann/a", f"/dav/ann/b%255Cc/{quote(name)}%25;/a.txt")[0]
+
+
+@pytest.mark.parametrize(
+    ("before", "often", "after"),
+    [
+        ("Books(%252541index.phpfilter[team]default.%C3%A9filter[team=%3B0", "7@/.a<!", "]index.php%255C"),
+        (":%5C", "+%E2%80%A6/_next/data/x+7", "default.-x=y;_next/data/admin%252541_next/data/"),
+        ("%252541^%3B", "${rsc/r/]!", "7a.py/%C3%A9*"),
+        ("x=y;__data.jso.php-0x7)", "%E4%B8%AD/-", "epf/"),
+        ("a%2Fb%255C%3B", "%C3%A9/", "x.php/a%2541.b"),
+    ],
+)  # fmt: skip
+def test_a_long_destination_costs_no_more_than_a_short_one_of_as_many_readings(
+    before: str, often: str, after: str
+) -> None:
+    count = (13_900 - len(before + after)) // len(often)
+    path = f"/dav/ann/{before}{often * count}{after}"
+    # Measured 25 at most; where each reading has as many letters as one, 425.
+    assert cost_ratio(lambda: asked("MOVE", "/dav/ann/x", path)) < 80
 
 
 @pytest.mark.parametrize("method", ["COPY", "MOVE"])

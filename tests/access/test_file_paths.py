@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.explanation import explain
-from gateway.access.routing.path_readings import MOST_READINGS, MOST_SIGNS, other_readings
-from gateway.access.routing.paths import canonical
+from gateway.access.routing.path_readings import MOST_READINGS, other_readings
+from gateway.access.routing.paths import MOST_SIGNS, canonical
 from gateway.access.routing.routes import Auth
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.model import Reason
@@ -348,6 +348,49 @@ def test_files_take_all_that_strict_takes_and_only_three_signs_more(path: str) -
 def test_a_hostile_path_costs_no_more_than_some_loops_over_its_letters(path: str) -> None:
     # Measured 25 at most; without the bounds of all spellings 234.
     assert cost_ratio(lambda: decide(WORLD, f"GET {path}", ANN)) < 80
+
+
+OFTEN = {
+    "letters of Arabic": ("%252541a=%3B%E2%80%8B", "index.php$/.a", "%E2%80%A6(S(x))'.%23f/.txta&"),
+    "dots": ("%252541%D9%A7index.php", ".", "(S(x))__next.;/cgi-bin/%207|(="),
+    "data of pages": ("_next/data/%D9%A7%25/index.php/rw", "filter.json", "%C3%A9index.php%252541/a;"),
+    "scripts": ("%E2%80%A6=%255CID=/a;/_next/data/x", "(*$./index.php%E2%80%8B", "%E2%80%A6+7%25/a;%5C"),
+    "folders": ("%E2%80%8B;a%255C", "%C3%A9a/", "b%252541;x.y"),
+    "one sign": ("_sources/%20index.php", "admin%E2%80%8F/page-data/", "@x=y;%25"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("below", ["/files/", "/where/", "/moved/"])
+@pytest.mark.parametrize("sort", OFTEN)
+def test_many_readings_of_a_long_path_cost_no_more_than_those_of_a_short_one(
+    sort: str, below: str
+) -> None:
+    before, often, after = OFTEN[sort]
+    count = (8_100 - len(below + before + after)) // len(often)
+    path = below + before + often * count + after
+    # Measured 31 at most; where each reading has as many letters as one, 497.
+    assert cost_ratio(lambda: decide(WORLD, f"GET {path}", ANN)) < 80
+
+
+@pytest.mark.parametrize("below", ["/files/", "/where/", "/moved/"])
+@pytest.mark.parametrize(
+    ("letter", "count"), [("%E4%B8%AD", 850), ("%D8%B4", 1_250), ("e%CC%81", 1_050), ("x", 3_000)]
+)
+@pytest.mark.parametrize("name", ["a;1.txt", "a%25.txt", "100%2541.txt", "a%5Cb.txt", ";x%25"])
+def test_a_long_name_with_some_signs_passes(below: str, letter: str, count: int, name: str) -> None:
+    path = f"{below}{letter * count}/{name}"
+    assert len(path) < 8_192
+    assert decide(WORLD, f"GET {path}", ANN).allowed
+
+
+@pytest.mark.parametrize("letter", ["%E4%B8%AD", "%D8%B4", "e%CC%81", "xyz"])
+@pytest.mark.parametrize("below", ["/files/", "/where/", "/moved/"])
+@pytest.mark.parametrize(
+    "name", ["a;b/c%5Cd/e%2541/x.txt", "100%2541%25;v.tar.gz", "v;%25/x.tar.gz"]
+)
+def test_a_name_of_a_kilobyte_with_many_signs_passes(below: str, letter: str, name: str) -> None:
+    path = f"{below}{letter * (1_024 // len(unquote_to_bytes(letter)))}/{name}"
+    assert decide(WORLD, f"GET {path}", ANN).allowed
 
 
 def test_the_spellings_of_all_readings_are_bounded_together() -> None:

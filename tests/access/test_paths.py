@@ -16,6 +16,7 @@ from gateway.access.routing.paths import (
     CanonicalPath,
     Target,
     canonical,
+    decoded_once,
     encoded,
     folds_into_another,
     split_target,
@@ -46,6 +47,18 @@ AMBIGUOUS = [
     "/a%ef%bc%85", "/%ef%bc%852e", "/%ef%b9%aa41", "/100%25%ef%bc%92%ef%bc%85", "/a%25%ef%bc%92e",
     "/%e2%84%80", "/%e2%84%85", "/\xef\xbc\x8f", "/a%2f%ef%bc%8e%ef%bc%8e", "/a%2fb%ef%bc%8fc",
 ]  # fmt: skip
+
+
+@given(st.text(st.sampled_from("aé\x00/;.\u4e2d\U0001f600%\\")))
+def test_a_path_is_decoded_as_by_anybody(text: str) -> None:
+    path = quote(text, safe="/;").replace("%2F", "/")
+    assert decoded_once(path) == unquote_to_bytes(path).decode()
+
+
+@pytest.mark.parametrize("path", ["%", "a%4", "%zz", "%c0%af", "\xff"])
+def test_what_is_no_text_is_not_decoded(path: str) -> None:
+    with pytest.raises(UnicodeError):
+        decoded_once(path)
 
 
 @pytest.mark.parametrize("path", AMBIGUOUS)

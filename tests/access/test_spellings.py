@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
-from gateway.access.routing.spellings import MOST_LETTERS, Spellings, spellings_of
+from gateway.access.routing.spellings import (
+    MOST_LETTERS,
+    Spellings,
+    folded_letters,
+    spellings_of,
+)
 from gateway.model import Reason
 from tests.access.spelling_worlds import ANN, FOLDERS, NOBODY, WORLD
 from tests.access.worlds import decide, snapshot
@@ -141,6 +148,27 @@ def test_a_long_path_has_room_for_few_other_spellings() -> None:
     longest = "x" * (MOST_LETTERS - len("/a"))
     assert len(spellings_of((longest, "a.html")).paths) == 1 + 1
     assert spellings_of((longest + "x", "a.html")) == Spellings([], [])
+
+
+def test_letters_that_were_folded_are_as_any_fold_has_them() -> None:
+    for code in chain(range(0xD800), range(0xE000, 0x110000)):
+        once = folded_letters(chr(code))
+        assert folded_letters(once) == once, hex(code)
+
+
+def test_the_letters_of_all_that_is_made_of_a_path_are_told() -> None:
+    assert spellings_of(("a", "b")).letters == 0
+    assert spellings_of(("a", "b.html"), most_dots=0).letters == len("a/b") * 2
+    assert spellings_of(("a.py", "b"), most_segments=2).letters == len("a.py" + "a" + "b")
+    assert spellings_of(("a.py", "b"), most_places=1).letters >= len("a/b")
+
+
+def test_fewer_letters_may_be_asked_for() -> None:
+    path = ("x" * 100, "a.html")
+    assert len(spellings_of(path, most_letters=102).paths) == 1 + 1
+    assert spellings_of(path, most_letters=101) == Spellings([], [])
+    assert spellings_of(path, most_letters=101).letters == 102
+    assert spellings_of(("x" * MOST_LETTERS, "a.html"), most_letters=10**6).paths == []
 
 
 def test_a_path_of_very_many_spellings_may_be_any() -> None:

@@ -15,15 +15,14 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.access.routing.paths import (
     CONTROL,
+    MOST_SIGNS,
     decoded_once,
     folds_into_another,
     slashes_shown,
     split_marked,
 )
+from gateway.access.routing.reading_budget import ReadingBudget
 
-MOST_SIGNS = 64
-"""Parameters, backslashes and escapes of escapes in one path: all are undone in every order, and
-whoever sends them need not be anybody."""
 MOST_READINGS = 16
 
 _TOO_DEEP = re.compile(r"%(?:25){3}")
@@ -38,19 +37,20 @@ class _NeverPasses(Exception):
     """Some backend reads what no path may hold."""
 
 
-def other_readings(path: str) -> list[tuple[str, ...]] | None:
+def other_readings(path: str, budget: ReadingBudget | None = None) -> list[tuple[str, ...]] | None:
     """The segments of every reading but the plain one, of a path as it came (latin-1 text) that
-    `canonical` takes with `files`; None where one of them climbs, or they are too many."""
+    `canonical` takes with `files`; None where one of them climbs, they are too many, or have more
+    letters than are left in the budget."""
     if len(_SIGN.findall(path)) > MOST_SIGNS or _TOO_DEEP.search(path):
         return None
     try:
-        texts = _every_reading(path)
+        texts = _every_reading(path, ReadingBudget() if budget is None else budget)
     except (UnicodeError, _NeverPasses):
         return None
     return [split_marked(text) for text in texts]
 
 
-def _every_reading(path: str) -> list[str]:
+def _every_reading(path: str, budget: ReadingBudget) -> list[str]:
     """What follows the first slash of each, the plain one left out."""
     path = path[1:]
     plain = decoded_once(path)
@@ -65,7 +65,7 @@ def _every_reading(path: str) -> list[str]:
         text = waiting.pop()
         if text in found:
             continue
-        if _climbs(text, letters) or len(found) == MOST_READINGS:
+        if len(found) == MOST_READINGS or not budget.takes(text) or _climbs(text, letters):
             raise _NeverPasses
         found[text] = None
         waiting += _steps(text)

@@ -11,7 +11,7 @@ import re
 import string
 import unicodedata
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from gateway.model import Reason
 
@@ -23,6 +23,10 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*+\Z")
 _ESCAPE = re.compile(r"%(?:[0-9A-Fa-f]{2}|[Uu][0-9A-Fa-f]{4})")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_SLASH = re.compile(r"%2[Ff]")
+MOST_SIGNS = 64
+"""Parameters, backslashes and escapes of escapes in one path: all are undone in every order, and
+whoever sends them need not be anybody."""
+_SIGN_OF_FILES = re.compile("(?i:;|%(?:3b|5c|25(?:[0-9a-f]{2}|u[0-9a-f]{4})))")
 _MARK = "\x00"
 """Stands for a slash that came encoded, while the path is taken apart: no path may hold one."""
 _EMPTY_BESIDE_MARK = re.compile("(?:\\A|[/\x00])\x00|\x00(?:[/\x00]|\\Z)")
@@ -134,6 +138,10 @@ def _is_plain(path: str) -> bool:
 def _spelled_out(path: str) -> CanonicalPath | Reason:
     """All segments at once: a target has room for thousands, and whoever sends it need not be
     anybody."""
+    if path.count("%") + path.count(";") > MOST_SIGNS and (
+        len(_SIGN_OF_FILES.findall(path)) > MOST_SIGNS
+    ):
+        return Reason.AMBIGUOUS_PATH
     if _NEVER_IN_TARGET.search(path) or _BROKEN_ESCAPE.search(path) or "//" in path:
         return Reason.AMBIGUOUS_PATH
     try:
@@ -160,10 +168,12 @@ def decoded_once(path: str) -> str:
     """A path as it came, percent-decoded once; a slash that came encoded is marked, for
     `split_marked` and `slashes_shown`.
 
-    UnicodeError for overlong forms (`%c0%af`) and surrogates, as UTF-8 is read strictly.
+    UnicodeError for overlong forms (`%c0%af`) and surrogates, as UTF-8 is read strictly, and for a
+    broken escape.  A path holds no backslash as it came: those of Python's own escapes take the
+    place of `%`, as that reads thousands at once.
     """
-    marked = _ENCODED_SLASH.sub(_MARK, path)
-    return unquote_to_bytes(marked.encode("latin-1")).decode("utf-8")
+    marked = _ENCODED_SLASH.sub(_MARK, path).replace("%", "\\x").encode("latin-1")
+    return marked.decode("unicode_escape").encode("latin-1").decode("utf-8")
 
 
 def split_marked(decoded: str) -> tuple[str, ...]:

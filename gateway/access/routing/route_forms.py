@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from gateway.access.routing.routes import Route, SegmentKind
-from gateway.access.routing.spellings import folded_path, page_name
+from gateway.access.routing.spellings import (
+    Spellings,
+    folded_path,
+    page_name,
+    spellings_of,
+)
 from gateway.access.routing.value_spellings import values_of
 
 
@@ -22,8 +27,28 @@ class RouteForms:
         """Of a route that names the end of its path."""
         self.most_places = 0
         """Of any route."""
+        self._spelled: tuple[tuple[str, ...], dict[bool, Spellings]] = ((), {})
+        """Of the last path, by whether its end is named: several questions are asked of one, one
+        after the other."""
+
+    def spellings(self, segments: tuple[str, ...], *, named: bool, most_letters: int) -> Spellings:
+        """As `spellings_of`."""
+        path, known = self._spelled
+        if path is not segments:
+            known = {}
+            self._spelled = segments, known
+        spellings = known.get(named)
+        if spellings is None:
+            most = self.most_dots, self.most_segments, self.most_places
+            spellings = spellings_of(
+                segments, *most, names_its_end=named, most_letters=most_letters
+            )
+            if spellings.paths:
+                known[named] = spellings
+        return spellings
 
     def add(self, route: Route) -> None:
+        self._spelled = (), {}
         texts = route.texts()
         folded = folded_path(texts)
         self.has_other_spellings |= folded != texts or page_name(texts[-1]) is not None

@@ -37,7 +37,7 @@ from gateway.access.routing.route_trie import (
     walk_folded,
 )
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind, wildcard_of
-from gateway.access.routing.spellings import Spellings, asked_beside, folded_path, spellings_of
+from gateway.access.routing.spellings import MOST_LETTERS, Spellings, asked_beside, folded_path
 from gateway.access.routing.value_spellings import may_name_value
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
@@ -97,8 +97,6 @@ class RouteTable:
         # What was asked lately: the same paths are asked for again and again.
         self._recent: BoundedMemo[tuple[str, str, tuple[str, ...]], Match]
         self._recent = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
-        self._spelled: tuple[tuple[str, ...], bool, Spellings] = ((), False, Spellings([()], []))
-        """The last: of one path several questions are asked, one after the other."""
         for route in routes:
             self.insert(route)
 
@@ -153,7 +151,6 @@ class RouteTable:
         self._by_id[route.id] = route
         self.takes_files |= route.takes_files
         self._forms.add(route)
-        self._spelled = (), False, Spellings([()], [])
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
         if (upstream := route.upstream) is not None:
@@ -232,14 +229,15 @@ class RouteTable:
             return False
         return route not in self._sent_alike(host, segments, route)
 
-    def spellings(self, segments: tuple[str, ...], *, names_its_end: bool = False) -> Spellings:
+    def spellings(
+        self,
+        segments: tuple[str, ...],
+        *,
+        names_its_end: bool = False,
+        most_letters: int = MOST_LETTERS,
+    ) -> Spellings:
         """As `spellings_of`: to find them takes longer than all else that is asked of a path."""
-        path, named, spellings = self._spelled
-        if path is not segments or named is not names_its_end:
-            most = self._forms.most_dots, self._forms.most_segments, self._forms.most_places
-            spellings = spellings_of(segments, *most, names_its_end=names_its_end)
-            self._spelled = segments, names_its_end, spellings
-        return spellings
+        return self._forms.spellings(segments, named=names_its_end, most_letters=most_letters)
 
     def is_protected_elsewhere(
         self,
@@ -345,6 +343,7 @@ class RouteTable:
         `route` serves by itself as well is judged by its policy and action alone.
         """
         judged = asked is None
+        told = () if asked is None else folded_path(asked)
         backend = self._same_backend(route.upstream) if route.upstream else ()
         spelled = self.spellings(segments)
         if not spelled.paths:
@@ -361,8 +360,7 @@ class RouteTable:
             alike[0] += own
             paths = zip(alike, [*spelled.paths, *spelled.scripts], strict=True)
             if asked is not None and any(
-                tells_otherwise(others, path, route, folded_path(asked), method)
-                for others, path in paths
+                tells_otherwise(others, path, route, told, method) for others, path in paths
             ):
                 return True
         return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # In the joined segments of a path: a script with something behind it, or that of all others.
 _SCRIPT = re.compile("(?<![^\x00])(?:[^\x00]*\\.php\x00|index\\.php\\Z)()")
@@ -22,15 +22,12 @@ _INDEX = re.compile(
     "(?<![^\x00])(?:index(?:\\.(?:x?html?|shtml|jsp|aspx?|cfm|f?cgi|pl|py|rb|lua|txt))?"
     "|default\\.(?:html?|aspx?))\\Z()"
 )
-_RUN = (
+_SCRIPT_NAME = re.compile(
     "\\.(?:php[3-8s]?|pht|phtml|phar|[fs]?cgi|[pw]sgi|pl|py|rb|sh|tcl|lua|exe|dll|bat|cmd|shtml|stm"
-    "|as[ap]|as[hmp]x|axd|svc|cf[cm]|jspx?|jsf|do|action|nsf|xq[ly]?)"
+    "|as[ap]|as[hmp]x|axd|svc|cf[cm]|jspx?|jsf|do|action|nsf|xq[ly]?)\\Z"
 )
-_SCRIPT_NAME = re.compile(f"{_RUN}\\Z")
 # Whatever stands in such a folder is run, and has what stands behind it (RFC 3875 section 4.1.5).
-_PROGRAMS = "(?:(?:f|s|fast)?cgi-(?:bin|exe|local|perl|sys|win)|htbin)"
-_PROGRAMS_FOLDER = re.compile(f"{_PROGRAMS}\\Z")
-_MAY_RUN = re.compile(f"(?:{_RUN}|(?<![^\x00]){_PROGRAMS})\x00")
+_PROGRAMS_FOLDER = re.compile("(?:(?:f|s|fast)?cgi-(?:bin|exe|local|perl|sys|win)|htbin)\\Z")
 _PAGE_DATA = re.compile(
     "(?<![^\x00])_next\x00data\x00[^\x00]+\x00(?:index|(.+))\\.json\\Z", re.DOTALL
 )
@@ -87,7 +84,6 @@ _OTHERWISE = (
 other one.  Without that end an expression would look on from each place where one could begin."""
 # In every path that is written otherwise than it could be.
 _HAS_OTHERS = re.compile("[.(?#]|index|_(?:payload|(?:analog|expo|sources)\x00)| (?:\\Z|\x00)")
-_ENDS_IN_DOTS = re.compile("[. ](?:\\Z|\x00)")
 _AFTER_PATHS = "?#"
 """Begin what is no path.  Where a path that was decoded is read as a target once more, as what
 nginx sends by `proxy_pass http://app$uri`, the path ends there."""
@@ -124,14 +120,15 @@ class Spellings:
     stands before each dot of a name, which an application with formats may serve whatever follows:
     Rails reads them before it decodes (`/admin.a%2E1`), and Spring before 5.3 `/admin.*`.  All this
     is compared with routes that name their end by letters alone."""
+    letters: int = field(compare=False)
+    """Of all that was made of the first to find the others."""
 
     def __init__(
-        self,
-        paths: list[tuple[str, ...]],
-        scripts: list[tuple[str, ...]],
+        self, paths: list[tuple[str, ...]], scripts: list[tuple[str, ...]], letters: int = 0
     ) -> None:
         self.paths = paths
         self.scripts = scripts
+        self.letters = letters
 
 
 def spellings_of(
@@ -141,6 +138,7 @@ def spellings_of(
     most_places: int = 0,
     *,
     names_its_end: bool = False,
+    most_letters: int = MOST_LETTERS,
 ) -> Spellings:
     """What some backend takes this path for.
 
@@ -162,19 +160,24 @@ def spellings_of(
     so that what is run at a deeper place is none of them.  `most_places`: as many segments has the
     longest of all routes.
     """
-    paths = _spelled(folded_path(segments), names_its_end)
+    paths, letters = _spelled(folded_path(segments), names_its_end, min(most_letters, MOST_LETTERS))
     endings = 0 if names_its_end else most_dots + 1
-    scripts: list[tuple[str, ...]] = []
+    deepest = max(most_segments + 2, most_places)
+    scripts: list[str] = []
     unended: list[tuple[str, ...]] = []
     for path in paths:
         text = "\x00".join(path)
-        runs = ("." in text or "cgi-" in text or "htbin" in text) and _MAY_RUN.search(text)
+        runs = ("." in text or "cgi-" in text or "htbin" in text) and any(
+            map(_may_run, path[: min(deepest, len(path) - 1)])
+        )
         scripts += _run_instead(path, text, endings, most_segments if runs else -1)
         for at in range(min(most_places, len(path) - 1)) if runs else ():
-            if _SCRIPT_NAME.search(path[at]):
+            if _is_script(path[at]):
                 unended += [(*path[:at], stem, *path[at + 1 :]) for stem in _stems(path[at])]
+                letters += 2 * len(text)
     paths += [one for one in dict.fromkeys(unended) if one not in paths] if unended else ()
-    return Spellings(paths, list(dict.fromkeys(scripts)))
+    letters += sum(map(len, scripts))
+    return Spellings(paths, [tuple(one.split("\x00")) for one in dict.fromkeys(scripts)], letters)
 
 
 def folded_letters(text: str) -> str:
@@ -194,8 +197,11 @@ def folded_path(segments: tuple[str, ...]) -> tuple[str, ...]:
     """What a backend that folds letters and drops a final slash makes of a path."""
     text = "\x00".join(segments)  # at once: a path has room for thousands, and holds no NUL
     folded = folded_letters(text)
-    named = segments if folded == text else tuple(folded.split("\x00"))
-    return named[:-1] if named and not named[-1] else named
+    return _without_slash(segments if folded == text else tuple(folded.split("\x00")))
+
+
+def _without_slash(path: tuple[str, ...]) -> tuple[str, ...]:
+    return path[:-1] if path and not path[-1] else path
 
 
 def is_index(name: str) -> bool:
@@ -271,32 +277,36 @@ def _run_in(folded: tuple[str, ...]) -> set[str]:
     """The segments by which a route names what some server runs."""
     found, in_folder = set(), False
     for name in folded:
-        if _SCRIPT_NAME.search(name) or (in_folder and name != "*"):
+        if _is_script(name) or (in_folder and name != "*"):
             found.add(name)
         in_folder = in_folder or _PROGRAMS_FOLDER.match(name) is not None
     return found
 
 
-def _spelled(folded: tuple[str, ...], names_its_end: bool) -> list[tuple[str, ...]]:
-    """Itself, and what up to three steps of backends make of it; none at all of too many."""
+def _spelled(
+    folded: tuple[str, ...], names_its_end: bool, most_letters: int
+) -> tuple[list[tuple[str, ...]], int]:
+    """Itself, and what up to three steps of backends make of it; none at all of too many.  And the
+    letters of all that was made."""
     text = "\x00".join(folded)
     if not _HAS_OTHERS.search(text):
-        return [folded]
+        return [folded], 0
     spellings, newest, letters = {text: folded}, [text], 0
     for _ in range(_ROUNDS):
         fresh: dict[str, tuple[str, ...]] = {}
         for before in newest:
             for other in _spelled_once(before, names_its_end):
                 letters += len(other)
-                if letters > MOST_LETTERS:
-                    return []
-                path = folded_path(tuple(other.split("\x00")))
+                if letters > most_letters:
+                    return [], letters
+                # Letters that were folded are not folded again: they stay as they are.
+                path = _without_slash(tuple(other.split("\x00")))
                 fresh["\x00".join(path)] = path
         newest = [text for text in fresh if text not in spellings]
         spellings.update(fresh)
         if len(spellings) > MOST_SPELLINGS:
-            return []
-    return list(spellings.values())
+            return [], letters
+    return list(spellings.values()), letters
 
 
 def _spelled_once(text: str, names_its_end: bool) -> list[str]:
@@ -316,14 +326,12 @@ def _spelled_once(text: str, names_its_end: bool) -> list[str]:
     stem, _, ending = name.rpartition(".")
     if stem and ending[:1].isalpha() and ending not in _ASSETS:
         others.append(text[: -len(ending) - 1])
-    if _ENDS_IN_DOTS.search(text):  # Windows opens the file without
+    if text.endswith((".", " ")) or ".\x00" in text or " \x00" in text:  # Windows opens it without
         others.append("\x00".join(one.rstrip(". ") for one in text.split("\x00")))
     return others
 
 
-def _run_instead(
-    folded: tuple[str, ...], text: str, endings: int, most_segments: int
-) -> list[tuple[str, ...]]:
+def _run_instead(folded: tuple[str, ...], text: str, endings: int, most_segments: int) -> list[str]:
     found: list[str] = []
     if most_segments >= 0:
         found = _scripts_in(folded[: most_segments + 2])
@@ -334,14 +342,24 @@ def _run_instead(
         if dot < 0:
             break
         found.append(text[:dot])
-    return [tuple(one.split("\x00")) for one in found if one != text]
+    return [one for one in found if one != text]
+
+
+def _is_script(name: str) -> bool:
+    dot = name.rfind(".")
+    return dot >= 0 and _SCRIPT_NAME.match(name, dot) is not None
+
+
+def _may_run(name: str) -> bool:
+    """Whether it is a script, or a folder of them."""
+    return _is_script(name) or _PROGRAMS_FOLDER.match(name) is not None
 
 
 def _scripts_in(folded: tuple[str, ...]) -> list[str]:
     """Each script with something behind it.  Which of them is a folder, no path tells."""
     found, in_folder = [], False
     for at, name in enumerate(folded[:-1]):
-        if in_folder or _SCRIPT_NAME.search(name):
+        if in_folder or _is_script(name):
             found.append("\x00".join(folded[: at + 1]))
             found += ["\x00".join((*folded[:at], stem)) for stem in _stems(name)]
             if at and name.partition(".")[0] in _INDEXES:
@@ -363,7 +381,7 @@ def _behind_scripts(folded: tuple[str, ...], most_segments: int) -> list[str]:
     count, found = len(folded), []
     if count <= most_segments + 1:
         for at, name in enumerate(folded[:-1]):
-            if _SCRIPT_OF_OTHERS.search(name):
+            if _SCRIPT_OF_OTHERS.search(name, max(name.rfind("."), 0)):
                 found.append(folded[:at] + folded[at + 1 :])
     for folder, name in enumerate(folded[:most_segments]):
         if _PROGRAMS_FOLDER.match(name):
