@@ -12,7 +12,7 @@ from gateway.model import ConfigProblem
 
 DEFAULT_POLICIES = Path("policies")
 
-Signature = tuple[tuple[str, int, int, int], ...]
+Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,11 @@ class Files:
         for path in (str(self.routes), *sorted(self._listed())):
             try:
                 seen = os.stat(path)
-                stamps.append((path, seen.st_ino, seen.st_mtime_ns, seen.st_size))
+                # `cp -p` puts mtime back; nobody puts back when it was last changed in any way.
+                times = seen.st_mtime_ns, seen.st_ctime_ns
+                stamps.append((path, seen.st_ino, *times, seen.st_size))
             except OSError:
-                stamps.append((path, 0, 0, -1))
+                stamps.append((path, 0, 0, 0, -1))
         return tuple(stamps)
 
     def _listed(self) -> list[str]:

@@ -18,10 +18,10 @@ from gateway.access.snapshot import Snapshot
 from gateway.bounded_memo import BoundedMemo
 from gateway.model import NOWHERE, ConfigProblem
 
-FileStamp = tuple[tuple[int, int, int], ...]
+FileStamp = tuple[tuple[int, int, int, int], ...]
 """What differs once a file was written anew, replaced, or led elsewhere by a link."""
 
-_MISSING = (0, 0, -1)
+_MISSING = (0, 0, 0, -1)
 _KEPT_MAX = 1_024
 
 
@@ -51,7 +51,7 @@ def file_stamp(files: Iterable[str]) -> FileStamp:
     for file in files:
         try:
             status = os.stat(file)
-            stamps.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            stamps.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
         except OSError:
             stamps.append(_MISSING)
     return tuple(stamps)

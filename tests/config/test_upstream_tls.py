@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from gateway.access.definitions import Tls
 from gateway.config.files import Files
-from gateway.config.upstream_tls import TlsContexts
+from gateway.config.upstream_tls import TlsContexts, file_stamp
 from gateway.config.watcher import ConfigWatcher, InvalidConfiguration, LastKnownGood
 from tests.certificates import Authority
 from tests.config.test_watcher import until
@@ -179,3 +179,15 @@ def test_a_gateway_that_starts_while_a_file_is_missing_takes_the_last_good_confi
     other.load()
     assert other.stale
     assert other.snapshot.version == configuration.snapshot.version
+
+
+def test_a_file_that_is_written_anew_has_another_stamp_whatever_time_it_says(
+    tmp_path: Path,
+) -> None:
+    """Of the same length, in place, with the time of before: as `cp -p` and `rsync --inplace`."""
+    file = tmp_path / "key.pem"
+    file.write_text("one")
+    before, stamp = file.stat(), file_stamp((str(file),))
+    file.write_text("two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file_stamp((str(file),)) != stamp

@@ -242,6 +242,23 @@ async def test_an_edit_is_taken_within_a_second(watched: ConfigWatcher, files: F
     assert min(took) < 1.0
 
 
+async def test_an_edit_of_the_same_length_is_taken_with_the_time_of_before(
+    watched: ConfigWatcher, files: Files
+) -> None:
+    """`cp -p`, `rsync --inplace` and tools that unpack archives put it back."""
+    before = files.routes.stat()
+    with files.routes.open("r+") as file:
+        file.write(ROUTES.replace("/one", "/two"))
+    os.utime(files.routes, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = files.routes.stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (
+        before.st_ino,
+        before.st_mtime_ns,
+        before.st_size,
+    )
+    await until(lambda: [route.pattern for route in watched.snapshot.routes] == ["/two"])
+
+
 async def test_a_policy_that_is_added_is_taken(watched: ConfigWatcher, files: Files) -> None:
     before = watched.snapshot
     (files.policies / "more.yaml").write_text(POLICY.replace("mine", "more"))

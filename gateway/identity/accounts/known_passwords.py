@@ -91,7 +91,7 @@ class KnownPasswords:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, int, int, int] | None = None
         self._list: KnownList | None = None
 
     def hold(self, password: str) -> bool:
@@ -106,7 +106,7 @@ class KnownPasswords:
         except OSError:
             self._seen = self._list = None
             return None
-        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        seen = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
         if seen != self._seen:
             self._list = self._opened()
             self._seen = seen
