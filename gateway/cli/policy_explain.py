@@ -292,6 +292,8 @@ def _body(path: Path | None) -> Any:
         return None
     try:
         text = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return json.loads(text)
+        body = json.loads(text)
     except (OSError, ValueError) as error:
         raise CliError(f"--body: {error}", ExitCode.USAGE) from error
+    # `null` is refused as a list is; None would be a call without a body.
+    return [] if body is None else body

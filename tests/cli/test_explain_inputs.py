@@ -122,6 +122,15 @@ def test_a_body_is_read_from_a_file_or_from_standard_input(
     assert asked(when, "--user-id", "u1", "--body", "-")[0] == 0
 
 
+@pytest.mark.parametrize("body", ["null", "[]", '"text"'])
+def test_a_body_that_is_no_object_is_refused_as_by_the_gateway(
+    asked: Any, tmp_path: Path, body: str
+) -> None:
+    (tmp_path / "body.json").write_text(body)
+    code, found = asked("!has(resource.lead)", "--user-id", "u1", "--body", "body.json")
+    assert (code, found["reason"]) == (1, "body_malformed")
+
+
 def test_any_word_about_the_caller_makes_one_up(asked: Any) -> None:
     code, found = asked("user.claims.tier == 'gold'", "--claim", "tier=gold")
     assert (code, found["caller"]) == (0, "someone, roles: none, from 127.0.0.1")

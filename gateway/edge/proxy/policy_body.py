@@ -38,7 +38,8 @@ def put_json(raw: bytes, call: Call) -> Reason | None:
         call.body = strict_json.loads(raw, encodable=True)
     except ValueError:
         return Reason.BODY_MALFORMED
-    return None
+    # `null` is no object, and would pass for a call without a body.
+    return Reason.BODY_MALFORMED if call.body is None else None
 
 
 def not_json(call: Call) -> Reason | None:

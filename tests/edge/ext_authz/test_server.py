@@ -227,6 +227,7 @@ async def test_a_policy_reads_the_body_that_envoy_shows(house: House) -> None:
     assert (await answered(house, question(b'{"flag": 1}')))[:2] == (403, "no_rule")
     assert (await answered(house, question(b'{"flag": 1')))[:2] == (400, "body_malformed")
     assert (await answered(house, question(b'{"n": "\xff"}')))[:2] == (400, "body_malformed")
+    assert (await answered(house, question(b"null")))[:2] == (400, "body_malformed")
     big = b'{"n": "%b"}' % (b"a" * 65_536)
     assert (await answered(house, question(big)))[:2] == (413, "body_too_large")
     cut = await answered(house, question(b'{"n": 1}', partial=True))

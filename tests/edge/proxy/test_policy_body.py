@@ -210,6 +210,8 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         (MINE, (JSON, "Content-Type: text/plain"), 400, "ambiguous_header"),
         (MINE, (JSON, "Content-Encoding: gzip"), 415, "media_type_unsupported"),
         (b"[]", (JSON,), 400, "body_malformed"),
+        (b"null", (JSON,), 400, "body_malformed"),
+        (b" null\n", (JSON,), 400, "body_malformed"),
         (b'[{"meta": {"owner": "u2"}}]', (JSON,), 400, "body_malformed"),
         (b'{"meta": [{"owner": "u2"}]}', (JSON,), 400, "body_malformed"),
         (b'{"meta": {"owner": 9223372036854775808}}', (JSON,), 400, "body_malformed"),
