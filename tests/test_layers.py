@@ -43,6 +43,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.policies",),
     ("access.routing", "access.console"),
     ("access.counted_letters",),
+    ("access.counted_contacts",),
     ("access.snapshot", "access.rule_headers", "access.readings", "access.counted_values"),
     ("access.evaluation",),
     ("access.decision",),

@@ -31,10 +31,10 @@ _VOWELS = frozenset((0, 9, 84, 91, 103, 118, 129, 130, 132))
 _BESIDE_ASCII = re.compile("(\\A|[\0-\x7f])([^\0-\x7f]+)")
 
 
-def without_stray_marks(text: str) -> str:
-    """Without marks of other scripts behind a sign of ASCII or nothing: no writing has them there,
-    and collations take them for nothing."""
-    return _BESIDE_ASCII.sub(_without_marks, text)
+def counted_letters(text: str) -> str:
+    """Also without marks of other scripts behind a sign of ASCII or nothing: no writing has them
+    there, and collations take them for nothing."""
+    return _BESIDE_ASCII.sub(_without_marks, text.translate(_COUNTED_LETTERS))
 
 
 def _without_marks(found: re.Match[str]) -> str:
@@ -75,4 +75,4 @@ def _counted_letter(char: str) -> str:
     return char if plain is None else plain if isinstance(plain, str) else chr(plain)
 
 
-COUNTED_LETTERS = _CountedLetters()
+_COUNTED_LETTERS = _CountedLetters()

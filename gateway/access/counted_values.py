@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.access.counted_letters import COUNTED_LETTERS, without_stray_marks
+from gateway.access.counted_contacts import bare_address, phone_number
+from gateway.access.counted_letters import counted_letters
 from gateway.access.routing.value_spellings import (
     may_name_value,
     number_as_double,
@@ -34,15 +35,19 @@ _NO_VALUE = (
 )
 """In no spelling of a number or a UUID, once it is in small letters."""
 _HOLDS_NO_VALUE = re.compile(f"[{_NO_VALUE}]")
-# As it is counted already: a word, hexadecimal digits, a date or a version, a number, a UUID.
+# As it is counted already: an address, a word, hexadecimal digits, a version, a number, a UUID.
+_IS_WORD = f"(?=[a-f]*+(?:[g-tvwyz]|u(?!rn:|u))|[^{_NO_VALUE}]*+[{_NO_VALUE}])"
 _AS_IT_IS = re.compile(
-    f"(?=[a-f]*+(?:[g-tvwyz]|u(?!rn:|u))|[^{_NO_VALUE}]*+[{_NO_VALUE}])"
-    r"[!-@\[-~]++(?: [!-@\[-~]++)*+\Z"
+    rf"{_IS_WORD}[a-z][!-*,-9;-?\[-~]*+(?: [!-*,-9;-?\[-~]++)*+\Z"
+    rf"|(?!(?:[^0-9]*+[0-9]){{7}}){_IS_WORD}[!-*,-?\[-~]++(?: [!-*,-?\[-~]++)*+\Z"
+    r"|(?!.*[@.]xn--)[a-z0-9!#$%&'*+/=?^_`{|}~.-]++@[a-z0-9.-]*+(?<![.@])\Z"
     r"|(?!0[bd])(?=[0-9e]*+[abcdf])(?![0-9a-f]{32}\Z)[0-9a-f]++\Z"
-    r"|(?![0-9:-]{32})[0-9]++(?:[-:][0-9]++)++\Z"
+    r"|(?!(?:[0-9][:-]?+){7})[0-9]++(?:[-:][0-9]++)++\Z"
     r"|(?:0|[1-9][0-9]{0,17})\Z"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 )
+_MAY_BE_CONTACT = re.compile(r"[^@+]*+[@+]|(?:[^0-9]*+[0-9]){7}")
+"""Some segment of a path."""
 _SMALL = re.compile(r"[!-@\[-~]*+\Z")
 _WITHOUT_CONTROLS = dict.fromkeys((*range(9), *range(0x0E, 0x1C), 0x7F))
 
@@ -59,8 +64,11 @@ def counted_text(text: str) -> str | None:
     if letters is None:
         return None
     small = _joined(letters)
+    if "@" in small:
+        return _contact_of(small)
     if len(small) > LONGEST_FOLDED:
-        return small if _HOLDS_NO_VALUE.search(small, 0, LONGEST_IN_ALL) else None
+        told = _HOLDS_NO_VALUE.search(small, 0, LONGEST_IN_ALL)
+        return phone_number(small) or (small if told else None)
     if len(letters) != len(small):
         # To Python a blank at an end is a nought of a UUID.
         uuid = uuid_of(letters, groups=False)
@@ -80,11 +88,19 @@ def counted_path(path: str) -> str | None:
         if " " in small:
             small = small.replace(" /", "/").replace("/ ", "/")
     segments = small.split("/")
-    if not may_name_value(segments, numbers=True):
+    if not _MAY_BE_CONTACT.match(small) and not may_name_value(segments, numbers=True):
         return small
     for at, segment in enumerate(segments[:_MOST_SEGMENTS]):
-        if segment and len(segment) <= LONGEST_FOLDED and not _AS_IT_IS.match(segment):
-            segments[at] = _value_of(segment)
+        is_short = len(segment) <= LONGEST_FOLDED
+        if not segment or (is_short and _AS_IT_IS.match(segment)):
+            continue
+        if "@" in segment:
+            value = _contact_of(segment)
+            if value is None:
+                return None
+            segments[at] = value
+        else:
+            segments[at] = _value_of(segment) if is_short else phone_number(segment) or segment
     return "/".join(segments)
 
 
@@ -100,7 +116,8 @@ def counted_value(value: object) -> object:
     if isinstance(held, bool):
         return value
     if isinstance(held, float):
-        return number_as_double(held)
+        number = number_as_double(held)
+        return number if held.is_integer() else counted_text(number)
     if isinstance(held, int):
         return str(held) if -(2**63) <= held < 2**64 else None
     return value
@@ -115,7 +132,7 @@ def _small_letters(text: str) -> str | None:
         return text.lower()
     if len(text) > LONGEST_FOLDED:
         return None
-    letters = without_stray_marks(text.translate(COUNTED_LETTERS))
+    letters = counted_letters(text)
     return letters if len(letters) <= LONGEST_IN_ALL else None
 
 
@@ -124,6 +141,16 @@ def _joined(text: str) -> str:
 
 
 def _value_of(text: str) -> str:
-    if _HOLDS_NO_VALUE.search(text) or not may_name_value((text,), numbers=True):
+    value = None
+    if not _HOLDS_NO_VALUE.search(text) and may_name_value((text,), numbers=True):
+        value = whole_number_of(text) or uuid_of(text, groups=False)
+    if value is None or (value[0] == "-" and ("+" in text or text[0] != "-")):
+        return phone_number(text) or value or text
+    return value
+
+
+def _contact_of(text: str) -> str | None:
+    if len(text) <= LONGEST_FOLDED and _AS_IT_IS.match(text):
         return text
-    return whole_number_of(text) or uuid_of(text, groups=False) or text
+    address = bare_address(text)
+    return phone_number(text) or text if address == text else address

@@ -359,6 +359,27 @@ def test_no_other_spelling_of_a_name_is_another_to_a_limit(path: str) -> None:
     assert tried(limiter, world, path, body={"email": "victim+1@example.com"}).allowed
 
 
+@pytest.mark.parametrize("path", ["/open", "/signed-in"])
+def test_nothing_around_an_address_is_another_to_a_limit(path: str) -> None:
+    """`EmailStr` of Pydantic and its like find one account by all of them."""
+    world, limiter = snapshot(TRIES), RateLimiter(Hands())
+    assert tried(limiter, world, path, body={"email": "victim@example.com"}).allowed
+    for email in ("n1 <victim@example.com>", '"n" <Victim@Example.com>', "victim(1)@example。com"):
+        body = {"email": email}
+        assert tried(limiter, world, path, body=body).refusal is Reason.RATE_LIMITED
+    assert tried(limiter, world, path, body={"email": "n1 <other@example.com>"}).allowed
+
+
+@pytest.mark.parametrize("path", ["/open", "/signed-in"])
+def test_addresses_that_cannot_be_told_are_one_for_each_that_writes_them(path: str) -> None:
+    world, limiter = snapshot(TRIES), RateLimiter(Hands())
+    assert tried(limiter, world, path, body={"email": "<n1@x.com> <victim@x.com>"}).allowed
+    for email in ("<n2@x.com> <victim@x.com>", "victim@x.com:n3", "n" * 300 + " <victim@x.com>"):
+        body = {"email": email}
+        assert tried(limiter, world, path, body=body).refusal is Reason.RATE_LIMITED
+    assert tried(limiter, world, path, body={"email": "victim@x.com"}).allowed
+
+
 def test_each_part_of_a_resource_counts_in_one_spelling() -> None:
     world, limiter = snapshot(TRIES), RateLimiter(Hands())
     assert tried(limiter, world, "/query?account=7", headers=[("X-Account", "b")]).allowed

@@ -188,7 +188,15 @@ def test_no_other_spelling_of_a_field_passes_a_limit_that_counts_by_it(
     assert [tried("Spelled@example.com") for _ in range(3)] == [200, 200, 429]
     for email in ("SPELLED@example.com", " spelled@example.com\t", "spe\u200blled@example.com"):
         assert tried(email) == 429
+    for email in (
+        "n1 <spelled@example.com>",
+        '"2" <spelled@example.com>',
+        "spelled(3)@example。com",
+    ):
+        assert tried(email) == 429
     assert [tried(account) for account in ("4711", "04711", 4711.0)] == [200, 200, 429]
+    numbers = ("+14155552671", "+1-415-555-2671", "tel:+1(415)555.2671")
+    assert [tried(number) for number in numbers] == [200, 200, 429]
 
 
 def test_no_query_says_of_a_path_what_was_not_judged(
