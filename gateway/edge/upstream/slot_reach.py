@@ -66,6 +66,13 @@ class SlotReach(Generic[R]):
             known.by_client[client_ip] = found
         return found
 
+    def has(self, target: R, client_ip: str, targets: Collection[R]) -> bool:
+        """Whether it is one of these."""
+        health = target.health
+        if health is not None and not health.admits_all and not health.admits(client_ip, self._now):
+            return False  # whatever the others are, which are not asked
+        return target in self.of(client_ip, targets)
+
     def forget(self) -> None:
         """A call was sent somewhere: it may be the one that tries a target."""
         self._known.clear()

@@ -177,4 +177,4 @@ class SlotTurns(Generic[T]):
 
 
 def _may_have(target: T, reach: SlotReach[T], waiter: Waiter[T]) -> bool:
-    return not waiter.slot.done() and target in reach.of(waiter.client_ip, waiter.targets)
+    return not waiter.slot.done() and reach.has(target, waiter.client_ip, waiter.targets)

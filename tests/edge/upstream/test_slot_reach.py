@@ -110,6 +110,21 @@ async def test_a_free_slot_where_nobody_may_be_sent_is_not_asked_for_each_who_wa
     assert (out.in_flight, upstream.asked) == (0, TARGETS)
 
 
+@pytest.mark.parametrize("is_shut", [True, False])
+async def test_a_free_slot_of_a_target_whose_breaker_is_open_is_asked_of_that_one_alone(
+    clock: Clock, is_shut: bool
+) -> None:
+    """Its calls end by the hundred then, while thousands wait."""
+    upstream = Upstreams(clock, CALLS)
+    out = upstream.cluster.targets[0]
+    for number in range(CALLS):
+        out.record_end(Outcome.UNREACHED if is_shut else Outcome.BROKEN, f"10.9.{number}.1")
+    upstream.many_come()
+    upstream.asked = 0
+    out.release("10.0.0.1")
+    assert (out.in_flight, upstream.asked) == (0, CALLS)
+
+
 async def test_of_two_free_slots_a_neighbourhood_that_tries_the_target_has_one(
     clock: Clock,
 ) -> None:
