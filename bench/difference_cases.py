@@ -19,9 +19,21 @@ from gateway.config.compile import Sources, compile_snapshot
 from gateway.model import CredentialKind, Principal, Reason
 
 World = dict[str, Any]
+
+
+class Odd(random.Random):
+    """Draws what is rare, too: names that only begin alike, methods that few know, conditions over
+    all of a list, routes that answer by themselves.  A plain generator draws without it, so that
+    its seeds go on meaning what they meant."""
+
+
 NAMES = ("ann", "bob", "carl", "dora")
 TEAMS = ("acme", "tiny", "7")
 ROLES = ("viewer", "lead", "frozen", "guest")
+AFFIXED_ROLES = ("x-ops", "xtra", "acme-ext", "ext-acme", "leader", "review")
+METHODS = ("GET", "POST", "PUT", "HEAD", "PURGE", "PROPFIND", "MKCOL", "POKE", "LOCK")
+METHODS_ASKED = ("GET", "GET", "POST", "PUT", "HEAD")
+LISTED_METHODS = ("GET", "MKCOL", "PURGE")
 BLOCKS = (
     "10.0.0.0/8",
     "10.0.0.0/9",
@@ -49,8 +61,39 @@ RESOURCES = ("{x}", "{query.team}", "{headers.x-team}", "{body.team}", "t-{x}", 
 TIMES = tuple(1_800_000_000 + hours * 3_600 for hours in range(0, 24 * 9, 5))
 
 
+def odd_atom(choose: random.Random) -> str:
+    part = choose.choice(("x-", "x", "-ext", "ext", "le", "view", "acme"))
+    how = choose.choice(("startsWith", "endsWith", "contains"))
+    method, other = choose.choice(METHODS), choose.choice(METHODS)
+    role, of = choose.choice((*ROLES, *AFFIXED_ROLES)), choose.choice(("user.roles", "listed"))
+    number = choose.choice((0, 0.25, 0.5, 1, 1.25, 2))
+    over = choose.choice(("exists", "all"))
+    atom_of_list = {
+        "user.roles": "r in user.roles", "listed": "r in user.claims.groups",
+    }[of]  # fmt: skip
+    return choose.choice(
+        (
+            f"user.roles.{over}(r, r.{how}('{part}'))",
+            f"user.roles.exists(r, r.{how}('{part}') && r != '{role}')",
+            f"user.roles.{over}(r, r.{how}('{part}') || r == '{role}')",
+            f"request.method == '{method}'", f"request.method != '{method}'",
+            f"request.method in ['{method}', '{other}']", "request.method in data.methods",
+            f"request.method.startsWith('{choose.choice(('P', 'PRO', 'M', 'G'))}')",
+            "user.id in data.callers[request.method]",
+            f"data.needed.{over}(r, {atom_of_list})",
+            f"user.claims.level >= {number}", f"user.claims.level < {number}",
+            f"user.id.{how}('{choose.choice(('a', 'an', 'b'))}')",
+            f"resource.owner.{how}('{part}')", f"user.email.{how}('{part}')",
+            f"request.query['page'].{how}('{choose.randrange(3)}')",
+            "user.id >= data.limits.first", f"user.claims.tier.{how}('{part}')",
+        )
+    )  # fmt: skip
+
+
 def atom(choose: random.Random) -> str:
     """One comparison, of every form that conditions have."""
+    if isinstance(choose, Odd) and choose.random() < 0.6:
+        return odd_atom(choose)
     name, team, role = (choose.choice(one) for one in (NAMES, TEAMS, ROLES))
     number, hour = choose.randrange(4), choose.choice((8, 12, 17))
     return choose.choice(
@@ -97,6 +140,8 @@ def rule(choose: random.Random) -> World:
     made: World = {effect: choose.choice((["*"], ["things:*"], ["things:read"]))}
     if effect == "allow" and choose.random() < 0.25:
         made = {"allow": "role-permissions"}
+    if isinstance(choose, Odd):
+        return {effect: ["*"], "when": condition(choose)}
     if choose.random() < 0.8:
         made["when"] = condition(choose)
     if choose.random() < 0.15:
@@ -106,8 +151,19 @@ def rule(choose: random.Random) -> World:
 
 def route(choose: random.Random) -> World:
     pattern = choose.choice(PATTERNS)
+    if isinstance(choose, Odd) and choose.random() < 0.6:
+        pattern = "/a/{x}"
     made: World = {"match": {"path": pattern}, "upstream": "api"}
-    if choose.random() < 0.7:
+    if isinstance(choose, Odd) and choose.random() < 0.2:
+        made.pop("upstream")
+        made |= choose.choice(
+            (
+                {"direct_response": {"status": 403}},
+                {"direct_response": {"status": 200, "body": "here"}},
+                {"redirect": {"to": "/elsewhere"}},
+            )
+        )
+    if choose.random() < (0.2 if isinstance(choose, Odd) else 0.7):
         made["match"]["methods"] = choose.choice((["GET"], ["GET", "POST"], ["POST"]))
     if choose.random() < 0.1:
         made["match"]["host"] = "a.example"
@@ -152,6 +208,22 @@ def tables(choose: random.Random) -> World:
         "office": some(BLOCKS),
         "limits": limits,
         "users": users,
+    } | (_odd_tables(choose) if isinstance(choose, Odd) else {})
+
+
+def _odd_tables(choose: random.Random) -> World:
+    def some(of: tuple[str, ...]) -> list[str]:
+        return [one for one in of if choose.random() < 0.5]
+
+    return {
+        "methods": some(LISTED_METHODS),
+        "callers": {method: some(NAMES) for method in LISTED_METHODS if choose.random() < 0.7},
+        "needed": some(ROLES[:2] + TEAMS),
+        "limits": {
+            "level": choose.randrange(4),
+            "until": "2027-01-16T00:00:00Z",
+            "first": choose.choice(("b", "bob", "c")),
+        },
     }
 
 
@@ -179,6 +251,9 @@ def world(choose: random.Random) -> World:
 def edited(choose: random.Random, old: World) -> World:
     """Another world: with one rule, route, role or table otherwise; seldom with more."""
     new = copy.deepcopy(old)
+    if isinstance(choose, Odd) and choose.random() < 0.6:
+        choose.choice(new["rules"])["when"] = condition(choose)
+        return new
     for _ in range(1 if choose.random() < 0.75 else 3):
         what = choose.choice(("rules", "rules", "data", "data", "roles", "routes"))
         if what == "data":
@@ -240,7 +315,8 @@ def question(choose: random.Random) -> SimulatedRequest:
             claims["groups"] = [one for one in TEAMS if choose.random() < 0.5]
         who = person(
             choose.choice((*NAMES, *TEAMS, "zoe")),
-            [role for role in (*ROLES, "acme", "else") if choose.random() < 0.3],
+            [role for role in (*ROLES, "acme", "else") if choose.random() < 0.3]
+            + _odd_roles(choose),
             now=now,
             email=choose.choice((None, f"{choose.choice(NAMES)}@{team}.example", "z@z.example")),
             email_verified=choose.random() < 0.5,
@@ -256,10 +332,17 @@ def question(choose: random.Random) -> SimulatedRequest:
         _give_token(choose, who)
     url = path + ("?" + "&".join(query) if query else "")
     body = {"team": choose.choice(words)} if choose.random() < 0.6 else {}
+    method = choose.choice(METHODS if isinstance(choose, Odd) else METHODS_ASKED)
     return SimulatedRequest(
-        choose.choice(("GET", "GET", "POST", "PUT", "HEAD")), url, who, headers,
+        method, url, who, headers,
         choose.choice(ADDRESSES), body, FixedClock(now), kind,
     )  # fmt: skip
+
+
+def _odd_roles(choose: random.Random) -> list[str]:
+    if not isinstance(choose, Odd):
+        return []
+    return [role for role in AFFIXED_ROLES if choose.random() < 0.2]
 
 
 def _give_token(choose: random.Random, who: Principal) -> None:

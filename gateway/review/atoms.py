@@ -7,12 +7,11 @@ other atom (`matches`, arithmetic, sizes) no outcome can be ruled out.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from gateway.access.conditions.conditions import Condition
+from gateway.review.affixes import Affix
 from gateway.review.syntax import (
     Node,
     NotUnderstood,
@@ -22,6 +21,7 @@ from gateway.review.syntax import (
     unwound,
     word_of,
 )
+from gateway.review.time_texts import moment_of, seconds_of
 
 Path = tuple[str, ...]
 """`("user", "id")`, `("request", "query", "page")`, `("now",)`: what is read of a call."""
@@ -30,8 +30,6 @@ TableStep = str | int | Path
 
 MAX_HELD = 4
 """Texts that `contains` may ask one value for: every set of them is tried."""
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|h|m|s)")
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _USER = ("id", "email", "email_verified", "session_id", "issuer")
 _TABLES = (("claims",), ("attributes",), ("tenants",))
 _ORDERS = ("<", "<=", ">", ">=")
@@ -55,10 +53,16 @@ class Survey:
     """Each read of `data`, by its steps."""
     texts: set[str] = field(default_factory=set)
     numbers: set[float] = field(default_factory=set)
-    affixes: dict[Path, set[tuple[str, str]]] = field(default_factory=dict)
-    """What a value is asked to begin, end or be filled with: (`startsWith`, text)."""
+    affixes: dict[Path, set[Affix]] = field(default_factory=dict)
+    """What a value is asked to begin, end or be filled with."""
+    role_affixes: set[Affix] = field(default_factory=set)
+    """The same of any role."""
+    orders: bool = False
+    """It orders a value by what `data` holds."""
     lists: set[Path] = field(default_factory=set)
     """Values that are asked whether they hold another."""
+    every: bool = False
+    """It may ask for all that a table lists, and not for any of them."""
     roles: bool = False
     any_role: bool = False
     """It goes through the roles, or asks for one that the text does not name."""
@@ -96,23 +100,6 @@ def atom_of(condition: Condition) -> Atom:
     return Atom(condition, surveyor.survey)
 
 
-def seconds_of(text: str) -> float | None:
-    """A CEL duration such as `1h30m`; None where it is none."""
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-def moment_of(text: str) -> float | None:
-    """An RFC 3339 time as seconds since the epoch; None where it is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment.timestamp() if moment.tzinfo is not None else None
-
-
 @dataclass(slots=True)
 class _Span:
     """A time as a sum: how often `now` and the sign-in are in it, and seconds."""
@@ -136,7 +123,8 @@ class _Span:
 class _Surveyor:
     def __init__(self) -> None:
         self.survey = Survey()
-        # The variables of iterations: `table` holds what data gives, `role` a role.
+        # The variables of iterations: `table` holds what data gives, `role` a role, `listed` one
+        # of what the condition lists.
         self._variables: dict[str, str] = {}
 
     def truth(self, node: Node) -> None:
@@ -225,7 +213,8 @@ class _Surveyor:
                 raise NotUnderstood
         self._scalar(left)
         self._scalar(right)
-        if len(reading) == 2 and not any(self._is_data(side) for side in reading):
+        self.survey.orders |= any(self._is_data(side) for side in reading)
+        if len(reading) == 2 and not self.survey.orders:
             raise NotUnderstood
 
     def _is_data(self, node: Node) -> bool:
@@ -294,10 +283,16 @@ class _Surveyor:
         elif name in ("startsWith", "endsWith", "contains"):
             path = self._chain(on)
             text = word_of(given[0])
-            if path is None:
-                return
-            self.survey.paths.add(path)
-            asked = self.survey.affixes.setdefault(path, set())
+            if path is not None:
+                self.survey.paths.add(path)
+                asked = self.survey.affixes.setdefault(path, set())
+            else:
+                kind = self._variables.get(unwound(on)[0], "table")
+                if kind == "table":
+                    return
+                if kind == "listed":
+                    raise NotUnderstood
+                asked = self.survey.role_affixes
             asked.add((name, text))
             if path == ADDRESS or sum(how == "contains" for how, _ in asked) > MAX_HELD:
                 raise NotUnderstood
@@ -310,7 +305,7 @@ class _Surveyor:
         if on.kind == "list":
             for one in on.parts:
                 self._scalar(one)
-            kind = "table"
+            kind = "listed"
             # Which of the listed it is cannot be told from the text.
             self.survey.any_role = True
         else:
@@ -326,6 +321,7 @@ class _Surveyor:
                 kind = "table"
             else:
                 raise NotUnderstood
+        self.survey.every |= kind != "role" and (name != "exists" or _denies(body))
         self._variables[variable.word or ""] = kind
         self.truth(body)
         del self._variables[variable.word or ""]
@@ -363,6 +359,11 @@ class _Surveyor:
             self.survey.ages_s.add(-span.s / span.now)
         else:
             raise NotUnderstood
+
+
+def _denies(node: Node) -> bool:
+    """Whether some part of it is asked to be untrue."""
+    return node.kind in ("not", "!=") or any(map(_denies, node.parts))
 
 
 def _span(node: Node, surveyor: _Surveyor) -> _Span | None:

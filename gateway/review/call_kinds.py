@@ -14,6 +14,7 @@ from math import prod
 from typing import Any
 
 from gateway.review import values as choosing
+from gateway.review.affixes import Affix, affixed, met_by
 from gateway.review.atoms import Survey, TableStep
 from gateway.review.calls import ABSENT, Roles, Source, Values
 from gateway.review.networks import Cells
@@ -24,6 +25,7 @@ MAX_TRIED = 40_000
 MAX_POINTS = 20_000
 """Kinds of calls that are asked of both sides."""
 ANOTHER_ROLE = "another-role"
+"""One that nobody names; `x-another-role` is one of which only the beginning is asked for."""
 MAX_KEPT = 200
 """Calls of one kind that are kept to be shown."""
 
@@ -140,6 +142,8 @@ class Solver:
 
     def _wants(self, name: str) -> Wanted:
         wanted = Wanted()
+        if self._asks("slash", name):
+            wanted.affixes.add(("contains", "/"))
         for one in self._surveyed:
             assert one.survey is not None
             wanted.wrapped |= one.wrapped.get(name, frozenset())
@@ -149,7 +153,12 @@ class Solver:
                     wanted.affixes |= asked
             listed = (one.sources.get(path) for path in one.survey.lists)
             wanted.listed |= any(s is not None and s.name == name for s in listed)
+            wanted.every |= one.survey.every
         return wanted
+
+    def _asks(self, sign: str, name: str) -> bool:
+        """Whether it is asked of this part of the path that it holds such a sign."""
+        return name.startswith("seg:") and any(one.key == sign for one in self._group.probes)
 
     def _fill(self, chosen: dict[str, Choice], left: list[str]) -> None:
         if self._tried >= MAX_TRIED:
@@ -195,12 +204,19 @@ class Solver:
             return choosing.ages({*compared, *self._ages()})
         if name == "roles":
             return [Choice(sets[0], sets) for sets in self._role_sets(fixed)]
-        if name in ("kind", "scopes", "amr", "slash", "files"):
+        if name in ("kind", "scopes", "amr", "slash"):
             return self._plain(name)
         made_up = list(self._world.made_up(name))
         texts = choosing.texts(name, values_compared, self._wanted[name], self._world.is_good)
         if name.startswith((*choosing.TABLE_INPUTS, "body:")):
-            return choosing.spread(name, values_compared, self._wanted[name], [*made_up, *texts])
+            wanted = self._wanted[name]
+            choices = choosing.spread(name, values_compared, wanted, [*made_up, *texts])
+            self._group.whole &= wanted.whole
+            return choices
+        if self._asks("files", name):
+            # Where a reader cuts at the sign, it still begins and ends as it does.
+            cut = {f"{one.value};{one.value}" for one in (*made_up, *texts) if ";" not in one.value}
+            texts += [Choice(text) for text in sorted(cut) if self._world.is_good(name, text)]
         absent = name.startswith(("query:", "header:")) or name in (
             "user.email", "user.session_id",
         )  # fmt: skip
@@ -220,7 +236,7 @@ class Solver:
             return list(self._world.presented)
         if name == "scopes":
             return choosing.scopes(self._world.actions)
-        if name in ("slash", "files"):
+        if name == "slash":
             return [Choice(False), Choice(True)]
         methods = sorted(
             {word for one in self._group.probes if one.key.startswith("step-up ")
@@ -234,38 +250,93 @@ class Solver:
 
         What a set does is all that its roles do: so the sets are built role by role.
         """
-        named = self._named_roles(fixed)
+        named = self._named_roles()
+        places = self._role_places(fixed)
+        asked = self._role_affixes()
+        made_up = self._made_up_roles({*named, *places}, asked)
         alike: dict[frozenset[Hashable], set[str]] = {}
-        for role in {*named, *self._world.roles}:
-            does = self._world.does(role, named)
+        for role in {*named, *places, *made_up, *self._world.roles}:
+            does = self._world.does(role, named) | _looks(role, asked)
+            does |= {("in", places[role])} if role in places else frozenset()
+            does |= {("is", role)} if role in made_up and not asked else frozenset()
             if does and choosing.is_role(role):
                 alike.setdefault(does, set()).add(role)
+        every = self._together(places, alike) if self._asks_for_every() else {}
         states: dict[frozenset[Hashable], set[Roles]] = {frozenset(): {frozenset()}}
-        for does, roles in sorted(alike.items(), key=lambda one: sorted(one[1])):
+        added = [(does, frozenset((frozenset(roles),))) for does, roles in alike.items()]
+        for does, held in sorted([*added, *every.items()], key=lambda one: _sort_key(one[1])):
             for done, others in list(states.items()):
                 sets = states.setdefault(done | does, set())
-                larger = {one | {frozenset(roles)} for one in others}
+                larger = {one | held for one in others}
                 sets |= {one for one in larger if not any(other <= one for other in sets)}
                 if len(states) > MAX_TRIED or len(sets) > MAX_KEPT:
                     self._group.whole = False
                     return _smallest(states.values())
         return _smallest(states.values())
 
-    def _named_roles(self, fixed: Values) -> set[str]:
-        """The roles that conditions ask for, by name or by what they are compared with."""
-        asked = [one for one in self._surveyed if one.survey is not None and one.survey.roles]
-        named = {text for one in asked if one.survey is not None for text in one.survey.texts}
-        if any(one.survey is not None and one.survey.any_role for one in asked):
-            read = frozenset[str]().union(*(one.inputs for one in asked))
-            compared = self._known(asked, {n: value for n, value in fixed.items() if n in read})
-            # Of roles that stand in the same places and do the same, one is enough.
-            alike = {
-                (frozenset(places), self._world.does(text, ())): text
-                for text, places in sorted(compared.places.items(), reverse=True)
-                if choosing.is_role(text)
-            }
-            named |= {*alike.values(), ANOTHER_ROLE}
-        return named
+    def _of_roles(self) -> list[Probe]:
+        return [one for one in self._surveyed if one.survey is not None and one.survey.roles]
+
+    def _named_roles(self) -> set[str]:
+        """The roles that conditions ask for by name."""
+        return {t for one in self._of_roles() if one.survey is not None for t in one.survey.texts}
+
+    def _role_places(self, fixed: Values) -> dict[str, frozenset[tuple[object, ...]]]:
+        """The roles that conditions compare with what a table or the call holds, and where each of
+        them stands: of those that stand in the same places, one is as good as another."""
+        asked = self._of_roles()
+        if not any(one.survey is not None and one.survey.any_role for one in asked):
+            return {}
+        read = frozenset[str]().union(*(one.inputs for one in asked))
+        compared = self._known(asked, {n: value for n, value in fixed.items() if n in read})
+        return {
+            text: frozenset(places)
+            for text, places in compared.places.items()
+            if choosing.is_role(text)
+        }
+
+    def _asks_for_every(self) -> bool:
+        return any(one.survey is not None and one.survey.every for one in self._surveyed)
+
+    def _together(
+        self,
+        places: Mapping[str, frozenset[tuple[object, ...]]],
+        alike: Mapping[frozenset[Hashable], set[str]],
+    ) -> dict[frozenset[Hashable], Roles]:
+        """All the roles that stand in the same places at once, where there are several."""
+        together: dict[frozenset[Hashable], Roles] = {}
+        for one in set(places.values()):
+            members = [role for role in places if places[role] == one]
+            if len(members) > 1:
+                does = (d for d, roles in alike.items() if not roles.isdisjoint(members))
+                done = frozenset[Hashable]().union(*does, ((("every", one)),))
+                together[done] = frozenset(frozenset((role,)) for role in members)
+        return together
+
+    def _role_affixes(self) -> frozenset[frozenset[Affix]]:
+        """What roles are asked to begin, end or be filled with, by the parts that ask it."""
+        surveys = (one.survey for one in self._surveyed if one.survey is not None)
+        return frozenset(frozenset(one.role_affixes) for one in surveys if one.role_affixes)
+
+    def _made_up_roles(
+        self, named: Collection[str], asked: frozenset[frozenset[Affix]]
+    ) -> set[str]:
+        """Of roles that nobody names, one for each thing that they can be to the conditions."""
+        if not any(one.survey is not None and one.survey.any_role for one in self._of_roles()):
+            return set()
+        taken, besides = {*named, *self._world.roles}, frozenset[Affix]().union(*asked)
+        # That it begins with nothing, is asked of none: so there is one of no such name.
+        wanted = asked or {frozenset({("startsWith", "")})}
+        return {
+            role
+            for one in wanted
+            for role in affixed(one, taken, besides=besides, readable=ANOTHER_ROLE)
+        }
+
+
+def _looks(role: str, asked: Iterable[frozenset[Affix]]) -> frozenset[Hashable]:
+    """What a role is to each part that asks how roles begin, end or are filled."""
+    return frozenset((one, met_by(role, one)) for one in asked)
 
 
 def _smallest(states: Iterable[set[Roles]]) -> list[tuple[Roles, ...]]:

@@ -3,7 +3,8 @@
 The names: `seg:2` (the path from its third segment on, or that segment), `query:x`,
 `header:x`, `body:a.b`, `host`, `client.ip`, `now`, `signed`, `roles`, `user.id` and the other
 fields of the caller, `claim:x`, `age` (seconds since the sign-in), `amr`, `scopes`, `kind`
-(what the caller presents), `slash`, `files`.  An input without a value has an ordinary one.
+(what the caller presents), `slash` (in the rest of a path).  An input without a value has an
+ordinary one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.access.routing.csrf import OwnOrigins
-from gateway.access.routing.paths import encoded
+from gateway.access.routing.paths import CanonicalPath, canonical, encoded
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind
 from gateway.access.simulation import person
 from gateway.access.templates import TextTemplate
@@ -172,10 +173,9 @@ def _positions(name: str, route: Route, shape: Shape) -> list[int]:
     return []
 
 
-def files_at(shape: Shape) -> int | None:
-    """Where a path of the shape may hold what a route with `paths: files` alone takes."""
-    kinds = (SegmentKind.PLAIN, SegmentKind.REST)
-    return next((at for at in reversed(shape.open) if shape.segments[at].kind in kinds), None)
+def reading_of(segments: tuple[str, ...]) -> CanonicalPath | Reason:
+    """How a path of these segments is read, each of them escaped where it must be."""
+    return canonical("/" + "/".join(map(encoded, segments)), files=True)
 
 
 class CallMaker:
@@ -189,18 +189,16 @@ class CallMaker:
 
     def segments(self, values: Values) -> tuple[str, ...]:
         path = {at: values.get(f"seg:{at}", text) for at, text in self._path.items()}
+        segments = self._shape.filled(path)
         if values.get("slash"):
-            at = next(
-                i for i in self._shape.open if self._shape.segments[i].kind is SegmentKind.PLAIN
-            )
-            path[at] = "one/two"
-        if values.get("files") and (last := files_at(self._shape)) is not None:
-            path[last] += ";x"
-        return self._shape.filled(path)
+            # One that is no parting: the rest of a path has others.
+            segments = (*segments[:-1], f"{segments[-1]}/two")
+        return segments
 
     def make(self, values: Values) -> tuple[Call, Principal | Reason]:
         """The call, and who makes it."""
         segments = self.segments(values)
+        read = reading_of(segments)
         host = values.get("host", self._host)
         headers = [(b"Host", host.encode())]
         query: list[str] = []
@@ -234,8 +232,8 @@ class CallMaker:
             client_ip=values.get("client.ip", "127.0.0.1"),
             scheme="http",
             credential=credential,
-            encoded_slash=bool(values.get("slash")),
-            files_only=bool(values.get("files")),
+            encoded_slash=isinstance(read, CanonicalPath) and read.encoded_slash,
+            files_only=isinstance(read, CanonicalPath) and read.files_only,
             body=body,
         )
         return call, caller

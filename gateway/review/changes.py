@@ -8,8 +8,8 @@ from typing import Any
 
 from gateway.model import SourceLocation
 from gateway.review.calls import ABSENT, Roles
+from gateway.review.methods import OTHER_METHOD
 from gateway.review.networks import Network
-from gateway.review.shapes import OTHER_METHOD
 
 MOST_SHOWN = 4
 """Values that are listed in a line; the others are counted."""
@@ -106,6 +106,8 @@ class AccessChange:
     after: str = ""
     rule: str | None = None
     location: SourceLocation | None = None
+    because: str = ""
+    """What has changed, where it is no part of the decision."""
     permissions: tuple[str, ...] = ()
     """In the operator's console, which is then meant in the place of a route."""
 
@@ -154,7 +156,8 @@ class AccessChange:
             text += " where " + " and ".join(conditions)
         if self.unless:
             text += f" unless {_describe_roles(self.unless)}"
-        return text + (f" on paths such as {self.such_as}" if self.such_as else "")
+        text += f" on paths such as {self.such_as}" if self.such_as else ""
+        return text + (f": {self.because}" if self.because else "")
 
     def _what(self) -> str:
         if self.permissions:

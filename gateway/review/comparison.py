@@ -23,7 +23,7 @@ from gateway.review.call_kinds import (
 )
 from gateway.review.calls import MOMENT, ORIGINS, Roles, Source, Values, source_of
 from gateway.review.opaque import Outcome, joined
-from gateway.review.outcomes import FAILED, FALSE, TRUE, BeforeAfter, outcome_of
+from gateway.review.outcomes import FAILED, FALSE, TRUE, BeforeAfter, outcome_of, reached
 from gateway.review.probes import Probes
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.sides import Side, meaning_of, side_of
@@ -60,6 +60,11 @@ class Point:
     kinds: tuple[CallKind, ...]
     before: Decision
     after: Decision
+
+    @property
+    def came_to(self) -> tuple[int, int]:
+        """How far the call came before, and comes after."""
+        return reached(self.before), reached(self.after)
 
 
 class Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
+from gateway.access.authorizer import Decision
 from gateway.review.opaque import Outcome
 
 TRUE, FALSE, FAILED = "true", "false", "failed"
@@ -26,6 +27,17 @@ class BeforeAfter:
 
     before: Hashable
     after: Hashable
+
+
+def reached(decision: Decision) -> int:
+    """How far a call comes: 0 where it is refused, or sent away by the route itself (a redirect, a
+    `direct_response` from 400 on); 1 where the route answers it; 2 where a backend does."""
+    if not decision.allowed:
+        return 0
+    answer = None if decision.route is None else decision.route.direct_response
+    if answer is None:
+        return 2
+    return 0 if answer.location is not None or answer.status >= 400 else 1
 
 
 def outcome_of(outcome: Outcome) -> str:

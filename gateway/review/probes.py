@@ -22,9 +22,10 @@ from gateway.review.calls import (
     Presented,
     Source,
     Values,
-    files_at,
+    reading_of,
     source_of,
 )
+from gateway.review.methods import METHOD
 from gateway.review.outcomes import FAILED, BeforeAfter, outcome_of
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
@@ -93,14 +94,24 @@ class Probes:
             yield Probe("kind", frozenset(("kind",)), lambda values: values.get("kind"))
         if len({route.action for route in routes}) > 1 or self._scopes():
             yield Probe("scopes", self._scope_inputs, lambda values: values.get("scopes"))
-        plain = any(s.kind is SegmentKind.PLAIN for s in self._shape.segments)
-        if plain and len({route.allow_encoded_slash for route in routes}) > 1:
-            yield Probe("slash", frozenset(("slash",)), lambda values: values.get("slash"))
-        if files_at(self._shape) is not None and len({r.takes_files for r in routes}) > 1:
-            yield Probe("files", frozenset(("files",)), lambda values: values.get("files"))
+        if self._shape.open:
+            yield from self._signs(routes)
         if any(route.rewrite is not None for route in routes):
             inputs = frozenset(f"seg:{at}" for at in self._shape.open)
             yield Probe("target", inputs, self._targets)
+
+    def _signs(self, routes: Sequence[Route]) -> Iterator[Probe]:
+        """What in a path only some routes take."""
+        inputs = {f"seg:{at}" for at in self._shape.open}
+        if len({route.allow_encoded_slash for route in routes}) > 1:
+            rest = self._shape.segments[-1].kind is SegmentKind.REST
+            slash = frozenset(inputs | ({"slash"} if rest else set()))
+            yield Probe("slash", slash, lambda values: self._holds("encoded_slash", values))
+        if len({route.takes_files for route in routes}) > 1:
+            yield Probe("files", frozenset(inputs), lambda v: self._holds("files_only", v))
+
+    def _holds(self, sign: str, values: Values) -> bool:
+        return bool(getattr(reading_of(self.maker.segments(values)), sign, False))
 
     def _surveys(self) -> list[Survey]:
         return [atom.survey for side in self._sides for atom in side.atoms if atom.survey]
@@ -168,6 +179,8 @@ class Probes:
         for path in atom.survey.paths:
             source = source_of(path, route, self._shape)
             assert not isinstance(source, bool), "such a part is assumed"
+            if path == METHOD:
+                source = Source("", self._method)
             sources[path] = source
             if source is not None and source.name:
                 inputs.add(source.name)
@@ -260,9 +273,11 @@ class Probes:
         if kind == "seg":
             segment = self._shape.segments[int(at)]
             parts = text.split("/") if segment.kind is SegmentKind.REST else [text]
-            if not all(good_segment(part) for part in parts[:-1] or parts):
+            sides = (self._pair.old, self._pair.new)
+            files = any(one is not None and one.takes_files for one in sides)
+            if not all(good_segment(part, files=files) for part in parts[:-1] or parts):
                 return False
-            if parts[-1] and not good_segment(parts[-1]):
+            if parts[-1] and not good_segment(parts[-1], files=files):
                 return False
             if not all(segment.takes(part) for part in parts[:1]):
                 return False

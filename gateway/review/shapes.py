@@ -24,11 +24,9 @@ from gateway.access.routing.routes import (
 )
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
+from gateway.review.methods import ANY_METHOD, AskedMethods
 from gateway.review.policy_override import could_meet
 
-ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
-OTHER_METHOD = "OTHER"
-"""Stands for every method that no configuration names."""
 OTHER_HOST = "localhost"
 MAX_SAMPLES = 5_000
 _INT = "1000001"
@@ -100,6 +98,7 @@ class Shapes:
                     self.prefixes[tuple(by_key[shape.key] for shape in parts)] = route.pattern
                 self._named.update(dict.fromkeys(route.methods))
             self._known.update(here)
+        self._asked = AskedMethods(chain(old.routes, new.routes))
         self.all = list(by_key.values())
         self.routes_differ = _routed(old) != _routed(new)
         """Whether a path that a rewrite made could be another's on one side alone."""
@@ -118,15 +117,19 @@ class Shapes:
         )
 
     def methods(self, shape: Shape) -> tuple[str, ...]:
-        """The methods that may make a difference: those that a route anywhere names, and the
-        ordinary ones where a route takes any."""
+        """The methods that may make a difference: those that a route anywhere names, and where a
+        route takes any the ordinary ones and those that conditions tell apart."""
         takes_any = shape.key in self._takes_any
         if self._known[shape.key] < 2:
             # Where a side has not the shape, another may take its paths.
             takes_any |= bool(self._takes_any)
-        ordinary = dict.fromkeys((*ANY_METHOD, OTHER_METHOD)) if takes_any else {}
+        ordinary = dict.fromkeys((*ANY_METHOD, *self._asked.all)) if takes_any else {}
         # GET admits HEAD, which a condition may tell from it.
         return tuple({**ordinary, **self._named, "HEAD": None})
+
+    def method_for(self, method: str) -> str:
+        """The method that stands for this one, where it is none of those that are asked."""
+        return method if method in self._named else self._asked.stand_in(method)
 
     def host_of(self, shape: Shape) -> str:
         """A host that finds the shape."""
@@ -243,9 +246,9 @@ def fresh(segment: PatternSegment, number: int = 0) -> str:
     return f"other-{segment.text}" + (f"-{number}" if number else "")
 
 
-def good_segment(text: str) -> bool:
+def good_segment(text: str, *, files: bool = False) -> bool:
     """Whether a call may have it as one segment of its path."""
-    read = canonical("/" + encoded(text))
+    read = canonical("/" + encoded(text), files=files)
     return bool(text) and not isinstance(read, Reason) and read.segments == (text,)
 
 

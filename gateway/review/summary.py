@@ -36,7 +36,8 @@ def changes_of(comparison: Comparison, *, alone: bool) -> list[AccessChange]:
     """`alone`: every path of the shape is meant."""
     changes: list[AccessChange] = []
     for gains in (False, True):
-        inside = [p for p in comparison.points if p.after.allowed is gains is not p.before.allowed]
+        came_to = ((point, *point.came_to) for point in comparison.points)
+        inside = [p for p, was, now in came_to if was != now and (now > was) is gains]
         inside.sort(key=lambda point: min(map(len, _roles(comparison, point))))
         if inside:
             summaries = _fewest(comparison, inside, gains, alone=alone)
@@ -198,7 +199,7 @@ class _Summary:
                 roles
                 for point in self.comparison.points
                 for roles in _roles(self.comparison, point)
-                if point.before.allowed and point.after.allowed and wider.holds(point.vector)
+                if 0 not in point.came_to and wider.holds(point.vector)
             ]
             mine = self._smallest()
             return _minimal(r for r in keep if r and not any(r <= one for one in mine))

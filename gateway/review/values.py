@@ -10,23 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations, product
+from itertools import chain, combinations, pairwise, product
+from math import prod
 from typing import Any
 
 from gateway.model import CredentialKind
-from gateway.review.atoms import Survey, TableStep, moment_of
+from gateway.review.affixes import Affix, affixed
+from gateway.review.atoms import Survey, TableStep
 from gateway.review.calls import ABSENT, GATEWAY, Presented, Source, Values
+from gateway.review.methods import texts_of
 from gateway.review.networks import Cells, network_of
+from gateway.review.time_texts import moment_of
 from gateway.review.times import moments
 
 _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 """What an id, a session and a role are made of; `identity/tokens/` refuses any other."""
 _HOST = re.compile(r"[a-z0-9._-]+\Z")
-_MARKS = "zqjxkvw7935QZXJKVW"
 TABLE_INPUTS = ("claim:", "attributes:", "tenants:")
 """Beginnings of the inputs that are fields of the caller's tables: any JSON value."""
-MAX_LISTED = 5
-"""Texts of which a claim may hold every set; of more, each alone and all together."""
+MAX_LISTS = 1_024
+"""Sets of texts that a claim may hold."""
 _YEARS_S = 10 * 366 * 86_400
 
 Profile = frozenset[tuple[object, ...]]
@@ -74,6 +77,10 @@ def known(
         reader = _TableReader(sources, values, compared)
         for index, steps in enumerate(survey.tables):
             reader.read(data, steps, ((side, tuple(map(str, steps)), index),))
+        if survey.orders and any(next(texts_of(data, one), None) for one in survey.tables):
+            # By order: one before all of them, and one right after each.
+            for text in ["", *compared.places]:
+                compared.add(f"{text}-", "value", "order", text)
     for name, value in values.items():
         if isinstance(value, str):
             compared.add(value, "value", name)
@@ -138,10 +145,14 @@ class _TableReader:
 class Wanted:
     """What the atoms that read an input need of its values."""
 
-    affixes: set[tuple[str, str]] = field(default_factory=set)
+    affixes: set[Affix] = field(default_factory=set)
     wrapped: set[tuple[str, str]] = field(default_factory=set)
     """Texts around the value, where it is read as a part of a longer one."""
     listed: bool = False
+    every: bool = False
+    """Whether all the alike texts at once are another value than one of them."""
+    whole: bool = True
+    """Whether every list was made that they can tell apart."""
 
 
 def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> list[Choice]:
@@ -161,26 +172,8 @@ def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> lis
         Choice(group[0], tuple(group), named=any(place[0] != "value" for place in places))
         for places, group in alike.items()
     ]
-    return choices + [Choice(text) for text in affixed(wanted.affixes) if good(name, text)]
-
-
-def affixed(asked: set[tuple[str, str]]) -> Iterator[str]:
-    """Texts with every beginning, end and filling that is asked for, in every combination.
-
-    Whatever begins a text is decided by the longest beginning, as is what ends it; a letter that
-    nobody names keeps the parts apart.
-    """
-    if not asked:
-        return
-    begins = ["", *(text for how, text in asked if how == "startsWith")]
-    ends = ["", *(text for how, text in asked if how == "endsWith")]
-    fillings = [text for how, text in asked if how == "contains"]
-    used = {char for _, text in asked for char in text}
-    mark = next((char for char in _MARKS if char not in used), "~")
-    for begin, end in product(begins, ends):
-        for count in range(len(fillings) + 1):
-            for chosen in combinations(fillings, count):
-                yield begin + mark + "".join(one + mark for one in chosen) + end
+    made_up = affixed(wanted.affixes, compared.places)
+    return choices + [Choice(text) for text in made_up if good(name, text)]
 
 
 def spread(
@@ -190,16 +183,33 @@ def spread(
     choices = [Choice(ABSENT), *texts_]
     choices += [Choice(True), Choice(False)]
     numbers = {n + d for n in compared.numbers for d in (-1, -0.5, 0, 0.5, 1)}
+    numbers |= _between(compared.numbers)
     choices += [Choice(n, named=n in compared.numbers) for n in sorted(numbers)]
-    named = [choice.value for choice in texts_ if choice.named]
     if wanted.listed:
-        counts = range(len(named) + 1) if len(named) <= MAX_LISTED else (0, 1, len(named))
-        for count in counts:
-            choices += [Choice(list(chosen)) for chosen in combinations(named, count)]
-        choices += [Choice(dict.fromkeys(chosen, True)) for chosen in ((), tuple(named))]
+        choices += map(Choice, _lists([one for one in texts_ if one.named], wanted))
+        every = dict.fromkeys((text for one in texts_ if one.named for text in one.alike), True)
+        choices += [Choice({}), Choice(every)]
     if name.startswith(TABLE_INPUTS):
         choices.append(Choice(None))
     return choices
+
+
+def _lists(named: list[Choice], wanted: Wanted) -> Iterator[list[str]]:
+    """Of each class of alike texts none, one, or where that is asked for all; too many: each class
+    alone, all but each, and all."""
+    parts = [
+        [(), one.alike[:1], *([one.alike] if wanted.every and len(one.alike) > 1 else [])]
+        for one in named
+    ]
+    if prod(map(len, parts)) <= MAX_LISTS:
+        yield from (list(chain.from_iterable(chosen)) for chosen in product(*parts))
+        return
+    wanted.whole = False
+    last = [one[-1] for one in parts]
+    yield list(chain.from_iterable(last))
+    for at, one in enumerate(last):
+        yield list(one)
+        yield list(chain.from_iterable(last[:at] + last[at + 1 :]))
 
 
 def is_good(name: str, text: str) -> bool:
@@ -239,10 +249,16 @@ def times(values_compared: ComparedValues, surveys: Iterable[Survey]) -> list[Ch
 
 
 def ages(compared_s: Iterable[float]) -> list[Choice]:
-    near = {0.0, *(age + d for age in compared_s for d in (-1, 0, 1))}
+    asked = set(compared_s)
+    near = {0.0, *(age + d for age in asked for d in (-1, 0, 1)), *_between(asked)}
     tried = sorted(age for age in near if age >= 0)
     # One from the future proves nothing of its age; one that nobody knows neither.
     return [Choice(age) for age in (*tried, _YEARS_S, -60.0)] + [Choice(ABSENT)]
+
+
+def _between(numbers: Iterable[float]) -> set[float]:
+    """One between any two neighbours."""
+    return {(one + other) / 2 for one, other in pairwise(sorted(numbers))}
 
 
 def presented(
