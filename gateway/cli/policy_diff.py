@@ -14,6 +14,7 @@ from gateway.cli.output import AsJson, ExitCode, data, echo, warn
 from gateway.review.calls import Roles
 from gateway.review.changes import AccessChange
 from gateway.review.console import compare_all
+from gateway.review.definitions import DefinitionChange
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +43,7 @@ def show_diff(
         data(
             {
                 "changes": [change_data(change) for change in report.changes],
+                "definitions": [_definition_data(one) for one in report.definitions],
                 "widened": report.widened,
                 "may_widen": report.may_widen,
                 "asked": report.decisions,
@@ -52,15 +54,20 @@ def show_diff(
     else:
         for change in report.changes:
             echo(str(change), style="green" if not change.gains else "bold yellow")
+        for one in report.definitions:
+            echo(str(one), style="bold yellow" if one.gains else "green")
         for text in report.inexact:
             warn(f"note: not every kind of call could be tried, access may widen: {text}")
         for route, page in report.sign_in:
             led = "led to the sign-in page" if page else "answered 401"
             echo(f"route {route}: browsers without a session are {led} now")
-        gained = sum(change.gains for change in report.changes)
-        echo(f"{gained} gained, {len(report.changes) - gained} lost")
+        told = [change.gains for change in report.changes]
+        told += [one.gains for one in report.definitions]
+        echo(f"{sum(told)} gained, {len(told) - sum(told)} lost")
     widens = report.widened or report.may_widen
-    failed = widens if fail_on is FailOn.WIDEN else bool(report.changes) or widens
+    failed = (
+        widens if fail_on is FailOn.WIDEN else bool(report.changes or report.definitions) or widens
+    )
     if fail_on is not None and failed:
         raise typer.Exit(ExitCode.NO)
 
@@ -97,7 +104,22 @@ def change_data(change: AccessChange) -> dict[str, Any]:
         else [dict(zip(change.values.names, row, strict=True)) for row in change.values.rows],
         "before": change.before,
         "after": change.after,
+        "because": change.because or None,
         "rule": change.rule,
+        "file": place.file if place is not None else None,
+        "line": place.line if place is not None else None,
+    }
+
+
+def _definition_data(change: DefinitionChange) -> dict[str, Any]:
+    place = change.location if change.location is not None and change.location.line else None
+    return {
+        "change": "gains" if change.gains else "loses",
+        "certain": False,
+        "definition": change.name,
+        "fields": list(change.fields),
+        "who": change.who,
+        "routes": list(change.routes),
         "file": place.file if place is not None else None,
         "line": place.line if place is not None else None,
     }

@@ -51,6 +51,9 @@ def compare_all(old: Snapshot, new: Snapshot) -> Report:
     report = compare(old, new)
     of_console = compare(console_of(old), console_of(new))
     report.changes += _permitted(of_console)
+    report.definitions += [
+        one for one in of_console.definitions if one.routes and one not in report.definitions
+    ]
     report.decisions += of_console.decisions
     report.inexact += [f"the console, {kind}" for kind in of_console.inexact]
     return report

@@ -20,6 +20,8 @@ from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.changes import AccessChange
 from gateway.review.comparison import Comparison
+from gateway.review.definitions import DefinitionChange, definition_changes
+from gateway.review.elsewhere import led_elsewhere
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.summary import changes_of
 
@@ -33,6 +35,8 @@ class Report:
     """Asked of either side."""
     inexact: list[str] = field(default_factory=list)
     """Requests of which not every kind of call could be tried."""
+    definitions: list[DefinitionChange] = field(default_factory=list)
+    """What else somebody may gain or lose by, whatever the routes say."""
     sign_in: list[tuple[str, bool]] = field(default_factory=list)
     """Routes that lead browsers to the sign-in page and did not, or the reverse: nobody gains or
     loses by it."""
@@ -44,12 +48,13 @@ class Report:
     @property
     def may_widen(self) -> bool:
         """Whether somebody may gain what nobody here can rule out."""
-        return bool(self.inexact) or any(c.gains and not c.certain for c in self.changes)
+        uncertain = any(change.gains and not change.certain for change in self.changes)
+        return bool(self.inexact) or uncertain or any(one.gains for one in self.definitions)
 
 
 def compare(old: Snapshot, new: Snapshot) -> Report:
     """Every change of access from `old` to `new`."""
-    report = Report(sign_in=_sign_in_changes(old, new))
+    report = Report(definitions=definition_changes(old, new), sign_in=_sign_in_changes(old, new))
     shapes = Shapes(old, new)
     changes = {shape: _of_shape(old, new, shapes, shape, report) for shape in shapes.all}
     for parts, pattern in shapes.prefixes.items():
@@ -102,6 +107,7 @@ def _of_shape(
                 if not comparison.whole:
                     report.inexact.append(f"{method} {shape.host or ''}{shape.pattern}")
                 changes = changes_of(comparison, alone=len(every_pair) == 1)
+                changes += led_elsewhere(shape, pair, alone=len(every_pair) == 1)
                 if not _reads_method(pair):
                     known[key] = changes
             for change in changes:
@@ -139,6 +145,7 @@ def _decisive(route: Route) -> tuple[Any, ...]:
         route.tenant,
         route.rewrite,
         route.upstream and route.upstream.name,
+        route.direct_response,
         tuple((one.name, one.template.text) for one in route.resource),
         route.allow_encoded_slash,
         route.takes_files,

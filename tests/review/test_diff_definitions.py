@@ -1,0 +1,310 @@
+"""`gateway diff` of what no route says: whom tokens speak of, and where an open route leads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
+from gateway.access.snapshot import Snapshot
+from gateway.cli import main
+from gateway.config.compile import Sources, compile_snapshot
+from gateway.config.secrets import UnreadSecrets
+from gateway.model import Principal
+from gateway.review.diff import compare
+from gateway.review.issued import caller_of
+from tests.access.worlds import NOW, snapshot
+
+HEAD = """
+version: 1
+upstreams:
+  api: {targets: ["http://127.0.0.1:9001"]}
+  same: {targets: ["http://127.0.0.1:9001"]}
+  inner: {targets: ["http://127.0.0.1:9002"]}
+"""
+TAKES_K = "routes:\n  - {id: a, match: {path: /a}, policy: p, issuers: [own, k], upstream: api}\n"
+ADMINS = "policy: p\nrules:\n  - {id: r, allow: ['*'], when: \"has_role('admin')\"}\n"
+EVERYONE = "policy: p\nrules:\n  - {id: r, allow: ['*'], when: user != null}\n"
+NOT_GUESTS = "policy: p\nrules:\n  - {id: r, allow: ['*'], when: \"!has_role('guest')\"}\n"
+
+
+def of_issuer(definition: str, policy: str = EVERYONE) -> Snapshot:
+    issuer = f"issuers:\n  k: {{issuer: 'https://id.example', {definition}}}\n"
+    return snapshot(HEAD + issuer + TAKES_K, policy)
+
+
+def told(old: Snapshot, new: Snapshot) -> list[str]:
+    report = compare(old, new)
+    assert report.may_widen is any(one.gains for one in report.definitions)
+    assert not report.widened
+    return [
+        f"{'+' if one.gains else '-'} {one.name} {','.join(one.fields)}"
+        for one in report.definitions
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "policy", "lines"),
+    [
+        ("audience: a", "audience: [a, b]", EVERYONE, ["+ issuers.k audience"]),
+        ("audience: [a, b]", "audience: a", EVERYONE, ["- issuers.k audience"]),
+        ("audience: a, require: {azp: [x]}", "audience: a", EVERYONE, ["+ issuers.k require"]),
+        ("audience: a", "audience: a, require: {azp: [x]}", EVERYONE, ["- issuers.k require"]),
+        ("audience: a, require: {azp: [x]}", "audience: a, require: {azp: [x, y]}", EVERYONE,
+         ["+ issuers.k require"]),
+        ("audience: a", "audience: a, roles: claims.groups", ADMINS, ["+ issuers.k roles"]),
+        ("audience: a, roles: claims.groups", "audience: a", ADMINS, ["- issuers.k roles"]),
+        # Who has no role any more is no guest any more.
+        ("audience: a, roles: claims.groups", "audience: a", NOT_GUESTS,
+         ["+ issuers.k roles", "- issuers.k roles"]),
+        ("audience: a", "audience: a, roles: claims.groups", EVERYONE, []),
+        ("audience: a", "audience: a, subject: claims.email", EVERYONE,
+         ["+ issuers.k subject", "- issuers.k subject"]),
+        ("audience: a", "audience: a, leeway: 60s", EVERYONE, ["+ issuers.k leeway"]),
+        ("audience: a, algorithms: [RS256]", "audience: a, algorithms: [RS256, ES256]", EVERYONE,
+         ["+ issuers.k algorithms"]),
+        ("audience: a", "audience: a", EVERYONE, []),
+    ],
+)  # fmt: skip
+def test_an_edit_of_an_issuer_is_told(old: str, new: str, policy: str, lines: list[str]) -> None:
+    assert told(of_issuer(old, policy), of_issuer(new, policy)) == lines
+
+
+def test_an_issuer_that_no_route_takes_is_none_by_which_somebody_gains() -> None:
+    routes = TAKES_K.replace("own, k", "own")
+    sides = [
+        snapshot(HEAD + f"issuers: {{k: {{issuer: 'https://i.example', audience: {a}}}}}\n" + routes,
+                 EVERYONE)
+        for a in ("a", "b")
+    ]  # fmt: skip
+    assert told(*sides) == []
+
+
+AUDIENCES = st.sampled_from(["audience: a", "audience: [a, b]", "audience: b"])
+REQUIRED = st.sampled_from(
+    ["", ", require: {azp: [x]}", ", require: {azp: [x, y]}", ", require: {azp: [x], tier: [1]}"]
+)
+ROLES = st.sampled_from(["", ", roles: claims.groups", ", roles: claims.more"])
+SUBJECTS = st.sampled_from(["", ", subject: claims.oid"])
+ISSUERS = st.tuples(AUDIENCES, REQUIRED, ROLES, SUBJECTS).map("".join)
+POLICIES = st.sampled_from(
+    [EVERYONE, ADMINS, NOT_GUESTS, EVERYONE.replace("user != null", "\"user.id == 'k:ann'\"")]
+)
+CLAIMS = st.fixed_dictionaries(
+    {
+        "sub": st.sampled_from(["ann", "bob"]),
+        "aud": st.sampled_from(["a", "b", "c"]),
+        "groups": st.sampled_from([[], ["admin"], ["guest"], ["admin", "guest"]]),
+        "more": st.sampled_from([[], ["admin"], ["guest"]]),
+    },
+    optional={
+        "azp": st.sampled_from(["x", "y", "z"]),
+        "tier": st.sampled_from([1, 2]),
+        "oid": st.sampled_from(["ann", "bob"]),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ISSUERS, ISSUERS, POLICIES, st.lists(CLAIMS, min_size=20, max_size=20))
+def test_whoever_gains_or_loses_by_an_issuer_is_told(
+    old: str, new: str, policy: str, tokens: list[dict[str, Any]]
+) -> None:
+    sides = of_issuer(old, policy), of_issuer(new, policy)
+    moved = {one.gains for one in compare(*sides).definitions}
+    for claims in tokens:
+        before, after = (passes(side, claims) for side in sides)
+        assert before is after or after in moved, (claims, moved)
+
+
+def passes(side: Snapshot, claims: dict[str, Any]) -> bool:
+    caller = caller_of(side.issuers["k"], claims, side, NOW)
+    if not isinstance(caller, Principal):
+        return False
+    asked = SimulatedRequest("GET", "/a", caller, clock=FixedClock(NOW))
+    return simulate(asked, side).decision.allowed
+
+
+DEPARTMENT = "policy: p\nrules:\n  - {id: r, allow: ['*'], when: \"user.attributes.dep == 'x'\"}\n"
+BY_CLAIM = DEPARTMENT.replace("attributes.dep", "claims.dep")
+OWN = "routes:\n  - {id: a, match: {path: /a}, policy: p, upstream: api}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "policy", "lines"),
+    [
+        ("{set_by: operator}", "{set_by: [operator, person]}", DEPARTMENT, ["+ attributes.dep set_by"]),
+        ("{set_by: [operator, person]}", "{set_by: operator}", DEPARTMENT, ["- attributes.dep set_by"]),
+        ("{set_by: person, values: [y]}", "{set_by: person, values: [x, y]}", DEPARTMENT,
+         ["+ attributes.dep values"]),
+        ("{set_by: operator}", "{set_by: person}", EVERYONE, []),
+        ("{set_by: person}", "{set_by: person, claim: dep}", BY_CLAIM,
+         ["+ attributes.dep claim", "- attributes.dep claim"]),
+        (None, "{set_by: person, claim: dep}", BY_CLAIM,
+         ["+ attributes.dep claim", "- attributes.dep claim"]),
+    ],
+)  # fmt: skip
+def test_an_edit_of_who_sets_an_attribute_is_told(
+    old: str | None, new: str, policy: str, lines: list[str]
+) -> None:
+    sides = [
+        snapshot(HEAD + ("" if a is None else f"attributes: {{dep: {a}}}\n") + OWN, policy)
+        for a in (old, new)
+    ]
+    assert told(*sides) == lines
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        ("{roles: [admin], within: 7d}", "", ["+ require_factor "]),
+        ("", "{roles: [admin], within: 7d}", ["- require_factor "]),
+        ("{roles: [admin, lead], within: 7d}", "{roles: [admin], within: 7d}", ["+ require_factor "]),
+        ("{roles: [admin], within: 7d}", "{roles: [admin], within: 30d}", ["+ require_factor within"]),
+        ("{roles: [admin], within: 7d}", "{roles: [admin], within: 1d}", ["- require_factor within"]),
+    ],
+)  # fmt: skip
+def test_an_edit_of_who_needs_a_second_factor_is_told(old: str, new: str, lines: list[str]) -> None:
+    sides = [
+        snapshot(HEAD + (f"require_factor: {one}\n" if one else "") + OWN, EVERYONE)
+        for one in (old, new)
+    ]
+    assert told(*sides) == lines
+
+
+PROVIDER = "issuer: 'https://id.example', client_id: c, client_secret: {secret: s}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        (None, PROVIDER, ["+ providers.g "]),
+        (PROVIDER, None, ["- providers.g "]),
+        (PROVIDER + ", trust_email: true", PROVIDER + ", trust_email: true, accounts: create",
+         ["+ providers.g accounts"]),
+        (PROVIDER + ", domains: [a.example]", PROVIDER, ["+ providers.g domains"]),
+        (PROVIDER, PROVIDER + ", roles: claims.groups",
+         ["+ providers.g roles", "- providers.g roles"]),
+    ],
+)  # fmt: skip
+def test_an_edit_of_who_signs_in_by_a_provider_is_told(
+    old: str | None, new: str | None, lines: list[str]
+) -> None:
+    before, after = (
+        compile_snapshot(
+            Sources(
+                (
+                    "routes.yaml",
+                    HEAD + ("" if one is None else f"providers: {{g: {{{one}}}}}\n") + OWN,
+                ),
+                (("policies/p.yaml", "version: 1\n" + EVERYONE),),
+            ),
+            secrets=UnreadSecrets(),
+        )
+        for one in (old, new)
+    )
+    assert isinstance(before, Snapshot)
+    assert isinstance(after, Snapshot)
+    assert told(before, after) == lines
+
+
+def route(keys: str, match: str = "path: '/a/{x}'", who: str = "auth: public") -> Snapshot:
+    return snapshot(HEAD + f"routes:\n  - {{id: a, match: {{{match}}}, {who}, {keys}}}\n", ADMINS)
+
+
+def lines_of(old: Snapshot, new: Snapshot) -> list[str]:
+    return [str(one).partition(" (")[0] for one in compare(old, new).changes]
+
+
+SIGNED_IN = "policy: signed-in"
+
+
+@pytest.mark.parametrize("who", ["auth: public", SIGNED_IN])
+@pytest.mark.parametrize(
+    "closed",
+    ["direct_response: {status: 404}", "direct_response: {status: 403}", "redirect: {to: /login}"],
+)
+def test_a_path_that_a_route_closed_is_a_gain_where_a_backend_answers(
+    closed: str, who: str
+) -> None:
+    told = "everyone" if who == "auth: public" else "everyone signed in"
+    before, after = route(closed, who=who), route("upstream: api", who=who)
+    assert lines_of(before, after) == [f"{told} GAINS any method /a/{{x}}"]
+    assert lines_of(after, before) == [f"{told} LOSES any method /a/{{x}}"]
+
+
+def test_whoever_passes_once_a_closed_path_is_a_backends_again_gains() -> None:
+    closed = (
+        "  - {id: m, match: {prefix: /in}, policy: signed-in, direct_response: {status: 403}}\n"
+    )
+    rest = "  - {id: r, match: {prefix: /, except_reserved: true}, policy: p, upstream: api}\n"
+    before = snapshot(HEAD + "routes:\n" + closed + rest, ADMINS)
+    after = snapshot(HEAD + "routes:\n" + rest, ADMINS)
+    assert lines_of(before, after) == ["admin GAINS any method /in/**"]
+
+
+def test_a_route_that_answers_by_itself_is_less_than_a_backend_and_more_than_none() -> None:
+    closed, answers, backend = (
+        route(one)
+        for one in (
+            "direct_response: {status: 404}",
+            "direct_response: {status: 200}",
+            "upstream: api",
+        )
+    )
+    assert lines_of(closed, answers) == ["everyone GAINS any method /a/{x}"]
+    assert lines_of(answers, backend) == ["everyone GAINS any method /a/{x}"]
+    assert lines_of(closed, route("direct_response: {status: 403}")) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "because"),
+    [
+        ("upstream: api", "upstream: inner", "it leads to the upstream inner, not api"),
+        ("upstream: api", "upstream: same", None),
+        ("upstream: api", "upstream: api, rewrite: {path: /admin}",
+         "it leads to /admin, not the path as it came"),
+        ("upstream: api, rewrite: {path: '/b/{x}'}", "upstream: api, rewrite: {path: '/c/{x}'}",
+         "it leads to /c/{x}, not /b/{x}"),
+        ("upstream: api", "upstream: api, rewrite: {strip_prefix: /a}",
+         "it leads to /… without /a, not the path as it came"),
+    ],
+)  # fmt: skip
+def test_an_open_route_that_leads_elsewhere_may_give_more(
+    old: str, new: str, because: str | None
+) -> None:
+    report = compare(route(old), route(new))
+    assert [one.because for one in report.changes] == ([because] if because else [])
+    assert report.may_widen is (because is not None)
+    assert not report.widened
+    # Who passes a route that asks for somebody is told; what is behind it, is not.
+    assert compare(route(old, who=SIGNED_IN), route(new, who=SIGNED_IN)).changes == []
+
+
+def test_parameters_of_a_rewrite_may_be_named_anew() -> None:
+    old = route("upstream: api, rewrite: {path: '/b/{x}'}")
+    new = route("upstream: api, rewrite: {path: '/b/{y}'}", match="path: '/a/{y}'")
+    assert compare(old, new).changes == []
+
+
+def test_the_command_tells_of_definitions_and_fails_on_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, audience in (("old", "a"), ("new", "[a, b]")):
+        (tmp_path / name / "policies").mkdir(parents=True)
+        issuer = f"issuers:\n  k: {{issuer: 'https://id.example', audience: {audience}}}\n"
+        (tmp_path / name / "routes.yaml").write_text(HEAD + issuer + TAKES_K)
+        (tmp_path / name / "policies" / "p.yaml").write_text("version: 1\n" + EVERYONE)
+    words = ["diff", str(tmp_path / "old"), str(tmp_path / "new"), "--fail-on", "widen"]
+    assert main(words) == 1
+    out = capsys.readouterr().out.replace("\n", " ")
+    assert "whoever has a token of k MAY GAIN the route a" in out
+    assert "1 gained, 0 lost" in out
+    assert main([*words, "--json"]) == 1
+    (one,) = json.loads(capsys.readouterr().out)["definitions"]
+    assert (one["change"], one["definition"], one["fields"]) == ("gains", "issuers.k", ["audience"])
