@@ -9,20 +9,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import takewhile
+from dataclasses import dataclass, field
 
 from gateway.access.definitions import UpstreamTarget
 from gateway.access.policies import SIGNED_IN
-from gateway.access.routing.protection import closes, takes_whom
-from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
+from gateway.access.routing.protection import closes
+from gateway.access.routing.routes import (
+    WILDCARD,
+    PatternSegment,
+    Route,
+    SegmentKind,
+    wildcard_of,
+)
 from gateway.config.shared_backends import Pattern, sent_patterns
 from gateway.model import ConfigProblem
 
 _ANYBODY, _EVERY_ACCOUNT, _WHOM_A_POLICY_ALLOWS, _NOBODY = range(4)
 
-_Place = tuple[UpstreamTarget | None, tuple[str, ...]]
-"""A backend, any where it is None, and the literal segments that paths there begin with."""
-_Sent = tuple[Pattern, Route]
+_EVERY_HOST = "*"
+_Place = tuple[UpstreamTarget | None, str]
+"""A backend, any where it is None, and whichever hosts are meant: a name, a wildcard, all below
+one (`.` and the wildcard), those of routes without any (empty) or all."""
 
 
 def weaker_routes(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
@@ -32,33 +39,79 @@ def weaker_routes(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
     open_routes = [
         one for one in routes if one.upstream is not None and _asks(one) <= _EVERY_ACCOUNT
     ]
-    protected = _by_start(routes) if open_routes else {}
+    protected = _by_place(routes) if open_routes else {}
     for route in open_routes:
         assert route.upstream is not None
         stricter = {
             other.id: other
             for wide in _widest(route)
             for target in (None, *route.upstream.targets)
-            for pattern, other in protected.get((target, _start(wide)), ())
-            if _asks_more(other, route) and _may_stand_for(route, wide, other, pattern)
+            for host in _hosts_taken(route)
+            if (node := protected.get((target, host))) is not None
+            for pattern, other in node.taken_by(wide)
+            if _asks_more(other, route) and _takes_more(route, wide, other, pattern)
         }
         if stricter:
             yield _notice(route, list(stricter.values()))
 
 
-def _by_start(routes: Iterable[Route]) -> dict[_Place, list[_Sent]]:
-    """Those that ask for something, at each place that their paths are below."""
-    found: dict[_Place, list[_Sent]] = defaultdict(list)
+@dataclass(slots=True)
+class _Node:
+    """The patterns that go on alike, segment by segment."""
+
+    children: dict[tuple[SegmentKind, str], _Node] = field(default_factory=dict)
+    ending: list[tuple[Pattern, Route]] = field(default_factory=list)
+
+    def insert(self, pattern: Pattern, route: Route) -> None:
+        node = self
+        for part in pattern:
+            text = part.text if part.kind is SegmentKind.LITERAL else ""
+            node = node.children.setdefault((part.kind, text), _Node())
+        node.ending.append((pattern, route))
+
+    def taken_by(self, wide: Pattern, at: int = 0) -> Iterator[tuple[Pattern, Route]]:
+        """Those of which `wide` takes whatever they do."""
+        if at == len(wide):
+            yield from self.ending
+            return
+        part = wide[at]
+        if part.kind is SegmentKind.REST:
+            yield from self.all_below()
+        elif part.kind is SegmentKind.LITERAL:
+            if (child := self.children.get((part.kind, part.text))) is not None:
+                yield from child.taken_by(wide, at + 1)
+        else:
+            for (kind, text), child in self.children.items():
+                if part.takes(text) if kind is SegmentKind.LITERAL else _takes_kind(part, kind):
+                    yield from child.taken_by(wide, at + 1)
+
+    def all_below(self) -> Iterator[tuple[Pattern, Route]]:
+        yield from self.ending
+        for child in self.children.values():
+            yield from child.all_below()
+
+
+def _by_place(routes: Iterable[Route]) -> dict[_Place, _Node]:
+    """Those that ask for something, wherever a route may stand for them."""
+    found: dict[_Place, _Node] = defaultdict(_Node)
     for route in routes:
         if _asks(route) == _ANYBODY:
             continue
-        targets = [None] if route.upstream is None else route.upstream.targets
-        for pattern in _widest(route):
-            start = _start(pattern)
-            for target in targets:
-                for length in range(len(start) + 1):
-                    found[target, start[:length]].append((pattern, route))
+        hosts = {_EVERY_HOST, *(route.hosts or ("",))}
+        hosts |= {f".{wildcard_of(host)}" for host in route.hosts}
+        for target in [None] if route.upstream is None else route.upstream.targets:
+            for host in hosts:
+                for pattern in _widest(route):
+                    found[target, host].insert(pattern, route)
     return found
+
+
+def _hosts_taken(route: Route) -> set[str]:
+    """Where those are found that may take a call of a host of its own."""
+    if not route.hosts:
+        return {_EVERY_HOST}
+    below = {f".{host}" for host in route.hosts if host.startswith(WILDCARD)}
+    return {"", *route.hosts, *map(wildcard_of, route.hosts), *below}
 
 
 def _notice(route: Route, stricter: list[Route]) -> ConfigProblem:
@@ -70,7 +123,8 @@ def _notice(route: Route, stricter: list[Route]) -> ConfigProblem:
         f"route `{route.id}` is open to {open_to}, and for names that no other route of upstream"
         f" `{route.upstream.name}` has, where `{first.id}` ({first.location}){others} for more: a"
         " path that the backend takes for one of theirs in a way that the gateway does not know"
-        f" passes. Ask for as much in `{route.id}`, and name what is open in routes of its own"
+        f" passes. Ask for as much in `{route.id}`, or let it take what is open alone, by names or"
+        " by `{id:int}` and `{id:uuid}`"
     )
     return ConfigProblem.at(route.location, text)
 
@@ -89,25 +143,16 @@ def _asks_more(other: Route, route: Route) -> bool:
     if other.methods and route.methods and not set(other.methods) & set(route.methods):
         return False
     asks, met = _asks(other), _asks(route)
-    return asks > met or (asks == met == _EVERY_ACCOUNT and not takes_whom(other, route))
+    return asks > met or (asks == met == _EVERY_ACCOUNT and not route.issuers <= other.issuers)
 
 
-def _may_stand_for(route: Route, wide: Pattern, other: Route, pattern: Pattern) -> bool:
-    """Whether `route` takes all that `other` does at one site, and more."""
-    assert route.upstream is not None
+def _takes_more(route: Route, wide: Pattern, other: Route, pattern: Pattern) -> bool:
+    """Whether it takes more than `other` does of the same site."""
     names = {one.host for one in (route.upstream, other.upstream) if one is not None}
     if len(names - {None}) > 1:
         return False
-    meet = not (route.hosts and other.hosts) or any(map(route.takes_host, other.hosts))
-    if not ((meet or any(map(other.takes_host, route.hosts))) and _covers(wide, pattern)):
-        return False
     is_one_site_of_many = bool(other.hosts) and not all(map(other.takes_host, route.hosts or ("",)))
     return is_one_site_of_many or not _covers(pattern, wide)
-
-
-def _start(pattern: Pattern) -> tuple[str, ...]:
-    literals = takewhile(lambda part: part.kind is SegmentKind.LITERAL, pattern)
-    return tuple(part.text for part in literals)
 
 
 def _widest(route: Route) -> list[Pattern]:
@@ -124,7 +169,10 @@ def _covers(wide: Pattern, pattern: Pattern) -> bool:
 
 
 def _takes_all(one: PatternSegment, other: PatternSegment) -> bool:
-    """Whether it takes whatever the other does."""
     if other.kind is SegmentKind.LITERAL:
         return one.takes(other.text)
-    return other.kind is not SegmentKind.REST and one.kind in (SegmentKind.PLAIN, other.kind)
+    return _takes_kind(one, other.kind)
+
+
+def _takes_kind(one: PatternSegment, kind: SegmentKind) -> bool:
+    return kind is not SegmentKind.REST and one.kind in (SegmentKind.PLAIN, kind)

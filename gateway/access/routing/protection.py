@@ -49,7 +49,7 @@ def protects_otherwise(
             and (
                 other.policy is not route.policy
                 or (other.action != route.action and other not in any_action)
-                or not (is_its_own or takes_whom(other, route))
+                or not (is_its_own or _takes_whom(other, route))
                 or not (is_its_own or judged or _tells_as_much(other, route))
             )
         )
@@ -118,7 +118,7 @@ def _told(route: Route, path: Sequence[str]) -> dict[str, object]:
     return told
 
 
-def takes_whom(other: Route, route: Route) -> bool:
+def _takes_whom(other: Route, route: Route) -> bool:
     """Whether `other` asks every caller whom `route` takes for no more than `route` does, before
     the policy is asked: to be signed in, a credential of certain kinds, a token of certain issuers,
     for a resource, with scopes, and for a cookie a page of certain origins.
