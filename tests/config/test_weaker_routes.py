@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from gateway.access.routing.routes import Route
@@ -152,7 +154,7 @@ def test_each_is_compared_with_those_of_its_hosts_and_place_alone(
         compared += 1
         return asks_more(other, route)
 
-    asks_more = vars(weaker_routes)["_asks_more"]
+    asks_more: Callable[[Route, Route], bool] = vars(weaker_routes)["_asks_more"]
     monkeypatch.setattr(weaker_routes, "_asks_more", count)
     host = "match: {{host: t{0}.example.com, prefix: {1}, except_reserved: true}}, upstream: api"
     pairs = [

@@ -155,14 +155,14 @@ class Waiters(Generic[T]):
             asked.append(reserving)
             wishes, lately = self._by_target(wanted)
             served: set[Wish[T]] = set()
-            lacking = []
+            lacking: dict[T, int] = {}
             for target in _all(asked):
                 if _slots(target):
                     self._shared.append(target)
                     asking = wishes.get(target) or _Asking()
                     ended += self._share_out(target, asking, lately.get(target, ()), served)
-                    if self._is_lacking(target, asking):
-                        lacking.append(target)
+                    if calls := self._lacking(target, asking):
+                        lacking[target] = calls
             self._reserve(lacking)
         for target in before:
             if target not in self._shared:
@@ -223,32 +223,35 @@ class Waiters(Generic[T]):
         shares.kept = min(max(made, 1), slots - half) if has_few else 0
         return ended
 
-    def _is_lacking(self, target: T, asking: _Asking[T]) -> bool:
-        """Whether somebody who has less than half of its share waits for long, or was turned away
-        and had none since, while those past their shares have half."""
+    def _lacking(self, target: T, asking: _Asking[T]) -> int:
+        """How many calls wait for long, or were turned away and none of their neighbourhood was let
+        in since, though it has less than half of its share, while those past theirs have half."""
         shares = target.shares
         if shares is None or not shares.is_half_past:
-            return False
+            return 0
         before = self._loop.time() - LACK_S
-        return any(
+        return sum(
             2 * shares.held.get(one.network, 0) < shares.share
             and one.network not in shares.came
             and not (isinstance(one, Waiter) and one.since > before)
             for one in asking.calls
         )
 
-    def _reserve(self, lacking: list[T]) -> None:
-        """One more slot, at that one of these targets which has fewest so; fewer elsewhere."""
+    def _reserve(self, lacking: dict[T, int]) -> None:
+        """One more slot, at that one of these targets which has fewest so, where it has fewer than
+        calls lack one; fewer elsewhere."""
         now = self._loop.time()
         sharing = [shares for one in self._shared if (shares := one.shares) is not None]
         for shares in sharing:
             shares.came.clear()
             shares.give_up(now, GIVEN_UP_AFTER_S)
-        short = [shares for one in lacking if (shares := one.shares) is not None]
-        for shares in short:
+        short = [(one.shares, calls) for one, calls in lacking.items() if one.shares is not None]
+        for shares, _ in short:
             shares.lacked_at = now
         if short and sum(map(_slots, self._shared)) >= LEAST_SLOTS:
-            min(short, key=lambda shares: shares.reserve).lack(now)
+            shares, calls = min(short, key=lambda one: one[0].reserve)
+            if shares.reserve < calls:
+                shares.lack(now)
 
     def _keep_one(self) -> None:
         """Where one that is kept stands empty, no other target keeps one."""

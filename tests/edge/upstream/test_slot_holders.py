@@ -343,8 +343,8 @@ async def test_while_one_has_half_what_falls_free_goes_to_those_who_have_less(cl
 async def test_the_half_of_whoever_has_most_is_all_that_it_keeps_from_many(clock: Clock) -> None:
     shared = Shared(clock, 20)
     shared.calls(ONE, 20)
-    for number in range(12):
-        assert not shared.call(f"10.4.{number}.1")
+    for _ in range(12):
+        assert not any(shared.call(f"10.4.{number}.1") for number in range(12))
         clock.pass_s(LOOK_EVERY_S)
     for _ in range(10):
         shared.end(ONE)
@@ -355,8 +355,8 @@ async def test_the_half_of_whoever_has_most_is_all_that_it_keeps_from_many(clock
 async def test_what_is_reserved_is_given_up_slot_by_slot_once_nobody_lacks_it(clock: Clock) -> None:
     shared = Shared(clock, 20)
     shared.calls(ONE, 20)
-    for _ in range(4):
-        assert not shared.call(STRANGER)
+    for _ in range(5):
+        assert not any(shared.calls(STRANGER, 4))
         clock.pass_s(LOOK_EVERY_S)
     shared.end(ONE, 4)
     assert not shared.call(ONE)
@@ -365,6 +365,19 @@ async def test_what_is_reserved_is_given_up_slot_by_slot_once_nobody_lacks_it(cl
     clock.pass_s(KEPT_S + 2 * GIVEN_UP_AFTER_S)
     assert shared.calls(ONE, 2) == [True, True]
     assert shared.pool.shares is None
+
+
+async def test_no_more_are_reserved_than_calls_lack_one(clock: Clock) -> None:
+    """One call that waits for long is no reason to leave half of all slots empty."""
+    shared = Shared(clock, 20, queue=40)
+    shared.calls(ONE, 20)
+    own = [shared.waits(ONE) for _ in range(5)]
+    other = shared.waits(STRANGER)
+    clock.pass_s(LACK_S + 10 * LOOK_EVERY_S)
+    shared.end(ONE, 3)
+    assert other is not None
+    assert other.slot.done()
+    assert sum(one.slot.done() for one in own if one) == 1
 
 
 async def test_with_a_queue_is_reserved_what_somebody_waited_for_in_vain(clock: Clock) -> None:
