@@ -45,12 +45,13 @@ def outbox(
     transport: MailTransport | None,
     delay_s: Callable[[], float] = lambda: 0.0,
     rest: Callable[[float], Awaitable[None]] = no_rest,
+    place_s: float = 3600.0,
 ) -> MailOutbox:
     letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
     options = MailOptions(
         sender="Authgate <no-reply@x.example>", public_url="https://x.example", token_key=b"k" * 32
     )
-    return MailOutbox(database, letters, options, transport, delay_s, rest=rest)
+    return MailOutbox(database, letters, options, transport, delay_s, rest=rest, place_s=place_s)
 
 
 def to(box: Mailbox) -> SmtpTransport:

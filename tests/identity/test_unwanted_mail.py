@@ -124,7 +124,7 @@ class Server:
         self.answers = list(answers)
         self.sent: list[str] = []
         self.begun = self.under_way = self.most_at_once = 0
-        self.four = asyncio.Event()
+        self.four, self.eight = asyncio.Event(), asyncio.Event()
         self.goes_on = asyncio.Event()
 
     async def send(self, _message: EmailMessage, _sender: str, recipient: str) -> DeliveryResult:
@@ -141,6 +141,8 @@ class Server:
         self.most_at_once = max(self.most_at_once, self.under_way)
         if self.under_way == 4:
             self.four.set()
+        if self.under_way == 8:
+            self.eight.set()
         await self.goes_on.wait()
         self.under_way -= 1
 
@@ -168,6 +170,22 @@ async def test_ones_own_mails_wait_for_as_many_whether_or_not_anybody_gets_those
     assert await draining == 8
     assert (server.begun, server.most_at_once) == (8, 4)
     assert len(server.sent) == (8 if key == "ann@x.example" else 3)
+
+
+@pytest.mark.parametrize("key", ["ann@x.example", "nobody@x.example"])
+async def test_no_mail_keeps_a_place_for_long_whether_or_not_anybody_gets_it(
+    database: Database, key: str
+) -> None:
+    """Behind a mail server that hangs the last of a batch would begin when another worker does."""
+    await add_account(database, "ann@x.example")
+    for number in range(8):
+        await ask(database, Purpose.RESET, key, f"somebody {number}")
+    server = Server()
+    draining = asyncio.create_task(outbox(database, server, rest=server.rest, place_s=0.0).drain())
+    await server.eight.wait()
+    server.goes_on.set()
+    assert await draining == 8
+    assert server.begun == 8
 
 
 async def test_a_mail_server_that_is_away_is_away_for_what_nobody_gets(
@@ -235,6 +253,27 @@ def test_what_nobody_gets_takes_as_long_as_the_last_conversations_did() -> None:
     unwanted.remember(Conversation(0.5, later=False))
     assert {unwanted.drawn().later for _ in range(100)} == {False}
     assert {unwanted.drawn().seconds for _ in range(2000)} == {0.5, *lasted[-7:]}
+
+
+def test_an_old_failure_counts_for_none_but_what_comes_back_for_it() -> None:
+    """Somebody's mail, which its server did not take, would meet it again while it is away."""
+    at, well = 100.0, Conversation(0.5, later=False)
+    failed = Conversation(30.0, later=True)
+    unwanted = UnwantedMails(now=lambda: at)
+    unwanted.remember(well)
+    unwanted.remember(failed)
+    at += 59.0
+    assert unwanted.drawn() == unwanted.drawn(again=True) == failed
+    at += 1.0
+    assert unwanted.drawn() == well
+    assert unwanted.drawn(again=True) == failed
+    unwanted.remember(well)
+    at += 3600.0
+    assert unwanted.drawn() == unwanted.drawn(again=True) == well
+    for _ in range(32):
+        unwanted.remember(failed)
+    at += 60.0
+    assert 0.05 <= unwanted.drawn().seconds < 0.25
 
 
 def test_it_takes_as_long_as_those_that_had_as_many_beside_them() -> None:

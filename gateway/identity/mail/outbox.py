@@ -36,7 +36,7 @@ from gateway.identity.mail.transport import (
     MailTransport,
     retry_wait_s,
 )
-from gateway.identity.mail.unwanted import ReturningMail, UnwantedMails
+from gateway.identity.mail.unwanted import ReturningMail, UnwantedMails, place
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
@@ -44,6 +44,8 @@ log = structlog.get_logger()
 _BATCH = 20
 _AT_ONCE = 4
 _CLAIM_S = 120
+_PLACE_S = _CLAIM_S * _AT_ONCE / _BATCH
+"""Whatever lasts longer goes on without its place: all of a batch begin while they are claimed."""
 _POLL_S = 2.0
 _LONGEST_DELAY_MS = 500
 _PURGE_EVERY_S = 600
@@ -80,6 +82,7 @@ class MailOutbox:
         delay_s: Callable[[], float] = drawn_delay_s,
         *,
         rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        place_s: float = _PLACE_S,
     ) -> None:
         """Without `transport` (no mail server is configured) mail is written and not sent."""
         self._database = database
@@ -88,6 +91,7 @@ class MailOutbox:
         self._transport = transport
         self._delay_s = delay_s
         self._unwanted = UnwantedMails(rest)
+        self._place_s = place_s
         self._wake_event = asyncio.Event()
         self._purge_due = 0.0
         self._logged_kinds: set[str] = set()
@@ -146,7 +150,7 @@ class MailOutbox:
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def in_turn(one: Callable[[], Awaitable[None]]) -> None:
-            async with slots:
+            async with place(slots, self._place_s):
                 await one()
 
         results = await asyncio.gather(*map(in_turn, work), return_exceptions=True)
@@ -254,7 +258,7 @@ class MailOutbox:
 
     async def _try_unwanted(self, mail: ReturningMail) -> None:
         """Nothing is left to be written of it, and nothing is sent."""
-        if not await self._unwanted.keep_place():
+        if not await self._unwanted.keep_place(again=True):
             return
         async with self._database.read_transaction() as tx:
             now = int(await tx.now())

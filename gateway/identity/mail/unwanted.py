@@ -13,13 +13,16 @@ import heapq
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
 
 _REMEMBERED = 32
 _DRAWN_FROM = 8
+_FAILURE_COUNTS_S = 60.0
+"""So long a mail server that was away is thought to be."""
 _COMING_BACK = 10_000
 """A number of 100 bytes each; those beyond it do not come back."""
 _SHORTEST_UNKNOWN_MS = 50
@@ -47,11 +50,36 @@ class ReturningMail:
     """Those that it has had."""
 
 
+@asynccontextmanager
+async def place(slots: asyncio.Semaphore, at_most_s: float) -> AsyncIterator[None]:
+    """One of the places, for so long at most: whatever lasts longer goes on without it, whether or
+    not anybody gets it."""
+    await slots.acquire()
+    held = [slots]
+
+    def give_up() -> None:
+        while held:
+            held.pop().release()
+
+    timer = asyncio.get_running_loop().call_later(at_most_s, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        give_up()
+
+
 class UnwantedMails:
     """Of one worker's outbox."""
 
-    def __init__(self, rest: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._rest = rest
+        self._now = now
+        self._newest_at = 0.0
         self._last: deque[Conversation] = deque(maxlen=_REMEMBERED)
         self._returning: list[ReturningMail] = []
         self._conversations = self._kept_places = 0
@@ -73,26 +101,32 @@ class UnwantedMails:
 
     def remember(self, conversation: Conversation) -> None:
         self._last.append(conversation)
+        self._newest_at = self._now()
 
-    def drawn(self, beside: int = 1) -> Conversation:
+    def drawn(self, beside: int = 1, *, again: bool = False) -> Conversation:
         """One of the last ones, by chance: so the times of many spread as theirs do.  It is of the
         kind of the very last: once the server is away, or back, it is so for all; and of those
-        that had nearly as many beside them."""
-        if not self._last:
+        that had nearly as many beside them.  A failure counts for a minute; for a mail that comes
+        `again` until a conversation is well, as one that somebody gets would meet it each time."""
+        later = bool(self._last) and self._last[-1].later
+        if later and not again:
+            later = self._now() - self._newest_at < _FAILURE_COUNTS_S
+        alike = [one for one in reversed(self._last) if one.later is later]
+        if not alike:
             span_ms = _LONGEST_UNKNOWN_MS - _SHORTEST_UNKNOWN_MS
             return Conversation((_SHORTEST_UNKNOWN_MS + secrets.randbelow(span_ms)) / 1000, False)
-        newest = self._last[-1]
-        alike = [one for one in reversed(self._last) if one.later is newest.later]
         alike.sort(key=lambda one: abs(one.beside - beside))  # of equals the newest stays first
         return secrets.choice(alike[:_DRAWN_FROM])
 
-    async def keep_place(self, rehearsal: Awaitable[None] | None = None) -> bool:
+    async def keep_place(
+        self, rehearsal: Awaitable[None] | None = None, *, again: bool = False
+    ) -> bool:
         """Take as long as a conversation would, `rehearsal` included; whether the mail comes back
-        for another."""
+        for another, as one that comes `again` did."""
         self._kept_places += 1
         began = time.monotonic()
         try:
-            drawn = self.drawn(self._conversations + self._kept_places)
+            drawn = self.drawn(self._conversations + self._kept_places, again=again)
             if rehearsal is not None:
                 await rehearsal
             await self._rest(max(0.0, drawn.seconds - (time.monotonic() - began)))
