@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.access.conditions.vocabulary import header_problem
 from gateway.access.definitions import HeaderChanges
 from gateway.access.field_names import KEEPABLE, folded_text
 from gateway.access.policies import ResourceField, Rule
@@ -57,6 +58,8 @@ def check_taken(
     written: dict[bytes, str] = {}
     for who, names in (*readers, ("`resource`", named)):
         for name in sorted(names):
+            if header_problem(name) is not None:
+                continue  # told where it is read: it may not be, by whatever name others have
             before = written.setdefault(folded_text(name), name)
             if before != name:
                 reader.error(

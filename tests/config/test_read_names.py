@@ -61,6 +61,17 @@ def test_a_header_is_read_by_one_name() -> None:
     assert isinstance(built(reading("{headers.x-team}"), rule), Snapshot)
 
 
+def test_a_header_that_may_not_be_read_at_all_is_one_problem_whatever_stands_beside_it() -> None:
+    """It is not to be read by the name that the backend reads, but by none."""
+    (problem,) = problems(reading("{headers.x-team}", "{headers.X-Team}"), ALL)
+    assert "lower case" in problem
+    told = problems(reading("{headers.x-real-ip}", "{headers.x_real_ip}"), ALL)
+    assert ["is no ground for a decision" in problem for problem in told] == [True, True]
+    rule = "policy: all\nrules: [{id: all, allow: ['*'], when: \"'X-Team' in request.headers\"}]"
+    (problem,) = problems(reading("{headers.x-team}"), rule)
+    assert "lower case" in problem
+
+
 def test_a_parameter_may_be_read_by_two_names_as_each_is_taken() -> None:
     world = built(reading("{query.teamId}", "{query.team_id}"), ALL)
     assert isinstance(world, Snapshot)
