@@ -142,6 +142,8 @@ class Solver:
 
     def _wants(self, name: str) -> Wanted:
         wanted = Wanted()
+        if name == "user.id":
+            wanted.begins = frozenset(one.partition(":")[0] + ":" for one in self._world.ids)
         if self._asks("slash", name):
             wanted.affixes.add(("contains", "/"))
         for one in self._surveyed:

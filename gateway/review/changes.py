@@ -13,6 +13,8 @@ from gateway.review.networks import Network
 
 MOST_SHOWN = 4
 """Values that are listed in a line; the others are counted."""
+MOST_METHODS = 12
+MOST_ROLES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,9 @@ class AccessChange:
         if "GET" in named:
             named = [method for method in named if method != "HEAD"]
         other = ["any other method"] if OTHER_METHOD in self.methods else []
-        return ",".join(named + other)
+        rest = named[MOST_METHODS:] if len(named) > MOST_METHODS + 1 else []
+        more = [f"{len(rest)} more methods"] if rest else []
+        return ",".join(named[: len(named) - len(rest)] + more + other)
 
     def __str__(self) -> str:
         verb = ("GAINS" if self.gains else "LOSES") if self.certain else (
@@ -183,9 +187,18 @@ def _describe_roles(sets: Iterable[Roles]) -> str:
             names += sorted(alike)
         elif roles:
             groups = [sorted(alike) for alike in roles]
-            words = [one[0] if len(one) == 1 else f"({' or '.join(one)})" for one in groups]
-            names.append("+".join(sorted(words)))
-    return " or ".join(sorted(names))
+            alike_words = [_counted(one, " or ", "one of {} more") for one in groups]
+            words = [
+                word if len(one) == 1 else f"({word})"
+                for one, word in zip(groups, alike_words, strict=True)
+            ]
+            names.append(_counted(sorted(words), "+", "{} more"))
+    return _counted(sorted(names), " or ", "one of {} more")
+
+
+def _counted(names: list[str], between: str, more: str) -> str:
+    rest = len(names) - MOST_ROLES
+    return between.join([*names[:MOST_ROLES], more.format(rest)] if rest > 1 else names)
 
 
 def _describe_sign_in(asked: str, met: bool, *, alone: bool) -> str:

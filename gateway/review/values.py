@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 _HOST = re.compile(r"[a-z0-9._-]+\Z")
 TABLE_INPUTS = ("claim:", "attributes:", "tenants:")
 """Beginnings of the inputs that are fields of the caller's tables: any JSON value."""
-MAX_LISTS = 1_024
+MAX_LISTS = 4_096
 """Sets of texts that a claim may hold."""
 _YEARS_S = 10 * 366 * 86_400
 
@@ -148,6 +148,8 @@ class Wanted:
     affixes: set[Affix] = field(default_factory=set)
     wrapped: set[tuple[str, str]] = field(default_factory=set)
     """Texts around the value, where it is read as a part of a longer one."""
+    begins: frozenset[str] = frozenset()
+    """What each such text may have before it, for those who all begin so: callers of an issuer."""
     listed: bool = False
     every: bool = False
     """Whether all the alike texts at once are another value than one of them."""
@@ -172,7 +174,8 @@ def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> lis
         Choice(group[0], tuple(group), named=any(place[0] != "value" for place in places))
         for places, group in alike.items()
     ]
-    made_up = affixed(wanted.affixes, compared.places)
+    plain = list(affixed(wanted.affixes, compared.places))
+    made_up = [*plain, *(begin + text for begin in sorted(wanted.begins) for text in plain)]
     return choices + [Choice(text) for text in made_up if good(name, text)]
 
 

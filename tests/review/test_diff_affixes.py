@@ -166,13 +166,37 @@ def test_what_is_told_apart_only_by_several_values_is_told(old: str, new: str) -
     assert any(change.gains for change in report.changes)
 
 
+@pytest.mark.parametrize("when", ["contains('b')", "endsWith('b')", "contains('one')"])
+def test_a_part_of_the_id_of_another_issuers_caller_is_told(when: str) -> None:
+    def of(rule: str) -> Snapshot:
+        return snapshot(
+            """
+            version: 1
+            issuers: {company: {issuer: "https://id.example", audience: api}}
+            upstreams: {api: {targets: ["http://127.0.0.1:9001"]}}
+            routes:
+              - {id: a, match: {path: /a}, policy: p, issuers: [own, company], upstream: api}
+            """,
+            f"""
+            policy: p
+            rules:
+              - {{id: r, allow: ["*"], when: "{rule}"}}
+              - {{id: d, deny: ["*"], when: "user.issuer == 'own'"}}
+            """,
+        )
+
+    (change,) = compare(of("false"), of(f"user.id.{when}")).changes
+    assert change.caller() == "everyone signed in with a token of company"
+    assert [one.source for one in change.where] == [f"user.id.{when}"]
+
+
 @pytest.mark.parametrize("when", ["request.params.x.startsWith('a/')", "request.params.x == 'a/b'"])
 def test_an_encoded_slash_is_judged_by_what_conditions_ask_of_it(when: str) -> None:
     assert len(gained(world(when), world(when, "allow_encoded_slash: true"))) == 1
 
 
 def test_more_lists_than_can_be_tried_may_widen() -> None:
-    many = " && ".join(f"'g{n}' in user.claims.groups" for n in range(12))
+    many = " && ".join(f"'g{n}' in user.claims.groups" for n in range(14))
     report = compare(world(many), world(many.rpartition(" && ")[0]))
     assert report.may_widen
 
@@ -211,6 +235,22 @@ def test_diff_agrees_with_deciding_both_ways_on_what_is_rare() -> None:
     assert tally.wrong == []
     assert tally.gains > 3
     assert tally.losses
+
+
+def test_a_line_counts_what_are_too_many_roles_and_methods() -> None:
+    names = ", ".join(f"N{number}" for number in range(40))
+    data = f"version: 1\nnames: [{names}]\n"
+    by_role = world("data.names.exists(r, r in user.roles)", data=data)
+    assert gained(world("false", data=data), by_role) == [
+        "N0 or N1 or N10 or N11 or N12 or N13 or N14 or N15 or one of 32 more GAINS any method"
+    ]
+    every = world("data.names.all(r, r in user.roles)", data=data)
+    assert gained(world("false", data=data), every) == [
+        "N0+N1+N10+N11+N12+N13+N14+N15+32 more GAINS any method"
+    ]
+    by_method = world("request.method in data.names", data=data)
+    (line,) = gained(world("false", data=data), by_method)
+    assert line.endswith(",N10,N11,28 more methods")
 
 
 def test_made_up_texts_stand_for_every_way_to_begin_and_end() -> None:
