@@ -119,7 +119,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             verifier=deps.verifier,
             publisher=deps.publisher,
             audit=deps.audit,
-            events=AccountEvents(deps.audit, deps.limits.account_event_wait_s),
+            events=AccountEvents(deps.audit, deps.limits.told_event_wait_s),
             shielded=deps.shielded,
             sign_out_limit=SignOutLimit(deps.clock),
             cookies=deps.cookies,

@@ -68,11 +68,11 @@ class BoundedAuditSink:
 
 
 class AccountEvents:
-    """Records what an account can bring about as often as it likes: beyond what all of its events
+    """Records what an account can bring about as often as it likes: beyond what such events
     may be in a day, it is counted as the rest of a stranger's is."""
 
     def __init__(self, sink: AuditSink, wait_s: Callable[[str], Awaitable[float]]) -> None:
-        """`wait_s` is as `EndpointLimits.account_event_wait_s`."""
+        """`wait_s` is as `EndpointLimits.told_event_wait_s`."""
         self._sink = sink
         self._wait_s = wait_s
 

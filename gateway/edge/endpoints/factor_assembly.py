@@ -76,7 +76,7 @@ def build_factors(deps: EndpointDependencies, notifications: SecurityNotificatio
     if party is not None:
         passkeys = Passkeys(deps.database)
         ceremonies = PasskeyCeremonies(party, deps.passkey_challenges, passkeys)
-        events = AccountEvents(deps.audit, deps.limits.account_event_wait_s)
+        events = AccountEvents(deps.audit, deps.limits.told_event_wait_s)
         proofs = PasskeyProofs(ceremonies, deps.database, notifications, events)
         own_passkeys = OwnPasskeys(deps.database, own, notifications)
         parts = PasskeyParts(passkeys, own_passkeys, ceremonies, proofs)

@@ -50,6 +50,10 @@ EVENTS = (Limit("auth/events-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
 """What one account does, in whichever of its sessions, that leaves an event and nothing that a
 limit of its own counts."""
 
+TOLD = (Limit("auth/told-events-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
+"""What is written of an account that is no deed of its session, such as a token that came twice: it
+keeps nobody from stepping up."""
+
 SIGN_INS = (Limit("auth/sign-ins-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
 """Sign-ins of one account: each leaves rows and events, and its end is held by every worker for two
 days.  By the account alone: a new password brings no new thousands."""
@@ -164,6 +168,10 @@ class EndpointLimits:
     async def account_event_wait_s(self, account_id: str) -> float:
         """The same where something else counts by the session."""
         return (await self._limits.take_for(EVENTS, account_id)).wait_s
+
+    async def told_event_wait_s(self, account_id: str) -> float:
+        """Past it an event of `TOLD` is counted and not written."""
+        return (await self._limits.take_for(TOLD, account_id)).wait_s
 
     async def account_wait_s(self, account_id: str) -> float:
         """The same for one more sign-in of an account, whose password was right."""

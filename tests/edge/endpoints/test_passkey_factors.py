@@ -61,7 +61,7 @@ async def test_a_passkey_as_a_factor_is_asked_of_one_account_by_one_proof(
         house.deps.passkey_challenges,
         Passkeys(house.database),
     )
-    events = AccountEvents(house.recorded, house.deps.limits.account_event_wait_s)
+    events = AccountEvents(house.recorded, house.deps.limits.told_event_wait_s)
     proofs = PasskeyProofs(ceremonies, house.database, notifications, events)
     proven = ProvenAccount(CeremonyPurpose.STEP_UP, account.id, "session-1")
     call = Call(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.audit.log import AuditKind
-from gateway.edge.endpoints.rate_limits import EVENTS
+from gateway.edge.endpoints.rate_limits import TOLD
 from gateway.identity.factors.challenges import CHALLENGE_TTL_S
 from gateway.identity.factors.passkeys import remove_passkeys
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES
@@ -306,8 +306,8 @@ async def test_what_a_passkey_says_anew_each_time_is_written_so_often_and_then_c
     await add_passkey(house, by_software, await signed_in_by_passkey(house, authenticator))
     account = await house.deps.accounts.by_email(EMAIL)
     assert account is not None
-    for _ in range(EVENTS[0].burst):
-        assert await house.deps.limits.account_event_wait_s(account.id) == 0.0
+    for _ in range(TOLD[0].burst):
+        assert await house.deps.limits.told_event_wait_s(account.id) == 0.0
     house.recorded.events.clear()
     by_software.flags ^= BACKED_UP
     token = await signed_in_by_passkey(house, by_software)
@@ -332,7 +332,7 @@ async def test_a_sign_in_that_is_refused_for_its_number_leaves_no_event_of_its_o
     assert account is not None
     while await house.deps.limits.account_wait_s(account.id) == 0.0:
         pass
-    while await house.deps.limits.account_event_wait_s(account.id) == 0.0:
+    while await house.deps.limits.told_event_wait_s(account.id) == 0.0:
         pass
     house.recorded.events.clear()
     for _ in range(3):
