@@ -27,6 +27,8 @@ class Mailbox:
     recipients: list[list[str]] = field(default_factory=list)
     refuse_recipient: str | None = None
     """The whole answer to RCPT, such as `550 no such user`."""
+    refuse_data: str | None = None
+    """The same behind the mail."""
     encrypted: list[bool] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     answers_after_s: float = 0.0
@@ -42,6 +44,8 @@ class Mailbox:
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         await asyncio.sleep(self.answers_after_s)
+        if self.refuse_data:
+            return self.refuse_data
         found = message_from_bytes(envelope.content, policy=policy.default)
         assert isinstance(found, EmailMessage)
         self.mails.append(found)

@@ -16,7 +16,7 @@ from gateway.identity.mail.outbox import drawn_delay_s
 from gateway.identity.mail.smtp import SmtpServer, SmtpTransport
 from gateway.identity.mail.templates import MailTemplate
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
-from gateway.identity.mail.unwanted import Conversation, ReturningMail, UnwantedMails
+from gateway.identity.mail.unwanted import Conversation, UnwantedMails
 from gateway.stores.protocols import Database, Row, Transaction
 from tests.databases import Hands, add_account, fresh_database
 from tests.identity.letters import TIME, Refusing, ask, count, outbox, to
@@ -188,12 +188,12 @@ async def test_no_mail_keeps_a_place_for_long_whether_or_not_anybody_gets_it(
     assert server.begun == 8
 
 
-async def test_a_mail_server_that_is_away_is_away_for_what_nobody_gets(
+async def test_what_nobody_gets_never_comes_back_whatever_became_of_others(
     database: Database, clock: Hands
 ) -> None:
-    """As often, at the same times; and no row and no mail is left of it."""
+    """While a mail server hung, ever more would wait for it, and mails that somebody gets behind."""
     await add_account(database, "ann@x.example")
-    server = Server(*[DeliveryOutcome.LATER] * 3)
+    server = Server(DeliveryOutcome.LATER)
     server.goes_on.set()
     post = outbox(database, server, rest=server.rest)
     await ask(database, Purpose.RESET, "ann@x.example")
@@ -203,104 +203,86 @@ async def test_a_mail_server_that_is_away_is_away_for_what_nobody_gets(
     assert await post.drain() == 2
     assert await count(database, where="1 = 1") == 1
     tries = []
-    for seconds in (14, 1, 59, 1, 239, 1):
+    for seconds in (14, 1, 59, 1):
         clock.move(seconds)
         tries.append(await post.drain())
-    # The third failed; by the fourth the server is back, and then it is for all.
-    assert tries == [0, 3, 0, 3, 0, 3]
-    clock.move(3 * 86_400)
-    for _ in range(3):
-        await post.drain()
-        clock.move(3600)
-    assert await post.drain() == 0
+    assert tries == [0, 1, 0, 0]
     assert set(server.sent) == {"ann@x.example"}
 
 
-async def test_what_nobody_gets_takes_half_of_the_places_at_most_when_it_comes_back(
-    database: Database, clock: Hands
+async def test_of_what_nobody_gets_no_address_is_kept_while_it_holds_its_place(
+    database: Database,
 ) -> None:
-    await add_account(database, "ann@x.example")
-    server = Server(DeliveryOutcome.LATER)
-    server.goes_on.set()
-    post = outbox(database, server, rest=server.rest)
-    await ask(database, Purpose.RESET, "ann@x.example")
-    await post.drain()
-    for number in range(40):
-        await ask(database, Purpose.RESET, f"n{number}@x.example")
-    while await post.drain():
-        pass
-    clock.move(15)
-    async with database.transaction() as tx:
-        for number in range(40):
-            await post.enqueue(tx, MailTemplate.PASSWORD_CHANGED, f"b{number}@x.example", TIME)
-    before = server.begun
-    assert await post.drain() == 20
-    assert server.begun - before == 20
-    assert len(server.sent) == 1 + 10
+    """A worker that stops meanwhile would leave it for a day."""
+    for number in range(4):
+        await ask(database, Purpose.RESET, f"nobody{number}@x.example")
+    server = Server()
+    draining = asyncio.create_task(outbox(database, server, rest=server.rest).drain())
+    await server.four.wait()
+    draining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await draining
+    async with database.read_transaction() as tx:
+        kept = await tx.all("SELECT * FROM outbox")
+    assert len(kept) == 4
+    assert "nobody" not in str([dict(row) for row in kept])
 
 
 def test_what_nobody_gets_takes_as_long_as_the_last_conversations_did() -> None:
     unwanted = UnwantedMails()
     for _ in range(100):
-        unwanted.remember(Conversation(9.0, later=False))
+        unwanted.remember(Conversation(9.0, failed=False))
     lasted = [number / 100 for number in range(32)]
     for seconds in lasted:
-        unwanted.remember(Conversation(seconds, later=False))
-    drawn = [unwanted.drawn() for _ in range(2000)]
-    assert {one.seconds for one in drawn} == set(lasted[-8:])
-    unwanted.remember(Conversation(30.0, later=True))
-    assert {unwanted.drawn() for _ in range(100)} == {Conversation(30.0, later=True)}
-    unwanted.remember(Conversation(0.5, later=False))
-    assert {unwanted.drawn().later for _ in range(100)} == {False}
-    assert {unwanted.drawn().seconds for _ in range(2000)} == {0.5, *lasted[-7:]}
+        unwanted.remember(Conversation(seconds, failed=False))
+    assert {unwanted.drawn() for _ in range(2000)} == set(lasted[-8:])
+    unwanted.remember(Conversation(30.0, failed=True))
+    assert {unwanted.drawn() for _ in range(100)} == {30.0}
+    unwanted.remember(Conversation(0.5, failed=False))
+    assert {unwanted.drawn() for _ in range(2000)} == {0.5, *lasted[-7:]}
 
 
-def test_an_old_failure_counts_for_none_but_what_comes_back_for_it() -> None:
-    """Somebody's mail, which its server did not take, would meet it again while it is away."""
-    at, well = 100.0, Conversation(0.5, later=False)
-    failed = Conversation(30.0, later=True)
+def test_an_old_failure_counts_for_none() -> None:
+    at, well, failed = 100.0, Conversation(0.5, failed=False), Conversation(30.0, failed=True)
     unwanted = UnwantedMails(now=lambda: at)
     unwanted.remember(well)
     unwanted.remember(failed)
     at += 59.0
-    assert unwanted.drawn() == unwanted.drawn(again=True) == failed
+    assert unwanted.drawn() == 30.0
     at += 1.0
-    assert unwanted.drawn() == well
-    assert unwanted.drawn(again=True) == failed
-    unwanted.remember(well)
-    at += 3600.0
-    assert unwanted.drawn() == unwanted.drawn(again=True) == well
+    assert unwanted.drawn() == 0.5
     for _ in range(32):
         unwanted.remember(failed)
     at += 60.0
-    assert 0.05 <= unwanted.drawn().seconds < 0.25
+    assert 0.05 <= unwanted.drawn() < 0.25
 
 
 def test_it_takes_as_long_as_those_that_had_as_many_beside_them() -> None:
     """Where conversations slow each other, many at once take longer than one alone."""
     unwanted = UnwantedMails()
     for beside in (1, 4, 4, 4, 1, 1, 1, 1, 3, 3, 3, 3, 3):
-        unwanted.remember(Conversation(beside / 10, later=False, beside=beside))
-    assert {unwanted.drawn(4).seconds for _ in range(500)} == {0.4, 0.3}
+        unwanted.remember(Conversation(beside / 10, failed=False, beside=beside))
+    assert {unwanted.drawn(4) for _ in range(500)} == {0.4, 0.3}
     for _ in range(8):
-        unwanted.remember(Conversation(0.4, later=False, beside=4))
-    assert {unwanted.drawn(4).seconds for _ in range(500)} == {0.4}
-    assert {unwanted.drawn(1).seconds for _ in range(500)} == {0.1, 0.3}
+        unwanted.remember(Conversation(0.4, failed=False, beside=4))
+    assert {unwanted.drawn(4) for _ in range(500)} == {0.4}
+    assert {unwanted.drawn(1) for _ in range(500)} == {0.1, 0.3}
 
 
-@pytest.mark.parametrize("answer", ["550 no such user", "451 later"])
+@pytest.mark.parametrize("behind", ["refuse_recipient", "refuse_data"])
+@pytest.mark.parametrize("answer", ["550 no such user", "452 mailbox full"])
 async def test_an_address_that_the_mail_server_refuses_says_nothing_of_others(
-    mailbox: Mailbox, answer: str
+    mailbox: Mailbox, answer: str, behind: str
 ) -> None:
     """Its owner would choose by it how long what nobody gets takes."""
     unwanted, transport = UnwantedMails(), to(mailbox)
-    mailbox.refuse_recipient = answer
+    setattr(mailbox, behind, answer)
     refused = await unwanted.heard(transport.send(EmailMessage(), "a@x.example", "b@x.example"))
     assert refused.cause == answer[:3]
-    known = Conversation(9.0, later=False)
+    known = Conversation(9.0, failed=False)
     unwanted.remember(known)
     await unwanted.heard(transport.send(EmailMessage(), "a@x.example", "b@x.example"))
-    assert {unwanted.drawn() for _ in range(100)} == {known}
+    assert {unwanted.drawn() for _ in range(100)} == {known.seconds}
 
 
 async def test_those_under_way_are_counted_whoever_gets_them() -> None:
@@ -315,9 +297,9 @@ async def test_those_under_way_are_counted_whoever_gets_them() -> None:
     unwanted = UnwantedMails(rest)
     for beside in (1, 2, 3, 4):
         for _ in range(8):
-            unwanted.remember(Conversation(beside * 3600.0, later=False, beside=beside))
+            unwanted.remember(Conversation(beside * 3600.0, failed=False, beside=beside))
     talks = [unwanted.heard(server.send(EmailMessage(), "", "")) for _ in range(2)]
-    kept = [unwanted.keep_place() for _ in range(2)]
+    kept = [unwanted.keep_place(asyncio.sleep(0)) for _ in range(2)]
     working = asyncio.gather(*talks, *kept)
     await server.four.wait()
     server.goes_on.set()
@@ -327,8 +309,8 @@ async def test_those_under_way_are_counted_whoever_gets_them() -> None:
 
 def test_before_any_conversation_is_known_what_nobody_gets_takes_a_drawn_time() -> None:
     drawn = [UnwantedMails().drawn() for _ in range(1000)]
-    assert all(0.05 <= one.seconds < 0.25 and not one.later for one in drawn)
-    assert len({one.seconds for one in drawn}) > 100
+    assert all(0.05 <= one < 0.25 for one in drawn)
+    assert len(set(drawn)) > 100
 
 
 async def test_what_was_spent_already_is_a_part_of_the_time() -> None:
@@ -341,20 +323,10 @@ async def test_what_was_spent_already_is_a_part_of_the_time() -> None:
         rests.append(-1.0)
 
     unwanted = UnwantedMails(rest)
-    unwanted.remember(Conversation(3600.0, later=False))
-    assert not await unwanted.keep_place(rehearse())
+    unwanted.remember(Conversation(3600.0, failed=False))
+    await unwanted.keep_place(rehearse())
     assert rests[0] == -1.0
     assert 0.0 < rests[1] < 3600.0
-
-
-def test_what_comes_back_is_bounded_and_comes_in_turn() -> None:
-    unwanted = UnwantedMails()
-    for number in range(20_000):
-        unwanted.come_back(ReturningMail(20_000 - number, 0, 1))
-    assert unwanted.count_due(20_000, 100_000) == 10_000
-    assert [mail.due_at for mail in unwanted.take_due(20_000, 2)] == [10_001, 10_002]
-    assert unwanted.count_due(10_003, 20) == 1
-    assert len(unwanted.take_due(20_000, 100_000)) == 9_998
 
 
 async def test_the_time_of_each_conversation_is_remembered_failed_or_not(

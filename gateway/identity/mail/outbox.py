@@ -18,7 +18,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
-from functools import partial
 
 import structlog
 
@@ -36,7 +35,7 @@ from gateway.identity.mail.transport import (
     MailTransport,
     retry_wait_s,
 )
-from gateway.identity.mail.unwanted import ReturningMail, UnwantedMails, place
+from gateway.identity.mail.unwanted import UnwantedMails, place
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
@@ -44,8 +43,8 @@ log = structlog.get_logger()
 _BATCH = 20
 _AT_ONCE = 4
 _CLAIM_S = 120
-_PLACE_S = _CLAIM_S * _AT_ONCE / _BATCH
-"""Whatever lasts longer goes on without its place: all of a batch begin while they are claimed."""
+_PLACE_S = 1.0
+"""Whatever lasts longer goes on without its place, whether or not anybody gets it."""
 _POLL_S = 2.0
 _LONGEST_DELAY_MS = 500
 _PURGE_EVERY_S = 600
@@ -142,22 +141,20 @@ class MailOutbox:
 
     async def drain(self) -> int:
         """Send at most 20 mails that are due, and return how many were claimed."""
-        mail_ids, returning = await self._claim()
-        work = [partial(self._deliver, mail_id) for mail_id in mail_ids]
-        work += [partial(self._try_unwanted, mail) for mail in returning]
+        mail_ids = await self._claim()
         # Whose turn it is says nothing of who gets which.
-        secrets.SystemRandom().shuffle(work)
+        secrets.SystemRandom().shuffle(mail_ids)
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def in_turn(one: Callable[[], Awaitable[None]]) -> None:
+        async def in_turn(mail_id: str) -> None:
             async with place(slots, self._place_s):
-                await one()
+                await self._deliver(mail_id)
 
-        results = await asyncio.gather(*map(in_turn, work), return_exceptions=True)
+        results = await asyncio.gather(*map(in_turn, mail_ids), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return len(work)
+        return len(mail_ids)
 
     async def purge(self) -> None:
         """Erase mail that was sent or dropped a day ago, and links that have expired."""
@@ -188,9 +185,8 @@ class MailOutbox:
             for row in rows
         ]
 
-    async def _claim(self) -> tuple[list[str], list[ReturningMail]]:
-        """Claim mail that is due: no other worker sends it for two minutes.  What nobody gets and
-        comes back takes half of a batch at most."""
+    async def _claim(self) -> list[str]:
+        """Claim mail that is due: no other worker sends it for two minutes."""
         # Without a mail server a mail is written once and then stays.
         due = (
             "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
@@ -200,20 +196,19 @@ class MailOutbox:
             now = int(await tx.now())
             found = await tx.one(f"SELECT id FROM outbox WHERE {due} LIMIT 1", now=now)  # noqa: S608
         if found is None:
-            return [], self._unwanted.take_due(now, _BATCH)
-        most = _BATCH - self._unwanted.count_due(now, _BATCH // 2)
+            return []
         async with self._database.transaction() as tx:
             # The condition stands twice: a worker that waited for another's claim must judge
             # the row anew, and the inner list is not made again.
             rows = await tx.all(
                 "UPDATE outbox SET claimed_until = :until, attempts = attempts + 1"  # noqa: S608
                 f" WHERE {due} AND id IN"
-                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT {most})"
+                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT {_BATCH})"
                 " RETURNING id",
                 now=now,
                 until=now + _CLAIM_S,
             )
-        return [str(row["id"]) for row in rows], self._unwanted.take_due(now, _BATCH - most)
+        return [str(row["id"]) for row in rows]
 
     async def _deliver(self, mail_id: str) -> None:
         """Send one mail.  A failure concerns it alone: it is tried again, as if the mail server
@@ -249,25 +244,11 @@ class MailOutbox:
 
     async def _rehearse(self, mail: OutboxMail) -> DeliveryResult:
         """All that `_send` does, for as long, but for the mail server."""
-        later = False
         with contextlib.suppress(InvalidMail):
             if self._transport is not None:
                 message, _sender, _recipient = self._message(mail)
-                later = await self._unwanted.keep_place(self._transport.rehearse(message))
-        return DeliveryResult(DeliveryOutcome.UNWANTED_LATER if later else DeliveryOutcome.UNWANTED)
-
-    async def _try_unwanted(self, mail: ReturningMail) -> None:
-        """Nothing is left to be written of it, and nothing is sent."""
-        if not await self._unwanted.keep_place(again=True):
-            return
-        async with self._database.read_transaction() as tx:
-            now = int(await tx.now())
-        self._try_again(mail.created_at, mail.attempts + 1, now)
-
-    def _try_again(self, created_at: int, attempts: int, now: int) -> None:
-        wait_s = retry_wait_s(attempts, now - created_at)
-        if wait_s is not None:
-            self._unwanted.come_back(ReturningMail(now + wait_s, created_at, attempts))
+                await self._unwanted.keep_place(self._transport.rehearse(message))
+        return DeliveryResult(DeliveryOutcome.UNWANTED)
 
     def _message(self, mail: OutboxMail) -> tuple[EmailMessage, str, str]:
         """With its sender and its recipient.  Raises InvalidMail."""
@@ -312,15 +293,20 @@ class MailOutbox:
                 "purpose": chosen.purpose,
             }
         now = int(await tx.now())
-        # One that nobody gets neither counts nor stands in another's way from now on.
+        # One that nobody gets neither counts nor stands in another's way from now on, and nothing
+        # of a stranger's address is kept.
         await tx.run(
             "UPDATE outbox SET state = :state, prepared_at = :prepared_at,"
-            " finished_at = :finished_at, recipient = :recipient, template = :template,"
+            " finished_at = :finished_at, email_key = :email_key, recipient = :recipient,"
+            " recipient_key = :recipient_key, fields = :fields, template = :template,"
             " purpose = :purpose, password_hash = :password_hash WHERE id = :id",
             state="waiting" if wanted else "dropped",
             prepared_at=now if wanted else None,
             finished_at=None if wanted else now,
-            recipient=row["recipient"],
+            email_key=row["email_key"] if wanted else "",
+            recipient=row["recipient"] if wanted else None,
+            recipient_key=row["recipient_key"] if wanted else "",
+            fields=row["fields"] if wanted else "{}",
             template=row["template"],
             purpose=row["purpose"],
             password_hash=row["password_hash"] if wanted else None,
@@ -347,10 +333,7 @@ class MailOutbox:
     async def _finish(self, mail_id: str, result: DeliveryResult) -> None:
         async with self._database.transaction() as tx:
             now = int(await tx.now())
-            unwanted = result.outcome in (
-                DeliveryOutcome.UNWANTED,
-                DeliveryOutcome.UNWANTED_LATER,
-            )
+            unwanted = result.outcome is DeliveryOutcome.UNWANTED
             row = await tx.one(
                 "SELECT created_at, attempts FROM outbox WHERE id = :id AND state = :state",
                 id=mail_id,
@@ -358,17 +341,14 @@ class MailOutbox:
             )
             if row is None:
                 return
-            created_at, attempts = int(row["created_at"]), int(row["attempts"])
             if unwanted:
-                # Nothing of a stranger's e-mail address is kept.
                 await tx.run("DELETE FROM outbox WHERE id = :id", id=mail_id)
-                if result.outcome is DeliveryOutcome.UNWANTED_LATER:
-                    self._try_again(created_at, attempts, now)
                 return
             state = {DeliveryOutcome.DONE: "sent", DeliveryOutcome.REFUSED: "failed"}.get(
                 result.outcome
             )
-            wait_s = None if state else retry_wait_s(attempts, now - created_at)
+            age_s = now - int(row["created_at"])
+            wait_s = None if state else retry_wait_s(int(row["attempts"]), age_s)
             if wait_s is not None:
                 await tx.run(
                     "UPDATE outbox SET due_at = :due, claimed_until = 0, failure = :why"

@@ -116,6 +116,10 @@ class SmtpTransport:
             return DeliveryResult(DeliveryOutcome.LATER, f"sender refused: {refused.code}")
         except aiosmtplib.SMTPAuthenticationError as refused:
             return DeliveryResult(DeliveryOutcome.LATER, f"not signed in: {refused.code}")
+        except aiosmtplib.SMTPDataError as refused:
+            # What a full mailbox, or its filter, may be told behind the mail (RFC 5321 section
+            # 4.2.5); 421 is the server's own.
+            return replace(_result_of(refused.code), of_recipient=refused.code != 421)
         except aiosmtplib.SMTPResponseException as refused:
             return _result_of(refused.code)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:

@@ -19,8 +19,6 @@ class DeliveryOutcome(StrEnum):
     """For good: trying again would be the same (a 5xx of RFC 5321 section 4.2.1)."""
     UNWANTED = "unwanted"
     """Nobody was to get it, and no mail server was asked."""
-    UNWANTED_LATER = "unwanted later"
-    """The same, where the mail server would not have taken it yet."""
 
 
 @dataclass(frozen=True, slots=True)
