@@ -48,11 +48,21 @@ def echo() -> Iterator[Echo]:
         server.shutdown()
 
 
-def sent(command: Command, echo: Echo, folder: Path, scheme: str) -> list[dict[str, list[str]]]:
+WHO_CALLS = [
+    f"X-Forwarded-{name}"
+    for name in ("Remote-User", "Roles", "Id-Token", "Identity", "Cert", "Common-Name", "Tenant",
+                 "Token", "Uid", "Name", "Login", "Account", "Principal", "Profile")
+]  # fmt: skip
+"""What nobody tells, and some backend may take for that."""
+
+
+def sent(
+    command: Command, echo: Echo, folder: Path, scheme: str, *more: str
+) -> list[dict[str, list[str]]]:
     """What is sent on of one call of the balancer, each request by itself: fields by their names."""
     port = echo.server_address[1]
     ports = Ports(free_port(), public=port, admin=port, shop=port)
-    forged = [(name, FORGED) for name in TOLD_BY_PROXIES if name not in BELIEVED]
+    forged = [(name, FORGED) for name in (*TOLD_BY_PROXIES, *more) if name not in BELIEVED]
     with running(command, ports, folder):
         url = f"{scheme}://{BALANCER}:{ports.proxy}/catalogue/a"
         _, answer = curl("GET", url, WRITTEN + forged, words=["--insecure"])
@@ -70,7 +80,7 @@ def sent(command: Command, echo: Echo, folder: Path, scheme: str) -> list[dict[s
 
 def test_caddy_overwrites_what_a_stranger_says(echo: Echo, tmp_path: Path) -> None:
     require("caddy")
-    question, call = sent(COMMANDS["caddy"], echo, tmp_path / "caddy", "http")
+    question, call = sent(COMMANDS["caddy"], echo, tmp_path / "caddy", "http", *WHO_CALLS)
     for fields in (question, call):
         assert fields["x-forwarded-for"] == [BALANCER]
         assert fields["x-forwarded-proto"] == ["http"]
@@ -81,7 +91,7 @@ def test_caddy_overwrites_what_a_stranger_says(echo: Echo, tmp_path: Path) -> No
 def test_caddy_keeps_what_a_balancer_says_that_it_trusts(echo: Echo, tmp_path: Path) -> None:
     require("caddy")
     trusting = changed(COMMANDS["caddy"], "Caddyfile", lambda text: re.sub(*NAMED_IN_CADDY, text))
-    question, call = sent(trusting, echo, tmp_path / "caddy", "http")
+    question, call = sent(trusting, echo, tmp_path / "caddy", "http", *WHO_CALLS)
     for fields in (question, call):
         assert {name: fields[name] for name in BELIEVED} == {
             "x-forwarded-for": [f"{CLIENT}, {BALANCER}"],
