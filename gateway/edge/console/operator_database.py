@@ -2,11 +2,13 @@
 
 Law: what the console writes for an operator is written by a transaction that holds what they call
 with, and has found that it still counts.  Who was signed out, disabled or refused while the action
-waited, for a connection or for a row, has written nothing.
+waited, for a connection or for a row, has written nothing.  Who waits for their turn in this worker
+has no session of the store: one of them waits there for the other workers.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -14,7 +16,10 @@ from contextvars import ContextVar
 from gateway.edge.console.pages import Operator
 from gateway.identity.clients.held_callers import hold, take_turn
 from gateway.model import Reason
-from gateway.stores.protocols import Database, Transaction
+from gateway.stores.protocols import Database, StoreBusy, Transaction
+
+TURN_WITHIN_S = 5.0
+"""So long an action waits for the others of its worker."""
 
 _acting: ContextVar[Operator | None] = ContextVar("acting", default=None)
 
@@ -39,10 +44,13 @@ def acting_as(operator: Operator) -> Iterator[None]:
 
 class OperatorDatabase:
     """Meets `protocols.Database`.  A transaction of it raises OperatorGone; outside of `acting_as`
-    there is none, so that nothing is written that nobody asked for."""
+    there is none, so that nothing is written that nobody asked for.  Raises StoreBusy where the
+    turn does not come within `turn_within_s`; so it may take longer than other databases do."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, turn_within_s: float = TURN_WITHIN_S) -> None:
         self._database = database
+        self._turn = asyncio.Lock()
+        self._turn_within_s = turn_within_s
         self.dialect = database.dialect
 
     @asynccontextmanager
@@ -50,7 +58,7 @@ class OperatorDatabase:
         operator = _acting.get()
         if operator is None:
             raise RuntimeError("the console writes for an operator alone")
-        async with self._database.transaction() as tx:
+        async with self._in_turn(), self._database.transaction() as tx:
             await take_turn(tx)
             if operator.caller is None:  # the local token itself: only its file ends it
                 yield tx
@@ -68,6 +76,18 @@ class OperatorDatabase:
 
     def migration_transaction(self, wait_s: float) -> AbstractAsyncContextManager[Transaction]:
         return self._database.migration_transaction(wait_s)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._turn_within_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise StoreBusy("sql", "other operators are writing") from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def close(self) -> None:
         await self._database.close()
