@@ -279,6 +279,7 @@ def _verb(sql: str) -> str:
 
 
 _STATE_OF_THE_DATABASE = (
+    psycopg.errors.IdleInTransactionSessionTimeout,
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.UndefinedTable,
     psycopg.errors.InsufficientPrivilege,
@@ -288,8 +289,9 @@ _STATE_OF_THE_DATABASE = (
 def _is_defect(error: psycopg.Error) -> bool:
     """Whether the statement itself is wrong, rather than its surroundings.
 
-    Class 25006 is a server that became a standby: reconnecting finds the new primary.  A table or
-    a right that is missing is the database's state, as after a restore: nothing here mends it.
+    Class 25P03 is a session that the server ended as this worker stood still; 25006 is a server
+    that became a standby: reconnecting finds the new primary.  A table or a right that is missing
+    is the database's state, as after a restore: nothing here mends it.
     """
     if isinstance(error, _STATE_OF_THE_DATABASE):
         return False

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.identity.base64url import encoded
-from gateway.identity.clients.held_callers import take_turn
 from gateway.identity.revocations import refuse_once
 from gateway.identity.sealed_tokens import SealedTokens
 from gateway.identity.tokens.authenticator import Revocations
@@ -77,8 +76,8 @@ class LocalSignIn:
     async def end(self, session: LocalSession) -> bool:
         """Whether every worker knows that it has ended.  Raises StoreUnavailable."""
         async with self._deps.database.transaction() as tx:
-            # No row stands for it: what it is writing is written first, and nothing behind this.
-            await take_turn(tx)
+            # No row stands for it, and it waits for no operator who writes: what was not done
+            # when this is, finds it at its end.
             changes: Sequence[Change] = await refuse_once(tx, ChangeKind.SESSION, session.id)
         return await self._deps.publisher.publish(changes)
 

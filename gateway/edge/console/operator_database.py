@@ -21,6 +21,10 @@ from gateway.stores.protocols import Database, StoreBusy, Transaction
 TURN_WITHIN_S = 5.0
 """So long an action waits for the others of its worker."""
 
+_STANDS_STILL_MS = 2_000
+"""So long PostgreSQL lets a worker that asks for nothing more have the turn of all."""
+_BOUNDED = f"SET LOCAL idle_in_transaction_session_timeout = {_STANDS_STILL_MS}"
+
 _acting: ContextVar[Operator | None] = ContextVar("acting", default=None)
 
 
@@ -59,6 +63,8 @@ class OperatorDatabase:
         if operator is None:
             raise RuntimeError("the console writes for an operator alone")
         async with self._in_turn(), self._database.transaction() as tx:
+            if self.dialect == "postgresql":
+                await tx.all(_BOUNDED)
             await take_turn(tx)
             if operator.caller is None:  # the local token itself: only its file ends it
                 yield tx
