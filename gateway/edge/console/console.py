@@ -56,6 +56,18 @@ log = structlog.get_logger(__name__)
 ENDPOINT = web.ResponseKey("console_endpoint", str)
 """The address of the page as it was registered, for who counts answers."""
 
+ENDED = frozenset(
+    (
+        Reason.TOKEN_REVOKED,
+        Reason.TOKEN_OUTDATED,
+        Reason.SESSION_UNKNOWN,
+        Reason.KEY_UNKNOWN,
+        Reason.ACCOUNT_DISABLED,
+    )
+)
+"""What says that who asks has ended.  A secret is shown once: what passes (a store that is away)
+does not take it from who has it made."""
+
 _NO_ROLE = (
     "You are signed in, and what you may do here does not cover this page: it needs the permission"
 )
@@ -72,6 +84,10 @@ _HTTPS_ONLY = (
     " X-Forwarded-Proto: https, and be one of GATEWAY_TRUSTED_PROXIES."
 )
 _STRONGER = "The policy of the console asks for another way to sign in, or for a fresher one."
+_NOT_SHOWN = (
+    "You are signed out. It was done, and what it made was not shown: who is signed in makes"
+    " another in its place."
+)
 _NOT_FRESH = "This asks for a sign-in of the last five minutes: sign in again, then repeat it."
 
 
@@ -160,8 +176,11 @@ class Console:
         view = await page.show(asked)
         if isinstance(view, NotFound):
             return self._missing(asked, view)
-        if view.events and (gone := await self._asked_again(asked)) is not None:
-            return gone
+        if view.events:
+            # Mails are shown again, so whatever is said of who asks keeps them back.
+            operator = await self._deps.operators.identify(asked.call)
+            if isinstance(operator, Reason):
+                return self._deps.sign_in.ask(asked.call, operator, asked.request_id)
         self._record(asked, view.events)
         return self._deps.renderer.page(page, asked, view, problem)
 
@@ -246,17 +265,18 @@ class Console:
         if isinstance(outcome, NotDone):
             return await self._shown(page, asked, outcome)
         assert outcome.events or action.permission is ConsolePermission.READ, "nobody could find it"
-        gone = None
+        ended = None
         if outcome.view is not None or outcome.attachment is not None:
             # Before anybody is told of the changes: they may end what the operator calls with.
-            gone = await self._asked_again(asked)
-        if gone is None and outcome.attachment is not None:
+            ended = await self._ended(asked)
+        if ended is None and outcome.attachment is not None:
             return attached(outcome.attachment)
         confirmed = outcome.confirmed
         if outcome.changes:
             confirmed = await self._deps.publisher.publish(outcome.changes) and confirmed
-        if gone is not None:
-            return gone
+        if ended is not None:
+            sentence = _NOT_SHOWN if confirmed else f"{_NOT_SHOWN} {PENDING}"
+            return renderer.refusal(ended, asked.request_id, sentence=sentence)
         if outcome.view is not None:
             told = {} if confirmed else {"notice": PENDING}
             view = replace(outcome.view, values={**outcome.view.values, **told})
@@ -265,13 +285,10 @@ class Console:
         notice = outcome.notice if confirmed else UNCONFIRMED
         return redirect(f"{location}?done={notice}" if notice else location)
 
-    async def _asked_again(self, asked: ConsoleRequest) -> web.Response | None:
-        """What is answered in the place of a secret, which a store may have kept waiting, to who is
-        signed in no more."""
+    async def _ended(self, asked: ConsoleRequest) -> Reason | None:
+        """Whether who asks is signed in no more, after all that a store may have kept waiting."""
         operator = await self._deps.operators.identify(asked.call)
-        if isinstance(operator, Reason):
-            return self._deps.sign_in.ask(asked.call, operator, asked.request_id)
-        return None
+        return operator if isinstance(operator, Reason) and operator in ENDED else None
 
     def _record(self, asked: ConsoleRequest, events: Sequence[AuditEvent]) -> None:
         for event in events:

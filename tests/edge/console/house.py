@@ -86,7 +86,7 @@ class Somebody(SlowAuthenticator):
 
     def __init__(self) -> None:
         self.auth_time = 0
-        self.others: dict[str, Principal] = {}
+        self.others: dict[str, Principal | Reason] = {}
         """Of further tokens."""
 
     async def authenticate(

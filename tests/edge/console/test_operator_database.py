@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.edge.console.clients_page import ClientPageDependencies, ClientsPage
+from gateway.edge.console.console import ENDED
 from gateway.edge.console.operator_database import OperatorDatabase, OperatorGone, acting_as
 from gateway.edge.console.pages import Operator
 from gateway.identity.accounts.account_rows import Account
@@ -24,7 +25,7 @@ from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.revocations import refuse_once
 from gateway.identity.sessions.sessions import SIGN_OUT, end_every, end_one, lock
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
-from gateway.model import Change, ChangeKind, Principal
+from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, StoreBusy, StoreUnavailable, Transaction
 from tests.edge.console.house import Answered, ConsoleHouse, console_house
 from tests.identity.begun_sessions import began, caller_of
@@ -229,14 +230,41 @@ async def test_an_action_that_stands_still_gives_its_turn_up(database: Database)
     assert taken.is_set()
 
 
-async def test_who_signs_out_before_the_answer_sees_no_secret(desk: Desk) -> None:
-    """It was written while they were signed in, and is told to the audit log."""
-    desk.asked.after_reading = lambda: desk.house.somebody.others.pop("session", None)
+@pytest.mark.parametrize("reason", sorted(ENDED))
+async def test_who_signs_out_before_the_answer_sees_no_secret(desk: Desk, reason: Reason) -> None:
+    """It was written while they were signed in, and is told to the audit log and to them."""
+    desk.asked.after_reading = lambda: desk.house.somebody.others.update(session=reason)
     answer = await desk.make_key("session")
-    assert answer.status == 401
+    assert answer.status in (401, 403)
+    assert "It was done" in answer.text
+    assert "was not shown" in answer.text
     assert "ag_" not in answer.text
     assert await desk.keys() == 1
     assert [event.detail["change"] for event in desk.house.events.all] == ["key made"]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [Reason.REPLICA_STALE, Reason.STORE_UNAVAILABLE, Reason.STORE_BUSY, Reason.TOKEN_EXPIRED],
+)
+async def test_a_secret_is_shown_to_who_has_not_ended(desk: Desk, reason: Reason) -> None:
+    """What was made is shown once: it would be lost by what passes."""
+    desk.asked.after_reading = lambda: desk.house.somebody.others.update(session=reason)
+    answer = await desk.make_key("session")
+    assert answer.status == 200
+    assert "ag_" in answer.text
+
+
+async def test_what_was_done_and_not_shown_is_told_to_be_unconfirmed_too(desk: Desk) -> None:
+    desk.house.told.confirms = False
+    ended = Reason.TOKEN_REVOKED
+    desk.asked.after_reading = lambda: desk.house.somebody.others.update(session=ended)
+    path = f"/admin/clients/{desk.client_id}"
+    form = {"do": "rotate", "at-once": "1"}
+    answer = await desk.house.post(path, form, Authorization="Bearer session")
+    assert answer.status == 401
+    assert "It was done" in answer.text
+    assert "not yet confirmed" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/api/outbox"])
