@@ -9,7 +9,7 @@ import pytest
 
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
-from gateway.identity.clients.api_keys import ApiKeys, client_principal
+from gateway.identity.clients.api_keys import AMR, ApiKeys, client_principal
 from gateway.identity.clients.clients import Clients
 from gateway.identity.clients.held_callers import HeldCaller, hold, take_turn
 from gateway.identity.clients.personal_keys import (
@@ -162,6 +162,18 @@ ENDS = (
 )
 HELD_BY_NO_ROW = {"token refused", "signing key refused", "restored", "session ended there"}
 """What is found, and does not wait: nothing that is there stands for it."""
+
+
+@pytest.mark.parametrize("whose", ["imported key", "other issuer"])
+async def test_a_token_that_says_it_is_an_api_key_is_held_as_the_token_that_it_is(
+    people: People, whose: str
+) -> None:
+    """`amr` is what another issuer, or whoever signs by an imported key, writes there."""
+    caller = people.callers()[whose]
+    caller.amr = AMR
+    assert await people.refusal(caller) is None
+    await refuse(people.database, ChangeKind.TOKEN, caller.token_id)
+    assert await people.refusal(caller) is Reason.TOKEN_REVOKED
 
 
 async def test_every_end_is_tried_here(people: People) -> None:

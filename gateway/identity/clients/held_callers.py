@@ -70,7 +70,7 @@ async def hold(tx: Transaction, caller: Principal) -> HeldCaller | Reason:
     if caller.client_id is not None:
         held = await tx.run("UPDATE clients SET id = id WHERE id = :id", id=caller.client_id)
         unheld += [] if held else [ChangeKind.CLIENT]
-    if caller.amr == AMR:
+    if _is_key(caller):
         table = "personal_keys" if caller.client_id is None else "api_keys"
         key = await tx.one(
             f"UPDATE {table} SET id = id WHERE id = :id RETURNING ended_at",  # noqa: S608
@@ -81,6 +81,11 @@ async def hold(tx: Transaction, caller: Principal) -> HeldCaller | Reason:
     else:
         unheld.append(ChangeKind.TOKEN)
     return await _refusal(tx, caller, tuple(ChangeKind)) or HeldCaller(caller, unheld)
+
+
+def _is_key(caller: Principal) -> bool:
+    """A key of ours is signed by nobody; what `amr` a token has is for its issuer to write."""
+    return caller.amr == AMR and caller.kid == "" and caller.issuer == OWN_ISSUER
 
 
 async def _refusal(
