@@ -25,6 +25,13 @@ def _constructors() -> Iterator[tuple[str, ast.ClassDef, ast.FunctionDef]]:
                         yield f"{path.stem}.{node.name}", node, one
 
 
+def _is_given(field: ast.AnnAssign) -> bool:
+    """Whether it has no value of its own: none at all, or a `field(compare=…)`."""
+    if not isinstance(field.value, ast.Call):
+        return field.value is None
+    return {one.arg for one in field.value.keywords} <= {"compare", "repr", "hash"}
+
+
 FOUND = {name: (node, made) for name, node, made in _constructors()}
 
 
@@ -36,7 +43,7 @@ def test_what_each_call_makes_has_one() -> None:
 def test_it_takes_the_fields_in_their_order_and_sets_each(name: str) -> None:
     node, made = FOUND[name]
     fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
-    given = [ast.unparse(one.target) for one in fields if one.value is None]
+    given = [ast.unparse(one.target) for one in fields if _is_given(one)]
     assert [one.arg for one in (*made.args.args, *made.args.kwonlyargs)] == ["self", *given]
     sets = dict(ast.unparse(one).split(" = ", 1) for one in made.body)
     derived = {ast.unparse(one.target) for one in fields} - set(given)
