@@ -42,6 +42,17 @@ _SAYS_NOTHING = (None, Reason.REPLICA_STALE)
 """A replica that is stale says nothing of a key, and what comes after refuses the call."""
 _USED_BY_CLIENT = "UPDATE api_keys SET last_used_at = :now WHERE id = :id"
 _USED_BY_PERSON = "UPDATE personal_keys SET last_used_at = :now WHERE id = :id"
+_PAST_HELD = {
+    _USED_BY_CLIENT: " AND id IN (SELECT id FROM api_keys WHERE id = :id FOR UPDATE SKIP LOCKED)",
+    _USED_BY_PERSON: (
+        " AND id IN (SELECT id FROM personal_keys WHERE id = :id FOR UPDATE SKIP LOCKED)"
+    ),
+}
+"""In PostgreSQL.  Who holds one key (`held_callers`) may wait for another that is written here:
+neither may wait for the other."""
+_NOT_HELD = " AND id IN (SELECT id FROM {table} WHERE id = :id FOR UPDATE SKIP LOCKED)"
+"""For PostgreSQL.  Who writes for the owner of a key holds that, and may want another that this
+holds: neither may wait for the other."""
 
 
 @dataclass(slots=True)
@@ -94,15 +105,17 @@ class ApiKeyAuthenticator:
 
     async def write_uses(self) -> None:
         """Writes which keys were used since the last time, and whose term that has begun; for a
-        task, each minute.  Raises StoreUnavailable."""
+        task, each minute.  Of a key that somebody holds it is not written until it is used again.
+        Raises StoreUnavailable."""
         used, self._used = self._used, set()
         if used:
+            is_shared = self._database.dialect == "postgresql"
             try:
                 async with self._database.transaction() as tx:
                     now = int(await tx.now())
                     rows = [{"id": key_id, "now": now} for key_id in sorted(used)]
-                    for statement in (_USED_BY_CLIENT, _USED_BY_PERSON):
-                        await tx.many(statement, rows)
+                    for statement, past_held in _PAST_HELD.items():
+                        await tx.many(statement + past_held if is_shared else statement, rows)
             except StoreUnavailable:
                 self._used |= used
                 raise
