@@ -63,6 +63,7 @@ class Waiter(Wish[T]):
     slot: asyncio.Future[T | None]
     """None where another call takes its place in the queue."""
     since: float = 0.0
+    """When it began to wait, by the clock of the loop."""
 
 
 class SlotTurns(Generic[T]):
