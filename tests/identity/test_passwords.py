@@ -7,6 +7,7 @@ import cProfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import bcrypt
 import pytest
@@ -17,6 +18,7 @@ from gateway.identity.accounts.passwords import (
     PasswordOptions,
     Passwords,
     WeakPassword,
+    affordable_rounds,
     calibrated_rounds,
     import_hash,
 )
@@ -273,9 +275,10 @@ async def test_the_cost_is_measured_once_and_kept(sqlite_database: Database) -> 
         measured.append(rounds)
         return {10: 0.02, 11: 0.04, 12: 0.08}[rounds]
 
-    assert await calibrated_rounds(sqlite_database, None, measure) == 12
+    find = partial(affordable_rounds, measure)
+    assert await calibrated_rounds(sqlite_database, None, find) == 12
     assert measured == [10, 11, 12, 12]
-    assert await calibrated_rounds(sqlite_database, None, measure) == 12
+    assert await calibrated_rounds(sqlite_database, None, find) == 12
     assert len(measured) == 4
 
 
@@ -283,18 +286,21 @@ async def test_a_moment_in_which_the_machine_is_busy_does_not_settle_the_cost(
     sqlite_database: Database,
 ) -> None:
     took = iter((0.3, 0.03, 0.3, 0.06, 0.06))
-    assert await calibrated_rounds(sqlite_database, None, lambda _rounds: next(took)) == 11
+    find = partial(affordable_rounds, lambda _rounds: next(took))
+    assert await calibrated_rounds(sqlite_database, None, find) == 11
 
 
 async def test_the_cost_is_never_under_10_however_slow_the_machine(
     sqlite_database: Database,
 ) -> None:
-    assert await calibrated_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
+    find = partial(affordable_rounds, lambda _rounds: 3.0)
+    assert await calibrated_rounds(sqlite_database, None, find) == 10
 
 
 async def test_a_configured_cost_is_taken_and_not_kept(sqlite_database: Database) -> None:
     assert await calibrated_rounds(sqlite_database, 14) == 14
-    assert await calibrated_rounds(sqlite_database, None, lambda _rounds: 3.0) == 10
+    find = partial(affordable_rounds, lambda _rounds: 3.0)
+    assert await calibrated_rounds(sqlite_database, None, find) == 10
 
 
 async def test_two_first_starts_agree_on_one_cost(database: Database) -> None:
@@ -310,7 +316,7 @@ async def test_two_first_starts_agree_on_one_cost(database: Database) -> None:
         return measure
 
     measured: set[float] = set()
-    fast = calibrated_rounds(database, None, start(0.001))
-    slow = calibrated_rounds(database, None, start(1.0))
+    fast = calibrated_rounds(database, None, partial(affordable_rounds, start(0.001)))
+    slow = calibrated_rounds(database, None, partial(affordable_rounds, start(1.0)))
     one, other = await asyncio.gather(fast, slow)
     assert one == other

@@ -209,21 +209,39 @@ def import_hash(bcrypt_hash: str) -> str | None:
     return f"{_IMPORTED}{bcrypt_hash}" if _BCRYPT.fullmatch(bcrypt_hash) else None
 
 
-async def calibrated_rounds(
-    database: Database, configured: int | None, measure: Callable[[int], float] | None = None
-) -> int:
-    """The installation's bcrypt cost: what is configured, else what SQL keeps, else the highest
-    of 10 to 14 that hashes in under 100 ms here, which SQL then keeps.
+def time_of_hash(rounds: int) -> float:
+    """The seconds of a core that one hash of that cost takes here."""
+    salt = bcrypt.gensalt(rounds)
+    began = time.thread_time()
+    bcrypt.hashpw(b"x" * 64, salt)
+    return time.thread_time() - began
+
+
+def affordable_rounds(measure: Callable[[int], float] = time_of_hash) -> int:
+    """The highest cost of 10 to 14 whose hash takes under 100 ms here; for a thread.
 
     `measure` gives the seconds of one hash at a cost.
     """
+    # Each cost takes twice as long as the one before it, so the next is never tried in vain.
+    for rounds in range(LEAST_ROUNDS, MOST_ROUNDS):
+        # Of two: a machine that is busy for a moment must not settle it for good.
+        if all(2 * measure(rounds) >= TARGET_S for _ in range(2)):
+            return rounds
+    return MOST_ROUNDS
+
+
+async def calibrated_rounds(
+    database: Database, configured: int | None, find: Callable[[], int] = affordable_rounds
+) -> int:
+    """The installation's bcrypt cost: what is configured, else what SQL keeps, else what `find`
+    gives, in a thread, and SQL then keeps."""
     if configured is not None:
         return configured
     select = "SELECT value FROM installation WHERE name = :name"
     async with database.read_transaction() as tx:
         row = await tx.one(select, name=_COST_SETTING)
     if row is None:
-        rounds = await asyncio.to_thread(_calibrate, measure or _time_of_hash)
+        rounds = await asyncio.to_thread(find)
         async with database.transaction() as tx:
             await tx.run(
                 "INSERT INTO installation (name, value) VALUES (:name, :value)"
@@ -276,19 +294,3 @@ def _hint(sequence: Sequence[dict[str, Any]]) -> WeakPassword:
     if len(names) == 1 and names[0] == "passwords":
         return WeakPassword("It is one of the most common passwords.")
     return WeakPassword("It is too easy to guess; a few more words, uncommon ones, make it good.")
-
-
-def _calibrate(measure: Callable[[int], float]) -> int:
-    """Each cost takes twice as long as the one before it, so the next is never tried in vain."""
-    for rounds in range(LEAST_ROUNDS, MOST_ROUNDS):
-        # Of two: a machine that is busy for a moment must not settle it for good.
-        if all(2 * measure(rounds) >= TARGET_S for _ in range(2)):
-            return rounds
-    return MOST_ROUNDS
-
-
-def _time_of_hash(rounds: int) -> float:
-    salt = bcrypt.gensalt(rounds)
-    began = time.perf_counter()
-    bcrypt.hashpw(b"x" * 64, salt)
-    return time.perf_counter() - began
