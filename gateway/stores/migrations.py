@@ -1,7 +1,8 @@
 """Numbered SQL files bring a database to the shape this version knows.
 
 Each file runs once, in a transaction of its own, while its process alone holds the
-migration lock: ten nodes may start at once.  What ran is kept with its checksum: a file
+migration lock: ten nodes may start at once.  On a database that holds nothing yet all of them
+are one transaction, which waits for the disk once.  What ran is kept with its checksum: a file
 that was edited afterwards is refused.
 
 While nodes are upgraded one after the other, older releases go on with a schema that a newer one
@@ -99,8 +100,11 @@ async def upgrade(
 ) -> tuple[str, ...]:
     """Runs what has not run yet; the names of those files.  SchemaProblem when it must not."""
     known = shipped() if migrations is None else migrations
-    if not (await status(database, known)).pending:
+    found = await status(database, known)
+    if not found.pending:
         return ()
+    if not found.applied and await _run_all(database, known):
+        return found.pending
     done = []
     for migration in known:
         until = monotonic() + WAIT_S
@@ -115,6 +119,20 @@ async def upgrade(
             await asyncio.sleep(AGAIN_AFTER_S)
         done += [migration.name] if ran else []
     return tuple(done)
+
+
+async def _run_all(database: Database, known: Sequence[Migration]) -> bool:
+    """Whether none had run yet."""
+    async with database.migration_transaction(WAIT_S) as tx:
+        await _make_ledger(tx, database.dialect)
+        applied, ahead = await _applied(tx, known)
+        if applied or ahead:
+            return False
+        for migration in known:
+            for statement in migration.statements(database.dialect):
+                await tx.run(statement)
+            await _note(tx, migration)
+    return True
 
 
 async def _run(database: Database, migration: Migration, known: Sequence[Migration]) -> bool:
@@ -139,16 +157,21 @@ async def _run(database: Database, migration: Migration, known: Sequence[Migrati
             )
         for statement in statements:
             await tx.run(statement)
-        await tx.run(
-            "INSERT INTO schema_migrations (number, name, checksum, applied_at, needs)"
-            " VALUES (:number, :name, :checksum, :applied_at, :needs)",
-            number=migration.number,
-            name=migration.name,
-            checksum=migration.checksum,
-            applied_at=int(await tx.now()),
-            needs=migration.needs,
-        )
+        await _note(tx, migration)
     return True
+
+
+async def _note(tx: Transaction, migration: Migration) -> None:
+    """That it has run."""
+    await tx.run(
+        "INSERT INTO schema_migrations (number, name, checksum, applied_at, needs)"
+        " VALUES (:number, :name, :checksum, :applied_at, :needs)",
+        number=migration.number,
+        name=migration.name,
+        checksum=migration.checksum,
+        applied_at=int(await tx.now()),
+        needs=migration.needs,
+    )
 
 
 async def _build(database: Database, index: str) -> None:

@@ -65,6 +65,13 @@ async def test_a_file_that_fails_half_way_leaves_nothing_of_itself(
             await tx.all("SELECT * FROM c")
 
 
+async def test_an_empty_database_is_made_whole_or_not_at_all(empty_database: Database) -> None:
+    with pytest.raises(Exception, match="a"):
+        await upgrade(empty_database, [FIRST, BROKEN])
+    assert (await status(empty_database, [FIRST])).applied == ()
+    assert await upgrade(empty_database, [FIRST, SECOND]) == (FIRST.name, SECOND.name)
+
+
 async def test_a_schema_that_a_newer_version_only_added_to_is_taken(
     empty_database: Database,
 ) -> None:
