@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import time
+from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,7 +31,6 @@ from rich.table import Table
 from bench.cluster import PASSWORD, Cluster, Node, percentile
 from bench.flood_requests import (
     CALLER,
-    CONNECTIONS,
     FLOODS,
     GUARDED,
     ISSUERS,
@@ -37,11 +38,14 @@ from bench.flood_requests import (
     Flood,
     request,
 )
+from bench.flood_sender import read_answer
 from bench.processes import children, resident_bytes, run_bench
+from bench.rig import HERE
 from gateway.stores.open_database import open_database
 
 # Wide enough for the table where there is no terminal to ask.
 console = Console(width=None if Console().is_terminal else 130)
+ROOT = HERE.parent
 CALLERS = 4
 ALONE_S = 15.0
 """How long the others are timed without a flood, at most: some 3,000 calls."""
@@ -97,56 +101,13 @@ def tables() -> list[str]:
     return sorted({name for text in texts for name in _TABLE.findall(text)})
 
 
-async def hammer(
-    port: int, flood: Flood, *, stop: asyncio.Event, most: int, per_s: float = 0.0
-) -> Counter[int]:
-    """Sends the flood over CONNECTIONS connections until `stop`, or `most` were sent; the answers
-    by status.  `per_s`: not faster than that, all together."""
-    statuses: Counter[int] = Counter()
-    sent, began = 0, time.monotonic()
-
-    async def one() -> None:
-        nonlocal sent
-        reader: asyncio.StreamReader | None = None
-        writer: asyncio.StreamWriter | None = None
-        while not stop.is_set() and sent < most:
-            number, sent = sent, sent + 1
-            if per_s and (early_s := began + number / per_s - time.monotonic()) > 0:
-                await asyncio.sleep(early_s)
-            try:
-                if reader is None or writer is None:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(flood.request(number))
-                status, closes = await _answer(reader)
-            except (OSError, EOFError, asyncio.LimitOverrunError):
-                status, closes = 0, True
-            statuses[status] += 1
-            if closes and writer is not None:
-                writer.close()
-                reader = writer = None
-        if writer is not None:
-            writer.close()
-
-    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
-    return statuses
-
-
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    status = int(head.split(b" ", 2)[1])
-    if status not in (204, 304):
-        length = re.search(rb"\ncontent-length: *(\d+)", head)
-        await reader.readexactly(int(length[1]) if length else 0)
-    return status, b"\nconnection: close" in head
-
-
 async def timed_call(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: bytes
 ) -> float:
     """How many seconds a good call took; RuntimeError where it was not answered 200."""
     began = time.monotonic()
     writer.write(asked)
-    status, _ = await _answer(reader)
+    status, _ = await read_answer(reader)
     if status != 200:
         raise RuntimeError(f"a good call was answered {status}")
     return time.monotonic() - began
@@ -203,15 +164,17 @@ class Bench:
             console.print(f"{flood.name}: {shown}; others {outcome.p99_ratio:.1f} ×", style="dim")
 
     async def _flooded(self, flood: Flood, alone_p99_s: float) -> Outcome:
-        before, stop = await self._standing(), asyncio.Event()
-        hammering = asyncio.create_task(
-            hammer(self.node.port, flood, stop=stop, most=10**9, per_s=self.per_s)
+        before = await self._standing()
+        words = (str(self.node.port), flood.name, "--per-s", str(self.per_s))
+        sender = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bench.flood_sender", *words, cwd=ROOT, stdin=PIPE, stdout=PIPE
         )
         took = await self._calls(self.seconds / 2)
         half = await self._standing()
         took += await self._calls(self.seconds / 2)
-        stop.set()
-        statuses, after = await hammering, await self._standing()
+        told, _ = await sender.communicate()
+        statuses = Counter({int(status): n for status, n in json.loads(told).items()})
+        after = await self._standing()
         return Outcome(
             flood,
             statuses,

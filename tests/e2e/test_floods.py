@@ -16,7 +16,8 @@ import pytest
 
 from bench.flood_requests import ISSUERS, OWN, PROVIDER_SECRET, PROXIED, Flood, at
 from bench.flood_requests import request as asked
-from bench.floods import AUDIT_ROWS, KEYS_BESIDE, Standing, hammer, standing
+from bench.flood_sender import hammer
+from bench.floods import AUDIT_ROWS, KEYS_BESIDE, Standing, standing
 from tests.contract.running import ROUTES, Running, started
 from tests.e2e.processes import workers
 from tests.servers import ValkeyServer
