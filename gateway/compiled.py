@@ -17,6 +17,7 @@ from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec
 from importlib.util import find_spec, spec_from_file_location
 from types import ModuleType
+from typing import NoReturn
 
 GROUP = "authgate__mypyc"
 """The module that holds the code of all of them."""
@@ -25,6 +26,7 @@ FOLDER = os.path.join(".tools", "compiled")
 LIST = "modules"
 SWITCH = "AUTHGATE_COMPILE"
 """`never` runs the sources, `always` nothing else than what was compiled of them."""
+CHOICES = ("auto", "always", "never")
 SUFFIX = EXTENSION_SUFFIXES[0]
 _SETTINGS = ("pyproject.toml", "uv.lock")
 
@@ -106,16 +108,24 @@ def _listed(folder: str) -> list[str]:
 
 def prefer(root: str) -> None:
     """From now on the compiled modules of this checkout are taken, if they are of its sources."""
-    wanted = os.environ.get(SWITCH, "auto")
+    wanted = os.environ.get(SWITCH) or "auto"
     if wanted == "never" or not os.path.exists(os.path.join(root, _SETTINGS[0])):
         return
+    if wanted not in CHOICES:
+        _refuse(f"{SWITCH}={wanted}: it is one of {', '.join(CHOICES)}")
     modules = CompiledModules(root)
     sys.meta_path.insert(0, modules)
     if wanted == "always" and modules.chosen() is None:
-        raise ImportError(
+        _refuse(
             f"{SWITCH}=always, and {FOLDER} has nothing of these sources and this Python:"
             " `make setup` compiles them"
         )
+
+
+def _refuse(why: str) -> NoReturn:
+    """Ends the program: whatever has begun to import the package has nothing else to run."""
+    sys.stderr.write(f"error: {why}\n")
+    raise SystemExit(2)
 
 
 def build() -> str:

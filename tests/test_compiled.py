@@ -147,12 +147,24 @@ def test_never_looks_for_none(tree: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert sys.meta_path == before
 
 
-def test_always_does_not_start_without(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_always_does_not_start_without(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv(SWITCH, "always")
     prefer(str(tree))
     (tree / "gateway/rooms/door.py").write_text("OPEN = 1\n")
-    with pytest.raises(ImportError, match="make setup"):
+    with pytest.raises(SystemExit, match="2"):
         prefer(str(tree))
+    assert "make setup" in capsys.readouterr().err
+
+
+def test_another_word_is_refused(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(SWITCH, "yes")
+    with pytest.raises(SystemExit, match="2"):
+        prefer(str(tree))
+    assert capsys.readouterr().err == f"error: {SWITCH}=yes: it is one of auto, always, never\n"
 
 
 def test_beside_what_is_no_checkout_nothing_is_looked_for(

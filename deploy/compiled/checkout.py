@@ -28,15 +28,14 @@ FAILED = ".failed-"
 """Before the stamp of what this machine cannot compile: `auto` does not try it at each start."""
 KEPT = 3
 """Of older ones: a gateway that runs may still have a module to load."""
-MODES = ("auto", "always", "never")
 
 
 def main() -> int:
     compiled, compiling = _module("gateway/compiled.py"), _module("deploy/compiled/compile.py")
     asked = sys.argv[1:] or ["start"]
     mode = os.environ.get(compiled.SWITCH) or "auto"
-    if mode not in MODES:
-        return _fail(f"{compiled.SWITCH}={mode}: it is one of {', '.join(MODES)}")
+    if mode not in compiled.CHOICES:
+        return _fail(f"{compiled.SWITCH}={mode}: it is one of {', '.join(compiled.CHOICES)}")
     folder = ROOT / compiled.FOLDER
     if asked == ["start"] and mode == "never":
         return 0
