@@ -5,6 +5,7 @@ Definitions alone: `config/providers.py` reads them, `identity/providers/` signs
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -88,3 +89,8 @@ class Provider:
     def roles(self) -> ClaimReader | None:
         """None where the provider gives no roles."""
         return self.issuer.roles
+
+
+def trusted_for_factors(providers: Mapping[str, Provider]) -> frozenset[str]:
+    """The names of those that are believed to have asked for a second factor."""
+    return frozenset(name for name, one in providers.items() if one.trust_mfa)

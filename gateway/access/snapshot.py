@@ -11,7 +11,7 @@ from gateway.access.definitions import Cors, Limit, Upstream
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.access.issuers import Issuer, ResourceServer
 from gateway.access.policies import Policy
-from gateway.access.providers import Provider
+from gateway.access.providers import Provider, trusted_for_factors
 from gateway.access.routing.csrf import AllowedOrigins, OwnOrigins
 from gateway.access.routing.paths import split_target
 from gateway.access.routing.route_table import Match, RouteTable
@@ -65,7 +65,7 @@ class Snapshot:
     @property
     def trusted_providers(self) -> frozenset[str]:
         """Those that are believed to have asked for a second factor, by name."""
-        return frozenset(name for name, one in self.providers.items() if one.trust_mfa)
+        return trusted_for_factors(self.providers)
 
     @property
     def uses_pages(self) -> bool:

@@ -10,9 +10,11 @@ import secrets
 
 import pytest
 
+from gateway.access.attributes import SetBy
 from gateway.audit import chain, verification
 from gateway.audit import log as audit_log
 from gateway.audit.log import AuditEvent, AuditKind, AuditLog
+from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
@@ -35,6 +37,7 @@ from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
+from gateway.identity.tombstones import Ended, has_tombstone, role_target
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database
@@ -100,6 +103,30 @@ async def test_a_registration_is_confirmed_and_a_password_reset_by_mail(
     after = await Accounts(database).by_email(email)
     assert after is not None
     assert after.password_hash == "third"
+    await post.purge()
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_who_registered_the_address_of_somebody_else_leaves_nothing_said_of_them(
+    database: Database, verified: bool
+) -> None:
+    """What operators and providers gave the account is its owner's."""
+    post, facts = outbox(database), AccountFacts(database)
+    registrations = Registrations(database, post)
+    email = unique("ann") + "@x.example"
+    account = await Accounts(database).register(email, "first", verified=verified)
+    assert isinstance(account, Account)
+    await facts.put_attributes(account.id, {"nick": "eve", "pronoun": "it"}, SetBy.PERSON)
+    await facts.put_attributes(account.id, {"team": "red"})
+    await facts.put_attributes(account.id, {"floor": "2"}, f"{SetBy.PROVIDER} idp")
+    await registrations.forgot(email, "the owner")
+    (token,) = await links(post, email)
+    assert await registrations.reset(token, "second")
+    kept = {one.name for one in await facts.attributes(account.id)}
+    assert kept == {"team", "floor"} | ({"nick", "pronoun"} if verified else set())
+    async with database.read_transaction() as tx:
+        target = role_target(account.id, "nick")
+        assert await has_tombstone(tx, Ended.ATTRIBUTE, target) is not verified
     await post.purge()
 
 

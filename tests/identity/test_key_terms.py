@@ -10,7 +10,7 @@ import pytest
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.identity.clients.key_authenticator import CACHED_S, ApiKeyAuthenticator
 from gateway.identity.clients.key_terms import KeyTerms
-from gateway.identity.clients.personal_keys import KeyLimits
+from gateway.identity.clients.personal_keys import KeyLimits, NewPersonalKey, PersonalKeys
 from gateway.identity.factors.factor_kinds import term_began_at
 from gateway.model import Principal, Reason
 from gateway.stores.protocols import Database, StoreUnavailable
@@ -142,6 +142,18 @@ async def test_a_term_that_could_not_be_written_is_written_the_next_time(ada: Bo
     ada.fragile.away = False
     await ada.authenticator.write_uses()
     assert await term_of(ada) == began_at + CACHED_S
+
+
+async def test_a_key_that_is_to_be_made_begins_the_term_in_the_same_step(ada: Bound) -> None:
+    keys = PersonalKeys(ada.database, terms=ada.terms)
+    assert ada.owner is not None
+    assert isinstance(await keys.create(ada.owner, "a", KeyLimits(), 900), NewPersonalKey)
+    assert await term_of(ada) == ada.clock.at
+    ada.rule = FactorRule(everyone=True)
+    made = await keys.create(ada.owner, "b", KeyLimits(), 900)
+    assert made is Reason.INSUFFICIENT_USER_AUTHENTICATION
+    await ada.is_linked_with("corp")
+    assert isinstance(await keys.create(ada.owner, "c", KeyLimits(), 900), NewPersonalKey)
 
 
 async def test_a_term_that_has_begun_begins_never_anew(ada: Bound) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.access.providers import trusted_for_factors
 from gateway.access.routing.own_paths import url_host
 from gateway.edge.endpoints.account import AccountDependencies, AccountEndpoints
 from gateway.edge.endpoints.audit_events import AccountEvents
@@ -37,6 +38,7 @@ from gateway.identity.accounts.registration import Registrations
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_auth import ClientAuthenticator
 from gateway.identity.clients.failures import ClientFailures
+from gateway.identity.clients.key_terms import KeyTerms
 from gateway.identity.clients.personal_keys import PersonalKeys
 from gateway.identity.factors.own_factors import erase_factors
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -51,7 +53,12 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
         waits=deps.verification == "required",
         erase_factors=erase_factors,
     )
-    personal_keys = PersonalKeys(deps.database, notifications, deps.refresh_tokens.live_sessions)
+    personal_keys = PersonalKeys(
+        deps.database,
+        notifications,
+        deps.refresh_tokens.live_sessions,
+        KeyTerms(deps.factor_rule, lambda: trusted_for_factors(deps.providers.providers())),
+    )
     public_host = url_host(deps.public_url)
 
     def shares_session(host: str) -> bool:

@@ -200,6 +200,13 @@ async def _put_attributes(
     return [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
 
 
+async def take_back_own(tx: Transaction, account_id: str) -> Sequence[Change]:
+    """Takes away what the person said of themselves, and nothing that others did: for an account
+    of which another person turns out to be the owner."""
+    own = await _set_by(tx, account_id, SetBy.PERSON)
+    return await put_attributes(tx, account_id, dict.fromkeys(own), SetBy.PERSON)
+
+
 async def put_provided(
     tx: Transaction, account_id: str, values: Mapping[str, Value | None], provider: str
 ) -> Sequence[Change]:
@@ -212,10 +219,14 @@ async def put_provided(
 
 async def provided(tx: Transaction, account_id: str, provider: str) -> frozenset[str]:
     """The attributes of the account that a provider gave."""
+    return await _set_by(tx, account_id, f"{SetBy.PROVIDER} {provider}")
+
+
+async def _set_by(tx: Transaction, account_id: str, set_by: str) -> frozenset[str]:
     rows = await tx.all(
         "SELECT name FROM account_attributes WHERE account_id = :id AND set_by = :by",
         id=account_id,
-        by=f"{SetBy.PROVIDER} {provider}",
+        by=set_by,
     )
     return frozenset(str(row["name"]) for row in rows)
 

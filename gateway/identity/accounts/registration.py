@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from gateway.identity.accounts.account_facts import take_back_own
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add, mark_verified, replace_password
 from gateway.identity.email_address import require_normalized
@@ -167,10 +168,13 @@ class Registrations:
             account = await locked(tx, link.account_id) if link is not None else None
             if account is None or account.disabled:
                 return None
-            if not account.email_verified and self._erase_factors is not None:
-                await self._erase_factors(tx, account.id)
+            changes: list[Change] = []
+            if not account.email_verified:
+                changes += await take_back_own(tx, account.id)
+                if self._erase_factors is not None:
+                    await self._erase_factors(tx, account.id)
             await mark_verified(tx, account.id)
-            changes = await replace_password(tx, account.id, password_hash)
+            changes += await replace_password(tx, account.id, password_hash)
             await self._notifications.password_changed(tx, account.id)
             account = await locked(tx, account.id) or account
         self._outbox.wake()

@@ -10,7 +10,12 @@ from collections.abc import Callable, Set
 
 from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account
-from gateway.identity.factors.factor_kinds import BEGIN_TERM, factor_kinds, term_began_at
+from gateway.identity.factors.factor_kinds import (
+    BEGIN_TERM,
+    factor_kinds,
+    term_began_at,
+    term_is_over,
+)
 from gateway.stores.protocols import Conflict, Database, StoreUnavailable, Transaction
 
 
@@ -30,16 +35,20 @@ class KeyTerms:
         A link with a trusted provider counts as one: whoever signs in there gives their factor
         there, and has none here.  A term that has not begun does by this (`write`).
         """
-        rule = self._factor_rule()
-        if not rule.applies(account.roles) or await factor_kinds(tx, account.id):
+        if not await self._lacks_factor(tx, account):
             return False
-        if await self._is_linked(tx, account.id):
-            return False
+        within_s = self._factor_rule().within_s
         began_at = await term_began_at(tx, account.id)
         if began_at is None:
             self._to_begin.add(account.id)
-            return rule.within_s == 0
-        return began_at + rule.within_s <= await tx.now()
+            return within_s == 0
+        return began_at + within_s <= await tx.now()
+
+    async def are_over_for_new(self, tx: Transaction, account: Account) -> bool:
+        """The same where a key is to be made: a term that has not begun does in `tx`."""
+        if not await self._lacks_factor(tx, account):
+            return False
+        return await term_is_over(tx, account, self._factor_rule(), int(await tx.now()))
 
     async def write(self, database: Database) -> None:
         """Begins the terms of who has called by a key: as by a sign-in, and never anew.  Raises
@@ -56,6 +65,12 @@ class KeyTerms:
         except StoreUnavailable:
             self._to_begin |= accounts
             raise
+
+    async def _lacks_factor(self, tx: Transaction, account: Account) -> bool:
+        """Whether it must have one, and has none."""
+        if not self._factor_rule().applies(account.roles):
+            return False
+        return not await factor_kinds(tx, account.id) and not await self._is_linked(tx, account.id)
 
     async def _is_linked(self, tx: Transaction, account_id: str) -> bool:
         trusted = self._trusted_providers()

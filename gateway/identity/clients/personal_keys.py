@@ -80,12 +80,14 @@ class PersonalKeys:
         database: Database,
         notifications: SecurityNotifications | None = None,
         live_sessions: LiveSessions | None = None,
+        terms: KeyTerms | None = None,
     ) -> None:
         """`notifications` tells the owner of each key that is made, `live_sessions` says by which
-        sessions one is."""
+        sessions one is, and `terms` for which accounts."""
         self._database = database
         self._notifications = notifications
         self._live_sessions = live_sessions or LiveSessions()
+        self._terms = terms
 
     async def create(
         self, owner: Principal, name: str, limits: KeyLimits, life_s: int
@@ -100,6 +102,10 @@ class PersonalKeys:
                 return Reason.TOKEN_REVOKED
             if refusal is not None:
                 return refusal
+            # The session may have given a factor that the account has no more: it would make a key
+            # that does not call.
+            if self._terms is not None and await self._terms.are_over_for_new(tx, account):
+                return Reason.INSUFFICIENT_USER_AUTHENTICATION
             if set(limits.roles or ()) - set(account.roles):
                 return KeyProblem.ROLE_NOT_HELD
             now = int(await tx.now())

@@ -194,11 +194,14 @@ class LinkedIdentities:
         self, tx: Transaction, identity: ProviderIdentity
     ) -> LinkedAccount | LinkRefusal:
         provider, key = identity.provider, identity.normalized_email
+        if not provider.trust_email:
+            # Anybody may name any address there, and must not be told whether it has an account.
+            return LinkRefusal.NOT_LINKED
         if not identity.email_verified or key is None or identity.email is None:
             return LinkRefusal.EMAIL_UNVERIFIED
         known = await find_by_key(tx, key)
         if known is None:
-            if provider.accounts is not AccountRule.CREATE or not provider.trust_email:
+            if provider.accounts is not AccountRule.CREATE:
                 return LinkRefusal.NOT_LINKED
             # What a registration of the same address chose as its password must not come true.
             account = await add(tx, identity.email, None, verified=True)
@@ -206,7 +209,7 @@ class LinkedIdentities:
             identity_id = await _insert(tx, identity, account.id)
             return await _used(tx, identity, account, identity_id, is_new=True)
         held = await locked(tx, known.id)
-        if held is None or not provider.trust_email or not held.email_verified:
+        if held is None or not held.email_verified:
             return LinkRefusal.ADDRESS_TAKEN
         if held.disabled:
             return LinkRefusal.ACCOUNT_DISABLED

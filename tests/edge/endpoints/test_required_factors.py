@@ -353,6 +353,23 @@ async def test_behind_the_term_whoever_has_just_signed_in_enrols_in_that_session
         assert made.status == 201, made.body
 
 
+async def test_behind_the_term_who_has_removed_their_last_factor_makes_no_key(
+    short: House,
+) -> None:
+    """Their session gave a factor, and goes on; the key would call nothing."""
+    asked = await late_step_up(short, str((await short.sign_in())["access_token"]))
+    secret = str(told(await begin(short, asked["mfa_token"]))["secret"])
+    enrolled = told(await confirm(short, asked["mfa_token"], code_at(short, secret)))
+    token, body = enrolled["access_token"], {"name": "laptop"}
+    made = await short.ask("POST", "/auth/keys", body, token=token)
+    assert made.status == 201, made.body
+    assert (await short.ask("DELETE", "/auth/factors/totp", token=token)).status == 204
+    none = await short.ask("POST", "/auth/keys", body, token=token)
+    assert (none.status, reason(none)) == (401, "insufficient_user_authentication")
+    refresh = {"refresh_token": enrolled["refresh_token"]}
+    assert (await short.ask("POST", "/auth/refresh", refresh)).status == 200
+
+
 async def test_behind_the_term_keys_call_again_once_their_account_has_a_factor(
     short: House,
 ) -> None:

@@ -130,12 +130,23 @@ async def test_two_tabs_that_come_back_at_once_make_one_account(town: Town) -> N
 
 async def test_a_verified_address_links_where_the_provider_is_trusted_for_it(town: Town) -> None:
     account = await town.add("ada@example.com", verified=True)
-    refused = await town.identities.sign_in(somebody(of=provider()))
-    assert refused is LinkRefusal.ADDRESS_TAKEN
     found = await town.identities.sign_in(somebody(of=provider("trust_email: true")))
     assert isinstance(found, LinkedAccount)
     assert (found.account.id, found.was_linked) == (account.id, True)
     assert await town.mails() == ["provider_linked"]
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_who_is_not_trusted_for_addresses_is_not_told_which_have_an_account(
+    town: Town, verified: bool
+) -> None:
+    """There anybody may say of any address that it is theirs."""
+    await town.add("ada@example.com", verified=True)
+    await town.add("eve@example.com", verified=False)
+    for email in ("ada@example.com", "eve@example.com", "nobody@example.com", None):
+        said = somebody(email=email, verified=verified, of=provider())
+        assert await town.identities.sign_in(said) is LinkRefusal.NOT_LINKED
+    assert await town.mails() == []
 
 
 @pytest.mark.parametrize(
