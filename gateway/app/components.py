@@ -24,6 +24,7 @@ from gateway.edge.endpoints.cookie_sessions import (
     CookieSessions,
     reread_interval_s,
 )
+from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.pages.assembly import build_refusal_page
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.replies.cookies import SessionStorage
@@ -121,6 +122,8 @@ class Components:
     return_targets: ReturnTargets
     auth_api: LazyAuthApi
     mailer: MailOutbox
+    operator_writes: ShieldedTasks
+    """What operators do in the console, and have begun."""
 
 
 def build_components(
@@ -379,6 +382,7 @@ def build_components(
         return_targets=return_targets,
         auth_api=auth_api,
         mailer=mailer,
+        operator_writes=ShieldedTasks(),
     )
 
 

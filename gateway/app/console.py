@@ -29,7 +29,6 @@ from gateway.edge.console.sign_in_page import ConsoleSignIn, ConsoleSignInDepend
 from gateway.edge.console.static_files import StaticFiles
 from gateway.edge.console.trials import Trials
 from gateway.edge.endpoints.audit_events import AuditSink, BoundedAuditSink
-from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.accounts import Accounts
@@ -88,6 +87,7 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
             operators,
             renderer,
             audit,
+            components.operator_writes,
         )
     )
     pages = PageRegistry(_pages(components, status, renderer, operators), NAVIGATION)
@@ -100,6 +100,7 @@ def build_console(components: Components, status: WorkerStatus) -> ConsoleParts 
         audit=audit,
         publisher=components.replica,
         clock=components.clock,
+        shielded=components.operator_writes,
         draining=lambda: status.draining,
         https_only=not loopback,
     )
@@ -203,6 +204,6 @@ def _account_sign_in(
             return_targets=components.return_targets,
             session_wait_s=EndpointLimits(components.auth_limits).session_wait_s,
             audit=audit,
-            shielded=ShieldedTasks(),
+            shielded=components.operator_writes,
         )
     )

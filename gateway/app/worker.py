@@ -184,6 +184,7 @@ class App:
     async def stop(self) -> None:
         parts = self.components
         await parts.auth_api.close()
+        await parts.operator_writes.wait()
         await parts.tasks.stop()
         if (tracing := parts.classes.tracing) is not None:
             await tracing.thread.stop()

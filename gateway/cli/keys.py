@@ -68,9 +68,11 @@ def rotate(as_json: AsJson = False) -> None:
     """
 
     async def work(context: CommandContext) -> tuple[RotatedKey | ScheduledRotation, CliError]:
-        outcome = await _rotation(context).rotate()
-        if isinstance(outcome, RotatedKey):
-            context.tell(AuditKind.KEY_CHANGED, None, "rotated", kid=outcome.active)
+        outcome = await _rotation(context).rotate(
+            on_rotated=lambda rotated: context.tell(
+                AuditKind.KEY_CHANGED, None, "rotated", kid=rotated.active
+            )
+        )
         return outcome, context.unconfirmed()
 
     outcome, unconfirmed = _run(work)
@@ -103,8 +105,13 @@ def bring_in_key(
     async def work(context: CommandContext) -> tuple[ImportedKey, CliError]:
         rotation = _rotation(context)
         await rotation.ensure()
-        imported = await rotation.import_key(content, verify_only=verify_only)
-        context.tell(AuditKind.KEY_CHANGED, None, f"imported as {imported.state}", kid=imported.kid)
+        imported = await rotation.import_key(
+            content,
+            verify_only=verify_only,
+            on_imported=lambda made: context.tell(
+                AuditKind.KEY_CHANGED, None, f"imported as {made.state}", kid=made.kid
+            ),
+        )
         return imported, context.unconfirmed()
 
     try:
@@ -174,10 +181,12 @@ def secret() -> None:
 
 
 async def revoke_key(context: CommandContext, kid: str) -> RevokedKey:
-    """What `gateway revoke key KID` does.  CliError (exit 1) for an unknown kid; the caller reports
-    `confirmed`: False is exit 3."""
+    """What `gateway revoke key KID` does, and tells the audit log.  CliError (exit 1) for an
+    unknown kid; the caller reports `confirmed`: False is exit 3."""
     try:
-        outcome = await _rotation(context).revoke(kid)
+        outcome = await _rotation(context).revoke(
+            kid, on_revoked=lambda _: context.tell(AuditKind.KEY_CHANGED, None, "revoked", kid=kid)
+        )
     except WrongSecret as error:
         raise CliError(str(error), ExitCode.USAGE) from error
     if outcome is None:

@@ -171,7 +171,6 @@ def key(
 
     async def work(context: CommandContext) -> None:
         revoked = await revoke_key(context, kid)
-        context.tell(AuditKind.KEY_CHANGED, None, "revoked", kid=kid)
         if not revoked.confirmed:
             raise context.unconfirmed()
 

@@ -16,6 +16,10 @@ from gateway.app.console import build_console
 from gateway.app.data_dir import DataFolder
 from gateway.app.settings import load
 from gateway.app.status import WorkerStatus
+from gateway.app.worker import App
+from gateway.audit.log import AuditKind, newest
+from gateway.audit.operator_events import operator_event
+from gateway.cli.context import existing_database
 from gateway.config.files import Files
 from gateway.config.watcher import ConfigWatcher, LastKnownGood
 from gateway.edge.console.operator_database import OperatorGone, acting_as
@@ -106,7 +110,8 @@ class Worker:
 
 
 @pytest.fixture
-async def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Worker]:
+async def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BootstrapContext]:
+    """Of an installation that is there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "policies").mkdir()
     (tmp_path / "routes.yaml").write_text("version: 1\nroutes: []\n")
@@ -119,8 +124,14 @@ async def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     watcher = ConfigWatcher(files, LastKnownGood(folder.last_good))
     watcher.load()
     valkey = ValkeyServer(tmp_path / "valkey").start()
-    plan = BootstrapContext(settings, folder, watcher, redis_url=valkey.url)
-    await asyncio.to_thread(initialize, plan)
+    made = BootstrapContext(settings, folder, watcher, redis_url=valkey.url)
+    await asyncio.to_thread(initialize, made)
+    yield made
+    valkey.kill()
+
+
+@pytest.fixture
+async def worker(plan: BootstrapContext) -> AsyncIterator[Worker]:
     components = build_components(plan)
     status = WorkerStatus(components, ready=lambda: True, draining=lambda: False)
     parts = build_console(components, status)
@@ -159,7 +170,6 @@ async def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     await components.sql_watch.close()
     await components.redis.close()
     await components.database.close()
-    valkey.kill()
 
 
 async def test_each_action_of_the_console_is_tried_here(worker: Worker) -> None:
@@ -182,3 +192,29 @@ async def test_who_is_signed_in_writes_by_each(worker: Worker) -> None:
         before = await worker.written()
         assert isinstance(await worker.act(path, do), Acted), (path, do)
         assert await worker.written() != before, (path, do)
+
+
+async def test_a_worker_that_stops_waits_for_what_operators_have_begun(
+    plan: BootstrapContext,
+) -> None:
+    app, go_on = App(plan), asyncio.Event()
+    parts = app.components
+
+    async def act() -> None:
+        await go_on.wait()
+        await Clients(parts.database).create("billing")
+        parts.audit.record(operator_event(AuditKind.CLIENT_CHANGED, None, "created"))
+
+    acting = asyncio.ensure_future(parts.operator_writes(act()))
+    await asyncio.sleep(0)
+    acting.cancel()  # whoever asked has gone
+    stopping = asyncio.ensure_future(app.stop())
+    done, _ = await asyncio.wait([stopping], timeout=0.1)
+    assert not done
+    go_on.set()
+    await stopping
+    database = existing_database(plan.settings, parts.clock)
+    async with database.read_transaction() as tx:
+        events = await newest(tx, 10)
+    await database.close()
+    assert [event["detail"].get("change") for event in events][-1] == "created"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -181,6 +182,14 @@ class RawUpstream:
         async with asyncio.timeout(HUNG_S):
             while not true():
                 await self.changed.wait()
+
+
+def leave(writer: asyncio.StreamWriter) -> None:
+    """Without a word (RST): whoever has only sent their last byte may still read."""
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+    writer.transport.abort()
 
 
 class Client:

@@ -14,6 +14,7 @@ from gateway.identity.accounts.account_rows import Account, find_by_key
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import display_email, is_same_mailbox, normalize_email
+from gateway.identity.sessions.sessions import lock
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 from tests.databases import reset_password
@@ -226,6 +227,24 @@ async def test_a_revoked_role_outdates_the_tokens_that_carry_it(database: Databa
     after = await accounts.by_id(account.id)
     assert after is not None
     assert after.roles == ()
+
+
+async def test_who_takes_a_role_holds_the_account_before_its_roles(database: Database) -> None:
+    """As everybody does: who gives one meanwhile would wait for it, and it for them."""
+    accounts = Accounts(database)
+    ann = await accounts.register("ann@example.com", "hash", roles=["r"])
+    assert isinstance(ann, Account)
+    async with database.transaction() as tx:
+        await lock(tx, ann.id)
+        taking = asyncio.ensure_future(accounts.revoke(ann.id, "r"))
+        await asyncio.wait([taking], timeout=0.1)
+        await tx.run(
+            "INSERT INTO account_roles (account_id, role, granted_at) VALUES (:id, 'r', 1)"
+            " ON CONFLICT (account_id, role) DO NOTHING",
+            id=ann.id,
+        )
+    assert await taking
+    assert await accounts.granted_roles(ann.id) == []
 
 
 async def test_disabling_revokes_and_may_be_repeated(database: Database) -> None:

@@ -219,6 +219,9 @@ async def test_what_no_row_stands_for_is_asked_for_at_the_end_too(people: People
         ("session", ChangeKind.TOKEN, people.ann.token_id),
         ("imported key", ChangeKind.SESSION, "elsewhere"),
         ("other issuer", ChangeKind.SUBJECT, "idp:ann"),
+        ("session", ChangeKind.KEY, "k"),
+        ("imported key", ChangeKind.KEY, "other"),
+        ("API key", ChangeKind.EVERYONE, ANYBODY),
     ):
         async with people.database.transaction() as tx:
             await take_turn(tx)
@@ -226,6 +229,7 @@ async def test_what_no_row_stands_for_is_asked_for_at_the_end_too(people: People
             assert isinstance(held, HeldCaller)
             await recorded(people.database, kind, target)
             assert await held.refusal(tx) is Reason.TOKEN_REVOKED
+            await tx.run("DELETE FROM changes")
 
 
 async def test_whoever_ends_what_they_call_with_has_done_it(people: People) -> None:
@@ -237,6 +241,16 @@ async def test_whoever_ends_what_they_call_with_has_done_it(people: People) -> N
         await record(tx, ChangeKind.SESSION, people.ann.session_id or "", Reason.TOKEN_REVOKED)
         await record(tx, ChangeKind.SUBJECT, people.ann.subject, Reason.TOKEN_REVOKED)
         assert await held.refusal(tx) is None
+
+
+async def test_who_revokes_the_key_that_signed_their_token_has_done_it(people: People) -> None:
+    async with people.database.transaction() as tx:
+        await take_turn(tx)
+        held = await hold(tx, people.ann)
+        assert isinstance(held, HeldCaller)
+        await record(tx, ChangeKind.KEY, "k", Reason.TOKEN_REVOKED)
+        assert await held.refusal(tx, ending=[ChangeKind.KEY]) is None
+        assert await held.refusal(tx) is Reason.TOKEN_REVOKED
 
 
 async def test_two_who_act_on_each_other_wait_for_nobody_who_waits_for_them(

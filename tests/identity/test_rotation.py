@@ -20,7 +20,9 @@ from gateway.identity.keys.key_ring import SIGNING_LEASE_S, KeyState
 from gateway.identity.keys.rotation import (
     NEXT_WAIT_S,
     RETIRING_EXTRA_S,
+    ImportedKey,
     KeyRotation,
+    RevokedKey,
     RotatedKey,
     ScheduledRotation,
 )
@@ -28,6 +30,7 @@ from gateway.identity.keys.signing_keys import KeyRow, WrongSecret, reseal, reta
 from gateway.model import ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, Row
 from gateway.stores.sqlite import SqliteDatabase
+from tests.edge.house_parts import Fragile
 from tests.identity.keyring import MAX_LIFE_S, SECRET, Announcements, Gate, HandClock, b64, opened
 from tests.identity.test_jwk import private_pem, public_pem
 
@@ -265,6 +268,42 @@ async def test_a_revocation_that_nobody_confirmed_is_kept_and_may_be_repeated(ga
     assert again is not None
     assert again.confirmed
     assert again.promoted is None
+
+
+async def test_what_was_done_is_told_before_any_worker_is_asked(gate: Gate) -> None:
+    done: list[str] = []
+
+    def told(what: RotatedKey | RevokedKey | ImportedKey) -> None:
+        assert not what.confirmed
+        assert gate.announcements.heard == []
+        done.append(type(what).__name__)
+
+    pem = private_pem(generate(Alg.ES256))
+    gate.announcements.heard.clear()
+    await gate.rotation.rotate(on_rotated=told)
+    gate.announcements.heard.clear()
+    await gate.rotation.revoke(gate.ring.signing_key().kid, on_revoked=told)
+    gate.announcements.heard.clear()
+    await gate.rotation.import_key(pem, on_imported=told)
+    assert done == ["RotatedKey", "RevokedKey", "ImportedKey"]
+
+
+async def test_a_store_that_goes_away_behind_the_announcement_makes_no_revocation_fail(
+    gate: Gate, database: SqliteDatabase
+) -> None:
+    away = Fragile(database)
+    away.away = True
+    rotation = KeyRotation(
+        database,
+        Sealer(SECRET),
+        gate.announcements,
+        alg="ES256",
+        max_token_life_s=MAX_LIFE_S,
+        confirmations=away,
+    )
+    revoked = await rotation.revoke(gate.ring.signing_key().kid)
+    assert revoked is not None
+    assert not revoked.confirmed
 
 
 async def test_every_key_may_be_revoked_in_a_row_and_one_still_signs(gate: Gate) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.audit.log import AuditKind
@@ -23,6 +24,7 @@ from gateway.identity.accounts.account_search import ACCOUNT_ID
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_search import ClientSearch
 from gateway.identity.clients.clients import Client, Clients
+from gateway.stores.protocols import StoreUnavailable
 
 CLIENTS = "/admin/clients"
 _DAY_S = 86_400
@@ -115,6 +117,22 @@ class ClientsPage:
         }
         return View("client.html", values, title=client.name)
 
+    def _made(
+        self, request: ConsoleRequest, client_id: str, name: str, *made: tuple[str, str]
+    ) -> Callable[[], Awaitable[View]]:
+        """The client as it stands now, with what is shown only now: that alone where the store
+        lets nothing be read, as it would be lost."""
+
+        async def view() -> View:
+            with suppress(StoreUnavailable):
+                client = await self._deps.clients.find(client_id)
+                if client is not None:
+                    return await self._view(request, client, made)
+            values = {"client": None, "made": made, "here": page_path("clients", client_id)}
+            return View("client.html", values, title=name)
+
+        return view
+
     async def create(self, request: ConsoleRequest) -> Acted | NotDone:
         name = request.form.get("name", "").strip()
         roles = request.form.get("roles", "").replace(",", " ").split()
@@ -126,11 +144,9 @@ class ClientsPage:
         if made is None:
             told = "There is a client with this name already."
             return NotDone(told, fields={"name": told})
-        client = await self._deps.clients.find(made.client_id)
-        assert client is not None
         shown = [("client_id", made.client_id), ("client_secret", made.client_secret)]
         event = operator_event(AuditKind.CLIENT_CHANGED, made.client_id, "created", name=name)
-        return Acted([event], view=await self._view(request, client, shown))
+        return Acted([event], view=self._made(request, made.client_id, name, *shown))
 
     async def rotate(self, request: ConsoleRequest, client: Client) -> Acted | NotFound:
         at_once = "at-once" in request.form
@@ -141,8 +157,7 @@ class ClientsPage:
         change = "secret rotated at once" if at_once else "secret rotated"
         event = operator_event(AuditKind.CLIENT_CHANGED, client.id, change)
         shown = [("client_id", client.id), ("client_secret", made.client_secret)]
-        now = await self._deps.clients.find(client.id) or client
-        return Acted([event], changes, view=await self._view(request, now, shown))
+        return Acted([event], changes, view=self._made(request, client.id, client.name, *shown))
 
     async def make_key(self, request: ConsoleRequest, client: Client) -> Acted | NotDone | NotFound:
         form = request.form
@@ -165,7 +180,7 @@ class ClientsPage:
             return _NO_CLIENT
         event = operator_event(AuditKind.CLIENT_CHANGED, client.id, "key made", key_id=made.id)
         shown = [("key_id", made.id), ("api_key", made.text)]
-        return Acted([event], view=await self._view(request, client, shown))
+        return Acted([event], view=self._made(request, client.id, client.name, *shown))
 
     async def end_key(self, request: ConsoleRequest, client: Client) -> Acted | NotDone:
         key_id = request.form.get("key", "")

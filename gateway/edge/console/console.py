@@ -9,7 +9,9 @@
                         then the changes that every worker has to confirm, then a redirect
 
 Law: what a person who is not known may see is the sign-in page and the static files; no refusal
-tells them which pages there are.
+tells them which pages there are.  What an action has written is in the audit log, whoever leaves
+and whichever store is away meanwhile: from `act` on it goes on without the client, and nothing is
+asked of a store between the commit and the event.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from gateway.edge.console.operators import Operators
 from gateway.edge.console.pages import (
     PENDING,
     UNCONFIRMED,
+    Acted,
     ConsoleAction,
     ConsolePage,
     ConsoleRequest,
@@ -44,7 +47,7 @@ from gateway.edge.console.sign_in_page import ConsoleSignIn
 from gateway.edge.console.static_files import PREFIX as STATIC
 from gateway.edge.console.static_files import StaticFiles
 from gateway.edge.endpoints.audit_events import AuditSink
-from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.endpoint import ProblemReply, ShieldedTasks
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.edge.endpoints.form_body import MalformedForm, read_form
 from gateway.edge.replies.problems import HSTS, OWN_HEADERS
@@ -88,6 +91,10 @@ _NOT_SHOWN = (
     "You are signed out. It was done, and what it made was not shown: who is signed in makes"
     " another in its place."
 )
+_NOT_READ = (
+    "It was done and is kept, and what it made cannot be shown now: look again in a moment, and do"
+    " not repeat it."
+)
 _NOT_FRESH = "This asks for a sign-in of the last five minutes: sign in again, then repeat it."
 
 
@@ -101,6 +108,8 @@ class ConsoleDependencies:
     audit: AuditSink
     publisher: RevocationPublisher
     clock: Clock
+    shielded: ShieldedTasks
+    """Waited for when the worker stops."""
     draining: Callable[[], bool] = field(default=lambda: False)
     """Whether the worker ends: streams do not keep it."""
     https_only: bool = False
@@ -253,10 +262,24 @@ class Console:
             return self._forbidden(asked, action.permission)
         if action.fresh and not asked.operator.is_fresh(self._deps.clock.now()):
             return self._stronger(asked, StepUp(FRESH_S), _NOT_FRESH)
-        asked = replace(asked, form=form)
+        done = self._done(page, action, replace(asked, form=form))
+        if action.permission is ConsolePermission.READ:
+            return await done  # nobody waits for what it finds, once they have gone
+        return await self._deps.shielded(done)
+
+    async def _done(
+        self, page: ConsolePage, action: ConsoleAction, asked: ConsoleRequest
+    ) -> web.Response:
+        """Does it, whether or not the client is still there: run it shielded."""
+        told: list[AuditEvent] = []
+
+        def record(event: AuditEvent) -> None:
+            told.append(event)
+            self._record(asked, (event,))
+
         try:
-            with acting_as(operator):
-                outcome = await action.act(asked)
+            with acting_as(asked.operator):
+                outcome = await action.act(replace(asked, record=record))
         except OperatorGone as error:
             return self._deps.sign_in.ask(asked.call, error.reason, asked.request_id)
         if isinstance(outcome, NotFound):
@@ -264,26 +287,41 @@ class Console:
         self._record(asked, outcome.events)
         if isinstance(outcome, NotDone):
             return await self._shown(page, asked, outcome)
-        assert outcome.events or action.permission is ConsolePermission.READ, "nobody could find it"
-        ended = None
+        is_told = told or outcome.events
+        assert is_told or action.permission is ConsolePermission.READ, "nobody could find it"
+        return await self._answered(page, asked, outcome)
+
+    async def _answered(
+        self, page: ConsolePage, asked: ConsoleRequest, outcome: Acted
+    ) -> web.Response:
+        """Tells the workers and the operator of what the audit log has been told."""
+        renderer = self._deps.renderer
+        view, hidden, why = None, None, _NOT_READ
+        if outcome.view is not None:
+            try:
+                view = await outcome.view()
+            except StoreUnavailable as error:
+                hidden = error.reason
         if outcome.view is not None or outcome.attachment is not None:
             # Before anybody is told of the changes: they may end what the operator calls with.
             ended = await self._ended(asked)
-        if ended is None and outcome.attachment is not None:
+            if ended is not None:
+                hidden, why = ended, _NOT_SHOWN
+        if hidden is None and outcome.attachment is not None:
             return attached(outcome.attachment)
         confirmed = outcome.confirmed
         if outcome.changes:
             confirmed = await self._deps.publisher.publish(outcome.changes) and confirmed
-        if ended is not None:
-            sentence = _NOT_SHOWN if confirmed else f"{_NOT_SHOWN} {PENDING}"
-            return renderer.refusal(ended, asked.request_id, sentence=sentence)
-        if outcome.view is not None:
-            told = {} if confirmed else {"notice": PENDING}
-            view = replace(outcome.view, values={**outcome.view.values, **told})
+        if hidden is not None:
+            sentence = why if confirmed else f"{why} {PENDING}"
+            return renderer.refusal(hidden, asked.request_id, sentence=sentence)
+        if view is not None:
+            notice = {} if confirmed else {"notice": PENDING}
+            view = replace(view, values={**view.values, **notice})
             return renderer.page(page, asked, view)
         location = outcome.location or asked.call.path
-        notice = outcome.notice if confirmed else UNCONFIRMED
-        return redirect(f"{location}?done={notice}" if notice else location)
+        done = outcome.notice if confirmed else UNCONFIRMED
+        return redirect(f"{location}?done={done}" if done else location)
 
     async def _ended(self, asked: ConsoleRequest) -> Reason | None:
         """Whether who asks is signed in no more, after all that a store may have kept waiting."""

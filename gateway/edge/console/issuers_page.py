@@ -73,8 +73,12 @@ class IssuersPage:
         event = operator_event(
             AuditKind.ISSUERS_CHECKED, None, "checked", issuers=names, refused=str(refused)
         )
-        view = await self.show(request)
-        return Acted([event], view=View(view.template, {**view.values, "checked": rows}))
+
+        async def view() -> View:
+            shown = await self.show(request)
+            return View(shown.template, {**shown.values, "checked": rows})
+
+        return Acted([event], view=view)
 
 
 def _told(statuses: Sequence[Status], what: str) -> Iterable[Mapping[str, Any]]:

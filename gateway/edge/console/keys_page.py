@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gateway.audit.log import AuditKind
 from gateway.audit.operator_events import operator_event
+from gateway.edge.console.operator_database import ending
 from gateway.edge.console.pages import (
     Acted,
     ConsoleAction,
@@ -17,6 +18,7 @@ from gateway.edge.console.pages import (
 from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.rotation import KeyRotation, RotatedKey
 from gateway.identity.keys.signing_keys import WrongSecret
+from gateway.model import ChangeKind
 
 KEYS = "/admin/keys"
 _SHOWN = 100
@@ -52,13 +54,16 @@ class KeysPage:
         return View("keys.html", {"keys": shown, "key_count": len(rows)})
 
     async def rotate(self, request: ConsoleRequest) -> Acted | NotDone:
+        def record(rotated: RotatedKey) -> None:
+            kid = rotated.active
+            request.record(operator_event(AuditKind.KEY_CHANGED, None, "rotated", kid=kid))
+
         try:
-            outcome = await self._rotation.rotate()
+            outcome = await self._rotation.rotate(on_rotated=record)
         except WrongSecret as error:
             return NotDone(f"{error}.")
         if isinstance(outcome, RotatedKey):
-            event = operator_event(AuditKind.KEY_CHANGED, None, "rotated", kid=outcome.active)
-            return Acted([event], notice="rotated", confirmed=outcome.confirmed)
+            return Acted((), notice="rotated", confirmed=outcome.confirmed)
         event = operator_event(AuditKind.KEY_CHANGED, None, "rotation requested")
         return Acted([event], notice="scheduled")
 
@@ -68,10 +73,15 @@ class KeysPage:
             return NotDone("Type the kid of the key, and it is refused with all that it signed.")
         if kid not in {row.kid for row in await self._rotation.listing()}:
             return NotDone("There is no key with this kid.")
+        event = operator_event(AuditKind.KEY_CHANGED, None, "revoked", kid=kid)
+        caller = request.operator.caller
+        ends_own = caller is not None and caller.kid == kid
         try:
-            outcome = await self._rotation.revoke(kid)
+            with ending(*([ChangeKind.KEY] if ends_own else [])):
+                outcome = await self._rotation.revoke(
+                    kid, on_revoked=lambda _: request.record(event)
+                )
         except WrongSecret as error:
             return NotDone(f"{error}.")
         assert outcome is not None
-        event = operator_event(AuditKind.KEY_CHANGED, None, "revoked", kid=kid)
-        return Acted([event], notice="revoked", confirmed=outcome.confirmed)
+        return Acted((), notice="revoked", confirmed=outcome.confirmed)

@@ -3,7 +3,8 @@
 Law: what the console writes for an operator is written by a transaction that holds what they call
 with, and has found that it still counts.  Who was signed out, disabled or refused while the action
 waited, for a connection or for a row, has written nothing.  Who waits for their turn in this worker
-has no session of the store: one of them waits there for the other workers.
+has no session of the store: one of them waits there for the other workers, and is told that it was
+they who were writing where its turn does not come.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from contextvars import ContextVar
 
 from gateway.edge.console.pages import Operator
 from gateway.identity.clients.held_callers import hold, take_turn
-from gateway.model import Reason
-from gateway.stores.protocols import Database, StoreBusy, Transaction
+from gateway.model import ChangeKind, Reason
+from gateway.stores.protocols import Database, LockBusy, StoreBusy, Transaction
 
 TURN_WITHIN_S = 5.0
-"""So long an action waits for the others of its worker."""
+"""So long an action waits for the others, of its worker and of all."""
 
+_ASKED_AGAIN_MS = 800
+"""So long PostgreSQL is asked for the turn at a time: less than it lets any statement take, as what
+takes longer is an outage."""
 _STANDS_STILL_MS = 2_000
 """So long PostgreSQL lets a worker that asks for nothing more have the turn of all."""
 _BOUNDED = f"SET LOCAL idle_in_transaction_session_timeout = {_STANDS_STILL_MS}"
 
 _acting: ContextVar[Operator | None] = ContextVar("acting", default=None)
+_ending: ContextVar[frozenset[ChangeKind]] = ContextVar("ending", default=frozenset())
 
 
 class OperatorGone(Exception):
@@ -46,10 +51,23 @@ def acting_as(operator: Operator) -> Iterator[None]:
         _acting.reset(token)
 
 
+@contextmanager
+def ending(*kinds: ChangeKind) -> Iterator[None]:
+    """Until the block ends, what is written ends by these what the operator calls with: who does
+    that has done it."""
+    token = _ending.set(frozenset(kinds))
+    try:
+        yield
+    finally:
+        _ending.reset(token)
+
+
 class OperatorDatabase:
     """Meets `protocols.Database`.  A transaction of it raises OperatorGone; outside of `acting_as`
     there is none, so that nothing is written that nobody asked for.  Raises StoreBusy where the
-    turn does not come within `turn_within_s`; so it may take longer than other databases do."""
+    turn does not come within `turn_within_s`; so it may take longer than other databases do.
+
+    SQLite has no turn but that of all who write, which is waited for as it is anywhere."""
 
     def __init__(self, database: Database, *, turn_within_s: float = TURN_WITHIN_S) -> None:
         self._database = database
@@ -62,10 +80,13 @@ class OperatorDatabase:
         operator = _acting.get()
         if operator is None:
             raise RuntimeError("the console writes for an operator alone")
+        until = asyncio.get_running_loop().time() + self._turn_within_s
         async with self._in_turn(), self._database.transaction() as tx:
             if self.dialect == "postgresql":
                 await tx.all(_BOUNDED)
-            await take_turn(tx)
+                await _take_turn(tx, until)
+            else:
+                await take_turn(tx)
             if operator.caller is None:  # the local token itself: only its file ends it
                 yield tx
                 return
@@ -73,7 +94,7 @@ class OperatorDatabase:
             if isinstance(held, Reason):
                 raise OperatorGone(held)
             yield tx
-            refusal = await held.refusal(tx)
+            refusal = await held.refusal(tx, ending=_ending.get())
             if refusal is not None:
                 raise OperatorGone(refusal)
 
@@ -97,3 +118,21 @@ class OperatorDatabase:
 
     async def close(self) -> None:
         await self._database.close()
+
+
+async def _take_turn(tx: Transaction, until: float) -> None:
+    """Raises StoreBusy where others have it until then.  It is asked for in the session that there
+    is: what was only waited for leaves the transaction as it was."""
+    while True:
+        left_s = until - asyncio.get_running_loop().time()
+        wait_ms = min(_ASKED_AGAIN_MS, max(1, round(left_s * 1000)))
+        await tx.all(f"SET LOCAL lock_timeout = {wait_ms}; SAVEPOINT turn")
+        try:
+            await take_turn(tx)
+        except LockBusy:
+            if asyncio.get_running_loop().time() >= until:
+                raise StoreBusy("sql", "operators of other workers are writing") from None
+            await tx.all("ROLLBACK TO SAVEPOINT turn")
+        else:
+            await tx.all("RELEASE SAVEPOINT turn; SET LOCAL lock_timeout TO DEFAULT")
+            return

@@ -60,6 +60,9 @@ class ConsoleRequest:
     """Of the page's address: `{id}`."""
     form: Mapping[str, str] = field(default_factory=dict)
     """Of a POST: fields that were left empty are not in it."""
+    record: Callable[[AuditEvent], None] = field(default=lambda _: None, repr=False)
+    """For an action that goes on once it has written: tells the audit log at once, as it tells
+    the events of `Acted`."""
 
     def query(self, name: str, longest: int = 200) -> str:
         """The one value of a parameter; "" where there is none, or one that nobody typed."""
@@ -93,11 +96,15 @@ class Attachment:
 @dataclass(frozen=True, slots=True)
 class Acted:
     """An action was done.  The browser is led to `location` (the page itself where it is empty),
-    which says `notice`; or sees `view` at once, for what is shown once; or keeps a file."""
+    which says `notice`; or sees `view` at once, for what is shown once; or keeps a file.
+
+    Behind what it has written an action reads nothing more of a store: what is read for a page is
+    read by `view`, once the events are told.
+    """
 
     events: Sequence[AuditEvent]
-    """At least one, but of an action that only reads; `actor`, `address` and `request_id` are
-    filled in by who asked."""
+    """At least one, but of an action that only reads, or that told it by `ConsoleRequest.record`;
+    `actor`, `address` and `request_id` are filled in by who asked."""
     changes: Sequence[Change] = ()
     """What every live worker has to know: the browser is answered once they have it, or a page
     says that it is not confirmed yet."""
@@ -106,7 +113,8 @@ class Acted:
     notice: str = ""
     """A key of the `notices` of the page that is led to."""
     location: str = ""
-    view: View | None = None
+    view: Callable[[], Awaitable[View]] | None = None
+    """May raise StoreUnavailable: the operator is told that it was done."""
     attachment: Attachment | None = None
 
 

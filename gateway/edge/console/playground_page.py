@@ -3,7 +3,7 @@ the operator's, and offers what was changed as a patch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.access.console import HOME, ConsolePermission
@@ -65,7 +65,7 @@ class PlaygroundPage:
             files = await self._trials.files()
             if wanted == "open":
                 name = request.form.get("open", "")
-                return Acted((), view=self._view(files, name, files.get(name, ""), edits))
+                return Acted((), view=_shown(self._view(files, name, files.get(name, ""), edits)))
             trial = await self._trials.run(edits)
         except TooManyTrials:
             return NotDone(_TOO_MANY, 429)
@@ -75,7 +75,7 @@ class PlaygroundPage:
             return NotDone(str(error))
         name = request.form.get("file", "routes.yaml")
         text = edits.get(name, files.get(name, ""))
-        return Acted((), view=self._view(files, name, text, edits, trial))
+        return Acted((), view=_shown(self._view(files, name, text, edits, trial)))
 
     async def _patch(self, request: ConsoleRequest) -> Acted | NotDone:
         edits = {**_edits(request), **_edited(request)}
@@ -129,6 +129,13 @@ _EMPTY: Mapping[str, Any] = {
     "changes": (),
     "rows_max": ROWS_MAX,
 }
+
+
+def _shown(view: View) -> Callable[[], Awaitable[View]]:
+    async def made() -> View:
+        return view
+
+    return made
 
 
 def _edited(request: ConsoleRequest) -> dict[str, str]:

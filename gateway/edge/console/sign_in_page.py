@@ -26,6 +26,7 @@ from gateway.edge.console.proof_of_intent import form_refusal, own_origins
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.replies import console_path, redirect
 from gateway.edge.endpoints.audit_events import AuditSink
+from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.endpoints.form_body import read_form
 from gateway.edge.replies.cookies import single_cookie
 from gateway.edge.replies.navigations import asks_for_page
@@ -50,6 +51,7 @@ class ConsoleSignInDependencies:
     operators: Operators
     renderer: ConsoleRenderer
     audit: AuditSink
+    shielded: ShieldedTasks
 
 
 class ConsoleSignIn:
@@ -157,7 +159,7 @@ class ConsoleSignIn:
         session = self._deps.local.read(cookie) if self._deps.local and cookie else None
         if session is not None and self._deps.local is not None:
             try:
-                told = await self._deps.local.end(session)
+                told = await self._deps.shielded(self._deps.local.end(session))
             except StoreUnavailable:
                 told = False
             if not told:

@@ -152,6 +152,8 @@ class Accounts:
     async def revoke(self, account_id: str, role: str) -> Sequence[Change]:
         """Empty where the account did not have the role."""
         async with self._database.transaction() as tx:
+            if await lock(tx, account_id) is None:
+                return []
             deleted = await tx.run(
                 "DELETE FROM account_roles WHERE account_id = :id AND role = :role",
                 id=account_id,

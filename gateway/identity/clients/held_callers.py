@@ -34,11 +34,12 @@ class HeldCaller:
     unheld: Sequence[ChangeKind]
     """By what the caller may be refused meanwhile all the same: no row stands for it here."""
 
-    async def refusal(self, tx: Transaction) -> Reason | None:
-        """Of the end of the transaction, by what nothing could hold."""
-        if not self.unheld:
-            return None
-        return await _refusal(tx, self.caller, self.unheld)
+    async def refusal(
+        self, tx: Transaction, *, ending: Collection[ChangeKind] = ()
+    ) -> Reason | None:
+        """Of the end of the transaction, by what nothing could hold.  `ending` are those of which
+        the transaction itself ends what the caller calls with."""
+        return await _refusal(tx, self.caller, [one for one in self.unheld if one not in ending])
 
 
 async def take_turn(tx: Transaction) -> None:
@@ -57,7 +58,10 @@ async def hold(tx: Transaction, caller: Principal) -> HeldCaller | Reason:
     account = await lock(tx, caller.subject)
     if account is not None and account["disabled"]:
         return Reason.TOKEN_REVOKED
-    unheld = [ChangeKind.SUBJECT] if account is None else []
+    unheld = [ChangeKind.EVERYONE]
+    unheld += [ChangeKind.SUBJECT] if account is None else []
+    # The row of the key that signed it is held by who moves keys: they wait for nobody here.
+    unheld += [ChangeKind.KEY] if caller.kid else []
     if caller.session_id is not None:
         session = await tx.one(
             "UPDATE families SET id = id WHERE id = :id RETURNING account_id, ended_at",

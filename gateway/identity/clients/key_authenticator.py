@@ -50,9 +50,6 @@ _PAST_HELD = {
 }
 """In PostgreSQL.  Who holds one key (`held_callers`) may wait for another that is written here:
 neither may wait for the other."""
-_NOT_HELD = " AND id IN (SELECT id FROM {table} WHERE id = :id FOR UPDATE SKIP LOCKED)"
-"""For PostgreSQL.  Who writes for the owner of a key holds that, and may want another that this
-holds: neither may wait for the other."""
 
 
 @dataclass(slots=True)

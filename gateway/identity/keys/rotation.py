@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.identity.keys import signing_keys
 from gateway.identity.keys.encryption import Sealer
@@ -31,7 +31,7 @@ from gateway.identity.keys.key_ring import (
 from gateway.identity.keys.signing_keys import KeyRow, NewSigningKey, in_state
 from gateway.identity.revocations import record
 from gateway.model import Change, ChangeKind, Reason
-from gateway.stores.protocols import Database, RevocationPublisher, Transaction
+from gateway.stores.protocols import Database, RevocationPublisher, StoreUnavailable, Transaction
 
 FIRST_KEYS = 2
 """Made at a first start: one that signs, and the next."""
@@ -48,7 +48,7 @@ RETIRING_EXTRA_S = SIGNING_LEASE_S + 60
 class RotatedKey:
     active: str
     retiring: str
-    confirmed: bool
+    confirmed: bool = False
     """Whether every live worker is known to sign with the new key already."""
 
 
@@ -66,7 +66,7 @@ class RevokedKey:
 
     kid: str
     promoted: str | None
-    confirmed: bool
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,15 @@ class ImportedKey:
     kid: str
     state: KeyState
     warning: str | None
-    confirmed: bool
+    confirmed: bool = False
 
 
 class KeyRotation:
     """Moves keys through their life.  One for each process that serves, one for each command; every
     method may raise StoreUnavailable, and WrongSecret where it would make a key.
+
+    What is called `on_…` is told what was done as soon as it is kept, before any worker is: who
+    waits for those may be gone by then.  `confirmed` is False there.
 
     `max_token_life_s` is GATEWAY_MAX_TOKEN_LIFE_S, not the life that tokens get today: that
     may have been longer when the tokens were signed that a retiring key must still verify.
@@ -161,13 +164,16 @@ class KeyRotation:
             return changed
         too_old = period_s is not None and (active.activated_at or 0) + period_s <= now
         if too_old or retiring_kid == active.kid:
-            outcome = await self.rotate(only_if_active=active.kid)
-            if isinstance(outcome, RotatedKey):
-                changed = True
-                on_rotated(outcome)
+            outcome = await self.rotate(only_if_active=active.kid, on_rotated=on_rotated)
+            changed = changed or isinstance(outcome, RotatedKey)
         return changed
 
-    async def rotate(self, *, only_if_active: str | None = None) -> RotatedKey | ScheduledRotation:
+    async def rotate(
+        self,
+        *,
+        only_if_active: str | None = None,
+        on_rotated: Callable[[RotatedKey], None] = lambda _: None,
+    ) -> RotatedKey | ScheduledRotation:
         """Let the next key sign from now on; the active one goes on verifying.  Where the next
         may not sign yet, the request is kept and `rotate_if_due` fulfils it."""
         await self.ensure()
@@ -192,10 +198,13 @@ class KeyRotation:
                 await signing_keys.moved(tx, following.kid),
                 await signing_keys.moved(tx, fresh.kid),
             ]
-        confirmed = await self._announced(changes, fresh.kid)
-        return RotatedKey(following.kid, active.kid, confirmed)
+        rotated = RotatedKey(following.kid, active.kid)
+        on_rotated(rotated)
+        return replace(rotated, confirmed=await self._announced(changes, fresh.kid))
 
-    async def revoke(self, kid: str) -> RevokedKey | None:
+    async def revoke(
+        self, kid: str, *, on_revoked: Callable[[RevokedKey], None] = lambda _: None
+    ) -> RevokedKey | None:
         """Refuse every token of the key at once; if it is the active one, the next signs in its
         place.  May be repeated.  None for a kid that was never here."""
         fresh = await self._fresh()
@@ -217,10 +226,18 @@ class KeyRotation:
             if replaced:
                 await self._insert(tx, fresh, KeyState.NEXT, now)
                 changes.append(await signing_keys.moved(tx, fresh.kid))
+        revoked = RevokedKey(kid, promoted)
+        on_revoked(revoked)
         confirmed = await self._announced(changes, fresh.kid if replaced else None)
-        return RevokedKey(kid, promoted, confirmed)
+        return replace(revoked, confirmed=confirmed)
 
-    async def import_key(self, pem: bytes, *, verify_only: bool = False) -> ImportedKey:
+    async def import_key(
+        self,
+        pem: bytes,
+        *,
+        verify_only: bool = False,
+        on_imported: Callable[[ImportedKey], None] = lambda _: None,
+    ) -> ImportedKey:
         """Import a key.  With its private half it takes the place of the next key; `verify_only`
         keeps the public half alone, which verifies until it is revoked.
 
@@ -245,8 +262,9 @@ class KeyRotation:
             else:
                 state = _same(existing, state)
             changes = [await signing_keys.moved(tx, key.kid)]
-        confirmed = await self._announced(changes, key.kid)
-        return ImportedKey(key.kid, state, imported.warning, confirmed)
+        brought_in = ImportedKey(key.kid, state, imported.warning)
+        on_imported(brought_in)
+        return replace(brought_in, confirmed=await self._announced(changes, key.kid))
 
     async def listing(self) -> list[KeyRow]:
         """Every key that was ever here, oldest first."""
@@ -282,11 +300,16 @@ class KeyRotation:
         await self._announced([change], following.kid)
 
     async def _announced(self, changes: Sequence[Change], kid: str | None) -> bool:
-        """Whether every live worker has the changes; `kid` is then a key they all know."""
+        """Whether every live worker has the changes; `kid` is then a key they all know.  What was
+        done before is done, so that a store that is away by now makes nothing of it fail: the key
+        is announced again (`rotate_if_due`)."""
         confirmed = await self._publisher.publish(changes)
         if confirmed and kid is not None:
-            async with self._confirmations.transaction() as tx:
-                await signing_keys.allow_use(tx, kid, int(await tx.now()) + NEXT_WAIT_S)
+            try:
+                async with self._confirmations.transaction() as tx:
+                    await signing_keys.allow_use(tx, kid, int(await tx.now()) + NEXT_WAIT_S)
+            except StoreUnavailable:
+                return False
         return confirmed
 
     async def _expire_due(self, rows: Sequence[KeyRow], now: int) -> bool:

@@ -28,6 +28,7 @@ from gateway.edge.console.pages import ConsolePage, NavigationEntry, PageRegistr
 from gateway.edge.console.renderer import ConsoleRenderer
 from gateway.edge.console.sign_in_page import ConsoleSignIn, ConsoleSignInDependencies
 from gateway.edge.console.static_files import StaticFiles
+from gateway.edge.endpoints.endpoint import ShieldedTasks
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.listener import Listener
 from gateway.identity.sign_in.session_cookies import Csrf
@@ -194,6 +195,7 @@ class ConsoleHouse:
     events: Events = field(default_factory=Events)
     clock: Hands = field(default_factory=Hands)
     somebody: Somebody = field(default_factory=Somebody)
+    shielded: ShieldedTasks = field(default_factory=ShieldedTasks)
     cookie: str = ""
 
     async def ask(
@@ -260,11 +262,14 @@ async def console_house(
                 static_files=static_files,
                 operators=operators,
                 sign_in=ConsoleSignIn(
-                    ConsoleSignInDependencies(local, None, operators, renderer, house.events)
+                    ConsoleSignInDependencies(
+                        local, None, operators, renderer, house.events, house.shielded
+                    )
                 ),
                 audit=house.events,
                 publisher=house.told,
                 clock=house.clock,
+                shielded=house.shielded,
                 https_only=https_only,
             )
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from gateway.edge.console.clients_page import ClientPageDependencies, ClientsPage
 from gateway.edge.console.console import ENDED
+from gateway.edge.console.keys_page import KeysPage
 from gateway.edge.console.operator_database import OperatorDatabase, OperatorGone, acting_as
 from gateway.edge.console.pages import Operator
 from gateway.identity.accounts.account_rows import Account
@@ -21,13 +22,14 @@ from gateway.identity.clients.client_search import ClientSearch
 from gateway.identity.clients.clients import Clients, locked
 from gateway.identity.clients.held_callers import take_turn
 from gateway.identity.keys.encryption import Sealer
+from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.rotation import KeyRotation
-from gateway.identity.revocations import refuse_once
+from gateway.identity.revocations import record, refuse_once
 from gateway.identity.sessions.sessions import SIGN_OUT, end_every, end_one, lock
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens
 from gateway.model import Change, ChangeKind, Principal, Reason
 from gateway.stores.protocols import Database, StoreBusy, StoreUnavailable, Transaction
-from tests.edge.console.house import Answered, ConsoleHouse, console_house
+from tests.edge.console.house import Answered, ConsoleHouse, Told, console_house
 from tests.identity.begun_sessions import began, caller_of
 from tests.identity.presented import someone
 
@@ -149,6 +151,33 @@ async def test_an_action_whose_turn_does_not_come_is_told_to_come_again(database
                     pass
         async with guarded.transaction() as tx:
             assert await tx.now() > 0
+
+
+async def test_the_turn_of_other_workers_is_waited_for_and_never_told_as_an_outage(
+    database: Database,
+) -> None:
+    if database.dialect == "sqlite":
+        return  # whoever writes, writes alone
+    asked, hasty = OperatorDatabase(database), OperatorDatabase(database, turn_within_s=0.05)
+
+    async def act() -> float:
+        async with asked.transaction() as tx:
+            return await tx.now()
+
+    with acting_as(Operator("local-token", "x", frozenset())):
+        async with database.transaction() as other:
+            await take_turn(other)
+            with pytest.raises(StoreBusy):
+                async with hasty.transaction():
+                    pass
+            waiting = asyncio.ensure_future(act())
+            # Longer than any statement is let take.
+            done, _ = await asyncio.wait([waiting], timeout=1.4)
+            assert not done
+        assert await waiting > 0
+        async with hasty.transaction() as tx:
+            waits = await tx.one("SELECT current_setting('lock_timeout') AS value")
+    assert waits == {"value": "0"}
 
 
 @pytest.mark.parametrize("how", ["sign-out", "sign-out of all", "disabled"])
@@ -304,6 +333,49 @@ async def test_a_key_that_was_revoked_is_told_so_whoever_signs_out_until_it_is_c
         assert revoked.confirmed
         with pytest.raises(OperatorGone):
             await of_operators.revoke(kid)
+
+
+async def test_a_signing_key_that_is_revoked_while_an_action_waits_stops_it(desk: Desk) -> None:
+    if desk.database.dialect == "sqlite":
+        return  # whoever writes, writes alone
+    async with desk.database.transaction() as tx:
+        await locked(tx, desk.client_id)
+        waiting = asyncio.ensure_future(desk.make_key("session"))
+        await desk.asked.has_turn.wait()
+        await asyncio.wait([waiting], timeout=0.1)
+        async with desk.database.transaction() as other:
+            await record(other, ChangeKind.KEY, desk.caller.kid, Reason.TOKEN_REVOKED)
+    assert (await waiting).status == 401
+    assert await desk.keys() == 0
+    assert desk.house.events.all == []
+
+
+async def test_an_operator_revokes_the_key_that_signed_their_own_token(database: Database) -> None:
+    def rotation(store: Database) -> KeyRotation:
+        return KeyRotation(
+            store,
+            Sealer(b"k" * 32),
+            Told(),
+            alg="ES256",
+            max_token_life_s=900,
+            confirmations=database,
+        )
+
+    await rotation(database).ensure()
+    kids = [row.kid for row in await rotation(database).listing()]
+    pages = KeysPage(rotation(OperatorDatabase(database))).pages()
+    async with console_house(*pages, of_pages=database) as house:
+        caller = replace(someone(), kid=kids[0], auth_time=int(house.clock.now()), roles=("admin",))
+        house.somebody.others["own"] = caller
+        for kid, status in ((kids[0], 303), (kids[1], 401)):
+            form = {"do": "revoke", "kid": kid, "confirm-kid": kid}
+            assert (
+                await house.post("/admin/keys", form, Authorization="Bearer own")
+            ).status == status
+        assert [event.detail["kid"] for event in house.events.all] == [kids[0]]
+    states = {row.kid: row.state for row in await rotation(database).listing()}
+    assert states[kids[0]] is KeyState.GONE
+    assert states[kids[1]] is not KeyState.GONE
 
 
 async def test_what_nobody_asks_for_is_not_written(database: Database) -> None:
