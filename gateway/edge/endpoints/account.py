@@ -175,9 +175,19 @@ class AccountEndpoints:
         )
         if wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        refusal = await self._deps.shielded(
-            self._deps.email_changes.request(principal.subject, email, proof)
+        return await self._deps.shielded(
+            self._request_change(request, call, principal, email, proof)
         )
+
+    async def _request_change(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        principal: Principal,
+        email: str,
+        proof: Proof,
+    ) -> Reply:
+        refusal = await self._deps.email_changes.request(principal.subject, email, proof)
         if refusal is not None:
             return ProblemReply(refusal)
         self._deps.audit.record(

@@ -153,7 +153,10 @@ class FactorEndpoints:
         wait_s = await self._deps.limits.recovery_codes_wait_s(caller.owner.account_id)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
-        codes = await self._deps.shielded(self._deps.own_factors.renew_codes(caller.owner))
+        return await self._deps.shielded(self._renew_codes(call, caller))
+
+    async def _renew_codes(self, call: Call, caller: FactorCaller) -> Reply:
+        codes = await self._deps.own_factors.renew_codes(caller.owner)
         if codes is None:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
         if isinstance(codes, Reason):

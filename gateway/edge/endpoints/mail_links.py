@@ -146,7 +146,21 @@ class MailLinkEndpoints:
         wait_s = await self._deps.throttle.count_request(call.client_ip, purpose, device)
         if wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        await self._deps.shielded(send(fields["email"], requester_of(call.client_ip)))
+        return await self._deps.shielded(
+            self._sent(
+                request, call, send(fields["email"], requester_of(call.client_ip)), status, key
+            )
+        )
+
+    async def _sent(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        sending: Coroutine[Any, Any, None],
+        status: str,
+        key: str,
+    ) -> Reply:
+        await sending
         # Whether there is an account is not looked up here: a pseudonym stands for the address.
         if status == _RESET_SENT:
             pseudonym = self._deps.audit.pseudonym(key)

@@ -6,9 +6,10 @@ everybody, and an unknown passkey is refused as a known one is whose signature i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -29,7 +30,7 @@ from gateway.edge.endpoints.passkey_proofs import ANSWER, PasskeyProofs
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
 from gateway.identity.factors.passkeys import PasskeyUse, is_registered
-from gateway.identity.sign_in.throttle import Throttle
+from gateway.identity.sign_in.throttle import Reservation, Throttle
 from gateway.model import Call, Reason
 
 _SIGN_IN = ("login", "passkey")
@@ -81,6 +82,16 @@ class PasskeySignInEndpoints:
         if reservation.wait_s > 0:
             self._deps.audit.denied(Reason.TOO_MANY_ATTEMPTS, self._deps.login_path, None)
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
+        return await self._deps.shielded(self._prove(request, call, fields, reservation))
+
+    async def _prove(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        fields: Mapping[str, Any],
+        reservation: Reservation,
+    ) -> Reply:
+        """What the passkey says is written down before its event is: run it shielded."""
         try:
             use = await self._deps.proofs.sign_in(request, call, fields)
         except BaseException:
@@ -93,7 +104,7 @@ class PasskeySignInEndpoints:
         await self._deps.throttle.give_back(reservation)
         if isinstance(use, ProblemReply):
             return use
-        return await self._deps.shielded(self._admit(request, call, use, fields.get("transport")))
+        return await self._admit(request, call, use, fields.get("transport"))
 
     async def _admit(
         self, request: web.BaseRequest, call: Call, use: PasskeyUse, transport: str | None

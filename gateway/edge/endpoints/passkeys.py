@@ -121,19 +121,9 @@ class PasskeyEndpoints:
         wait_s = await self._deps.limits.event_wait_s(owner.holder, owner.account_id)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
-        renamed = await self._deps.own_passkeys.rename(passkey_id, owner, fields["name"])
-        if isinstance(renamed, Reason):
-            return ProblemReply(renamed)
-        self._deps.audit.record(
-            event_of(
-                AuditKind.PASSKEY_RENAMED,
-                call,
-                request,
-                subject=renamed.account_id,
-                passkey_id=renamed.id,
-            )
+        return await self._deps.shielded(
+            self._rename(request, call, caller, passkey_id, fields["name"])
         )
-        return JsonReply(200, described_passkey(renamed))
 
     async def remove(self, request: web.BaseRequest, call: Call) -> Reply:
         """The same."""
@@ -170,6 +160,28 @@ class PasskeyEndpoints:
             return reply
         body = {**(reply.body or {}), "passkey": described_passkey(added.passkey)}
         return JsonReply(reply.status, body, reply.headers, reply.cookies)
+
+    async def _rename(
+        self,
+        request: web.BaseRequest,
+        call: Call,
+        caller: FactorCaller,
+        passkey_id: str,
+        name: str,
+    ) -> Reply:
+        renamed = await self._deps.own_passkeys.rename(passkey_id, caller.owner, name)
+        if isinstance(renamed, Reason):
+            return ProblemReply(renamed)
+        self._deps.audit.record(
+            event_of(
+                AuditKind.PASSKEY_RENAMED,
+                call,
+                request,
+                subject=renamed.account_id,
+                passkey_id=renamed.id,
+            )
+        )
+        return JsonReply(200, described_passkey(renamed))
 
     async def _remove(self, call: Call, caller: FactorCaller, passkey_id: str) -> Reply:
         removed = await self._deps.own_passkeys.remove(passkey_id, caller.owner)

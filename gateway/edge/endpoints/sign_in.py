@@ -133,10 +133,11 @@ class SignInEndpoints:
             await self._deps.guard.give_back(attempt.admission)
             return ProblemReply(checked)
         if account is None or not checked.good:
-            await self._deps.guard.failed(attempt.admission)
+            # Written down before it is counted: who leaves meanwhile takes no event along.
             self._deps.opener.record_failure(
                 attempt.opening, account or attempt.normalized_email, Reason.INVALID_CREDENTIALS
             )
+            await self._deps.guard.failed(attempt.admission)
             return ProblemReply(Reason.INVALID_CREDENTIALS)
         return _ProvenAccount(account, checked.known)
 
