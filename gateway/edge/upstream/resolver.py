@@ -29,6 +29,8 @@ for granted."""
 PATIENCE_S = 0.5
 """How long a call waits for a newer answer than the last good one."""
 LOOKUPS_AT_ONCE = 64
+SILENT_S = 30.0
+"""For so long an address that said nothing is tried after the others of its name."""
 
 Name = tuple[str, int]
 
@@ -88,13 +90,17 @@ class Endpoints:
         *,
         fresh_s: float = RESOLVE_EVERY_S,
         patience_s: float = PATIENCE_S,
+        silent_s: float = SILENT_S,
     ) -> None:
         self._resolver = resolver
         self._fresh_s = fresh_s
         self._patience_s = patience_s
+        self._silent_s = silent_s
         self._known: dict[Name, tuple[list[str], float]] = {}
         """With when they were known, by the steady clock."""
         self._lookups: dict[Name, asyncio.Task[list[str]]] = {}
+        self._silent: dict[Name, dict[str, float]] = {}
+        """Addresses that said nothing, and until when that is remembered."""
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """In the order in which they are tried: those that are known, or those of a lookup that
@@ -106,24 +112,44 @@ class Endpoints:
         if known is None:
             return await self.looked_up(host, port)
         addresses, known_at = known
-        if monotonic() - known_at < self._fresh_s:
-            return addresses
-        await asyncio.wait((self._lookup((host, port)),), timeout=self._patience_s)
-        return self._known.get((host, port), known)[0]
+        if monotonic() - known_at >= self._fresh_s:
+            await asyncio.wait((self._lookup((host, port)),), timeout=self._patience_s)
+            addresses = self._known.get((host, port), known)[0]
+        return self._answering_first((host, port), addresses) if self._silent else addresses
 
     async def looked_up(self, host: str, port: int) -> list[str]:
         """As they are now.  OSError when the name is not known."""
         # Shielded: whoever gives up must not take the answer away from the others.
         return await asyncio.shield(self._lookup((host, port)))
 
+    def record_silent(self, host: str, port: int, addresses: Iterable[str]) -> None:
+        """Whoever tried these waited in vain, while others of the name may answer."""
+        silent = dict.fromkeys(addresses, monotonic() + self._silent_s)
+        if silent:
+            self._silent.setdefault((host, port), {}).update(silent)
+
     def keep(self, names: Iterable[Name]) -> None:
         """Forgets what is known of others."""
         kept = set(names)
         self._known = {name: known for name, known in self._known.items() if name in kept}
+        self._silent = {name: silent for name, silent in self._silent.items() if name in kept}
 
     def close(self) -> None:
         for lookup in self._lookups.values():
             lookup.cancel()
+
+    def _answering_first(self, name: Name, addresses: list[str]) -> list[str]:
+        """In their order, but for those that were silent: the one that was longest ago first."""
+        now = monotonic()
+        until = {
+            address: until
+            for address, until in self._silent.pop(name, {}).items()
+            if until > now and address in addresses
+        }
+        if not until:
+            return addresses
+        self._silent[name] = until
+        return sorted(addresses, key=lambda address: until.get(address, 0.0))
 
     def _lookup(self, name: Name) -> asyncio.Task[list[str]]:
         lookup = self._lookups.get(name)

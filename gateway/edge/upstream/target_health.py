@@ -21,6 +21,8 @@ from gateway.client_networks import neighbourhood
 from gateway.edge.http1.grammar import Malformed
 from gateway.edge.http1.response_head import MAX_HEAD_BYTES, ResponseHeadReader
 from gateway.edge.upstream.circuit_breaker import WITNESSES, CircuitBreaker
+from gateway.edge.upstream.connection import MAX_INTERIM
+from gateway.edge.upstream.dialling import reach
 from gateway.edge.upstream.outcome import Outcome
 from gateway.edge.upstream.resolver import Endpoints, has_name
 
@@ -133,40 +135,58 @@ async def probe(
     """Whether one `GET` of the health path is answered 2xx in time, on a connection of its own."""
     try:
         async with asyncio.timeout(health.timeout_s):
-            reader, writer = await _open(target, context, endpoints)
+            reader, writer = await _open(target, context, endpoints, health.timeout_s)
             try:
                 writer.write(
                     b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: authgate-health\r\n"
                     b"Connection: close\r\n\r\n" % (health.path.encode("latin-1"), host)
                 )
-                head = await reader.readuntil(b"\r\n\r\n")
+                return 200 <= await _final_status(reader) < 300
             finally:
                 writer.transport.abort()
-            return 200 <= ResponseHeadReader().read(head[:-4]).status < 300
     except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return False
     except Malformed:
         return False
 
 
+async def _final_status(reader: asyncio.StreamReader) -> int:
+    """Of the answer itself: any number of 1xx may come before it (RFC 9110 section 15.2), but for
+    101, behind which is no HTTP."""
+    heads = ResponseHeadReader()
+    for _ in range(MAX_INTERIM + 1):
+        head = await reader.readuntil(b"\r\n\r\n")
+        status = heads.read(head[:-4]).status
+        if status >= 200 or status == 101:
+            return status
+    raise Malformed("interim responses")
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 async def _open(
-    target: UpstreamTarget, context: ssl.SSLContext | None, endpoints: Endpoints
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    target: UpstreamTarget,
+    context: ssl.SSLContext | None,
+    endpoints: Endpoints,
+    within_s: float,
+) -> Streams:
     if target.socket_path is not None:
         return await asyncio.open_unix_connection(target.socket_path, limit=MAX_HEAD_BYTES)
-    addresses = [target.host]
-    if has_name(target):
-        addresses = await endpoints.addresses(target.host, target.port)
-    last_error: OSError | None = None
-    for address in addresses:
-        try:
-            return await asyncio.open_connection(
-                address,
-                target.port,
-                ssl=context,
-                server_hostname=None if context is None else target.host,
-                limit=MAX_HEAD_BYTES,
-            )
-        except OSError as error:
-            last_error = error
-    raise last_error or OSError("the name has no address")
+
+    async def dial(address: str) -> Streams:
+        return await asyncio.open_connection(
+            address,
+            target.port,
+            ssl=context,
+            server_hostname=None if context is None else target.host,
+            limit=MAX_HEAD_BYTES,
+        )
+
+    if not has_name(target):
+        return await dial(target.host)
+    return await reach(target, endpoints, dial, _drop, within_s=within_s)
+
+
+def _drop(streams: Streams) -> None:
+    streams[1].transport.abort()

@@ -20,7 +20,8 @@ from gateway.edge.http1.response_head import ResponseHeadReader
 from gateway.edge.http1.turns import Turns
 from gateway.edge.upstream.connection import SWEEP_S, UpstreamConnection
 from gateway.edge.upstream.connection_queue import ConnectionQueue, Deadline
-from gateway.edge.upstream.outcome import Outcome, may_be_of_callers
+from gateway.edge.upstream.dialling import reach
+from gateway.edge.upstream.outcome import Outcome
 from gateway.edge.upstream.resolver import Endpoints, has_name
 from gateway.edge.upstream.slot_queue import Waiters
 from gateway.edge.upstream.slot_shares import Shares
@@ -254,22 +255,14 @@ class TargetPool:
         context = self.context()
         if not self.is_named:
             return await self._dial(target.host, context)
-        found: OSError | None = None
-        tried: list[str] = []
-        # Where it is known to be, and, if it is not there any more, where it is now.
-        for lookup in (self._endpoints.addresses, self._endpoints.looked_up):
-            for address in await lookup(target.host, target.port):
-                if address in tried:
-                    continue
-                tried.append(address)
-                try:
-                    return await self._dial(address, context)
-                except OSError as error:
-                    # What callers may have brought about at one address tells more than nobody
-                    # at the next.
-                    if found is None or not may_be_of_callers(found):
-                        found = error
-        raise found or OSError("the name has no address")
+        return await reach(
+            target,
+            self._endpoints,
+            lambda address: self._dial(address, context),
+            UpstreamConnection.abort,
+            within_s=self.spec.timeout_connect_s,
+            scarce=self._scarce,
+        )
 
     def record_connect_failure(self, why: str) -> None:
         """A call found nobody here.  Told at the first, then once a minute with their number."""
