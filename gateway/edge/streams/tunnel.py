@@ -8,6 +8,7 @@ it keeps, and a Close at the end.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from gateway.edge.streams.frames import close_frame
@@ -25,6 +26,9 @@ FLUSH_S = 3.0
 """For one end to take what is left once the other has gone."""
 STALL_S = 60.0
 """An end that takes nothing for so long is cut, as on every connection."""
+
+REST_BYTES = 65_536
+"""Of a frame that had begun when its client was refused: what is longer is cut."""
 
 # RFC 6455 section 7.4.1, and the IANA registry for 1013.
 GOING_AWAY = 1001
@@ -48,6 +52,7 @@ class Tunnel:
         "_idle_s",
         "_long_lived",
         "_ping_s",
+        "_rest_bytes",
         "_stream_ends_at",
         "_target",
         "active_at",
@@ -93,6 +98,8 @@ class Tunnel:
         self.closed = False
         self._close_frame = b""
         """Our Close frame, until the client has been sent it."""
+        self._rest_bytes = sys.maxsize
+        """So much of the upstream's frame may still pass while closing."""
         self._half_closes = False
         self._cut_at = 0.0
         idle_s = options.idle_s
@@ -132,6 +139,7 @@ class Tunnel:
 
     def terminate(self, reason: Reason, detail: str = "") -> None:
         temporary = reason in _TEMPORARY
+        self._rest_bytes = min(self._rest_bytes, REST_BYTES)
         self.end(TRY_AGAIN_LATER if temporary else POLICY_VIOLATION, detail or reason)
         if reason is Reason.REPLICA_STALE and self._close_frame:
             # Not even the rest of a frame: nobody knows whether its session holds.
@@ -158,6 +166,10 @@ class Tunnel:
         """While closing: the upstream may end its frame, and the client must not be reset."""
         if end is self.upstream and self._close_frame:
             at = end.frames.step(data, 0)
+            self._rest_bytes -= at
+            if self._rest_bytes < 0:
+                self.abort()
+                return
             self.client.write(data[:at])
             if end.frames.between:
                 self._send_close()

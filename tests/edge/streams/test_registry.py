@@ -224,6 +224,34 @@ async def test_a_frame_that_does_not_end_is_cut_within_the_second() -> None:
         await rig.upstream.until(lambda: rig.upstream.open == 0)
 
 
+ENDLESS = b"\x82\x7f" + (1 << 40).to_bytes(8, "big")
+
+
+async def test_of_a_frame_that_had_begun_64_kib_pass_who_was_refused_and_no_more() -> None:
+    async with signed_in(granting(ENDLESS)) as (rig, worker):
+        client = await opened(rig)
+        assert await exactly(client, len(ENDLESS)) == ENDLESS
+        tunnel = rig.tunnel
+        worker.learn(ChangeKind.SESSION, "s-1")
+        tunnel.upstream.data_received(b"x" * 65_536)
+        assert len(await exactly(client, 65_536)) == 65_536
+        worker.learn(ChangeKind.SUBJECT, "u-1")  # to be refused again gives nothing anew
+        tunnel.upstream.data_received(b"x")
+        assert await client.rest() == b""
+        await rig.upstream.until(lambda: rig.upstream.open == 0)
+
+
+async def test_a_long_frame_that_had_begun_ends_before_the_goodbye_of_a_worker_that_ends() -> None:
+    whole = frame(b"x" * 200_000)
+    async with signed_in(granting(whole[:500])) as (rig, _):
+        client = await opened(rig)
+        assert await exactly(client, 500) == whole[:500]
+        tunnel = rig.tunnel
+        tunnel.go_away()
+        tunnel.upstream.data_received(whole[500:])
+        assert await client.rest() == whole[500:] + goodbye(1001, "shutdown")
+
+
 async def talk_on(client: Client) -> None:
     async with asyncio.timeout(HUNG_S):
         while True:
