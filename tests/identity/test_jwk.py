@@ -5,7 +5,16 @@ import json
 from collections.abc import Callable
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import (
+    dsa,
+    ec,
+    ed448,
+    ed25519,
+    padding,
+    rsa,
+    x25519,
+)
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -98,6 +107,30 @@ def test_a_signature_holds_for_its_key_and_text_alone(alg: Alg) -> None:
     assert not verifying(private.public_key()).verifies(b"texT", signature)
     other = rsa.generate_private_key(65537, 2048) if alg is Alg.RS256 else generate(alg)
     assert not verifying(other.public_key()).verifies(b"text", signature)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "digest"),
+    [
+        (padding.PSS(padding.MGF1(SHA256()), 32), SHA256()),
+        (padding.PKCS1v15(), SHA512()),
+        (padding.PKCS1v15(), SHA1()),
+    ],
+)
+def test_rs256_takes_no_other_padding_or_hash(
+    scheme: padding.AsymmetricPadding, digest: HashAlgorithm
+) -> None:
+    private = rsa_key()
+    assert isinstance(private, rsa.RSAPrivateKey)
+    key = verifying(private.public_key())
+    assert key.verifies(b"text", private.sign(b"text", padding.PKCS1v15(), SHA256()))
+    assert not key.verifies(b"text", private.sign(b"text", scheme, digest))
+
+
+@pytest.mark.parametrize("alg", Alg)
+def test_a_key_that_is_read_twice_is_the_same(alg: Alg) -> None:
+    public = of(alg).public_key()
+    assert verifying(public) == verifying(public)
 
 
 def test_rsa_keys_are_made_with_3072_bits() -> None:
