@@ -119,6 +119,10 @@ class Credential:
     kind: CredentialKind
     text: str
 
+    def __init__(self, kind: CredentialKind, text: str) -> None:
+        self.kind = kind
+        self.text = text
+
 
 @dataclass(slots=True)
 class Principal:
@@ -160,7 +164,6 @@ class Principal:
     """The `X-Auth-*` lines for the upstream, rendered once by `edge/proxy/request_headers.py`."""
     identity_lines: dict[Any, bytes] | None
     """Those of other `access.identity_headers.IdentityHeaders`, by them."""
-    role_set: frozenset[str] = field(init=False)
 
     def __init__(
         self,
@@ -208,7 +211,11 @@ class Principal:
         self.granted_scopes = granted_scopes
         self.identity_headers = identity_headers
         self.identity_lines = identity_lines
-        self.role_set = frozenset(roles)
+
+    @property
+    def role_set(self) -> frozenset[str]:
+        """The roles in no order."""
+        return frozenset(self.roles)
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ def loads(raw: bytes, *, deepest: int = DEEPEST, encodable: bool = False) -> Any
             raise ValueError("more than one value")
     else:
         value = _DECODER.decode(text)
-    if encodable and _SURROGATE.search(text):
+    if encodable and raw.find(b"\\") >= 0 and _SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()
     return value
 

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.identity.base64url import encoded
 from gateway.identity.keys.jwk import Alg, SigningKey, generate
 from gateway.identity.tokens.access_tokens import (
     IAT_AHEAD_S,
     TokenVerifier,
+    are_names,
     is_name,
     scopes_of,
     unknown_kid,
@@ -128,6 +131,14 @@ async def test_the_widest_name_is_taken(judged: Judge) -> None:
     assert isinstance(judged(sub=name, user_id=name, sid=name, jti=name), Principal)
     assert is_name(name)
     assert not is_name(name + "x")
+
+
+_NAMES = st.from_regex(r"[A-Za-z0-9._:@-]{1,128}", fullmatch=True)
+
+
+@given(st.lists(_NAMES | st.text(max_size=3) | st.sampled_from(["x" * 129, "a\n", 1, None, ["a"]])))
+def test_names_are_judged_together_as_they_are_alone(values: list[Any]) -> None:
+    assert are_names(values) is all(map(is_name, values))
 
 
 @pytest.mark.parametrize("user_id", ["u-bob", "", None, ["u-alice"]])
