@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mypy_extensions import mypyc_attr
+
 from gateway.access.definitions import Limit
 from gateway.access.policies import Shadowed
 from gateway.access.routing.route_table import Match, NoMatch
@@ -13,6 +15,7 @@ from gateway.limit_state import LimitState
 from gateway.model import Principal, Reason, SourceLocation
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class Decision:
     """The answer, and all that is recorded of it.

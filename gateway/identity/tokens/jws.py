@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from gateway import strict_json
 from gateway.identity.base64url import decoded, encoded
 
@@ -37,6 +39,7 @@ class Header:
     kid: str
 
 
+@mypyc_attr(acyclic=True)
 @dataclass(slots=True)
 class ParsedToken:
     """The parts of a token, not yet believed."""
