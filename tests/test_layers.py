@@ -43,7 +43,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.policies",),
     ("access.routing", "access.console"),
     ("access.counted_letters",),
-    ("access.counted_contacts",),
+    ("access.counted_contacts", "access.counted_phones"),
     ("access.snapshot", "access.rule_headers", "access.readings", "access.counted_values"),
     ("access.evaluation",),
     ("access.decision",),

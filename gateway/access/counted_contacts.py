@@ -1,10 +1,8 @@
-"""Addresses of e-mail and numbers of telephones, as limits count them: without what stands around
-them.
+"""Addresses of e-mail, as limits count them: without what stands around them.
 
 Many backends read a text by a parser of such (`EmailStr` of Pydantic, `parseaddr` of Python,
-`MailAddress` of .NET, libphonenumber), and look up what it found: `ann <a@example.com>` is
-`a@example.com` to them.  Law: where those read different addresses, none is told; what has no form
-of either stays as it is.
+`MailAddress` of .NET), and look up what it found: `ann <a@example.com>` is `a@example.com` to them.
+Law: where those read different addresses, none is told; what has no form of one stays as it is.
 
 Every text here is in small letters, without control characters, and with single blanks.
 """
@@ -35,27 +33,6 @@ _KEEPS_NO_DOT = re.compile(r"[^.@\x00-,/:-@\[-`{-\x7f]*+\Z")
 _SUBSCRIPT = "ι"
 """Of Greek: a letter of its own in the name of a domain, and a mark that is left out else."""
 
-_BETWEEN = r"\s+\-./()\[\]_~*'\u2010-\u2015\u2053\u2212\u223c\u301c\u30fc"
-_PHONE = re.compile(
-    "(?:[^0-9a-z]*+(?:tel|sms|callto|whatsapp):|[^0-9+]*+\\+)?+[^0-9a-wyz]*+"
-    f"((?:[0-9]x?+[{_BETWEEN}]*+){{7,15}})[^0-9a-z]*+\\Z"
-)
-_WORDED = re.compile(
-    f"[^0-9+]*+\\+((?:[{_BETWEEN}x]*+[0-9]){{3}}[0-9a-z{_BETWEEN}]*+)[^0-9a-z]*+\\Z"
-)
-"""With letters as on the keys of a telephone: `+1 800 FLOWERS`."""
-_EXTENSION = re.compile(
-    r"(?:;[a-z-]++=.*+"
-    r"|(?<![ ,;.-])[ ,;.-]*+(?:extension|extn?|int|anexo|[x#~])[ :.=,-]*+[0-9]{1,9}#?"
-    r"|,,[0-9]{1,9}#?|#)\Z"
-)
-_END = re.compile(r"(?<![^0-9a-z#])[^0-9a-z#]++\Z")
-_MORE = re.compile("[,;]")
-"""Behind a number: what is dialled later."""
-_LETTER = re.compile("[a-z]")
-_NO_DIGIT = re.compile("[^0-9]+")
-_KEYS = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
-
 
 def bare_address(text: str) -> str | None:
     """The address that a text with an `@` is to whoever reads one; the text where it is none, and
@@ -78,40 +55,6 @@ def bare_address(text: str) -> str | None:
     if not local or not domain or "+" in domain:
         return None if _AROUND.search(before) else text
     return f"{local}@{domain}"
-
-
-def phone_number(text: str) -> str | None:
-    """The digits of what has the form of a telephone number, without noughts before them; None of
-    anything else."""
-    text = _END.sub("", text)
-    shorter = _EXTENSION.sub("", text)
-    if "+" in text:
-        shorter = _from_plus(shorter)
-        text = _from_plus(text)
-    found = _PHONE.match(shorter) or _PHONE.match(text)
-    if found is not None:
-        digits = _NO_DIGIT.sub("", found[1])
-    else:
-        digits = _keyed_digits(shorter) or _keyed_digits(text)
-    return None if not digits else digits.lstrip("0") or "0"
-
-
-def _from_plus(text: str) -> str:
-    """Without what is dialled later, and without the nought that is left out abroad."""
-    before, _, after = text.partition("+")
-    return f"{before}+{_MORE.split(after, 1)[0]}".replace("(0)", "")
-
-
-def _keyed_digits(text: str) -> str:
-    """Those of a number with letters in it; empty for anything else."""
-    worded = _WORDED.match(text)
-    if worded is None:
-        return ""
-    number = worded[1]
-    if len(_LETTER.findall(number)) >= 3:
-        number = number.translate(_KEYS)
-    digits = _NO_DIGIT.sub("", number)
-    return digits if 7 <= len(digits) <= 15 else ""
 
 
 def _local(text: str, apart: bool) -> str | None:

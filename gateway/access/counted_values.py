@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 
-from gateway.access.counted_contacts import bare_address, phone_number
+from gateway.access.counted_contacts import bare_address
 from gateway.access.counted_letters import counted_letters
+from gateway.access.counted_phones import is_oddly_written, phone_number
 from gateway.access.routing.value_spellings import (
     may_name_value,
     number_as_double,
@@ -40,7 +41,8 @@ _IS_WORD = f"(?=[a-f]*+(?:[g-tvwyz]|u(?!rn:|u))|[^{_NO_VALUE}]*+[{_NO_VALUE}])"
 _AS_IT_IS = re.compile(
     rf"{_IS_WORD}[a-z][!-*,-9;-?\[-~]*+(?: [!-*,-9;-?\[-~]++)*+\Z"
     rf"|(?!(?:[^0-9]*+[0-9]){{7}}){_IS_WORD}[!-*,-?\[-~]++(?: [!-*,-?\[-~]++)*+\Z"
-    r"|(?!.*[@.]xn--)[a-z0-9!#$%&'*+/=?^_`{|}~.-]++@[a-z0-9.-]*+(?<![.@])\Z"
+    r"|(?!.*[@.]xn--|[^@]*/x)[a-z0-9!#$%&'*+/=?^_`{|}~.-]++"
+    r"@(?=[.-]*+[a-z0-9])[a-z0-9.-]*+(?<!\.)\Z"
     r"|(?!0[bd])(?=[0-9e]*+[abcdf])(?![0-9a-f]{32}\Z)[0-9a-f]++\Z"
     r"|(?!(?:[0-9][:-]?+){7})[0-9]++(?:[-:][0-9]++)++\Z"
     r"|(?:0|[1-9][0-9]{0,17})\Z"
@@ -64,17 +66,20 @@ def counted_text(text: str) -> str | None:
     if letters is None:
         return None
     small = _joined(letters)
+    if not text.isascii() and is_oddly_written(small, text):
+        return None
     if "@" in small:
-        return _contact_of(small)
+        return _contact_of(small, text)
     if len(small) > LONGEST_FOLDED:
-        told = _HOLDS_NO_VALUE.search(small, 0, LONGEST_IN_ALL)
-        return phone_number(small) or (small if told else None)
+        number = phone_number(small, text)
+        told = number != "" or _HOLDS_NO_VALUE.search(small, 0, LONGEST_IN_ALL)
+        return (small if number == "" else number) if told else None
     if len(letters) != len(small):
         # To Python a blank at an end is a nought of a UUID.
         uuid = uuid_of(letters, groups=False)
         if uuid is not None:
             return uuid
-    return small if _AS_IT_IS.match(small) else _value_of(small)
+    return small if _AS_IT_IS.match(small) else _value_of(small, text)
 
 
 def counted_path(path: str) -> str | None:
@@ -87,20 +92,29 @@ def counted_path(path: str) -> str | None:
         small = _joined(letters)
         if " " in small:
             small = small.replace(" /", "/").replace("/ ", "/")
-    segments = small.split("/")
+    segments, written = small.split("/"), path.split("/")
+    if not path.isascii():
+        # Another slash (`／`) ends a segment to some, and stands in one to others.
+        is_told = len(written) == len(segments)
+        if not is_told or any(map(is_oddly_written, segments, written)):
+            return None
     if not _MAY_BE_CONTACT.match(small) and not may_name_value(segments, numbers=True):
         return small
     for at, segment in enumerate(segments[:_MOST_SEGMENTS]):
         is_short = len(segment) <= LONGEST_FOLDED
         if not segment or (is_short and _AS_IT_IS.match(segment)):
             continue
+        value: str | None
         if "@" in segment:
-            value = _contact_of(segment)
-            if value is None:
-                return None
-            segments[at] = value
+            value = _contact_of(segment, written[at])
+        elif is_short:
+            value = _value_of(segment, written[at])
         else:
-            segments[at] = _value_of(segment) if is_short else phone_number(segment) or segment
+            number = phone_number(segment, written[at])
+            value = segment if number == "" else number
+        if value is None:
+            return None
+        segments[at] = value
     return "/".join(segments)
 
 
@@ -140,17 +154,24 @@ def _joined(text: str) -> str:
     return " ".join(text.strip().split(None, _MOST_WORDS))
 
 
-def _value_of(text: str) -> str:
+def _value_of(text: str, written: str) -> str | None:
     value = None
     if not _HOLDS_NO_VALUE.search(text) and may_name_value((text,), numbers=True):
         value = whole_number_of(text) or uuid_of(text, groups=False)
     if value is None or (value[0] == "-" and ("+" in text or text[0] != "-")):
-        return phone_number(text) or value or text
-    return value
+        number = phone_number(text, written)
+        return (value or text) if number == "" else number
+    if "+" not in text or text[1:].isdecimal():
+        return value
+    # `+1415555267e1` is another number as a telephone's.
+    return value if phone_number(text, written) in ("", value) else None
 
 
-def _contact_of(text: str) -> str | None:
+def _contact_of(text: str, written: str) -> str | None:
     if len(text) <= LONGEST_FOLDED and _AS_IT_IS.match(text):
         return text
     address = bare_address(text)
-    return phone_number(text) or text if address == text else address
+    number = phone_number(text, written)
+    if number == "" or address is None:
+        return address
+    return number if address == text else None

@@ -380,6 +380,19 @@ def test_addresses_that_cannot_be_told_are_one_for_each_that_writes_them(path: s
     assert tried(limiter, world, path, body={"email": "victim@x.com"}).allowed
 
 
+@pytest.mark.parametrize("path", ["/open", "/signed-in"])
+def test_telephone_numbers_that_cannot_be_told_are_one_for_each_that_writes_them(path: str) -> None:
+    """libphonenumber reads one number in all of them."""
+    world, limiter = snapshot(TRIES), RateLimiter(Hands())
+    assert tried(limiter, world, path, body={"email": "+14155552671/xq1"}).allowed
+    for email in ("+14155552671 \\ xq2 z", "tel:71;phone-context=+141555526", "①+14155552671"):
+        body = {"email": email}
+        assert tried(limiter, world, path, body=body).refusal is Reason.RATE_LIMITED
+    assert tried(limiter, world, path, body={"email": "+1 415 555 2671 доб. 1"}).allowed
+    again = tried(limiter, world, path, body={"email": "+14155552671@--"})
+    assert again.refusal is Reason.RATE_LIMITED
+
+
 def test_each_part_of_a_resource_counts_in_one_spelling() -> None:
     world, limiter = snapshot(TRIES), RateLimiter(Hands())
     assert tried(limiter, world, "/query?account=7", headers=[("X-Account", "b")]).allowed
