@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.access.definitions import UpstreamTarget
-from gateway.access.policies import SIGNED_IN
+from gateway.access.policies import Rule
 from gateway.access.routing.protection import closes
 from gateway.access.routing.routes import (
     WILDCARD,
+    Auth,
     PatternSegment,
     Route,
     SegmentKind,
@@ -25,6 +26,13 @@ from gateway.config.shared_backends import Pattern, sent_patterns
 from gateway.model import ConfigProblem
 
 _ANYBODY, _EVERY_ACCOUNT, _WHOM_A_POLICY_ALLOWS, _NOBODY = range(4)
+
+_ASK_NOTHING = ("", "true")
+_ASK_FOR_AN_ACCOUNT = ("user != null", "null != user")
+"""Conditions that each signed-in caller meets."""
+
+_THIS_MACHINE = frozenset(("localhost", "127.0.0.1", "::1"))
+"""One process listens at all of them, as a rule."""
 
 _EVERY_HOST = "*"
 _Place = tuple[UpstreamTarget | None, str]
@@ -45,7 +53,7 @@ def weaker_routes(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
         stricter = {
             other.id: other
             for wide in _widest(route)
-            for target in (None, *route.upstream.targets)
+            for target in (None, *map(_backend, route.upstream.targets))
             for host in _hosts_taken(route)
             if (node := protected.get((target, host))) is not None
             for pattern, other in node.taken_by(wide)
@@ -99,11 +107,18 @@ def _by_place(routes: Iterable[Route]) -> dict[_Place, _Node]:
             continue
         hosts = {_EVERY_HOST, *(route.hosts or ("",))}
         hosts |= {f".{wildcard_of(host)}" for host in route.hosts}
-        for target in [None] if route.upstream is None else route.upstream.targets:
+        targets = [] if route.upstream is None else map(_backend, route.upstream.targets)
+        for target in [None] if route.upstream is None else targets:
             for host in hosts:
                 for pattern in _widest(route):
                     found[target, host].insert(pattern, route)
     return found
+
+
+def _backend(target: UpstreamTarget) -> UpstreamTarget:
+    """The same of all that name one process."""
+    host = "localhost" if target.host in _THIS_MACHINE else target.host
+    return replace(target, url="", host=host)
 
 
 def _hosts_taken(route: Route) -> set[str]:
@@ -117,11 +132,15 @@ def _hosts_taken(route: Route) -> set[str]:
 def _notice(route: Route, stricter: list[Route]) -> ConfigProblem:
     assert route.upstream is not None
     first = stricter[0]
-    others = f" and {len(stricter) - 1:,} more ask" if len(stricter) > 1 else " asks"
+    more = len(stricter) - 1
+    if closes(first):
+        asking = " is closed" + (f", and {more:,} more are or ask for more" if more else "")
+    else:
+        asking = f" and {more:,} more ask for more" if more else " asks for more"
     open_to = "anybody" if _asks(route) == _ANYBODY else "every account"
     text = (
         f"route `{route.id}` is open to {open_to}, and for names that no other route of upstream"
-        f" `{route.upstream.name}` has, where `{first.id}` ({first.location}){others} for more: a"
+        f" `{route.upstream.name}` has, where `{first.id}` ({first.location}){asking}: a"
         " path that the backend takes for one of theirs in a way that the gateway does not know"
         f" passes. Ask for as much in `{route.id}`, or let it take what is open alone, by names or"
         " by `{id:int}` and `{id:uuid}`"
@@ -134,8 +153,23 @@ def _asks(route: Route) -> int:
         return _NOBODY
     if route.policy is None:
         return _ANYBODY
-    is_open = route.policy.shadow or route.policy.name == SIGNED_IN
-    return _EVERY_ACCOUNT if is_open else _WHOM_A_POLICY_ALLOWS
+    if route.policy.shadow:
+        return _EVERY_ACCOUNT
+    rules = route.policy.rules_for(route.action)
+    if rules.denies:
+        return _WHOM_A_POLICY_ALLOWS
+    asked = min(map(_rule_asks, rules.allows), default=_WHOM_A_POLICY_ALLOWS)
+    return asked if route.auth is Auth.OPTIONAL else max(asked, _EVERY_ACCOUNT)
+
+
+def _rule_asks(rule: Rule) -> int:
+    """Of a rule that allows."""
+    condition = "" if rule.condition is None else " ".join(rule.condition.source.split())
+    if rule.role_permissions or rule.step_up is not None:
+        return _WHOM_A_POLICY_ALLOWS
+    if rule.every_user or condition in _ASK_FOR_AN_ACCOUNT:
+        return _EVERY_ACCOUNT
+    return _ANYBODY if condition in _ASK_NOTHING else _WHOM_A_POLICY_ALLOWS
 
 
 def _asks_more(other: Route, route: Route) -> bool:

@@ -10,10 +10,11 @@ from gateway.access.routing.routes import Route
 from gateway.config import weaker_routes
 from tests.access.worlds import snapshot
 
+ASK = "has_role('staff')"
 POLICIES = (
-    'policy: p\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
-    'policy: q\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
-    'policy: trial\nmode: shadow\nrules: [{id: r, allow: ["*"], when: "user != null"}]',
+    f'policy: p\nrules: [{{id: r, allow: ["*"], when: "{ASK}"}}]',
+    f'policy: q\nrules: [{{id: r, allow: ["*"], when: "{ASK}"}}]',
+    f'policy: trial\nmode: shadow\nrules: [{{id: r, allow: ["*"], when: "{ASK}"}}]',
 )
 UPSTREAMS = """
 version: 1
@@ -22,6 +23,8 @@ upstreams:
   other: {targets: [http://127.0.0.1:9002]}
   site: {targets: [http://127.0.0.1:9001], host: site.internal}
   elsewhere: {targets: [http://127.0.0.1:9001], host: elsewhere.internal}
+  again: {targets: ["http://localhost:9001"]}
+  once-more: {targets: ["http://[::1]:9001/"]}
 issuers: {idp: {issuer: "https://id.example.com", audience: shop}}
 routes:
 """
@@ -29,10 +32,10 @@ REST = "match: {prefix: /, except_reserved: true}, upstream: api"
 ADMIN = "match: {prefix: /admin}, policy: p, upstream: api"
 
 
-def told(*routes: str) -> list[str]:
+def told(*routes: str, policies: tuple[str, ...] = POLICIES) -> list[str]:
     names = "first", "second", "third"
     lines = [f"  - {{id: {name}, {route}}}" for name, route in zip(names, routes, strict=False)]
-    world = snapshot(UPSTREAMS + "\n".join(lines), *POLICIES)
+    world = snapshot(UPSTREAMS + "\n".join(lines), *policies)
     return [str(one) for one in world.notices if "is open to" in str(one)]
 
 
@@ -71,6 +74,9 @@ def test_a_public_route_for_the_rest_is_told_with_those_it_stands_beside() -> No
         # What the gateway refuses itself, and what has a trial before it.
         (f"auth: public, {REST}", "match: {path: /metrics}, auth: public, direct_response: {status: 404}"),
         (f"policy: trial, {REST}", ADMIN),
+        # Other names of this machine.
+        (f"auth: public, {REST}", "match: {prefix: /admin}, policy: p, upstream: again"),
+        ("auth: public, match: {prefix: /, except_reserved: true}, upstream: once-more", "match: {prefix: /admin}, policy: p, upstream: again"),
         # The client says at which site of a target it asks.
         (f"auth: public, {REST}", "match: {prefix: /admin}, policy: p, upstream: site"),
         # What the backend is sent counts, not what the client asks for.
@@ -89,6 +95,54 @@ def test_a_route_for_every_account_is_told_beside_one_that_is_not() -> None:
         told(f"policy: signed-in, {REST}", "match: {path: /me}, policy: signed-in, upstream: api")
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("rules", "auth", "open_to"),
+    [
+        ('{id: r, allow: ["*"]}', "required", "every account"),
+        ('{id: r, allow: ["*"]}', "optional", "anybody"),
+        ('{id: r, allow: ["*"], when: "true"}', "optional", "anybody"),
+        ('{id: r, allow: ["*"], when: " user  != null"}', "optional", "every account"),
+        ('{id: r, allow: ["*"], when: "null != user"}', "required", "every account"),
+        ('{id: a, allow: ["x:*"], when: "has_role(\'y\')"}, {id: r, allow: ["*"]}', "required", "every account"),
+        ('{id: d, deny: ["other:*"]}, {id: r, allow: ["a:b"]}', "required", "every account"),
+        ('{id: d, mode: shadow, deny: ["*"]}, {id: r, allow: ["*"]}', "required", "every account"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_asks_nothing_is_told(rules: str, auth: str, open_to: str) -> None:
+    policies = (*POLICIES, f"policy: all\nrules: [{rules}]")
+    rest = f"policy: all, auth: {auth}, action: 'a:b', {REST}"
+    (notice,) = told(rest, ADMIN, policies=policies)
+    assert f"is open to {open_to}" in notice
+    if open_to == "every account":
+        assert told(rest, ADMIN.replace("policy: p", "policy: signed-in"), policies=policies) == []
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        '{id: r, allow: ["*"], when: "user.email != null"}',
+        '{id: r, allow: ["*"], step_up: {max_age: 5m}}',
+        '{id: r, allow: ["*"]}, {id: d, deny: ["*"], when: "has_role(\'guest\')"}',
+        '{id: r, allow: ["other:*"]}, {id: d, allow: ["a:*"], when: "has_role(\'staff\')"}',
+        '{id: r, mode: shadow, allow: ["*"]}',
+        "{id: r, allow: role-permissions}",
+    ],
+)
+def test_a_policy_that_asks_for_something_is_not_told(rules: str) -> None:
+    policies = (*POLICIES, f"policy: all\nrules: [{rules}]")
+    rest = f"policy: all, action: 'a:b', {REST}"
+    assert told(rest, ADMIN, policies=policies) == []
+
+
+def test_what_is_closed_is_said_to_be() -> None:
+    closed = "match: {path: /metrics}, auth: public, direct_response: {status: 403}"
+    (notice,) = told(f"auth: public, {REST}", closed)
+    assert "is closed: a path" in notice
+    assert "asks for more" not in notice
+    (notice,) = told(f"auth: public, {REST}", closed, ADMIN)
+    assert "is closed, and 1 more are or ask for more: a path" in notice
 
 
 @pytest.mark.parametrize(
