@@ -17,7 +17,8 @@ Made = TypeVar("Made")
 class EarlyWork(Generic[Made]):
     """`count` results of `make`, each made in a thread of its own from now on.
 
-    The threads are daemons, as a start that is refused has no use for what they make.
+    A start that is refused ends once they have ended: the interpreter would abort over a thread
+    that comes back from a library without it.
     """
 
     def __init__(self, make: Callable[[], Made], count: int = 1) -> None:
@@ -26,7 +27,7 @@ class EarlyWork(Generic[Made]):
         self._lock = threading.Lock()
         self._made: SimpleQueue[tuple[Made] | None] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._run, name="early-work", daemon=True) for _ in range(count)
+            threading.Thread(target=self._run, name="early-work") for _ in range(count)
         ]
         for thread in self._threads:
             thread.start()
