@@ -349,8 +349,8 @@ def _keep(
     keys: Sequence[str],
     now: float,
 ) -> None:
-    """Keeps an answer that nobody waits for: the next caller can use what it grants, and what did
-    not arrive is still owed."""
+    """Keeps an answer that nobody waits for: what it grants pays for what was spent of the share,
+    or is the next caller's; and what did not arrive is still owed."""
     if done.cancelled():
         return
     error = done.exception()
@@ -359,7 +359,11 @@ def _keep(
     elif error is not None:
         for (at, counts), request in zip(asked, requests, strict=True):
             counts.not_sent(keys[at], now, request)
-    elif isinstance(answer := done.result(), list):
-        for (at, counts), grant in zip(asked, answer, strict=True):
-            counts.granted(keys[at], now, grant)
-            counts.give_back(keys[at], now)
+    else:
+        answer = done.result()
+        if isinstance(answer, list):
+            for (at, counts), grant in zip(asked, answer, strict=True):
+                counts.granted_late(keys[at], now, grant)
+        elif len(asked) == 1:
+            at, counts = asked[0]
+            counts.refused(keys[at], now, answer)

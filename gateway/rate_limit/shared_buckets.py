@@ -252,6 +252,16 @@ class SharedCounts:
         still owed."""
         self._tokens(key, now).unreported += max(request.owed, 0)
 
+    def granted_late(self, key: str, now: float, grant: BucketGrant) -> None:
+        """As `granted`, of an answer that nobody waits for.  Its unit pays for one that was spent
+        of the share meanwhile; where none was, the next caller has it."""
+        self.granted(key, now, grant)
+        tokens = self._tokens(key, now)
+        if tokens.unreported:
+            tokens.unreported -= 1
+        else:
+            tokens.units += 1
+
     def give_back(self, key: str, now: float) -> None:
         """Returns a unit that was taken for a call which another limit then refused."""
         tokens = self._tokens(key, now)

@@ -443,6 +443,41 @@ async def test_what_comes_too_late_for_its_caller_is_kept_for_the_next(
     assert sum([await passes(worker, asked) for _ in range(150)]) == 99
 
 
+async def answered_late(worker: RateLimiter, slow: Slow) -> None:
+    """Until the answer is there that nobody waits for any more."""
+    slow.go.set()
+    async with asyncio.timeout(10):
+        while worker.unavailable:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # whoever is told of it has been
+
+
+async def test_what_is_granted_too_late_pays_for_what_was_spent_of_the_share(
+    redis: RedisStore, patience: Patience
+) -> None:
+    patience(AS_IN_SERVICE_S)
+    worker, slow = slowed(redis)
+    asked = (limit(per_s=0.001, burst=10, scope=Scope.SHARED),)
+    assert sum(await asyncio.gather(*(passes(worker, asked) for _ in range(8)))) == 5
+    await answered_late(worker, slow)  # for all eight
+    patience(30.0)
+    assert sum([await passes(worker, asked) for _ in range(20)]) == 5
+
+
+async def test_who_is_refused_too_late_gets_no_more_of_the_share(
+    redis: RedisStore, patience: Patience
+) -> None:
+    worker, slow = slowed(redis)
+    asked = (limit(per_s=0.001, burst=10, scope=Scope.SHARED),)
+    other, _ = workers(redis, 2)
+    assert sum([await passes(other, asked) for _ in range(10)]) == 10
+    patience(AS_IN_SERVICE_S)
+    assert await passes(worker, asked)
+    await answered_late(worker, slow)
+    slow.go.clear()
+    assert not any([await passes(worker, asked) for _ in range(3)])
+
+
 async def test_what_was_owed_to_a_server_that_hung_and_then_failed_is_owed_still(
     redis: RedisStore, patience: Patience
 ) -> None:
