@@ -5,6 +5,25 @@ from __future__ import annotations
 from gateway.stores.protocols import StoreUnavailable
 
 
+class Moments:
+    """Meets `providers.ended_sessions.Moments`: each question comes later than the one before."""
+
+    def __init__(self) -> None:
+        self._at = 0
+        self.noted: dict[str, int] = {}
+
+    async def now(self) -> int:
+        self._at += 1
+        return self._at
+
+    async def note(self, key: str, ttl_s: int) -> None:
+        del ttl_s
+        self.noted[key] = await self.now()
+
+    async def noted_at(self, key: str) -> int | None:
+        return self.noted.get(key)
+
+
 class Once:
     """Meets `stores.protocols.NonceStore`."""
 

@@ -63,6 +63,7 @@ from gateway.model import Call, Clock, Reason
 from gateway.revocation.replica import Replica
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.deliveries import RedisDeliveries
+from gateway.stores.moments import RedisMoments
 from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
@@ -261,7 +262,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
                 parts.clock,
             ),
             sessions=ProviderSessions(database, derived_key(parts.key_secret, KeyPurpose.ID_TOKEN)),
-            ended_sessions=EndedSessions(RedisNonceStore(parts.redis)),
+            ended_sessions=EndedSessions(RedisNonceStore(parts.redis), RedisMoments(parts.redis)),
             count_sign_in=parts.metrics.by_provider(
                 "provider_sign_ins", "What came of sign-ins by a provider, by outcome."
             ),

@@ -96,7 +96,7 @@ from tests.edge.house_parts import (
 )
 from tests.edge.rig import Answer, Client, listen
 from tests.identity.issuers.event_provider import NAME, Provider
-from tests.nonces import Once
+from tests.nonces import Moments, Once
 
 URL = "https://gate.example"
 ATTRIBUTES = {
@@ -135,7 +135,7 @@ def provider_parts(
         keys=keys,
         trips=RoundTrips(b"p" * 32, Once(), clock),
         sessions=ProviderSessions(database, b"i" * 32),
-        ended_sessions=EndedSessions(Once()),
+        ended_sessions=EndedSessions(Once(), Moments()),
         count_sign_in=lambda _name, _outcome: None,
         count_report=lambda _name, _outcome: None,
     )

@@ -32,7 +32,9 @@ ANN = Account(
     password_epoch=3,
 )
 NEEDED = FactorNeeded(ANN, ("pwd", "fed"), (FactorKind.TOTP, FactorKind.RECOVERY_CODE))
-ORIGIN = SessionOrigin("link-1", "https://id.example", "s-1", "corp", "sid-1", 1_799_999_000)
+ORIGIN = SessionOrigin(
+    "link-1", "https://id.example", "s-1", "corp", "sid-1", 1_799_999_000, asked_at=1_799_999_001
+)
 
 
 @pytest.fixture
@@ -73,6 +75,17 @@ def test_a_sign_in_that_nothing_but_its_owner_began_has_no_origin(tokens: MfaTok
     pending = tokens.read(tokens.issue(NEEDED, GATE, "bearer", known_device=True).text, GATE)
     assert pending is not None
     assert pending.origin is None
+
+
+@pytest.mark.parametrize("origin", [[], ["link-1", "https://id.example"], {}, {"issuer": 7}])
+def test_a_token_whose_origin_cannot_be_read_counts_for_nothing(
+    tokens: MfaTokens, origin: object
+) -> None:
+    """Nobody could say whether what began it has ended meanwhile."""
+    parts = ["id", "u-ann", 3, 41, ["fed"], "cookie", True, False, None, GATE, 2_000]
+    assert tokens.read(SealedTokens(KEY).seal(b"mfa token", parts), GATE) is not None
+    parts[8] = origin
+    assert tokens.read(SealedTokens(KEY).seal(b"mfa token", parts), GATE) is None
 
 
 def test_who_has_no_factor_enrols_one_with_it(tokens: MfaTokens) -> None:

@@ -109,7 +109,8 @@ class Site:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Site]:
+def opened(folder: Path, **of_client: Any) -> Iterator[Site]:
+    """`of_client` are more metadata of the gateway as the client of `company`."""
     port = free_port()
     origin = f"http://127.0.0.1:{port}"
     setup = Setup(
@@ -119,6 +120,7 @@ def opened(folder: Path) -> Iterator[Site]:
                 f"{origin}/auth/providers/company/callback",
                 backchannel_logout_uri=f"{origin}/auth/providers/company/backchannel-logout",
                 post_logout_redirect_uris=[f"{origin}/bye"],
+                **of_client,
             ),
         ),
         accounts=ACCOUNTS,

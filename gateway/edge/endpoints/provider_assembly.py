@@ -35,6 +35,7 @@ def build_provider_endpoints(
             trips=parts.trips,
             identities=identities,
             sessions=parts.sessions,
+            ended_sessions=parts.ended_sessions,
             return_targets=deps.return_targets,
             opener=opener,
             publisher=deps.publisher,

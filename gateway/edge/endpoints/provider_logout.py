@@ -100,9 +100,11 @@ class ProviderLogoutEndpoint:
     ) -> Sequence[Change]:
         changes: list[Change] = []
         for end in token.ends:
+            # Before any is looked for: one that begins meanwhile finds this.
             if end.session_id is not None:
-                # Before any is looked for: one that begins meanwhile finds this.
                 await self._deps.ended_sessions.note(provider.issuer.issuer, end.session_id)
+            elif end.subject is not None:
+                await self._deps.ended_sessions.note_person(provider.issuer.issuer, end.subject)
         async with self._deps.database.transaction() as tx:
             for end in token.ends:
                 changes += await end_sessions_of(

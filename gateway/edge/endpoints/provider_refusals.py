@@ -77,6 +77,11 @@ REFUSALS: Mapping[LinkRefusal, ProblemReply] = MappingProxyType(
             detail="It is the only way into your account: set a password first.",
             told="provider.last_way_in",
         ),
+        LinkRefusal.ENDED_THERE: ProblemReply(
+            Reason.INVALID_CREDENTIALS,
+            detail="The provider has ended your session there: try again, or another way.",
+            told="provider.cancelled",
+        ),
         LinkRefusal.TOO_SOON: ProblemReply(Reason.RATE_LIMITED, retry_after_s=1.0),
     }
 )

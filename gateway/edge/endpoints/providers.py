@@ -49,6 +49,7 @@ from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.endpoints.session_opening import SessionOpener
 from gateway.edge.replies.cookies import single_cookie
 from gateway.identity.providers.client import OAuthRefused, ProviderClient, ProviderResponse
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
 from gateway.identity.providers.linked_identities import (
@@ -89,6 +90,7 @@ class ProviderDependencies:
     trips: RoundTrips
     identities: LinkedIdentities
     sessions: ProviderSessions
+    ended_sessions: EndedSessions
     return_targets: ReturnTargets
     opener: SessionOpener
     publisher: RevocationPublisher
@@ -239,9 +241,11 @@ class ProviderEndpoints:
             self._deps.count(provider.name, "too_many")
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         try:
+            asked_at = await self._deps.ended_sessions.now()
             identity = await self._deps.client.identity(
                 provider, trip, ProviderResponse(code, answer.get("iss"))
             )
+            identity = replace(identity, asked_at=asked_at)
             reply = await self._deps.shielded(self._admit(request, call, trip, identity))
         except ProviderUnavailable as error:
             await self._deps.throttle.give_back(reservation)
@@ -273,7 +277,9 @@ class ProviderEndpoints:
             self._deps.count(provider.name, "too_many")
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         identities = self._deps.identities
-        if trip.link is not None:
+        if await self._deps.ended_sessions.has_ended_of(identity):
+            found: LinkedAccount | LinkRefusal = LinkRefusal.ENDED_THERE
+        elif trip.link is not None:
             found = await identities.link(identity, trip.link)
         else:
             found = await identities.sign_in(identity)

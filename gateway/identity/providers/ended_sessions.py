@@ -1,9 +1,13 @@
-"""Sessions of providers that have ended a moment ago, by the name that the provider has for them.
+"""What providers have ended a moment ago: sessions of theirs, or all that somebody had there.
 
-Law: a sign-in that began in such a session begins none here, wherever it is: between the provider's
-answer and its account, or at the question for a second factor.  An end is noted before the sessions
-that it names are looked for, and looked for here once a session has begun: whichever comes first,
-one of the two finds the other.
+Law: a sign-in that began before such an end begins no session here, wherever it is: between the
+provider's answer and its account, or at the question for a second factor.  An end is noted before
+the sessions that it names are looked for, and looked for here once a session has begun: whichever
+comes first, one of the two finds the other.
+
+A session there has a name, which comes back no more once it has ended.  Who is named by `sub` alone
+signs in again, so of them it is noted when: what the provider was asked for later is theirs.  Both
+times are of one clock.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from typing import Protocol
 
+from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.sessions.session_origins import SessionOrigin
 
 KEPT_S = 1_200
@@ -25,20 +30,58 @@ class Marks(Protocol):
     async def is_claimed(self, key: str) -> bool: ...
 
 
+class Moments(Protocol):
+    """When something happened, by a clock that all workers share; all raise StoreUnavailable."""
+
+    async def now(self) -> int: ...
+
+    async def note(self, key: str, ttl_s: int) -> None: ...
+
+    async def noted_at(self, key: str) -> int | None: ...
+
+
 class EndedSessions:
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, moments: Moments) -> None:
         self._marks = marks
+        self._moments = moments
+
+    async def now(self) -> int:
+        """For `ProviderIdentity.asked_at`; taken before the provider is asked."""
+        return await self._moments.now()
 
     async def note(self, issuer: str, provider_session: str) -> None:
         await self._marks.claim(_key(issuer, provider_session), KEPT_S)
 
+    async def note_person(self, issuer: str, subject: str) -> None:
+        """All that they had there is over."""
+        await self._moments.note(_key(issuer, subject), KEPT_S)
+
     async def has_ended(self, origin: SessionOrigin | None) -> bool:
-        """Whether the provider has told that the session is over in which the sign-in began."""
-        if origin is None or origin.provider_session is None:
+        """Whether the provider has told that what the sign-in rests on is over."""
+        if origin is None:
             return False
-        return await self._marks.is_claimed(_key(origin.issuer, origin.provider_session))
+        return await self._has_ended(
+            origin.issuer, origin.subject, origin.provider_session, origin.asked_at
+        )
+
+    async def has_ended_of(self, identity: ProviderIdentity) -> bool:
+        """The same before anybody knows whose account it is."""
+        issuer = identity.provider.issuer.issuer
+        return await self._has_ended(
+            issuer, identity.subject, identity.session_id, identity.asked_at
+        )
+
+    async def _has_ended(
+        self, issuer: str, subject: str, provider_session: str | None, asked_at: int | None
+    ) -> bool:
+        if provider_session is not None and await self._marks.is_claimed(
+            _key(issuer, provider_session)
+        ):
+            return True
+        ended_at = await self._moments.noted_at(_key(issuer, subject))
+        return ended_at is not None and (asked_at is None or asked_at <= ended_at)
 
 
-def _key(issuer: str, provider_session: str) -> str:
-    named = hashlib.sha256(f"{issuer}\x00{provider_session}".encode()).hexdigest()
+def _key(issuer: str, name: str) -> str:
+    named = hashlib.sha256(f"{issuer}\x00{name}".encode()).hexdigest()
     return f"provider-ended:{named[:32]}"

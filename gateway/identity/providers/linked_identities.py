@@ -57,6 +57,8 @@ class LinkRefusal(StrEnum):
     """In which it was asked for."""
     LAST_WAY_IN = "last_way_in"
     """Without it nobody could sign in to the account."""
+    ENDED_THERE = "ended_there"
+    """The provider has ended what it gave, meanwhile."""
     TOO_SOON = "too_soon"
     """The account has just been changed so often that its tokens are dated ahead."""
 

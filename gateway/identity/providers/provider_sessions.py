@@ -51,6 +51,7 @@ class ProviderSessions:
             identity.session_id,
             identity.auth_time,
             self._sealed.seal(_KIND, [issuer, identity.subject, id_token]) if keeps_token else None,
+            identity.asked_at,
         )
 
     async def of_session(self, session_id: str) -> ProviderSession | None:
@@ -87,6 +88,7 @@ async def end_sessions_of(
 
     Of what the person has under way nothing is known here: a new id of their link, under the lock
     of the account, makes what names the old one begin no session (`session_origins.is_linked`).
+    Of whom the link is not looked up yet, `EndedSessions` knows.
     """
     await _rename_links(tx, issuer, subject=subject, provider_session=provider_session)
     changes: list[Change] = []

@@ -6,7 +6,7 @@ tells of comes between the two; and it travels with a sign-in that waits for a s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.stores.protocols import Transaction
@@ -29,31 +29,41 @@ class SessionOrigin:
     auth_time: int | None
     """When they signed in there: a session there may be hours old."""
     id_token_sealed: str | None = field(default=None, repr=False)
+    asked_at: int | None = None
+    """As of `ProviderIdentity`."""
 
-    def parts(self) -> Sequence[object]:
+    def parts(self) -> Mapping[str, object]:
         """All but the ID token, which is long: for what carries it sealed."""
-        return [
-            self.identity_id,
-            self.issuer,
-            self.subject,
-            self.provider,
-            self.provider_session,
-            self.auth_time,
-        ]
+        return {
+            "identity_id": self.identity_id,
+            "issuer": self.issuer,
+            "subject": self.subject,
+            "provider": self.provider,
+            "provider_session": self.provider_session,
+            "auth_time": self.auth_time,
+            "asked_at": self.asked_at,
+        }
 
     @staticmethod
     def of(parts: object) -> SessionOrigin | None:
         match parts:
-            case [
-                str(identity_id),
-                str(issuer),
-                str(subject),
-                str(provider),
-                str() | None as provider_session,
-                int() | None as auth_time,
-            ]:
+            case {
+                "identity_id": str(identity_id),
+                "issuer": str(issuer),
+                "subject": str(subject),
+                "provider": str(provider),
+                "provider_session": str() | None as provider_session,
+                "auth_time": int() | None as auth_time,
+                "asked_at": int() | None as asked_at,
+            }:
                 return SessionOrigin(
-                    identity_id, issuer, subject, provider, provider_session, auth_time
+                    identity_id,
+                    issuer,
+                    subject,
+                    provider,
+                    provider_session,
+                    auth_time,
+                    asked_at=asked_at,
                 )
         return None
 

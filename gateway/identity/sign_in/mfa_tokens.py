@@ -71,7 +71,7 @@ class MfaTokens:
                 transport,
                 known_device,
                 not needed.kinds,
-                [] if origin is None else origin.parts(),
+                None if origin is None else origin.parts(),
                 host,
                 int(self._clock.now()) + MFA_TTL_S,
             ],
@@ -90,10 +90,14 @@ class MfaTokens:
                 ("bearer" | "cookie") as transport,
                 bool(known_device),
                 bool(enrols),
-                list(origin),
+                (None | dict()) as parts,
                 str(given_at),
                 int(expires_at),
             ] if given_at == host and expires_at > self._clock.now():
+                origin = SessionOrigin.of(parts)
+                if parts is not None and origin is None:
+                    # Without it nobody would know whether the provider has ended it meanwhile.
+                    return None
                 return PendingSignIn(
                     token_id,
                     account_id,
@@ -102,7 +106,7 @@ class MfaTokens:
                     transport,
                     known_device,
                     enrols,
-                    SessionOrigin.of(origin),
+                    origin,
                 )
         return None
 

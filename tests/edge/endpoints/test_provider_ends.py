@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -12,19 +15,22 @@ from gateway.access.issuers import Issuer
 from gateway.access.providers import Provider as SignInProvider
 from gateway.identity.factors.factor_kinds import FactorKind, FactorNeeded
 from gateway.identity.providers.identities import ProviderIdentity
-from gateway.identity.providers.linked_identities import LinkedAccount
+from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
 from gateway.identity.providers.metadata import ProviderMetadata
 from gateway.model import Reason
 from gateway.stores.protocols import StoreUnavailable
 from tests.edge.auth_house import EMAIL, House, open_house, reason, request, told
 from tests.edge.endpoints.test_factors import code_at, enrol, kinds_of, second_step
+from tests.edge.endpoints.test_provider_guesses import come_back
+from tests.edge.endpoints.test_provider_links import GATE, signed_in_at
 from tests.edge.endpoints.test_required_factors import links_of
 from tests.edge.rig import Answer
 from tests.identity.issuers.event_provider import ABSENT, PublishedKey
 from tests.identity.providers.parts import CLIENT, ISSUER, provider
 
 THERE = "session-1"
-IDP = provider("trust_email: true\nbackchannel_logout: true")
+IDP = provider("trust_email: true\naccounts: create\nbackchannel_logout: true")
+NEWCOMER = "new@example.com"
 
 
 @pytest.fixture
@@ -47,7 +53,17 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 async def ended_there(house: House, sid: str = THERE) -> Answer:
     """The provider tells of the end of the session there; it names the session alone."""
-    token = house.provider.logout_token(house.clock.now(), aud=CLIENT, sub=ABSENT, sid=sid)
+    return await told_of_end(house, sub=ABSENT, sid=sid)
+
+
+async def all_ended_there(house: House, sub: str = "alice") -> Answer:
+    """The same of all that somebody had there, whom it names alone: what OpenID Connect
+    Back-Channel Logout has for who does not ask for `sid`."""
+    return await told_of_end(house, sub=sub, sid=ABSENT)
+
+
+async def told_of_end(house: House, **names: Any) -> Answer:
+    token = house.provider.logout_token(house.clock.now(), aud=CLIENT, **names)
     content = urlencode({"logout_token": token}).encode()
     path = "/auth/providers/idp/backchannel-logout"
     form = "application/x-www-form-urlencoded"
@@ -61,9 +77,10 @@ async def came_back(house: House) -> tuple[LinkedAccount, ProviderIdentity]:
     return found, identity
 
 
-async def at_the_second_factor(house: House) -> str:
+async def at_the_second_factor(house: House, asked_at: int | None = None) -> str:
     """The `mfa_token` of who came back from the provider."""
     found, identity = await came_back(house)
+    identity = replace(identity, asked_at=asked_at)
     origin = house.deps.providers.sessions.origin(identity, found.identity_id)
     account = await house.deps.accounts.by_email(EMAIL)
     assert account is not None
@@ -143,3 +160,119 @@ async def test_who_is_to_enrol_a_factor_in_a_session_that_has_ended_there_enrols
         assert (answer.status, reason(answer)) == (400, "invalid_token")
     token = str((await house.sign_in())["access_token"])
     assert told(await house.ask("GET", "/auth/factors", token=token))["totp"] is None
+
+
+# --- who is named alone, and not the session there
+
+
+def comes_back_as(
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    email: str = EMAIL,
+    meanwhile: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Whoever brings a code is alice; `meanwhile` happens while the provider answers."""
+
+    async def identity(*_: object) -> ProviderIdentity:
+        if meanwhile is not None:
+            await meanwhile()
+        return ProviderIdentity(IDP, "alice", email, email_verified=True)
+
+    monkeypatch.setattr(house.deps.providers.client, "identity", identity)
+
+
+async def end_there(house: House, sub: str) -> None:
+    assert (await all_ended_there(house, sub)).status == 200
+
+
+def session_cookies(answer: Answer) -> list[bytes]:
+    return [line for line in answer.values("set-cookie") if line.startswith(b"__Host-session=")]
+
+
+@pytest.mark.parametrize("was_here", [True, False])
+@pytest.mark.parametrize("email", [EMAIL, NEWCOMER])
+async def test_whom_the_provider_ends_while_it_answers_gets_no_session(
+    house: House, monkeypatch: pytest.MonkeyPatch, email: str, was_here: bool
+) -> None:
+    """The first time nothing here names them; later their link does, and has another id since."""
+    if was_here:
+        comes_back_as(house, monkeypatch, email)
+        assert (await come_back(house)).status == 303
+    comes_back_as(house, monkeypatch, email, partial(end_there, house, "alice"))
+    answer = await come_back(house)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert session_cookies(answer) == []
+    assert await live_sessions(house) == []
+    assert kinds_of(house)[-1] == "sign_in_failed"
+    if not was_here:
+        known = await house.deps.accounts.by_email(NEWCOMER)
+        assert known is None  # nor has anything been made of what they came with
+    # Who signs in there again is another matter, at once.
+    comes_back_as(house, monkeypatch, email)
+    again = await come_back(house)
+    assert again.status == 303
+    assert session_cookies(again)
+    assert len(await live_sessions(house)) == 1
+
+
+async def test_whom_the_provider_ends_once_their_account_is_found_gets_no_session(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two looks: the account is made, and its session has not begun."""
+    comes_back_as(house, monkeypatch, NEWCOMER)
+    sign_in = LinkedIdentities.sign_in
+
+    async def slow(self: LinkedIdentities, identity: ProviderIdentity) -> object:
+        found = await sign_in(self, identity)
+        monkeypatch.setattr(LinkedIdentities, "sign_in", sign_in)
+        # As by an end that finds no session: theirs begins after it.
+        await house.deps.providers.ended_sessions.note_person(ISSUER, "alice")
+        return found
+
+    monkeypatch.setattr(LinkedIdentities, "sign_in", slow)
+    answer = await come_back(house)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert await live_sessions(house) == []
+    assert session_cookies(await come_back(house))
+
+
+async def test_the_end_of_somebody_else_stops_nobody(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comes_back_as(house, monkeypatch, meanwhile=partial(end_there, house, "bob"))
+    assert (await come_back(house)).status == 303
+    assert len(await live_sessions(house)) == 1
+
+
+async def test_whom_the_provider_ends_while_it_answers_is_linked_with_no_account(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comes_back_as(house, monkeypatch, meanwhile=partial(end_there, house, "alice"))
+    fields = await signed_in_at(house, GATE)
+    listed = await house.raw(request("GET", "/auth/links", b"", headers=fields, host=GATE))
+    begun = await house.raw(
+        request("GET", told(listed)["available"][0]["start"], b"", headers=fields, host=GATE)
+    )
+    (location,) = begun.values("location")
+    state = parse_qs(urlsplit(location.decode()).query)["state"][0]
+    trip = begun.values("set-cookie")[0].decode().partition(";")[0]
+    path = f"/auth/providers/idp/callback?code=c&state={state}"
+    answer = await house.ask("GET", path, headers=[f"{fields[0]}; {trip}"])
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    listed = await house.raw(request("GET", "/auth/links", b"", headers=fields, host=GATE))
+    assert told(listed)["links"] == []
+
+
+@pytest.mark.parametrize("began", ["before", "after"])
+async def test_who_is_at_the_second_factor_is_ended_by_name_where_they_began_before(
+    house: House, began: str
+) -> None:
+    """Though their link was looked up behind the end, and so names nothing that has gone."""
+    secret, _ = await enrol(house)
+    ended = house.deps.providers.ended_sessions
+    before = await ended.now()
+    await end_there(house, "alice")
+    waiting = await at_the_second_factor(house, before if began == "before" else await ended.now())
+    done = await second_step(house, waiting, code_at(house, secret))
+    assert done.status == (401 if began == "before" else 200), done.body
+    assert len(await live_sessions(house)) == (0 if began == "before" else 1)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import pytest
 
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.provider_sessions import end_sessions_of
 from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Reason
+from gateway.stores.moments import RedisMoments
+from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.protocols import Database
+from gateway.stores.redis import RedisStore
 
 ISSUER = "https://id.example"
 
@@ -59,3 +64,22 @@ async def test_what_began_before_the_end_begins_no_session(database: Database, n
     async with database.transaction() as tx:
         again = await end_sessions_of(tx, ISSUER, "logout", **{named: whom[named]})
     assert [change.target for change in again] == [grant.session_id]
+
+
+async def test_who_is_ended_by_name_is_known_to_every_worker_until_they_sign_in_there_again(
+    redis: RedisStore,
+) -> None:
+    here, there = (EndedSessions(RedisNonceStore(redis), RedisMoments(redis)) for _ in range(2))
+    before = await here.now()
+    origin = SessionOrigin("id-1", ISSUER, "alice", "idp", None, None, asked_at=before)
+    assert not await here.has_ended(origin)
+    await there.note_person(ISSUER, "alice")
+    assert await here.has_ended(origin)
+    assert await here.has_ended(replace(origin, asked_at=None))
+    assert await here.has_ended(replace(origin, provider_session="of no end"))
+    assert not await here.has_ended(replace(origin, asked_at=await here.now()))
+    assert not await here.has_ended(replace(origin, subject="bob"))
+    assert not await here.has_ended(replace(origin, issuer="https://other.example"))
+    # A name of a session is no name of somebody.
+    await there.note(ISSUER, "bob")
+    assert not await here.has_ended(replace(origin, subject="bob"))
