@@ -169,7 +169,13 @@ def _provider_moves(before: Provider, after: Provider) -> dict[str, Moved]:
 def _of_attributes(old: Snapshot, new: Snapshot) -> Iterator[DefinitionChange]:
     for name, after in new.attributes.items():
         before = old.attributes.get(name)
-        routes = [route.id for route in new.routes if _reads_attribute(route, after)]
+        reads = _reads_attribute
+        if before is None:
+            # Nobody could ask for it by its name: what a route asks now, its own lines tell.
+            if not any(_reads_claim(route, after) for route in old.routes):
+                continue
+            reads = _reads_claim
+        routes = [route.id for route in new.routes if reads(route, after)]
         if before == after or not routes:
             continue
         moved = {"claim": _EITHER} if before is None else _attribute_moves(before, after)
@@ -278,15 +284,14 @@ def _reads(route: Route, *fields: str) -> bool:
 
 
 def _reads_attribute(route: Route, attribute: Attribute) -> bool:
-    claim = attribute.claim
-    return _any_path(
-        route,
-        lambda keys: (
-            keys[:2] == ("attributes", attribute.name)
-            or keys == ("claims",)
-            or (keys[:1] == ("claims",) and keys[1:2] in ((claim,), ("attributes",)))
-        ),
-    )
+    named = ("attributes", attribute.name)
+    return _any_path(route, lambda keys: keys[:2] == named) or _reads_claim(route, attribute)
+
+
+def _reads_claim(route: Route, attribute: Attribute) -> bool:
+    """Whether it reads it as what it is in a token."""
+    read = ((attribute.claim,), ("attributes",), ())
+    return _any_path(route, lambda keys: keys[:1] == ("claims",) and keys[1:2] in read)
 
 
 def _reads_roles(route: Route) -> bool:

@@ -107,7 +107,7 @@ def _of_shape(
                 if not comparison.whole:
                     report.inexact.append(f"{method} {shape.host or ''}{shape.pattern}")
                 changes = changes_of(comparison, alone=len(every_pair) == 1)
-                changes += led_elsewhere(shape, pair, alone=len(every_pair) == 1)
+                changes += led_elsewhere(shapes, shape, method, pair, alone=len(every_pair) == 1)
                 if not _reads_method(pair):
                     known[key] = changes
             for change in changes:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.access.routing.routes import Auth, PatternSegment, Rewrite, Route, SegmentKind
+from gateway.access.routing.routes import Auth, Route, SegmentKind
 from gateway.review.changes import AccessChange
-from gateway.review.shapes import Pair, Shape
+from gateway.review.shapes import Pair, Shape, Shapes
 
 
-def led_elsewhere(shape: Shape, pair: Pair, *, alone: bool) -> Iterator[AccessChange]:
+def led_elsewhere(
+    shapes: Shapes, shape: Shape, method: str, pair: Pair, *, alone: bool
+) -> Iterator[AccessChange]:
     """`alone`: every path of the shape is meant."""
     before, after = pair.old, pair.new
     if before is None or after is None or not (_is_open(before) and _is_open(after)):
@@ -26,9 +28,12 @@ def led_elsewhere(shape: Shape, pair: Pair, *, alone: bool) -> Iterator[AccessCh
     ):
         names = before.upstream.name, after.upstream.name
         reasons.append(f"it leads to the upstream {names[1]}, not {names[0]}")
-    paths = _path(before), _path(after)
-    if _taken(before) != _taken(after):
-        reasons.append(f"it leads to {paths[1]}, not {paths[0]}")
+    led_to = shapes.led_to(shape, method, pair)
+    if led_to[0] != led_to[1]:
+        paths = _path(before), _path(after)
+        # Where the patterns say the same of other parts of the path: what one of it becomes.
+        was, now = led_to if paths[0] == paths[1] else paths
+        reasons.append(f"it leads to {now}, not {was}")
     if reasons:
         path = "/" + "/".join(shape.filled(dict(pair.values)))
         yield AccessChange(
@@ -47,20 +52,6 @@ def led_elsewhere(shape: Shape, pair: Pair, *, alone: bool) -> Iterator[AccessCh
 
 def _is_open(route: Route) -> bool:
     return route.auth is Auth.PUBLIC or (route.auth is Auth.OPTIONAL and route.policy is None)
-
-
-def _taken(route: Route) -> tuple[object, ...]:
-    """What becomes of the path, whatever its parameters are called."""
-    names = {name: str(at) for at, name in enumerate(route.param_names)}
-    rewrite = route.rewrite or Rewrite()
-    parts = tuple(_unnamed(part, names) for part in rewrite.template)
-    kept = () if rewrite.template else (rewrite.strip_segments, rewrite.add_prefix)
-    return parts, kept
-
-
-def _unnamed(part: PatternSegment, names: dict[str, str]) -> tuple[str, str]:
-    literal = part.kind is SegmentKind.LITERAL
-    return part.kind, part.text if literal else names.get(part.text, part.text)
 
 
 def _path(route: Route) -> str:

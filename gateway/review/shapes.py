@@ -23,7 +23,7 @@ from gateway.access.routing.routes import (
     wildcard_of,
 )
 from gateway.access.snapshot import Snapshot
-from gateway.model import Reason
+from gateway.model import Call, Reason
 from gateway.review.methods import ANY_METHOD, AskedMethods
 from gateway.review.policy_override import could_meet
 
@@ -176,6 +176,28 @@ class Shapes:
                 # Where both sides have the shape, each of its paths finds the same.
                 break
         return list((refused | pairs).values())
+
+    def led_to(self, shape: Shape, method: str, pair: Pair) -> tuple[str, str]:
+        """The path that each side sends to its upstream for one that finds the pair, of which no
+        two parts are the same where that can be."""
+        host, given = self.host_of(shape), dict(pair.values)
+        # Two numbers are the same in a pair's own path.
+        apart = {
+            at: fresh(shape.segments[at], at) if text == fresh(shape.segments[at]) else text
+            for at, text in given.items()
+        }
+        for values in (apart, given):
+            segments = shape.filled(values)
+            matches = self._matches(shape, host, method, segments) or ()
+            found = [one for one in matches if isinstance(one, Match)]
+            if [one.route for one in found] == [pair.old, pair.new]:
+                break
+        path = "/" + "/".join(map(encoded, segments))
+        call = Call(
+            method, host, path, segments, "", headers=(), client_ip="127.0.0.1", scheme="http"
+        )
+        was, now = (str(one.route.upstream_target(call, one.params)) for one in found)
+        return was, now
 
     def _samples(self, shape: Shape) -> Iterator[tuple[tuple[int, str], ...]]:
         plain = tuple((at, fresh(shape.segments[at])) for at in shape.open)

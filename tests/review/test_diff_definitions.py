@@ -147,6 +147,8 @@ OWN = "routes:\n  - {id: a, match: {path: /a}, policy: p, upstream: api}\n"
          ["+ attributes.dep claim", "- attributes.dep claim"]),
         (None, "{set_by: person, claim: dep}", BY_CLAIM,
          ["+ attributes.dep claim", "- attributes.dep claim"]),
+        # Nobody read it: what a route asks of it now is told of the route.
+        (None, "{set_by: person}", BY_CLAIM, []),
     ],
 )  # fmt: skip
 def test_an_edit_of_who_sets_an_attribute_is_told(
@@ -157,6 +159,15 @@ def test_an_edit_of_who_sets_an_attribute_is_told(
         for a in (old, new)
     ]
     assert told(*sides) == lines
+
+
+def test_a_new_attribute_by_which_a_route_asks_more_is_no_gain() -> None:
+    attribute = "attributes: {dep: {set_by: operator}}\n"
+    asks = ADMINS.replace("has_role('admin')", "has_role('admin') && user.attributes.dep == 'x'")
+    report = compare(snapshot(HEAD + OWN, ADMINS), snapshot(HEAD + attribute + OWN, asks))
+    assert [one.gains for one in report.changes] == [False]
+    assert report.definitions == []
+    assert not report.may_widen
 
 
 @pytest.mark.parametrize(
@@ -284,6 +295,36 @@ def test_an_open_route_that_leads_elsewhere_may_give_more(
     assert not report.widened
     # Who passes a route that asks for somebody is told; what is behind it, is not.
     assert compare(route(old, who=SIGNED_IN), route(new, who=SIGNED_IN)).changes == []
+
+
+def rewrites(*paths: str) -> Snapshot:
+    """An open route for each `/z/{t}/{x} /q/{t}`."""
+    routes = "".join(
+        f"  - {{id: r{n}, match: {{path: '{one}'}}, auth: public, upstream: api,"
+        f" rewrite: {{path: '{other}'}}}}\n"
+        for n, (one, other) in enumerate(map(str.split, paths))
+    )
+    return snapshot(HEAD + "routes:\n" + routes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "because"),
+    [
+        (["/z/{t}/{x} /q/{t}"], ["/z/{t}/{x} /q/{t}", "/z/a/{x} /q/{x}"],
+         ["it leads to /q/{x}, not /q/{t}"]),
+        (["/z/{t}/{x} /q/{x}"], ["/z/{t}/{x} /q/{x}", "/z/a/{x} /q/{x}"], []),
+        (["/z/{t}/{x} /q/{t}/{x}"], ["/z/{t}/{x} /q/{t}/{x}", "/z/a/{x} /q/a/{x}"], []),
+        # Another part of the path, of the same name.
+        (["/z/{t}/{x} /q/{x}"], ["/z/{x}/{t} /q/{x}"],
+         ["it leads to /q/other-x-1, not /q/other-t-2"]),
+        (["/z/{t:int}/{x:int} /q/{t}"], ["/z/{t:int}/{x:int} /q/{x}"],
+         ["it leads to /q/{x}, not /q/{t}"]),
+    ],
+)  # fmt: skip
+def test_a_rewrite_is_told_where_it_makes_another_path_of_the_same_one(
+    old: list[str], new: list[str], because: list[str]
+) -> None:
+    assert [one.because for one in compare(rewrites(*old), rewrites(*new)).changes] == because
 
 
 def test_parameters_of_a_rewrite_may_be_named_anew() -> None:
