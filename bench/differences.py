@@ -21,17 +21,8 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
-from bench.difference_cases import (
-    AFFIXED_ROLES,
-    NAMES,
-    ROLES,
-    TEAMS,
-    Odd,
-    compiled,
-    edited,
-    question,
-    world,
-)
+from bench.difference_cases import Odd, compiled, edited, question, world
+from bench.difference_forms import DRAWN_ROLES, form_pair, form_question
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
@@ -198,8 +189,8 @@ class Reader:
             return key in claims and bool(claims[key] == value)
         if name == "user.id":
             return bool(getattr(who, "subject", None) == value)
-        if name == "user.email":
-            return bool(getattr(who, "email", None) == value)
+        if name in ("user.email", "user.session_id"):
+            return bool(getattr(who, name.removeprefix("user."), None) == value)
         if name.startswith("body."):
             return bool(call.body.get(name[5:]) == value)
         if name.startswith("request.query"):
@@ -247,7 +238,6 @@ def _role_affixes(side: Snapshot) -> Iterator[frozenset[Affix]]:
                         yield frozenset(survey.role_affixes)
 
 
-DRAWN_ROLES = frozenset((*ROLES, *AFFIXED_ROLES, *NAMES, *TEAMS, "else"))
 _UNREADABLE = Reason.AMBIGUOUS_QUERY, Reason.AMBIGUOUS_HEADER, Reason.BODY_MALFORMED
 _TOKEN = re.compile(r"a token of (\S+?)(?: for (.+?))?(?: with the scope (.+))?")
 _ASKED_SCOPE = re.compile(r"(?:has_scope\()?'([^']+)'(?: in user\.scopes|\))")
@@ -296,11 +286,17 @@ def _is(outcome: Any, said: bool | str) -> bool:
     }[said]
 
 
-def check(seed: int, calls: int, tally: Tally, *, odd: bool = False) -> None:
-    """One pair of configurations, and made-up calls of them."""
+def check(seed: int, calls: int, tally: Tally, *, odd: bool = False, forms: bool = False) -> None:
+    """One pair of configurations, and made-up calls of them.
+
+    `odd`: what is rare; `forms`: conditions of `bench.difference_forms`.
+    """
     choose = (Odd if odd else random.Random)(seed)
-    made = world(choose)
-    changed = edited(choose, made)
+    if forms:
+        made, changed = form_pair(choose)
+    else:
+        made = world(choose)
+        changed = edited(choose, made)
     old, new = compiled(made), compiled(changed)
     if old is None or new is None:
         return
@@ -309,7 +305,7 @@ def check(seed: int, calls: int, tally: Tally, *, odd: bool = False) -> None:
     tally.inexact += bool(report.inexact)
     reader = Reader(old, new, report)
     for number in range(calls):
-        asked = question(choose)
+        asked = (form_question if forms else question)(choose)
         before, after = (reached(simulate(asked, side).decision) for side in (old, new))
         tally.calls += 1
         tally.gains += after > before
@@ -380,11 +376,12 @@ def main(
     cases: Annotated[int, typer.Option(min=1, help="Calls that are decided.")] = 10_000,
     calls: Annotated[int, typer.Option(min=1, help="Calls of each pair.")] = 25,
     seed: Annotated[int, typer.Option(help="The first pair.")] = 1,
+    forms: Annotated[bool, typer.Option(help="Only what stands in another's place.")] = False,
 ) -> None:
     """Compare what diff tells with what both configurations decide."""
     tally = Tally()
     while tally.calls < cases:
-        check(seed, calls, tally, odd=seed % 2 == 0)
+        check(seed, calls, tally, odd=seed % 2 == 0, forms=forms or seed % 4 == 3)
         seed += 1
     for text in tally.wrong[:20]:
         console.print(text, markup=False)

@@ -8,10 +8,10 @@ other atom (`matches`, arithmetic, sizes) no outcome can be ruled out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.access.conditions.conditions import Condition
-from gateway.review.affixes import Affix
+from gateway.review.surveys import ADDRESS, NOW, SIGN_IN, Path, Survey, TableStep
 from gateway.review.syntax import (
     Node,
     NotUnderstood,
@@ -23,15 +23,11 @@ from gateway.review.syntax import (
 )
 from gateway.review.time_texts import moment_of, seconds_of
 
-Path = tuple[str, ...]
-"""`("user", "id")`, `("request", "query", "page")`, `("now",)`: what is read of a call."""
-TableStep = str | int | Path
-"""A key of a table as it is written, or where in the call it comes from."""
-
 MAX_HELD = 4
 """Texts that `contains` may ask one value for: every set of them is tried."""
 _USER = ("id", "email", "email_verified", "session_id", "issuer")
 _TABLES = (("claims",), ("attributes",), ("tenants",))
+_CONSTANTS = {"true": True, "false": False, "null": None}
 _ORDERS = ("<", "<=", ">", ">=")
 _CLOCK = frozenset(
     (
@@ -39,42 +35,6 @@ _CLOCK = frozenset(
         "getHours", "getMinutes", "getSeconds",
     )
 )  # fmt: skip
-NOW: Path = ("now",)
-SIGN_IN: Path = ("user", "auth_time")
-ADDRESS: Path = ("client", "ip")
-
-
-@dataclass(slots=True)
-class Survey:
-    """Everything that an atom reads and compares with."""
-
-    paths: set[Path] = field(default_factory=set)
-    tables: list[tuple[TableStep, ...]] = field(default_factory=list)
-    """Each read of `data`, by its steps."""
-    texts: set[str] = field(default_factory=set)
-    numbers: set[float] = field(default_factory=set)
-    affixes: dict[Path, set[Affix]] = field(default_factory=dict)
-    """What a value is asked to begin, end or be filled with."""
-    role_affixes: set[Affix] = field(default_factory=set)
-    """The same of any role."""
-    orders: bool = False
-    """It orders a value by what `data` holds."""
-    lists: set[Path] = field(default_factory=set)
-    """Values that are asked whether they hold another."""
-    every: bool = False
-    """It may ask for all that a table lists, and not for any of them."""
-    roles: bool = False
-    any_role: bool = False
-    """It goes through the roles, or asks for one that the text does not name."""
-    scopes: set[str] = field(default_factory=set)
-    granted: set[str] = field(default_factory=set)
-    """Scopes of a token that are asked for by name."""
-    ages_s: set[float] = field(default_factory=set)
-    """How old a sign-in is compared with."""
-    moments: set[float] = field(default_factory=set)
-    """Seconds since the epoch that `now` is compared with."""
-    clock: set[tuple[str, int]] = field(default_factory=set)
-    """(`getHours`, 17): fields of `now`, and what they are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +57,7 @@ def atom_of(condition: Condition) -> Atom:
         surveyor.truth(tree)
     except NotUnderstood:
         return Atom(condition, None)
-    return Atom(condition, surveyor.survey)
+    return Atom(condition, surveyor.found())
 
 
 @dataclass(slots=True)
@@ -126,6 +86,11 @@ class _Surveyor:
         # The variables of iterations: `table` holds what data gives, `role` a role, `listed` one
         # of what the condition lists.
         self._variables: dict[str, str] = {}
+        self._role_reads = 0
+
+    def found(self) -> Survey:
+        self.survey.by_role &= self._role_reads == 1
+        return self.survey
 
     def truth(self, node: Node) -> None:
         """`node` gives true or false."""
@@ -137,6 +102,7 @@ class _Surveyor:
             if not self._timed(*parts):
                 self._scalar(parts[0], null=True)
                 self._scalar(parts[1], null=True)
+                self._wholes(*parts)
         elif kind in _ORDERS:
             if not self._timed(*parts):
                 self._ordered(*parts)
@@ -157,8 +123,8 @@ class _Surveyor:
             self.survey.texts.add(word_of(node))
         elif node.kind in ("number", "minus"):
             self.survey.numbers.add(number_of(node))
-        elif node.kind == "name" and node.word in ("true", "false", "null"):
-            return
+        elif node.kind == "name" and node.word in _CONSTANTS:
+            self.survey.constants.add(_CONSTANTS[node.word])
         else:
             path = self._chain(node, null=null)
             if path is not None:
@@ -221,6 +187,14 @@ class _Surveyor:
         root, _ = unwound(node)
         return root == "data" or root in self._variables
 
+    def _wholes(self, *sides: Node) -> None:
+        """Any of them that comes from data may be a list or an object."""
+        for side in sides:
+            if side.kind in ("field", "index", "name") and self._is_data(side):
+                _, steps = unwound(side)
+                last = steps[-1] if steps else side
+                self.survey.wholes.add(last.word or "" if last.kind in ("key", "text") else "")
+
     def _membership(self, left: Node, right: Node) -> None:
         if right.kind == "list" and self._timed(left, *right.parts):
             return
@@ -228,7 +202,7 @@ class _Surveyor:
         keys = [step.word for step in steps]
         if (root, keys) == ("user", ["roles"]):
             self._scalar(left)
-            self.survey.roles = True
+            self._asks_roles()
             self.survey.any_role |= left.kind != "text"
         elif (root, keys) == ("user", ["scopes"]):
             self.survey.granted.add(word_of(left))
@@ -245,6 +219,10 @@ class _Surveyor:
         elif root:
             self._scalar(left)
             path = self._chain(right)
+            self._wholes(left)
+            if path is None:
+                # What a list holds.
+                self.survey.wholes.add("")
             if path is not None:
                 if path[0] not in ("user", "resource") or path[1] in _USER:
                     raise NotUnderstood
@@ -253,12 +231,16 @@ class _Surveyor:
         else:
             raise NotUnderstood
 
+    def _asks_roles(self) -> None:
+        self.survey.roles = True
+        self._role_reads += 1
+
     def _call(self, name: str, given: tuple[Node, ...]) -> None:
         if name == "has":
             self._scalar(given[0], null=True)
         elif name == "has_role":
             self._scalar(given[0])
-            self.survey.roles = True
+            self._asks_roles()
             self.survey.any_role |= given[0].kind != "text"
         elif name == "has_scope":
             self.survey.scopes.add(word_of(given[0]))
@@ -314,7 +296,10 @@ class _Surveyor:
                 "user",
                 ["roles"],
             ) and name != "exists_one":
-                self.survey.roles = self.survey.any_role = True
+                self._asks_roles()
+                self.survey.any_role = True
+                self.survey.by_role = not self._variables
+                self.survey.each_role |= name == "all" or _denies(body)
                 kind = "role"
             elif root == "data":
                 self._chain(on)

@@ -20,8 +20,8 @@ from gateway.access.routing.routes import WILDCARD, Route, SegmentKind
 from gateway.access.simulation import person
 from gateway.access.templates import TextTemplate
 from gateway.model import OWN_ISSUER, Call, Credential, CredentialKind, Principal, Reason
-from gateway.review.atoms import ADDRESS, NOW, SIGN_IN, Path
 from gateway.review.shapes import Shape
+from gateway.review.surveys import ADDRESS, NOW, SIGN_IN, Path
 
 GATEWAY = ""
 """Among whom a token is for: the gateway, and no resource of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -12,19 +12,12 @@ from gateway.access.conditions.conditions import Condition
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom
-from gateway.review.call_kinds import (
-    CallKind,
-    Probe,
-    ProbeGroup,
-    Solver,
-    World,
-    combined,
-    groups_of,
-)
+from gateway.review.call_kinds import CallKind, ProbeGroup, Solver, combined, groups_of
 from gateway.review.calls import MOMENT, ORIGINS, Roles, Source, Values, source_of
 from gateway.review.opaque import Outcome, joined
 from gateway.review.outcomes import FAILED, FALSE, TRUE, BeforeAfter, outcome_of, reached
 from gateway.review.probes import Probes
+from gateway.review.questions import Probe, World
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.sides import Side, meaning_of, side_of
 
@@ -141,8 +134,13 @@ class Comparison:
         for source in dict.fromkeys(one for side in self._sides for one in side.parts):
             parts = [part for side in self._sides if (part := side.parts.get(source)) is not None]
             if parts[0].kind != "atom":
-                assumed = any(self._is_assumed(atom.source) for atom in parts[0].atoms())
-                axes["condition", source] = Axis("condition", source, assumed=assumed)
+                atoms = [atom.source for atom in parts[0].atoms()]
+                axes["condition", source] = Axis(
+                    "condition",
+                    source,
+                    side=None if source in self._sides[NEW].parts else self._side_of(atoms),
+                    assumed=any(map(self._is_assumed, atoms)),
+                )
         return list(axes.values())
 
     def _owner(self, text: str) -> str | None:
@@ -163,6 +161,11 @@ class Comparison:
     def _is_assumed(self, source: str) -> bool:
         atoms = [atom for side in self._sides for atom in side.atoms if atom.source == source]
         return any(atom.survey is None for atom in atoms)
+
+    def _side_of(self, sources: Collection[str]) -> int | None:
+        """OLD where what the old side asked gives another answer by what the new one reads."""
+        atoms = (one for one in self._sides[OLD].atoms if one.source in sources)
+        return None if all(map(self._means_the_same, atoms)) else OLD
 
     def _assumed(self) -> list[tuple[str, str, int | None]]:
         """The parts that are assumed: a key, the text, and the side where they differ."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from gateway.access.policies import Policy
 from gateway.access.routing.routes import Route
-from gateway.review.affixes import Affix, affixed, met_by
-from gateway.review.atoms import Path, Survey, TableStep, atom_of
+from gateway.review.affixes import Affix, affixed, in_order, met_by
+from gateway.review.atoms import atom_of
 from gateway.review.opaque import taken_apart
+from gateway.review.surveys import Path, Survey, TableStep
 
 ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")
 OTHER_METHOD = "OTHER"
@@ -22,27 +25,33 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 class AskedMethods:
     """Those that conditions of some routes, or the tables that these read, compare a method with;
-    one for each beginning, end and filling that is asked for; and one of no such name."""
+    one for each beginning, end and filling that is asked for, and before and after each text by
+    which methods are put in order; and one of no such name."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         texts: dict[str, None] = {}
         affixes: set[Affix] = set()
+        ordered: set[str] = set()
         concerned = ((one.policy, one.action) for one in routes if one.policy is not None)
         for policy, action in dict.fromkeys(concerned):
             for survey in _surveys(policy, action):
                 texts |= dict.fromkeys(sorted(survey.texts))
                 affixes |= survey.affixes.get(METHOD, set())
                 for steps in survey.tables:
-                    texts |= dict.fromkeys(texts_of(policy.data, steps, METHOD))
+                    found = dict.fromkeys(texts_of(policy.data, steps, METHOD))
+                    texts |= found
+                    ordered |= found.keys() if survey.orders else set()
         named = [text for text in texts if _TOKEN.fullmatch(text)]
         taken = {*named, *ANY_METHOD, "HEAD"}
         # That it begins with nothing, is asked of none: so there is one of no such name.
         asked = sorted({*affixes, ("startsWith", "")})
-        self._affixes = affixes
+        self._affixes, self._ordered = affixes, sorted(ordered)
+        made_up = chain(
+            affixed(asked, taken, readable=OTHER_METHOD),
+            in_order(affixes, ordered, readable=OTHER_METHOD),
+        )
         self._made_up = [
-            text
-            for text in dict.fromkeys(affixed(asked, taken, readable=OTHER_METHOD))
-            if _TOKEN.fullmatch(text)
+            text for text in dict.fromkeys(made_up) if _TOKEN.fullmatch(text) and text not in taken
         ]
         self.all = (*named, *self._made_up)
 
@@ -50,8 +59,11 @@ class AskedMethods:
         """The one that is asked in the place of this one."""
         if method in (*ANY_METHOD, "HEAD", *self.all):
             return method
-        met = met_by(method, self._affixes)
-        return next(one for one in self._made_up if met_by(one, self._affixes) == met)
+        alike = [one for one in self._made_up if self._looks(one) == self._looks(method)]
+        return (alike or self._made_up)[0]
+
+    def _looks(self, method: str) -> tuple[object, ...]:
+        return met_by(method, self._affixes), bisect_right(self._ordered, method)
 
 
 def _surveys(policy: Policy, action: str) -> Iterator[Survey]:

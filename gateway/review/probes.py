@@ -12,9 +12,9 @@ from gateway.access.policies import Policy, StepUp
 from gateway.access.readings import bypasses_route
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
+from gateway.identity.issuers.external_ids import is_external_id
 from gateway.model import OWN_ISSUER, OWN_ISSUERS, Principal, Reason
-from gateway.review.atoms import Atom, Survey, TableStep
-from gateway.review.call_kinds import Probe, World
+from gateway.review.atoms import Atom
 from gateway.review.calls import (
     MOMENT,
     OWN_TOKEN,
@@ -27,11 +27,14 @@ from gateway.review.calls import (
 )
 from gateway.review.methods import METHOD
 from gateway.review.outcomes import FAILED, BeforeAfter, outcome_of
+from gateway.review.questions import Probe, World
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
+from gateway.review.surveys import Survey, TableStep
 from gateway.review.values import TABLE_INPUTS, Choice, is_good, presented
 
 _CALLER_INPUTS = ("user.", *TABLE_INPUTS, "age", "amr", "roles", "scopes", "kind")
+_IDS = ("user.id", "user.session_id")
 _OF_CALLERS = ("permits", "step-up", "kind", "scopes")
 
 
@@ -135,19 +138,20 @@ class Probes:
         return presented(self._issuers, (server.path for server in servers), granted)
 
     def _is_possible(self, values: Values) -> bool:
-        """Whether who presents another issuer's token has an id that begins with its name, which
-        nobody else has, and is limited to no actions, as keys of ours are."""
+        """Whether who presents another issuer's token has an id, and a session, that begin with
+        its name, as nobody else's do, and is limited to no actions, as keys of ours are."""
         if not self._issuers or not values["signed"]:
             return True
         shown: Presented = values.get("kind", OWN_TOKEN)
         if shown.issuer != OWN_ISSUER and values.get("scopes") is not None:
             return False
-        id_ = values.get("user.id")
-        if not isinstance(id_, str):
-            return True
+        ids = (values.get(name) for name in _IDS)
+        return all(self._issuer_of(one) == shown.issuer for one in ids if isinstance(one, str))
+
+    def _issuer_of(self, id_: str) -> str:
+        """Whose caller or session is named so."""
         issuer, colon, _ = id_.partition(":")
-        named = issuer if colon and issuer in self._issuers else OWN_ISSUER
-        return shown.issuer == named
+        return issuer if colon and issuer in self._issuers else OWN_ISSUER
 
     def _parts(self, side: Side, route: Route, policy: Policy) -> Iterator[Probe]:
         seen: set[str] = set()
@@ -192,7 +196,7 @@ class Probes:
             inputs |= self._scope_inputs
         if atom.survey.granted:
             inputs |= {"kind", "scopes"}
-        if self._issuers and "user.id" in inputs:
+        if self._issuers and not inputs.isdisjoint(_IDS):
             inputs.add("kind")
         return frozenset(inputs - {"signed"}), sources, wrapped
 
@@ -262,6 +266,8 @@ class Probes:
 
     def _is_good(self, name: str, text: str) -> bool:
         kind, _, at = name.partition(":")
+        if name in _IDS and self._issuer_of(text) != OWN_ISSUER:
+            return is_external_id(text.partition(":")[2])
         if kind not in ("seg", "host"):
             return is_good(name, text)
         key = (name, text)

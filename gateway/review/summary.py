@@ -9,7 +9,7 @@ from typing import Any
 from gateway.access.authorizer import Decision
 from gateway.model import Reason, SourceLocation
 from gateway.review.boxes import Box, Vector, cover
-from gateway.review.call_kinds import MAX_KEPT, CallKind
+from gateway.review.call_kinds import CallKind
 from gateway.review.calls import Roles
 from gateway.review.changes import AccessChange, Valued, Where
 from gateway.review.comparison import Axis, Comparison, Point
@@ -21,6 +21,7 @@ from gateway.review.outcomes import (
     one_sided_word,
     outcome_word,
 )
+from gateway.review.questions import MAX_KEPT
 from gateway.review.values import Choice
 
 MAX_ROWS = 1_000
@@ -258,7 +259,9 @@ class _Summary:
                 where.append(Where(axis.text, outcome, outcome if still else None))
         for kind in ("condition", "assumed"):
             for at, axis, allowed in self._axes(kind):
-                where.append(Where(axis.text, self._outcome_of_axis(at, allowed)))
+                outcome = self._outcome_of_axis(at, allowed)
+                was = kind == "condition" and axis.side is not None
+                where.append(Where(axis.text, *((None, outcome) if was else (outcome, None))))
         for kind, held in (("slash", "an encoded slash"), ("files", "`;`, `%5C` or `%25`")):
             for _, _, allowed in self._axes(kind):
                 outcome = "true" if True in allowed else "not true"
@@ -278,9 +281,10 @@ class _Summary:
 
     def _outcome_of_axis(self, at: int, allowed: frozenset[Hashable]) -> str:
         outcomes = {point.vector[at] for point in self.points}
-        return outcome_word(
-            outcomes, allowed, {point.vector[at] for point in self.comparison.points}
-        )
+        seen = {point.vector[at] for point in self.comparison.points}
+        # What it gives on one side alone is no less something that it gives.
+        seen |= {v for one in seen if isinstance(one, BeforeAfter) for v in (one.before, one.after)}
+        return outcome_word(outcomes, allowed, seen)
 
     def _values(
         self, changed: Sequence[tuple[int, Axis, frozenset[Hashable]]]

@@ -3,23 +3,28 @@
 Where values are only compared, it is enough to try each one that is compared with, and one
 that nobody names.  Texts of a table that stand in the same places of it are alike: one of
 them is tried, and the others are named with it.
+
+Law: whatever one input may be, each other that is compared with it may be too, and a list of the
+caller may hold: what is made up for one is tried of all, and the inputs that may be anything
+(claims, fields of the body) get their values last, those that are lists after the others.  The
+empty text is a text as any other, where a caller may have it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, combinations, pairwise, product
 from math import prod
 from typing import Any
 
 from gateway.model import CredentialKind
-from gateway.review.affixes import Affix, affixed
-from gateway.review.atoms import Survey, TableStep
+from gateway.review.affixes import Affix, affixed, every_is_made, in_order, met_by
 from gateway.review.calls import ABSENT, GATEWAY, Presented, Source, Values
-from gateway.review.methods import texts_of
 from gateway.review.networks import Cells, network_of
+from gateway.review.surveys import Survey, TableStep
 from gateway.review.time_texts import moment_of
 from gateway.review.times import moments
 
@@ -28,8 +33,10 @@ _NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}\Z")
 _HOST = re.compile(r"[a-z0-9._-]+\Z")
 TABLE_INPUTS = ("claim:", "attributes:", "tenants:")
 """Beginnings of the inputs that are fields of the caller's tables: any JSON value."""
+ANYTHING = (*TABLE_INPUTS, "body:")
+"""Of the inputs that may be any JSON value."""
 MAX_LISTS = 4_096
-"""Sets of texts that a claim may hold."""
+"""Sets of values that a claim may hold."""
 _YEARS_S = 10 * 366 * 86_400
 
 Profile = frozenset[tuple[object, ...]]
@@ -42,6 +49,11 @@ class ComparedValues:
     places: dict[str, set[tuple[object, ...]]] = field(default_factory=dict)
     """Each text, and where it stands."""
     numbers: set[float] = field(default_factory=set)
+    constants: set[bool | None] = field(default_factory=set)
+    ordered: set[str] = field(default_factory=set)
+    """Texts of tables by which others are put in order."""
+    wholes: dict[str, Any] = field(default_factory=dict)
+    """Lists, objects and whatever else is no text that a value may be as it is, by their form."""
 
     def add(self, text: str, *place: object) -> None:
         self.places.setdefault(text, set()).add(place)
@@ -60,30 +72,38 @@ class Choice:
 def known(
     surveys: Iterable[tuple[int, Survey, Mapping[str, Any], Mapping[TableStep, Source | None]]],
     values: Values,
+    ordinary: Mapping[str, str],
 ) -> ComparedValues:
-    """The texts and numbers of the atoms' own text and of the tables they read.
+    """The texts and numbers of the atoms' own text, of the tables they read, and of what other
+    inputs were given; of those that are yet to come what they ordinarily are (`ordinary`).
 
     Each atom comes with the number of its side, its side's data, and where the keys of its
     tables come from.
     """
     compared = ComparedValues()
+    given = {**ordinary, **values}
     for side, survey, data, sources in surveys:
         for text in survey.texts:
             compared.add(text, "text", text)
-        for source in sources.values():
-            if source is not None and not source.name:
+        for source in filter(None, sources.values()):
+            if not source.name:
                 compared.add(source.before, "text", source.before)
+            elif (read := source.text(given)) is not None:
+                # With what stands around it.
+                compared.add(read, "value", source)
         compared.numbers |= survey.numbers
-        reader = _TableReader(sources, values, compared)
+        compared.constants |= survey.constants
+        reader = _TableReader(sources, values, compared, survey.wholes)
         for index, steps in enumerate(survey.tables):
             reader.read(data, steps, ((side, tuple(map(str, steps)), index),))
-        if survey.orders and any(next(texts_of(data, one), None) for one in survey.tables):
-            # By order: one before all of them, and one right after each.
-            for text in ["", *compared.places]:
-                compared.add(f"{text}-", "value", "order", text)
-    for name, value in values.items():
-        if isinstance(value, str):
-            compared.add(value, "value", name)
+        if survey.orders:
+            own = ComparedValues()
+            for steps in survey.tables:
+                _TableReader(sources, values, own).read(data, steps, ())
+            compared.ordered |= own.places.keys()
+    for name, whole in values.items():
+        if name.startswith(ANYTHING) and not isinstance(whole, str) and whole is not ABSENT:
+            compared.wholes.setdefault(repr(whole), whole)
     return compared
 
 
@@ -94,10 +114,13 @@ class _TableReader:
     sources: Mapping[TableStep, Source | None]
     values: Values
     compared: ComparedValues
+    wholes: Collection[str] = ()
+    """Keys of which a list or an object may be compared as it is."""
 
     def read(self, table: Any, steps: tuple[TableStep, ...], place: tuple[object, ...]) -> None:
         if not steps:
-            self._add_all(table, place)
+            last = place[-1] if place else ""
+            self._add_all(table, place, last if isinstance(last, str) else "")
             return
         step, rest = steps[0], steps[1:]
         for key in self._keys(table, step, place):
@@ -123,18 +146,21 @@ class _TableReader:
             return [text]
         return list(table) if isinstance(table, Mapping) and source.name not in self.values else []
 
-    def _add_all(self, value: Any, place: tuple[object, ...]) -> None:
+    def _add_all(self, value: Any, place: tuple[object, ...], last: str = "") -> None:
+        """`last`: the key under which it stands, of which `wholes` speak."""
         if isinstance(value, str):
             self.compared.add(value, *place)
         elif isinstance(value, bool) or value is None:
-            return
+            self.compared.constants.add(value)
         elif isinstance(value, int | float):
             self.compared.numbers.add(value)
-        elif isinstance(value, Mapping):
+        elif last in self.wholes:
+            self.compared.wholes.setdefault(repr(value), value)
+        if isinstance(value, Mapping):
             for key, entry in value.items():
                 if isinstance(key, str):
                     self.compared.add(key, *place, "keys")
-                self._add_all(entry, (*place, key))
+                self._add_all(entry, (*place, key), str(key))
         elif isinstance(value, list | tuple):
             for index, item in enumerate(value):
                 # Plain texts of a list are alike; where there is more, each has its own place.
@@ -150,33 +176,52 @@ class Wanted:
     """Texts around the value, where it is read as a part of a longer one."""
     begins: frozenset[str] = frozenset()
     """What each such text may have before it, for those who all begin so: callers of an issuer."""
-    listed: bool = False
+    listed: ComparedValues | None = None
+    """What it is asked to hold, where it may be a list."""
     every: bool = False
     """Whether all the alike texts at once are another value than one of them."""
     whole: bool = True
-    """Whether every list was made that they can tell apart."""
+    """Whether everything was made that they can tell apart."""
 
 
 def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> list[Choice]:
     """Choices of a text: those that are compared with, alike ones as one, and made-up ones."""
+    around = sorted({("", ""), *wanted.wrapped})
     alike: dict[Profile, list[str]] = {}
+    ordered = sorted(compared.ordered)
     for text, places in compared.places.items():
-        for before, after in {("", ""), *wanted.wrapped}:
-            if not (text.startswith(before) and text.endswith(after)):
-                continue
-            inner = text[len(before) : len(text) - len(after)]
-            if inner and good(name, inner):
-                alike.setdefault(
-                    frozenset((*place, before) for place in places), []
-                ).append(inner)  # fmt: skip
+        looks = _looks(text, ordered, wanted)
+        for before, inner in _within(text, around):
+            if good(name, inner):
+                profile = frozenset((*place, before, *looks) for place in places)
+                alike.setdefault(profile, []).append(inner)
     choices = [
         # What another input was given is not named by anybody, unless it stands elsewhere too.
         Choice(group[0], tuple(group), named=any(place[0] != "value" for place in places))
         for places, group in alike.items()
     ]
-    plain = list(affixed(wanted.affixes, compared.places))
-    made_up = [*plain, *(begin + text for begin in sorted(wanted.begins) for text in plain)]
+    wanted.whole &= every_is_made(wanted.affixes, compared.ordered)
+    plain = [*affixed(wanted.affixes, compared.places), *in_order(wanted.affixes, compared.ordered)]
+    begun = [*plain, *(begin + text for begin in sorted(wanted.begins) for text in plain)]
+    made_up = dict.fromkeys(inner for text in begun for _, inner in _within(text, around))
     return choices + [Choice(text) for text in made_up if good(name, text)]
+
+
+def _within(text: str, around: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """What the input is where `text` is read, and what stands before it."""
+    for before, after in around:
+        long_enough = len(text) >= len(before) + len(after)
+        if long_enough and text.startswith(before) and text.endswith(after):
+            yield before, text[len(before) : len(text) - len(after)]
+
+
+def _looks(text: str, ordered: list[str], wanted: Wanted) -> tuple[object, ...]:
+    """In what texts that stand in the same places still differ."""
+    return (
+        met_by(text, wanted.affixes),
+        bisect_right(ordered, text),
+        next((begin for begin in wanted.begins if text.startswith(begin)), ""),
+    )
 
 
 def spread(
@@ -188,22 +233,27 @@ def spread(
     numbers = {n + d for n in compared.numbers for d in (-1, -0.5, 0, 0.5, 1)}
     numbers |= _between(compared.numbers)
     choices += [Choice(n, named=n in compared.numbers) for n in sorted(numbers)]
-    if wanted.listed:
-        choices += map(Choice, _lists([one for one in texts_ if one.named], wanted))
-        every = dict.fromkeys((text for one in texts_ if one.named for text in one.alike), True)
-        choices += [Choice({}), Choice(every)]
+    if wanted.listed is not None:
+        choices += map(Choice, _lists(wanted.listed, wanted))
+        choices += [Choice({}), Choice(dict.fromkeys(wanted.listed.places, True))]
     if name.startswith(TABLE_INPUTS):
         choices.append(Choice(None))
-    return choices
+    tried = {repr(one.value) for one in choices}
+    return choices + [Choice(one) for form, one in compared.wholes.items() if form not in tried]
 
 
-def _lists(named: list[Choice], wanted: Wanted) -> Iterator[list[str]]:
-    """Of each class of alike texts none, one, or where that is asked for all; too many: each class
-    alone, all but each, and all."""
-    parts = [
-        [(), one.alike[:1], *([one.alike] if wanted.every and len(one.alike) > 1 else [])]
-        for one in named
+def _lists(held: ComparedValues, wanted: Wanted) -> Iterator[list[Any]]:
+    """Of each class of alike texts none, one, or where that is asked for all, and of whatever else
+    it may hold; too many: each class alone, all but each, and all."""
+    alike: dict[Profile, list[str]] = {}
+    for text, places in held.places.items():
+        alike.setdefault(frozenset(places), []).append(text)
+    others = [*held.numbers, *held.constants, *held.wholes.values()]
+    parts: list[list[tuple[Any, ...]]] = [
+        [(), tuple(one[:1]), *([tuple(one)] if wanted.every and len(one) > 1 else [])]
+        for one in alike.values()
     ]
+    parts += [[(), (one,)] for one in {repr(one): one for one in others}.values()]
     if prod(map(len, parts)) <= MAX_LISTS:
         yield from (list(chain.from_iterable(chosen)) for chosen in product(*parts))
         return
@@ -220,6 +270,8 @@ def is_good(name: str, text: str) -> bool:
     kind, _, _ = name.partition(":")
     if kind in ("user.id", "user.session_id"):
         return _NAME.match(text) is not None
+    if kind == "user.email":
+        return text != ""
     if kind == "header":
         return text.isprintable() and text == text.strip()
     if kind == "host":
