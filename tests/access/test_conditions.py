@@ -46,6 +46,11 @@ def refused(source: str) -> str:
         ("user.emial == 'a'", "did you mean `email`?"),
         ("size(user) > 1", "`user` alone can only be compared"),
         ("user == resource", "`user` alone can only be compared"),
+        ("has(user.tenant)", "is true of everybody who is signed in: ask `user.tenant != null`"),
+        ("user != null && !has((user.email))", "ask `user.email != null`"),
+        ("has(user.tenant_role) || has(user.auth_time)", "ask `user.auth_time != null`"),
+        ("has(user.session_id) ? true : false", "ask `user.session_id != null`"),
+        ("has(", "`has` takes 1 argument(s), not 0"),
         ("user.id.x == 'a'", "`user.id` has no fields of its own"),
         ("user[resource.x] == 1", "is written out"),
         ("client.port == 1", "client.ip"),
@@ -87,6 +92,19 @@ def refused(source: str) -> str:
 )
 def test_what_nobody_could_answer_is_refused_at_load(source: str, said: str) -> None:
     assert said in refused(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "has(user.claims.tenant) || has(user.tenants.north)",
+        "has(data.teams[user.email].lead)",
+        "has(resource.owner) && user.tenant != null",
+        "'north' in user.tenants && user.email in data.teams",
+    ],
+)
+def test_what_may_be_absent_is_asked_for_by_has(source: str) -> None:
+    assert isinstance(ConditionCompiler({"teams": {}}).compile(source), Condition)
 
 
 def test_every_problem_of_an_expression_is_told_with_its_place() -> None:

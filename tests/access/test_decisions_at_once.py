@@ -118,7 +118,7 @@ TENANTS = snapshot(
     """,
     """
     policy: p
-    rules: [{id: own, allow: ["*"], when: has(user.tenant) && user.tenant == 'north',
+    rules: [{id: own, allow: ["*"], when: user.tenant != null && user.tenant == 'north',
              limits: [per-tenant]}]
     """,
     """

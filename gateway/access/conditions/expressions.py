@@ -104,6 +104,8 @@ class Expression:
     calls: list[FunctionCall] = field(default_factory=list)
     locals: set[str] = field(default_factory=set)
     iterates: bool = False
+    asked_for: set[int] = field(default_factory=set)
+    """Where the paths begin that a `has(…)` asks for."""
     problems: list[tuple[int, str]] = field(default_factory=list)
     """Position and sentence."""
 
@@ -221,6 +223,11 @@ class _ExpressionReader:
         end = self._closing.get(opening, len(self._tokens))
         if token.text == "has" and not method:
             self._guards.append(end)
+            first = opening + 1
+            while self._text(first) == "(":
+                first += 1
+            if first < end:
+                self._expression.asked_for.add(self._tokens[first].at)
         if token.text in MACROS and method:
             self._macro(at, opening, end)
         self._expression.calls.append(

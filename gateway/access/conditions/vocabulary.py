@@ -48,6 +48,7 @@ _UNTRUSTED_HEADERS = {
         "it never reaches the backend",
     ),
 }
+_NULL_OF_NONE = {(name,) for name in ("email", "session_id", "auth_time", "tenant", "tenant_role")}
 _COMPLAINT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _ARITY = {"in_cidr": 2, "has_role": 1, "has_scope": 1, "has": 1, "matches": 2}
 
@@ -63,6 +64,8 @@ def vocabulary_problems(
         problems += _path_problems(path, data)
         if path.root == "user" and path.keys[:1] == ("attributes",):
             problems += _attribute_problems(path, attributes)
+        if path.at in expression.asked_for:
+            problems += _never_absent(path)
     for call in expression.calls:
         problems += call_problems(call)
     for name in sorted(expression.locals & set(ROOTS)):
@@ -107,6 +110,13 @@ def _user_problems(path: FieldPath) -> list[tuple[int, str]]:
             return []
         return [(at, f"`user.{keys[0]}` has no fields of its own")]
     return []
+
+
+def _never_absent(path: FieldPath) -> list[tuple[int, str]]:
+    """Of who has none these are null, and `has(…)` holds of what is null."""
+    if path.root != "user" or len(path.steps) > 1 or path.keys[:1] not in _NULL_OF_NONE:
+        return []
+    return [(path.at, f"`has({path})` is true of everybody who is signed in: ask `{path} != null`")]
 
 
 def _attribute_problems(
