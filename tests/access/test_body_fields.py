@@ -45,6 +45,10 @@ BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
         {"'team'": "b"},
         {"te\\am": "b"},
         {"te\x00am": "b"},
+        # A parser in C (json-c) ends a name where it says NUL.
+        {"team\x00x": "b"},
+        {"x\x00team": "b"},
+        {"$set": {"team\x00x": "b"}},
         {"team]": "b"},
         {"]team": "b"},
         {"-[team]": "b"},
@@ -284,6 +288,10 @@ def test_a_field_of_the_body_is_found_by_its_path(path: str, value: object) -> N
         ([1, {"a": 2**63}], False),
         ({"a": [2.0**53]}, False),
         ({"9" * 30: "key"}, True),
+        # To a parser in C a text or a name ends at its NUL.
+        ("te\x00xt", False),
+        (["a", "b\x00"], False),
+        ({"a": {"b\x00": 1}}, False),
     ],
 )
 def test_the_engine_takes_what_it_reads_exactly_and_of_few_parts(value: Any, takes: bool) -> None:

@@ -6,7 +6,7 @@ backend looks for it there no body tells: Rails does not, where an object has th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -87,8 +87,11 @@ def _hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[st
     `set` of lodash `a[b]` and `[a].b` too.  MongoDB writes what `$set` and its like name, and what
     the values of `$rename` do, where a body is an update of a document.  Rails makes a date `a` of
     `a(1i)` and its like.  And `Object.assign` makes of `__proto__` what fields are looked for in
-    that an object has not, `merge` of an old lodash of `prototype` in `constructor`.
+    that an object has not, `merge` of an old lodash of `prototype` in `constructor`.  To a parser
+    in C a name may end at its NUL (`owner\\0x`).
     """
+    if _NUL in "".join(value):
+        return True
     begins = *keys, *_BEGINS
     for name, inner in value.items():
         letters = _letters(name)
@@ -145,19 +148,30 @@ def _texts_of(value: Mapping[str, Any]) -> dict[str, None]:
 
 
 def engine_takes(value: object, most_parts: int) -> bool:
-    """Whether the engine of conditions reads a JSON value as it is, and soon: of at most so many
-    lists and objects, with numbers that it rounds for no comparison."""
-    level, parts = [value], 0
+    """Whether the engine of conditions reads a JSON value as backends do, and soon: of at most so
+    many lists and objects, with numbers that it rounds for no comparison, and no NUL, at which a
+    text or a name ends to a parser in C."""
+    level: list[Any] = [value]
+    parts = 0
     while level:
-        numbers: Iterator[Any] = (one for one in level if type(one) in _NUMBERS)
-        if any(abs(number) >= _ROUNDED[type(number)] for number in numbers):
-            return False
-        held = [one for one in level if isinstance(one, list | dict)]
-        parts += len(held)
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, str):
+                if _NUL in one:
+                    return False
+            elif isinstance(one, list):
+                parts += 1
+                below += one
+            elif isinstance(one, dict):
+                parts += 1
+                if _NUL in "".join(one):
+                    return False
+                below += one.values()
+            elif type(one) in _ROUNDED and abs(one) >= _ROUNDED[type(one)]:
+                return False
         if parts > most_parts:
             return False
-        values = (part.values() if isinstance(part, dict) else part for part in held)
-        level = [one for each in values for one in each]
+        level = below
     return True
 
 
@@ -170,7 +184,7 @@ def field_at(body: object, path: str) -> object:
 
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
-_NUMBERS = frozenset(_ROUNDED)
+_NUL = "\x00"
 _OF_OBJECTS = frozenset(("$id", "$type", "$ref", "$schema", "@id", "@type", "@context"))
 """Names that Json.NET, JSON Schema and JSON-LD write into each object, beside its fields `id` and
 `type`.  Clients send them back: each is known by itself, and counts for nothing of its letters."""

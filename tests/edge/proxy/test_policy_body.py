@@ -112,6 +112,7 @@ async def test_a_body_that_comes_slowly_is_judged_by_the_configuration_of_its_en
         b'"meta.kind": 1, "metaowner": 1, "a.owner": 1, "a[meta.owner]": 1, "owner": 1, "$metas": 1',
         b'"$set": {"a": {"meta": 1}}, "$ref": "meta", "$id": 1, "": 1, "$": {"owner": 1}',
         b'"a": {"__proto__": 1, "meta.owner": 1, "Meta": 1}, "proto__": {}',
+        b'"title": "a\\u0000b", "a": {"b\\u0000": 1}, "c\\\\u0000": 1',
         b'"[owner]": 1, "[a][meta]": 1, "$rename": {"a": "owner"}, "constructor": {"name": "meta"}',
     ],
 )
@@ -144,6 +145,10 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         # Two owners: the policy would read one and the backend another.
         (b'{"meta": {"owner": "u1", "owner": "u2"}}', (JSON,), 400, "body_malformed"),
         (b'{"meta": {"owner": "\xff"}}', (JSON,), 400, "body_malformed"),
+        # A parser in C ends a name, and a text, at its NUL (json-c).
+        (b'{"meta": {"owner": "u1", "owner\\u0000x": "u2"}}', (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": "u1"}, "meta\\u0000": 1}', (JSON,), 400, "body_malformed"),
+        (b'{"meta": {"owner": "u1\\u0000x"}}', (JSON,), 400, "body_malformed"),
         # A backend in another case, which Go's encoding/json takes.
         (b'{"meta": {"owner": "u1", "Owner": "u2"}}', (JSON,), 400, "body_malformed"),
         (b'{"Meta": {"owner": "u1"}}', (JSON,), 400, "body_malformed"),
