@@ -10,7 +10,13 @@ from gateway.access.decision import Decision, ambiguous, charged, last_limited, 
 from gateway.access.definitions import Limit
 from gateway.access.evaluation import UNIDENTIFIED, judged_resource, requested_resource
 from gateway.access.judging import Contexts, acting, denied_reading, judged
-from gateway.access.readings import Readings, bypasses_route, has_readings, readings_of
+from gateway.access.readings import (
+    Readings,
+    bypasses_route,
+    has_readings,
+    is_anothers,
+    readings_of,
+)
 from gateway.access.resource_servers import audience_refusal
 from gateway.access.routing.credentials import select_credential
 from gateway.access.routing.csrf import (
@@ -242,12 +248,17 @@ class Authorizer:
                 denied.limit = limit_state
                 return denied
         decision.limit = limit_state
+        good_at = None if principal is None else principal.routes
+        if good_at is not None and is_anothers(call, match, snapshot.routes, good_at):
+            return refused(Reason.AMBIGUOUS_PATH, match, principal)
         if route.rewrite is None:
             # The client's own bytes.
             decision.target = f"{call.path}?{call.query}" if call.query else call.path
         else:
             sent = route.upstream_target(call, match.params)
-            if isinstance(sent, Reason) or bypasses_route(sent, call, route, snapshot.routes):
+            if isinstance(sent, Reason) or bypasses_route(
+                sent, call, route, snapshot.routes, good_at
+            ):
                 return refused(Reason.AMBIGUOUS_PATH, match, principal)
             decision.target = sent
         if not decision.last_limits:
@@ -302,7 +313,15 @@ class Authorizer:
             denied = denied_reading(
                 call, match, readings, principal, now=self._now, contexts=contexts
             )
-            return denied or decision
+            decision = denied or decision
+        good_at = None if principal is None else principal.routes
+        # The table may be another one than when the call began.
+        if (
+            decision.allowed
+            and good_at is not None
+            and is_anothers(call, match, snapshot.routes, good_at)
+        ):
+            return refused(Reason.AMBIGUOUS_PATH, match, acts)
         return decision
 
     async def _identify_other(

@@ -31,15 +31,24 @@ def has_readings(call: Call) -> bool:
     return call.files_only or call.encoded_slash or call.method in MOVING
 
 
-def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readings | None:
+def readings_of(
+    call: Call,
+    match: Match | NoMatch,
+    routes: RouteTable,
+    good_at: frozenset[str] | None = None,
+) -> Readings | None:
     """The other readings of a call that is `files_only` or has an encoded slash, and of the path
-    that it writes, where a policy judges them; None where it may not pass at all."""
+    that it writes, where a policy judges them; None where it may not pass at all.
+
+    `good_at`, here and below: the ids of the routes for which the credential is good, of one that
+    is limited to some.
+    """
     if not isinstance(match, Match):
         # The methods of a route that takes such paths are told as ever, and nothing of another's.
         known = not call.files_only or routes.admits_files(call.host, call.segments)
         return () if known else None
     budget = ReadingBudget()
-    readings = _readings_of_path(call, match, routes, budget)
+    readings = _readings_of_path(call, match, routes, budget, good_at)
     moved = moved_to(call) if call.method in MOVING else None
     if readings is None or moved is None:
         return readings
@@ -51,17 +60,23 @@ def readings_of(call: Call, match: Match | NoMatch, routes: RouteTable) -> Readi
     other = routes.match(moved.host, moved.method, moved.segments)
     if not isinstance(other, Match) or other.route is not match.route or other.read_elsewhere:
         return None
-    more = _readings_of_path(moved, other, routes, budget)
+    more = _readings_of_path(moved, other, routes, budget, good_at)
     if more is None or match.route.policy is None:
         return more
     return [*readings, (moved, other), *more]
 
 
 def _readings_of_path(
-    call: Call, match: Match, routes: RouteTable, budget: ReadingBudget
+    call: Call,
+    match: Match,
+    routes: RouteTable,
+    budget: ReadingBudget,
+    good_at: frozenset[str] | None,
 ) -> Readings | None:
     route = match.route
     if call.encoded_slash and not route.allow_encoded_slash:
+        return None
+    if good_at is not None and _is_anothers(call, route, routes, call.segments, good_at):
         return None
     others = _others(call, route, budget)
     if others is None:
@@ -77,15 +92,19 @@ def _readings_of_path(
         other = routes.match(call.host, call.method, segments)
         if not isinstance(other, Match) or other.route is not route or other.read_elsewhere:
             return None
+        if good_at is not None and _is_anothers(call, route, routes, segments, good_at):
+            return None
         if route.policy is not None:
             found.append((_as_read(call, segments), other))
     if call.encoded_slash:
         for segments in _parted((call.segments, *others)):
             if not _has_room(budget, segments, routes) or routes.bypasses_route(
-                route, call.method, segments
+                route, call.method, segments, good_at=good_at
             ):
                 return None
-            if routes.is_protected_elsewhere(route, call.host, call.method, segments, judged=True):
+            if routes.is_protected_elsewhere(
+                route, call.host, call.method, segments, judged=True, good_at=good_at
+            ):
                 return None
             other = routes.match(call.host, call.method, segments)
             if not isinstance(other, Match):
@@ -95,6 +114,24 @@ def _readings_of_path(
             if route.policy is not None and other.route.policy is route.policy:
                 found.append((_as_read(call, segments), other))
     return found
+
+
+def is_anothers(call: Call, match: Match, routes: RouteTable, good_at: frozenset[str]) -> bool:
+    """Whether a backend may take a call for that of a route for which the credential is not good,
+    in whatever reading of its path."""
+    if has_readings(call):
+        return readings_of(call, match, routes, good_at) is None
+    return _is_anothers(call, match.route, routes, call.segments, good_at)
+
+
+def _is_anothers(
+    call: Call,
+    route: Route,
+    routes: RouteTable,
+    segments: tuple[str, ...],
+    good_at: frozenset[str],
+) -> bool:
+    return routes.is_read_elsewhere(route, call.host, call.method, segments, good_at)
 
 
 def _has_room(budget: ReadingBudget, segments: tuple[str, ...], routes: RouteTable) -> bool:
@@ -109,7 +146,13 @@ def _lacks_body(other: Route, route: Route) -> bool:
     return other.reads_body and not route.reads_body and other.policy is route.policy
 
 
-def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> bool:
+def bypasses_route(
+    sent: str,
+    call: Call,
+    route: Route,
+    routes: RouteTable,
+    good_at: frozenset[str] | None = None,
+) -> bool:
     """Whether the target that a rewrite of `route` made is another route's, in some reading."""
     path = sent.partition("?")[0]
     read = canonical(path, files=route.takes_files)
@@ -126,7 +169,7 @@ def bypasses_route(sent: str, call: Call, route: Route, routes: RouteTable) -> b
         return True
     return any(
         not budget.takes_spellings(routes.spellings(segments, most_letters=budget.left))
-        or routes.bypasses_route(route, call.method, segments, asked=call.segments)
+        or routes.bypasses_route(route, call.method, segments, asked=call.segments, good_at=good_at)
         for segments in (*every, *more)
     )
 

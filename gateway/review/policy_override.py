@@ -50,15 +50,36 @@ class _Overlaid:
         segments: tuple[str, ...],
         *,
         asked: tuple[str, ...] | None = None,
+        good_at: frozenset[str] | None = None,
     ) -> bool:
         found = self._table.get(route.id) or route
-        return self._table.bypasses_route(found, method, segments, asked=asked)
+        return self._table.bypasses_route(found, method, segments, asked=asked, good_at=good_at)
+
+    def is_read_elsewhere(
+        self,
+        route: Route,
+        host: str,
+        method: str,
+        segments: tuple[str, ...],
+        good_at: frozenset[str] | None = None,
+    ) -> bool:
+        found = self._table.get(route.id) or route
+        return self._table.is_read_elsewhere(found, host, method, segments, good_at)
 
     def is_protected_elsewhere(
-        self, route: Route, host: str, method: str, segments: tuple[str, ...], **judged: bool
+        self,
+        route: Route,
+        host: str,
+        method: str,
+        segments: tuple[str, ...],
+        *,
+        judged: bool = False,
+        good_at: frozenset[str] | None = None,
     ) -> bool:
         found = self._table.get(route.id) or route
-        return self._table.is_protected_elsewhere(found, host, method, segments, **judged)
+        return self._table.is_protected_elsewhere(
+            found, host, method, segments, judged=judged, good_at=good_at
+        )
 
     def admits_files(self, host: str, segments: tuple[str, ...]) -> bool:
         return self._table.admits_files(host, segments)

@@ -72,7 +72,7 @@ def of(*names: str) -> frozenset[str]:
             "has(resource.a.b) && resource.a.c == 'x'",
             Reads(of("a"), of("a"), roots=of("resource")),
         ),
-        ("resource == {}", Reads(roots=of("resource"))),
+        ("resource == {}", Reads(roots=of("resource"), whole_resource=True)),
         (
             "request.params.id == 'a' && request.query.q == request.headers['x-a']",
             Reads(

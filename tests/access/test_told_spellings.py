@@ -189,3 +189,128 @@ def test_the_rest_of_a_path_is_told_as_a_whole(
     ann = who("ann", claims={"tenants": {"anns": "owner"}, "tenant": "anns"})
     world = snapshot(RESTS.replace("OTHER", other).replace("FILE", file), MEMBERS)
     assert decide(world, f"GET {path}", ann).reason is reason
+
+
+PARAMETERS = """
+    version: 1
+    tenants: {roles: [owner, member]}
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    defaults: {policy: site, upstream: api}
+    limits: {tries: {key: request.params.name, rate: 5/1h}}
+    routes:
+      - {id: org, match: {path: "/orgs/{org}/{rest:path}"}}
+      - {id: admin, match: {path: /admin}}
+      - {id: shelf, match: {path: /shelf}}
+      - {id: login, match: {path: "/login/{name}"}, auth: public, limits: [tries]}
+      - {id: old.login, match: {path: "/old/{name}/{rest:path}"}, auth: public, limits: [tries],
+         rewrite: {path: "/{rest}"}}
+      - {id: old, match: {path: "/legacy/{rest:path}"}, rewrite: {strip_prefix: /legacy}}
+      - {id: same, match: {path: "/v1/orgs/{org}/{rest:path}"}, rewrite: {strip_prefix: /v1}}
+      - {id: moved, match: {path: "/t/{org}/{rest:path}"}, rewrite: {path: "/{rest}"}}
+      - {id: other, match: {path: "OTHER", except_reserved: true}}
+"""
+DENIES = """
+    policy: site
+    rules:
+      - {id: in, allow: ['*'], when: user != null}
+      - {id: others, deny: ['*'],
+         when: has(request.params.org) && !(request.params.org in user.tenants)}
+"""
+ALLOWS = """
+    policy: site
+    rules:
+      - {id: own, allow: ['*'],
+         when: has(request.params.org) && request.params.org in user.tenants}
+      - {id: staff, allow: ['*'], when: has_role('staff')}
+"""
+RESOURCES = """
+    policy: site
+    rules: [{id: in, allow: ['*'], when: user != null}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "other", "path", "reason"),
+    [
+        (DENIES, "/{rest:path}", "/orgs/mine/x", Reason.RULE_ALLOWED),
+        (DENIES, "/{rest:path}", "/orgs/theirs/x", Reason.NO_RULE),
+        (DENIES, "/{rest:path}", "/Orgs/theirs/x", Reason.AMBIGUOUS_PATH),
+        (DENIES, "/{rest:path}", "/Orgs/mine/x", Reason.AMBIGUOUS_PATH),
+        (DENIES, "/{rest:path}", "/index.php/orgs/theirs/x", Reason.AMBIGUOUS_PATH),
+        (DENIES, "/{rest:path}", "/other/theirs/x", Reason.RULE_ALLOWED),
+        # The same of the same parameter.
+        (DENIES, "/{a}/{org}/{rest:path}", "/ORGS/mine/x", Reason.RULE_ALLOWED),
+        (DENIES, "/{a}/{org}/{rest:path}", "/ORGS/theirs/x", Reason.NO_RULE),
+        (DENIES, "/{rest:path}", "/legacy/page", Reason.RULE_ALLOWED),
+        (DENIES, "/{rest:path}", "/legacy/orgs/theirs/x", Reason.AMBIGUOUS_PATH),
+        (DENIES, "/{rest:path}", "/legacy/ORGS/theirs/x", Reason.AMBIGUOUS_PATH),
+        (DENIES, "/{rest:path}", "/v1/orgs/mine/x", Reason.RULE_ALLOWED),
+        (DENIES, "/{rest:path}", "/v1/orgs/theirs/x", Reason.NO_RULE),
+        (ALLOWS, "/{org}/{rest:path}", "/ORGS/theirs/x", Reason.AMBIGUOUS_PATH),
+        (ALLOWS, "/{org}/{rest:path}", "/t/mine/orgs/mine/x", Reason.RULE_ALLOWED),
+        (ALLOWS, "/{org}/{rest:path}", "/t/mine/orgs/theirs/x", Reason.AMBIGUOUS_PATH),
+        (ALLOWS, "/{org}/{rest:path}", "/t/mine/ORGS/theirs/x", Reason.AMBIGUOUS_PATH),
+        # Whoever has a tenant of the name of a page that tells of none.
+        (ALLOWS, "/{org}", "/admin", Reason.NO_RULE),
+        (ALLOWS, "/{org}", "/ORGS", Reason.RULE_ALLOWED),
+        (ALLOWS, "/{org}", "/ADMIN", Reason.AMBIGUOUS_PATH),
+        (ALLOWS, "/shelf/{org}", "/shelf/index.html", Reason.RULE_ALLOWED),
+        # What no rule reads is as before.
+        (RESOURCES, "/{rest:path}", "/Orgs/theirs/x", Reason.RULE_ALLOWED),
+        (RESOURCES, "/{org}/{rest:path}", "/ORGS/theirs/x", Reason.RULE_ALLOWED),
+        (RESOURCES, "/{rest:path}", "/legacy/orgs/theirs/x", Reason.RULE_ALLOWED),
+        (RESOURCES, "/{org}", "/ADMIN", Reason.RULE_ALLOWED),
+    ],
+)
+def test_the_rules_read_the_same_parameters_of_every_spelling(
+    policy: str, other: str, path: str, reason: Reason
+) -> None:
+    names = ("mine", "ORGS", "ADMIN", "index.html")
+    ann = who("ann", claims={"tenants": dict.fromkeys(names, "owner"), "tenant": "mine"})
+    world = snapshot(PARAMETERS.replace("OTHER", other), policy)
+    assert decide(world, f"GET {path}", ann).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("path", "passes"),
+    [
+        ("/login/ann", True),
+        ("/old/ann/login/ann", True),
+        ("/old/x1/login/ann", False),
+        ("/old/x1/LOGIN/ann", False),
+        ("/old/LOGIN/login/ann", False),
+    ],
+)
+def test_a_limit_counts_the_same_value_of_every_spelling(path: str, passes: bool) -> None:
+    world = snapshot(PARAMETERS.replace("OTHER", "/{rest:path}"), RESOURCES)
+    decision = decide(world, f"POST {path}")
+    assert (decision.allowed, decision.reason) == (
+        passes,
+        Reason.ROUTE_PUBLIC if passes else Reason.AMBIGUOUS_PATH,
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "passes"),
+    [
+        ("has(resource.org) && resource.org in user.tenants", False),
+        ("resource != {}", False),
+        ("has(resource.org) && user.tenants[resource.org] == 'owner'", False),
+        ("has(resource.kind) && resource.kind == 'x' || user != null", True),
+        ("user != null", True),
+    ],
+)
+def test_a_field_of_which_a_rule_reads_is_told_of_every_spelling(
+    condition: str, passes: bool
+) -> None:
+    ann = who("ann", claims={"tenants": {"ADMIN": "owner"}, "tenant": "ADMIN"})
+    world = snapshot(
+        """
+    - {id: admin, match: {path: /admin}, policy: site, upstream: api}
+    - {id: page, match: {path: "/{org}", except_reserved: true}, policy: site, upstream: api,
+       resource: {org: "{org}"}}
+        """,
+        f"policy: site\nrules: [{{id: in, allow: ['*'], when: \"{condition}\"}}]",
+    )
+    decision = decide(world, "GET /ADMIN", ann)
+    assert decision.reason is (Reason.RULE_ALLOWED if passes else Reason.AMBIGUOUS_PATH)

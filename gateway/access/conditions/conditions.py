@@ -46,6 +46,7 @@ class Reads:
     user: frozenset[str] = frozenset()
     roots: frozenset[str] = frozenset()
     path: bool = False
+    whole_resource: bool = False
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -231,4 +232,5 @@ def _reads(expression: Expression) -> Reads:
         user=frozenset(user),
         roots=frozenset(roots),
         path=any(p.root == "request" and p.keys[:1] in ((), ("path",)) for p in expression.paths),
+        whole_resource=any(p.root == "resource" and not p.keys for p in expression.paths),
     )

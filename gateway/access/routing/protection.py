@@ -6,11 +6,15 @@ way a call came there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from gateway.access.conditions.conditions import Reads
+from gateway.access.definitions import Limit
 from gateway.access.routing.routes import Auth, Route, SegmentKind
+from gateway.access.routing.spellings import is_index
 
 _REFUSES_FROM = 400
+_PARAMS, _RESOURCE = "params.", "resource."
 
 
 def closes(route: Route) -> bool:
@@ -19,7 +23,17 @@ def closes(route: Route) -> bool:
     answer = route.direct_response
     if answer is None or answer.status < _REFUSES_FROM:
         return False
+    return _is_named(route)
+
+
+def _is_named(route: Route) -> bool:
+    """Whether its path holds a name, and not parameters alone."""
     return any(part.kind is SegmentKind.LITERAL for part in route.segments)
+
+
+def named_by_letters(routes: Iterable[Route]) -> list[Route]:
+    """Those of which the path holds a name, and not parameters alone."""
+    return [route for route in routes if _is_named(route)]
 
 
 def naming_ends(routes: Iterable[Route]) -> list[Route]:
@@ -32,13 +46,13 @@ def protects_otherwise(
     route: Route,
     method: str,
     *,
-    judged: bool,
     any_action: Collection[Route] = (),
+    good_at: frozenset[str] | None = None,
 ) -> bool:
     """Whether one of them asks for something that `route` does not.
 
-    `judged`: the policy is asked about the path of the other as well, with what it says.
-    `any_action`: those that may have another action.
+    `any_action`: those that may have another action.  `good_at`: the ids of the routes for which
+    the caller's credential is good; None where it is not limited to any.
     """
     is_its_own = any(other is route for other in others)
     asked = _asked(others, method)
@@ -50,7 +64,7 @@ def protects_otherwise(
                 other.policy is not route.policy
                 or (other.action != route.action and other not in any_action)
                 or not (is_its_own or _takes_whom(other, route))
-                or not (is_its_own or judged or _tells_as_much(other, route))
+                or not (is_its_own or good_at is None or _is_good_at(good_at, other, route))
             )
         )
         for other in asked
@@ -69,36 +83,90 @@ def _counts_as_much(other: Route, route: Route) -> bool:
     return all(limit.name in counted for limit in other.limits)
 
 
-def _tells_as_much(other: Route, route: Route) -> bool:
-    """Whether the policy learns by `route` for which tenant a caller acts, and each field of the
-    resource, where it does by `other`: else it would be asked about the tenant of the session, and
-    a rule about a field (`has(resource.owner) && …`) would find none."""
-    if route.policy is None:
-        return True
-    told = {field.name for field in route.resource}
-    return (other.tenant is None or route.tenant is not None) and all(
-        field.name in told for field in other.resource
-    )
-
-
 def tells_otherwise(
-    others: Collection[Route], path: Sequence[str], route: Route, asked: Sequence[str], method: str
+    others: Collection[Route],
+    path: Sequence[str],
+    route: Route,
+    asked: Sequence[str],
+    method: str,
+    *,
+    both_ways: bool = True,
 ) -> bool:
-    """Whether the policy would be told of another tenant, or of another value in a field, of `path`
-    by one of its routes than of what was `asked` by `route`: who has a tenant of the name `API`
-    acts at `/API/theirs` for that, and not for the one of `/api/{tenant}`.  Both paths are folded.
+    """Whether a policy or a limit would be told of another tenant, or of another value that it
+    reads, of `path` by one of its routes than of what was `asked` by `route`: who has a tenant of
+    the name `API` acts at `/API/theirs` for that, and not for the one of `/api/{tenant}`.  Both
+    paths are folded.
+
+    `both_ways`: so too where the policy is told by `route` of what it reads and would not be by
+    the other.  A rewrite may have more to tell of what it leads to, and the page of a folder.
     """
-    if route.policy is None:
+    if not others:
         return False
-    told = _told(route, asked)
+    here = _told(route, asked)
+    if both_ways and is_index(asked[-1] if asked else "") and tuple(path) == tuple(asked[:-1]):
+        both_ways = False
     return any(
-        other.auth is not Auth.PUBLIC and not _told(other, path).items() <= told.items()
+        _is_told_otherwise(other, _told(other, path), route, here, both_ways=both_ways)
         for other in _asked(others, method)
     )
 
 
+def _is_good_at(good_at: frozenset[str], other: Route, route: Route) -> bool:
+    """Whether a credential that is good for `route` opens what is the other's: one for any name,
+    or for everything else, withholds nothing from one that has a name."""
+    return other.id in good_at or (_is_named(route) and not _is_named(other))
+
+
+def _is_told_otherwise(
+    other: Route,
+    there: Mapping[str, object],
+    route: Route,
+    here: Mapping[str, object],
+    *,
+    both_ways: bool,
+) -> bool:
+    limits = [*other.limits, *_limits_of_rules(other)]
+    counted = [limit.expression.reads for limit in limits if limit.expression is not None]
+    if any(there.get(one) != here.get(one) for one in _named(counted, there)):
+        return True
+    if route.policy is None or other.auth is Auth.PUBLIC:
+        return False
+    read = _named(_reads_of_rules(other), there)
+    if any(
+        one not in here or here[one] != value
+        for one, value in there.items()
+        if one in read or not one.startswith(_PARAMS)
+    ):
+        return True
+    return both_ways and any(
+        one in here and one not in there for one in _named(_reads_of_rules(route), here)
+    )
+
+
+def _limits_of_rules(route: Route) -> list[Limit]:
+    rules = () if route.action_rules is None else route.action_rules.allows
+    return [limit for rule in rules for limit in rule.limits]
+
+
+def _reads_of_rules(route: Route) -> list[Reads]:
+    rules = () if route.action_rules is None else route.action_rules.rules
+    return [rule.condition.reads for rule in rules if rule.condition is not None]
+
+
+def _named(reads: Iterable[Reads], told: Iterable[str]) -> set[str]:
+    """What is read of a path, as `_told` names it; of the resource as a whole each field."""
+    named: set[str] = set()
+    for one in reads:
+        named.update(_PARAMS + name for name in one.params)
+        named.update(_RESOURCE + name for name in one.resource)
+        if one.whole_resource:
+            named.update(key for key in told if key.startswith(_RESOURCE))
+    return named
+
+
 def _told(route: Route, path: Sequence[str]) -> dict[str, object]:
-    """What the policy is told of a path: the tenant, and each field, with what fills it."""
+    """What the policy is told of a path: each parameter, each field of the resource with what fills
+    it, and the tenant."""
     params: dict[str, str] = {}
     for segment, (at, value) in zip(route.segments, enumerate(path), strict=False):
         if segment.kind is not SegmentKind.LITERAL:
@@ -106,8 +174,9 @@ def _told(route: Route, path: Sequence[str]) -> dict[str, object]:
             # A number in other signs: what the route tells of it no text here says.
             told_value = value if is_rest or segment.takes(value) else f"\x00{value}"
             params[segment.text] = "/".join(path[at:]) if is_rest else told_value
-    told: dict[str, object] = {
-        f"resource.{field.name}": tuple(
+    told: dict[str, object] = {_PARAMS + name: value for name, value in params.items()}
+    told |= {
+        _RESOURCE + field.name: tuple(
             (piece.source, params.get(piece.text) if piece.source == "params" else piece.text)
             for piece in field.template.pieces
         )

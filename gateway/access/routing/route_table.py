@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
-from gateway.access.definitions import Upstream, UpstreamTarget
+from gateway.access.routing.guards import Guards
 from gateway.access.routing.own_paths import WELL_KNOWN, OwnPaths, is_resource_metadata
 from gateway.access.routing.protection import (
     closes,
@@ -31,13 +30,12 @@ from gateway.access.routing.route_forms import RouteForms
 from gateway.access.routing.route_trie import (
     RouteLeaf,
     RouteNode,
-    guarded,
     leaves_for,
     walk,
     walk_folded,
 )
 from gateway.access.routing.routes import WILDCARD, Route, SegmentKind, wildcard_of
-from gateway.access.routing.spellings import MOST_LETTERS, Spellings, asked_beside, folded_path
+from gateway.access.routing.spellings import MOST_LETTERS, Spellings, asked_beside
 from gateway.access.routing.value_spellings import may_name_value
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.model import Reason
@@ -90,10 +88,7 @@ class RouteTable:
         self._forms = RouteForms()
         self.takes_files = False
         """Whether any route has `paths: files`."""
-        # By upstream, whatever the host: the paths that its routes send on unchanged.
-        self._guards: dict[str, RouteNode] = {}
-        # The upstreams that ask a target for a site: two names may stand for one backend.
-        self._upstreams_at: dict[tuple[UpstreamTarget, str | None], set[str]] = {}
+        self._guards = Guards()
         # What was asked lately: the same paths are asked for again and again.
         self._recent: BoundedMemo[tuple[str, str, tuple[str, ...]], Match]
         self._recent = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
@@ -153,12 +148,7 @@ class RouteTable:
         self._forms.add(route)
         if route.resource_server is not None:
             self._resource_hosts.update(route.hosts or ("",))
-        if (upstream := route.upstream) is not None:
-            for target in upstream.targets:
-                self._upstreams_at.setdefault((target, upstream.host), set()).add(upstream.name)
-            guard = self._guards.setdefault(upstream.name, RouteNode())
-            for leaf in leaves_for(guard, route) if route.rewrite is None else ():
-                leaf.guard(route)
+        self._guards.insert(route)
         return None
 
     def _roots(self, route: Route) -> list[RouteNode]:
@@ -202,12 +192,17 @@ class RouteTable:
                 return NoMatch(Reason.METHOD_NOT_ALLOWED, leaf.allow) if leaf.allow else _UNKNOWN
         # What a prefix has below it stands last, and has no name.
         params = dict(zip(route.param_names, values, strict=False))
-        return Match(route, params, self._is_read_elsewhere(route, host, method, segments))
+        return Match(route, params, self.is_read_elsewhere(route, host, method, segments))
 
-    def _is_read_elsewhere(
-        self, route: Route, host: str, method: str, segments: tuple[str, ...]
+    def is_read_elsewhere(
+        self,
+        route: Route,
+        host: str,
+        method: str,
+        segments: tuple[str, ...],
+        good_at: frozenset[str] | None = None,
     ) -> bool:
-        """As `Match` has it."""
+        """As `Match` has it; `good_at` is as `protects_otherwise` has it, here and below."""
         asked = self.spellings(segments)
         if not asked.paths:
             return route.upstream is not None
@@ -218,7 +213,7 @@ class RouteTable:
             or begins_again(route, segments)
         ):
             return False  # nearly always: there is no other way to the same leaf
-        return self.is_protected_elsewhere(route, host, method, segments)
+        return self.is_protected_elsewhere(route, host, method, segments, good_at=good_at)
 
     def _may_be_value(self, route: Route, host: str, segments: tuple[str, ...]) -> bool:
         """Whether a backend may find a number or a UUID where `route` finds something else."""
@@ -247,10 +242,12 @@ class RouteTable:
         segments: tuple[str, ...],
         *,
         judged: bool = False,
+        good_at: frozenset[str] | None = None,
     ) -> bool:
         """Whether a path that a backend may read in what `route` takes, in some spelling, is one
         that another route sends there and protects in another way.  A path that the route names
-        itself is its own.  `judged` is as `protects_otherwise` has it, here and below.
+        itself is its own.  `judged`, here and below: the policy is asked about that path as well,
+        with what it says.
         """
         if route.upstream is None:
             return False
@@ -260,12 +257,12 @@ class RouteTable:
         if not asked.paths:
             return True
         told = asked.paths[0]
-        if self._leads_elsewhere(route, host, method, asked, told, judged=judged):
+        if self._leads_elsewhere(route, host, method, asked, told, judged=judged, good_at=good_at):
             return True
         for path in asked_again(route, told) if route.rewrite is not None else ():
             asked = self.spellings(path, names_its_end=named)
             if not asked.paths or self._leads_elsewhere(
-                route, host, method, asked, told, judged=judged
+                route, host, method, asked, told, judged=judged, good_at=good_at
             ):
                 return True
         return False
@@ -279,6 +276,7 @@ class RouteTable:
         told: tuple[str, ...],
         *,
         judged: bool,
+        good_at: frozenset[str] | None,
     ) -> bool:
         """Whether one of these is another route's; the policy is told of the path `told`."""
         texts = route.texts()
@@ -299,8 +297,8 @@ class RouteTable:
                     one,
                     route,
                     method,
-                    judged=judged,
                     any_action=ordinary_beside(one, route) if again else (),
+                    good_at=good_at,
                 )
                 or (not judged and tells_otherwise(one, path, route, told, method))
             )
@@ -314,7 +312,7 @@ class RouteTable:
         rewritten as it does, or refuse it themselves, of the first host that has any."""
         found = (walk_folded(node, folded, 0, pages=pages) for node in self._nodes(host))
         leaves: list[RouteLeaf] = next(filter(None, found), [])
-        backend = self._same_backend(route.upstream) if route.upstream else ()
+        backend = self._guards.same_backend(route.upstream) if route.upstream else ()
         return [
             one
             for leaf in leaves
@@ -334,6 +332,7 @@ class RouteTable:
         segments: tuple[str, ...],
         *,
         asked: tuple[str, ...] | None = None,
+        good_at: frozenset[str] | None = None,
     ) -> bool:
         """Whether a path that `route` made by its rewrite of what was `asked` belongs to another
         route.  None: the policy is asked about that path as well, with what it says.
@@ -342,33 +341,10 @@ class RouteTable:
         it in another way: reached by a rewrite, its protection would be walked around.  What
         `route` serves by itself as well is judged by its policy and action alone.
         """
-        judged = asked is None
-        told = () if asked is None else folded_path(asked)
-        backend = self._same_backend(route.upstream) if route.upstream else ()
         spelled = self.spellings(segments)
-        if not spelled.paths:
-            return True
-        for guard in filter(None, map(self._guards.get, backend)):
-            leaf = walk(guard, segments, 0, len(segments), [])
-            own = leaf.guarded if leaf is not None else []
-            if own and protects_otherwise(own, route, method, judged=judged):
-                return True
-            alike = [guarded(guard, path, leaf, method, pages=True) for path in spelled.paths]
-            alike += [naming_ends(guarded(guard, path, leaf, method)) for path in spelled.scripts]
-            if protects_otherwise(list(chain(*alike)), route, method, judged=judged):
-                return True
-            alike[0] += own
-            paths = zip(alike, [*spelled.paths, *spelled.scripts], strict=True)
-            if asked is not None and any(
-                tells_otherwise(others, path, route, told, method) for others, path in paths
-            ):
-                return True
-        return False
-
-    def _same_backend(self, upstream: Upstream) -> set[str]:
-        """Whatever upstreams ask one of its targets for the same site: their names, and its own."""
-        asked = [(target, upstream.host) for target in upstream.targets]
-        return {upstream.name}.union(*(self._upstreams_at.get(one, ()) for one in asked))
+        return not spelled.paths or self._guards.bypassed(
+            route, method, spelled, segments, asked=asked, good_at=good_at
+        )
 
     def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
         """Every route of the pattern that the path chose, whatever its method."""
