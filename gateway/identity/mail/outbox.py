@@ -35,13 +35,13 @@ from gateway.identity.mail.transport import (
     MailTransport,
     retry_wait_s,
 )
-from gateway.identity.mail.unwanted import UnwantedMails, place
+from gateway.identity.mail.under_way import UnderWay
+from gateway.identity.mail.unwanted import UnwantedMails
 from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 log = structlog.get_logger()
 
 _BATCH = 20
-_AT_ONCE = 4
 _CLAIM_S = 120
 _PLACE_S = 1.0
 """Whatever lasts longer goes on without its place, whether or not anybody gets it."""
@@ -90,7 +90,7 @@ class MailOutbox:
         self._transport = transport
         self._delay_s = delay_s
         self._unwanted = UnwantedMails(rest)
-        self._place_s = place_s
+        self._under_way = UnderWay(self._deliver, place_s)
         self._wake_event = asyncio.Event()
         self._purge_due = 0.0
         self._logged_kinds: set[str] = set()
@@ -116,11 +116,18 @@ class MailOutbox:
 
     async def run(self) -> None:
         """Send what comes due, until cancelled."""
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            await self._under_way.end()
+            raise
+
+    async def _run(self) -> None:
         unavailable = False
         loop = asyncio.get_running_loop()
         while True:
             self._wake_event.clear()
-            drained = 0
+            drained, most = 0, max(self._under_way.room, 1)
             try:
                 # First: old mail is erased even where none can be sent.
                 if loop.time() >= self._purge_due:
@@ -132,7 +139,7 @@ class MailOutbox:
                 if not unavailable:  # logged once, not every two seconds until it is back
                     log.warning("outbox-unreachable", store=error.store, why=error.detail)
                 unavailable = True
-            if drained < _BATCH:
+            if drained < min(most, _BATCH):
                 # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
@@ -140,20 +147,18 @@ class MailOutbox:
                 await asyncio.sleep(self._delay_s())
 
     async def drain(self) -> int:
-        """Send at most 20 mails that are due, and return how many were claimed."""
-        mail_ids = await self._claim()
-        # Whose turn it is says nothing of who gets which.
-        secrets.SystemRandom().shuffle(mail_ids)
-        slots = asyncio.Semaphore(_AT_ONCE)
-
-        async def in_turn(mail_id: str) -> None:
-            async with place(slots, self._place_s):
-                await self._deliver(mail_id)
-
-        results = await asyncio.gather(*map(in_turn, mail_ids), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        """Send at most 20 mails that are due, and return how many were claimed, once each has ended
+        or lasts for longer than its place: it goes on, and what comes of it is told by the next
+        call.  Cancelled, it ends them all."""
+        try:
+            await self._under_way.has_room()
+            mail_ids = await self._claim(min(_BATCH, self._under_way.room))
+            # Whose turn it is says nothing of who gets which.
+            secrets.SystemRandom().shuffle(mail_ids)
+            await self._under_way.begin(mail_ids)
+        except asyncio.CancelledError:
+            await self._under_way.end()
+            raise
         return len(mail_ids)
 
     async def purge(self) -> None:
@@ -185,7 +190,7 @@ class MailOutbox:
             for row in rows
         ]
 
-    async def _claim(self) -> list[str]:
+    async def _claim(self, most: int) -> list[str]:
         """Claim mail that is due: no other worker sends it for two minutes."""
         # Without a mail server a mail is written once and then stays.
         due = (
@@ -203,9 +208,10 @@ class MailOutbox:
             rows = await tx.all(
                 "UPDATE outbox SET claimed_until = :until, attempts = attempts + 1"  # noqa: S608
                 f" WHERE {due} AND id IN"
-                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT {_BATCH})"
+                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT :most)"
                 " RETURNING id",
                 now=now,
+                most=most,
                 until=now + _CLAIM_S,
             )
         return [str(row["id"]) for row in rows]

@@ -11,8 +11,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
@@ -34,25 +33,6 @@ class Conversation:
     """Whether the mail is tried again."""
     beside: int = 1
     """How many there were, itself included, when it began: they slow each other."""
-
-
-@asynccontextmanager
-async def place(slots: asyncio.Semaphore, at_most_s: float) -> AsyncIterator[None]:
-    """One of the places, for so long at most: whatever lasts longer goes on without it, whether or
-    not anybody gets it."""
-    await slots.acquire()
-    held = [slots]
-
-    def give_up() -> None:
-        while held:
-            held.pop().release()
-
-    timer = asyncio.get_running_loop().call_later(at_most_s, give_up)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        give_up()
 
 
 class UnwantedMails:
