@@ -116,6 +116,7 @@ class Cluster:
                         given.release(client_ip)
                     raise
         except TimeoutError:
+            self.waiters.give_up(waiter)
             return None
         finally:
             self.waiters.discard(waiter)

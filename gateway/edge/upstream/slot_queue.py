@@ -1,11 +1,12 @@
 """Who waits for a slot at the targets of an upstream, or was turned away, and who goes first.
 
 Law: a slot is given at a target that may be called now, in the order of `slot_turns.py`.  Who was
-turned away is remembered for a while, and where nobody may wait, or slow calls were ended, a slot
-that falls free is kept from whoever comes and has its share (`slot_shares.py`); whoever waits has
-it before it stands empty, and a full queue has a place more for those it was kept for.  While those
-past their shares have half, one more slot at each look is reserved where somebody below it lacks
-one.  Where nobody waits, nobody is remembered and nothing is reserved, nothing is looked at.
+turned away, or waited in vain, is remembered for a while, and where nobody may wait, or slow calls
+were ended, a slot that falls free is kept from whoever comes and has its share (`slot_shares.py`);
+whoever waits has it before it stands empty, and a full queue has a place more for those it was kept
+for.  While those past their shares have half, one more slot at each look is reserved where somebody
+below it lacks one.  Where nobody waits, nobody is remembered and nothing is reserved, nothing is
+looked at.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ LOOK_EVERY_S = 0.1
 KEPT_S = 2.0
 """Who was turned away is told to come again after one second."""
 GIVEN_UP_AFTER_S = 1.0
-"""So long nobody lacked one of those that are reserved: it is one fewer."""
+"""So long nobody lacked one of those that are reserved, nor took the last: it is one fewer."""
 LACK_S = 0.3
-"""Who is below its share and waits for so long gets no slot in turn, as calls take too long."""
+"""Who is below its share and waits for so long gets no slot in turn, as calls take too long; or for
+a third of the time that it may wait."""
 MOST_REMEMBERED = 256
 """Neighbourhoods that want a slot; the oldest are forgotten first."""
 
@@ -59,7 +61,7 @@ class Waiters(Generic[T]):
         self._loop = loop
         self._waiting: SlotTurns[T] = SlotTurns()
         self._turned_away: list[Wish[T]] = []
-        """Calls that found no place to wait since it was last looked."""
+        """Calls that found no place to wait, or waited in vain, since it was last looked."""
         self._wanted: dict[str, _Wanted[T]] = {}
         """By neighbourhood, whoever is forgotten next first."""
         self._shared: list[T] = []
@@ -83,8 +85,7 @@ class Waiters(Generic[T]):
             self._waiting.add(waiter)
         elif not self._has_room(client_ip, targets):
             # Whoever comes next is to find room.
-            self._turned_away.append(Wish(client_ip, network, targets))
-            self._remember(network, targets)
+            self._turn_away(Wish(client_ip, network, targets))
         if self._timer is None:
             self._look()
         return waiter
@@ -96,6 +97,13 @@ class Waiters(Generic[T]):
 
     def discard(self, waiter: Waiter[T]) -> None:
         self._waiting.remove(waiter)
+
+    def give_up(self, waiter: Waiter[T]) -> None:
+        """It waited in vain, for as long as it may: as if it had found no place."""
+        self._waiting.remove(waiter)
+        self._turn_away(Wish(waiter.client_ip, waiter.network, waiter.targets))
+        if self._timer is None:
+            self._look()
 
     def serve(self, target: T) -> None:
         """Its free slots go to whoever waits: nobody who comes meanwhile can take them."""
@@ -111,6 +119,10 @@ class Waiters(Generic[T]):
         return SlotReach(self._loop.time())
 
     # --- those who were turned away ---
+
+    def _turn_away(self, wish: Wish[T]) -> None:
+        self._turned_away.append(wish)
+        self._remember(wish.network, wish.targets)
 
     def _remember(self, network: str, targets: Collection[T]) -> None:
         self._wanted.pop(network, None)
@@ -229,7 +241,7 @@ class Waiters(Generic[T]):
         shares = target.shares
         if shares is None or not shares.is_half_past:
             return 0
-        before = self._loop.time() - LACK_S
+        before = self._loop.time() - min(LACK_S, target.spec.timeout_connect_s / 3)
         return sum(
             2 * shares.held.get(one.network, 0) < shares.share
             and one.network not in shares.came
@@ -241,8 +253,11 @@ class Waiters(Generic[T]):
         """One more slot, at that one of these targets which has fewest so, where it has fewer than
         calls lack one; fewer elsewhere."""
         now = self._loop.time()
-        sharing = [shares for one in self._shared if (shares := one.shares) is not None]
-        for shares in sharing:
+        sharing = [(shares, one) for one in self._shared if (shares := one.shares) is not None]
+        for shares, target in sharing:
+            if shares.came and not target.has_capacity:
+                # Whoever took the last one would have lacked it.
+                shares.lacked_at = now
             shares.came.clear()
             shares.give_up(now, GIVEN_UP_AFTER_S)
         short = [(one.shares, calls) for one, calls in lacking.items() if one.shares is not None]

@@ -68,8 +68,9 @@ class Shared:
         self._clusters = Clusters(cast(asyncio.AbstractEventLoop, clock))
         self.reload(slots, queue)
 
-    def reload(self, slots: int, queue: int = 0) -> None:
-        spec = Upstream("u", (target(20_000),), max_connections=slots, queue=queue)
+    def reload(self, slots: int, queue: int = 0, connect_s: float = 1.0) -> None:
+        to = (target(20_000),)
+        spec = Upstream("u", to, max_connections=slots, queue=queue, timeout_connect_s=connect_s)
         self._clusters.apply([spec])
         self.cluster: Cluster = self._clusters.cluster_of(spec)
         (self.pool,) = self.cluster.targets
@@ -169,7 +170,7 @@ async def test_what_falls_free_goes_to_others_until_they_have_half_of_their_shar
         assert shared.call(STRANGER)
         clock.pass_s(LOOK_EVERY_S)
     shared.end(ONE)
-    clock.pass_s(GIVEN_UP_AFTER_S)
+    clock.pass_s(GIVEN_UP_AFTER_S + 2 * LOOK_EVERY_S)
     assert shared.call(ONE)
 
 
@@ -410,6 +411,80 @@ async def test_with_a_queue_nothing_is_reserved_where_nobody_waits_for_long(cloc
         shared.end(STRANGER)
         shared.waits(ONE)
     assert all(one.slot.done() for one in own if one)
+
+
+async def test_who_may_not_wait_for_long_lacks_one_sooner(clock: Clock) -> None:
+    shared = Shared(clock, 20, queue=20)
+    shared.reload(20, queue=20, connect_s=LACK_S)
+    shared.calls(ONE, 20)
+    own, other = shared.waits(ONE), shared.waits(STRANGER)
+    assert own is not None
+    assert other is not None
+    clock.pass_s(2 * LOOK_EVERY_S)
+    shared.end(ONE)
+    assert other.slot.done()
+    shared.end(STRANGER)
+    assert not own.slot.done()
+
+
+async def test_for_who_gave_up_before_anybody_looked_one_is_reserved(clock: Clock) -> None:
+    """As for who found no place; else nothing ever would be, where nobody may wait for long."""
+    shared = Shared(clock, 20, queue=20)
+    shared.reload(20, queue=20, connect_s=LOOK_EVERY_S / 2)
+    shared.calls(ONE, 20)
+    for _ in range(3):
+        waiter = shared.waits(STRANGER)
+        assert waiter is not None
+        clock.pass_s(LOOK_EVERY_S / 2)
+        shared.cluster.waiters.give_up(waiter)
+        clock.pass_s(LOOK_EVERY_S / 2)
+    own = shared.waits(ONE)
+    assert own is not None
+    shared.end(ONE)
+    assert not own.slot.done()
+    assert not shared.pool.has_capacity_for(ONE)
+    assert shared.call(STRANGER)
+
+
+async def test_what_is_reserved_stays_for_as_long_as_the_last_of_it_is_taken(
+    clock: Clock,
+) -> None:
+    """Whoever came a moment later would have lacked it: given up, it would be gone for long."""
+    shared = Shared(clock, 20, queue=20)
+    shared.calls(ONE, 20)
+    own, other = shared.waits(ONE), shared.waits(STRANGER)
+    assert own is not None
+    assert other is not None
+    clock.pass_s(LACK_S + 2 * LOOK_EVERY_S)
+    shared.end(ONE)
+    assert other.slot.done()
+    for _ in range(8):
+        clock.pass_s(LOOK_EVERY_S)
+        shared.end(STRANGER)
+        clock.pass_s(GIVEN_UP_AFTER_S / 2)
+        assert shared.call(STRANGER)
+        assert shared.pool.in_flight == 20
+    assert not own.slot.done()
+    clock.pass_s(LOOK_EVERY_S)
+    shared.end(STRANGER)
+    clock.pass_s(2 * GIVEN_UP_AFTER_S)
+    assert own.slot.done()
+
+
+async def test_a_call_that_waits_in_vain_is_told_to_the_queue() -> None:
+    clusters = Clusters()
+    spec = Upstream("u", (target(20_000),), max_connections=20, queue=20, timeout_connect_s=0.01)
+    cluster = clusters.cluster_of(spec)
+    (pool,) = cluster.targets
+    for _ in range(20):
+        pool.acquire(ONE)
+    async with asyncio.timeout(60):
+        while pool.shares is None or not pool.shares.reserve:
+            assert await cluster.acquire_slot(STRANGER) is None
+    pool.release(ONE)
+    assert pool.has_capacity_for(STRANGER)
+    assert not pool.has_capacity_for(ONE)
+    clusters.close()
 
 
 async def test_what_each_holds_is_counted_through_all_reloads(clock: Clock) -> None:
