@@ -45,6 +45,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.counted_letters",),
     ("access.counted_contacts", "access.counted_phones"),
     ("access.snapshot", "access.rule_headers", "access.readings", "access.counted_values"),
+    ("access.counted_endings",),
     ("access.evaluation",),
     ("access.decision",),
     ("access.resource_servers",),

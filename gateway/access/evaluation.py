@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
+from gateway.access.counted_endings import counted_last_text
 from gateway.access.counted_values import counted_text
 from gateway.access.policies import Policy, Verdict
 from gateway.access.readings import has_readings
@@ -20,6 +21,7 @@ from gateway.access.routing.request_values import (
 )
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
+from gateway.access.templates import Piece
 from gateway.model import Call, Principal, Reason
 
 MOST_PARTS = 4_096
@@ -161,7 +163,7 @@ def judged_resource(call: Call, match: Match) -> RequestedResource:
     was found to be read in one way."""
     route, params = match.route, _counted_params(match)
     if not route.resource:
-        return RequestedResource(params, NO_RESOURCE.resource)
+        return RequestedResource(params, NO_RESOURCE.resource, last_param=_last_param(route))
     query = route.resource_query.read(call.query) if route.resource_query else {}
     headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
     return _requested(call, route, params, query or {}, headers or {})
@@ -188,12 +190,31 @@ def _requested(
     headers: Mapping[str, str],
 ) -> RequestedResource:
     values = {"params": params, "query": query, "headers": headers, "body": call.body}
-    joined = {
-        one.name: partial(one.template.fill, values, counted_text)
-        for one in route.resource
-        if len(one.template.pieces) > 1
-    }
-    return RequestedResource(params, route.resource_of(values), joined)
+    last = _last_param(route)
+
+    def spelled(piece: Piece, text: str) -> str | None:
+        is_last = piece.source == "params" and piece.text == last
+        return counted_last_text(text, call.path) if is_last else counted_text(text)
+
+    joined: dict[str, Callable[[], str | None]] = {}
+    for one in route.resource:
+        pieces = one.template.pieces
+        if len(pieces) > 1:
+            joined[one.name] = partial(one.template.fill, values, spelled)
+        elif pieces[0].source == "params" and pieces[0].text == last:
+            joined[one.name] = partial(counted_last_text, params[last], call.path)
+    return RequestedResource(params, route.resource_of(values), joined, last)
+
+
+def _last_param(route: Route) -> str:
+    """The parameter that stands last in the path that the backend is sent, also before a slash;
+    empty where none does."""
+    rewrite = route.rewrite
+    sent = route.segments if rewrite is None or not rewrite.template else rewrite.template
+    at = len(sent) - 1
+    if at > 0 and sent[at].kind is SegmentKind.LITERAL and not sent[at].text:
+        at -= 1
+    return "" if at < 0 or sent[at].kind is SegmentKind.LITERAL else sent[at].text
 
 
 def _resource(

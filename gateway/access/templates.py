@@ -37,12 +37,12 @@ class TextTemplate:
     def fill(
         self,
         values: Mapping[str, Mapping[str, Any]],
-        spelled: Callable[[str], str | None] | None = None,
+        spelled: Callable[[Piece, str], str | None] | None = None,
     ) -> Any:
         """The text; or, of a template that is one placeholder alone, the value as it is.
 
         None where a placeholder has no value: half a text would be another resource's name.
-        `spelled` gives what a value is within a text, or None.
+        `spelled` gives what the value of a piece is within a text, or None.
         """
         if len(self.pieces) == 1:
             return _value(self.pieces[0], values)
@@ -51,7 +51,7 @@ class TextTemplate:
             value = _value(piece, values)
             if isinstance(value, bool | Mapping | list | None):
                 return None
-            text = str(value) if spelled is None or not piece.source else spelled(str(value))
+            text = str(value) if spelled is None or not piece.source else spelled(piece, str(value))
             if text is None:
                 return None
             parts.append(text)

@@ -11,12 +11,8 @@ from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.counted_reads import CountedRead, counted_reads
-from gateway.access.counted_values import (
-    LONGEST_IN_ALL,
-    counted_path,
-    counted_text,
-    counted_value,
-)
+from gateway.access.counted_endings import counted_last_text, counted_whole_path
+from gateway.access.counted_values import LONGEST_IN_ALL, counted_text, counted_value
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.evaluation import UNIDENTIFIED
 from gateway.access.roles import RoleBook
@@ -236,7 +232,8 @@ def _counted_variables(
         name = read.name
         value: Any
         if read.kind == "path":
-            value = counted_path("/" + "/".join(context.call.segments))
+            call = context.call
+            value = counted_whole_path("/" + "/".join(call.segments), call.path)
         elif read.kind == "resource" and name in requested.joined:
             value = requested.joined[name]()
         else:
@@ -246,7 +243,12 @@ def _counted_variables(
             value = values[name]
             if isinstance(value, str):
                 left -= 0 if value.isascii() else len(value)
-                value = counted_text(value) if left >= 0 else None
+                if left < 0:
+                    value = None
+                elif read.kind == "params" and name == requested.last_param:
+                    value = counted_last_text(value, context.call.path)
+                else:
+                    value = counted_text(value)
             elif read.is_text:
                 value = counted_value(value)
         if value is not None:

@@ -141,9 +141,9 @@ def test_a_limit_reads_the_path_and_the_resource_alone() -> None:
     call, match = matched("/all/1?q=2&z=3", headers=[("X-H", "3"), ("Z", "4")], body={"b": 5})
     for reads in (requested_resource, judged_resource):
         assert reads(call, match) == RequestedResource(
-            {"x": "1"}, {"kind": "doc", "x": "1", "q": "2", "h": "3", "b": 5}
+            {"x": "1"}, {"kind": "doc", "x": "1", "q": "2", "h": "3", "b": 5}, last_param="x"
         )
-        assert reads(*matched("/bare/1")) == RequestedResource({"x": "1"}, {})
+        assert reads(*matched("/bare/1")) == RequestedResource({"x": "1"}, {}, last_param="x")
 
 
 def test_a_text_made_of_several_is_counted_when_a_limit_asks() -> None:

@@ -52,7 +52,10 @@ class RequestedResource:
     params: Mapping[str, str]
     resource: Mapping[str, Any]
     joined: Mapping[str, Callable[[], str | None]] = field(default_factory=dict, compare=False)
-    """Fields of the resource that are texts made of several: what each is, as it is counted."""
+    """Fields of the resource that are texts made of several, or what stands last in the path: what
+    each is, as it is counted."""
+    last_param: str = ""
+    """Which value of the path stands last in it, if one does."""
 
 
 NO_RESOURCE = RequestedResource(MappingProxyType({}), MappingProxyType({}))

@@ -1,0 +1,68 @@
+"""What stands last in a path, as limits count it: without the ending that a framework takes off.
+
+To Rails `/login/ann.json` is `/login/ann` in a format (`(.:format)`), by whatever name; so it is to
+ASP.NET (`{name}.{ext?}`), to DRF with its suffixes and to Spring before 5.3.  Whoever guesses would
+have as many tries as there are endings.
+
+Law: one ending is taken off, as all of them do; to take off more would count all names of a domain
+as one.  Rails splits before it decodes, others after it: of what has an encoded dot, which no
+ordinary client sends, all is taken off.
+"""
+
+from __future__ import annotations
+
+from gateway.access.counted_values import counted_path, counted_text
+
+_ENCODED_DOT = "%2e"
+
+
+def counted_last_text(text: str, sent: str) -> str | None:
+    """As `counted_text`, of a value that stands last in a path.  `sent`: the path as it came."""
+    counted = counted_text(text)
+    if counted is None or "." not in text:
+        return counted
+    return _before_ending(counted, text, sent, parts=False)
+
+
+def counted_whole_path(path: str, sent: str) -> str | None:
+    """As `counted_path`, of a path to its end."""
+    counted = counted_path(path)
+    if counted is None or "." not in path:
+        return counted
+    return _before_ending(counted, path, sent, parts=True)
+
+
+def _before_ending(counted: str, text: str, sent: str, *, parts: bool) -> str | None:
+    """`parts`: its segments were counted one by one."""
+    written = _last(text)
+    if "." not in written:
+        return counted
+    head, slash, last = counted.rstrip("/").rpartition("/")
+    is_encoded = _ENCODED_DOT in _last(sent).lower()
+    if "." not in last:
+        # Of a number or an address, of which it was a part: `7.0`, `415.5552671`, `x.<ann@host>`.
+        if not is_encoded and written.count(".") > 1:
+            return counted
+        return counted if counted_text(_stem(written, is_encoded)) == last else None
+    stem = _stem(last, is_encoded)
+    if "@" in stem or (slash and not parts):
+        return f"{head}{slash}{stem}"
+    again = counted_text(stem)
+    return None if again is None else f"{head}{slash}{again}"
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _stem(name: str, is_encoded: bool) -> str:
+    """A name that begins with a dot has no ending there; a version or an IPv4 address has none at
+    all."""
+    bare = name.lstrip(".")
+    hidden = name[: len(name) - len(bare)]
+    if is_encoded:
+        return hidden + bare.partition(".")[0]
+    stem, dot, ending = bare.rpartition(".")
+    if not dot or ("." in stem and stem[-1].isdigit() and ending[:1].isdigit()):
+        return name
+    return hidden + stem.rstrip(".")
