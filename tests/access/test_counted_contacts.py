@@ -119,8 +119,10 @@ def test_what_one_reads_so_and_another_otherwise_cannot_be_told(text: str) -> No
     assert counted_text(text) is None
 
 
+# Without digits in other signs, such as `¼`: beside a `+` they are counted by the caller.
 NAMES = st.text(
-    st.characters(exclude_characters='"@\\', exclude_categories=("Cc", "Cs")), max_size=20
+    st.characters(exclude_characters='"@\\', exclude_categories=("Cc", "Cs", "No", "So")),
+    max_size=20,
 )
 BLANKS = st.sampled_from(["", " ", "  ", "\t"])
 LOCALS = st.sampled_from(["victim", "VICTIM", "v.t", "v+t", "o'hara", "víctim", "жертва"])
