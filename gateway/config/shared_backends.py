@@ -1,4 +1,4 @@
-"""Two routes whose rewrites lead to the same paths of one backend, of which one asks nobody.
+"""Two routes whose rewrites lead to the same paths of one backend, of which one asks too little.
 
 A rewritten path that is another route's is refused when it is called (`access/readings.py`).  Where
 both are rewritten, what the backend sees is no path of any route: only a reader can tell whether
@@ -11,39 +11,58 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.access.routing.patterns import read_pattern
 from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
+from gateway.config.asking import (
+    ANYBODY,
+    EVERY_ACCOUNT,
+    asks,
+    asks_more,
+    backends,
+    named_hosts,
+    open_to,
+)
 from gateway.model import ConfigProblem
 
 Pattern = Sequence[PatternSegment]
 
 
 def shared_backends(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
-    """A notice of each route without a policy that reaches what another one protects."""
+    """A notice of each route that asks nobody, or no more than an account, and reaches what
+    another one protects."""
     rewritten = [route for route in routes if route.rewrite is not None and route.upstream]
-    protected = [route for route in rewritten if route.policy is not None]
+    protected = [route for route in rewritten if asks(route) != ANYBODY]
     for route in rewritten:
-        if route.policy is not None:
+        if asks(route) > EVERY_ACCOUNT:
             continue
-        other = next((one for one in protected if _meet(route, one)), None)
+        other = next((one for one in protected if _leads_around(route, one)), None)
         if other is not None:
             assert route.upstream is not None
+            policy = "asks no policy" if route.policy is None else "asks too little"
             text = (
-                f"route `{route.id}` asks no policy, and reaches paths of upstream"
-                f" `{route.upstream.name}` that `{other.id}` ({other.location}) sends calls to once"
-                f" `{other.policy.name if other.policy else ''}` has allowed them: tell them apart"
-                " by `add_prefix`, or by another upstream"
+                f"route `{route.id}` {policy} ({open_to(route)} may call it), and reaches paths of"
+                f" upstream `{route.upstream.name}` that `{other.id}` ({other.location}) sends"
+                f" calls to once `{other.policy.name if other.policy else ''}` has allowed them:"
+                " tell them apart by `add_prefix`, or by another upstream"
             )
             yield ConfigProblem.at(route.location, text)
 
 
-def _meet(route: Route, other: Route) -> bool:
-    assert route.upstream is not None
-    assert other.upstream is not None
-    if route.upstream.name != other.upstream.name:
-        return False
-    if route.methods and other.methods and not set(route.methods) & set(other.methods):
+def _leads_around(route: Route, other: Route) -> bool:
+    if not asks_more(other, route) or not _is_one_site(route, other):
         return False
     mine, others = list(sent_patterns(route)), list(sent_patterns(other))
     return any(_overlap(one, another) for one in mine for another in others)
+
+
+def _is_one_site(route: Route, other: Route) -> bool:
+    """Whether the backend may take calls of both for those of one site."""
+    assert route.upstream is not None
+    assert other.upstream is not None
+    if route.upstream.name == other.upstream.name:
+        return True
+    if not backends(route) & backends(other):
+        return False
+    hosts, others = named_hosts(route) or {*route.hosts}, named_hosts(other) or {*other.hosts}
+    return not hosts or not others or bool(hosts & others)
 
 
 def sent_patterns(route: Route) -> Iterator[Pattern]:

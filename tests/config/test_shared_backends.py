@@ -65,3 +65,58 @@ def test_a_template_is_what_is_sent() -> None:
         'path: "/v1/{x}"}, rewrite: {path: "/admin/{x}"',
         'path: "/p/{y}"}, rewrite: {path: "/admin/{y}"',
     )
+
+
+POLICIES = (
+    'policy: p\nrules: [{id: r, allow: ["*"], when: "has_role(\'staff\')"}]',
+    'policy: all\nrules: [{id: r, allow: ["*"]}]',
+)
+TARGETS = """
+version: 1
+upstreams:
+  api: {targets: ["http://127.0.0.1:9001"]}
+  again: {targets: ["http://localhost:9001"]}
+  other: {targets: ["http://127.0.0.1:9002"]}
+  site: {targets: ["http://127.0.0.1:9001"], host: site.internal}
+  elsewhere: {targets: ["http://127.0.0.1:9001"], host: elsewhere.internal}
+routes:
+"""
+MANAGED = "match: {path: '/v1/admin/{x}'}, rewrite: {strip_prefix: /v1}"
+PUBLIC = "match: {path: '/public/{rest:path}'}, rewrite: {strip_prefix: /public}"
+
+
+def told(first: str, second: str) -> list[str]:
+    routes = f"  - {{id: admin, {first}}}\n  - {{id: open, {second}}}\n"
+    found = snapshot(TARGETS + routes, *POLICIES).notices
+    return [str(one) for one in found if "tell them apart" in str(one)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # A policy that asks nothing is told as none is, as are other names of this machine.
+        ("policy: p, upstream: api", "policy: all, upstream: api"),
+        ("policy: p, upstream: api", "policy: all, auth: optional, upstream: api"),
+        ("policy: p, upstream: api", "policy: signed-in, upstream: api"),
+        ("policy: p, upstream: api", "auth: public, upstream: again"),
+        ("policy: signed-in, upstream: api", "policy: all, auth: optional, upstream: api"),
+        ("policy: p, upstream: site", "auth: public, upstream: api"),
+    ],
+)
+def test_what_asks_too_little_is_told_of_one_backend(first: str, second: str) -> None:
+    (notice,) = told(f"{first}, {MANAGED}", f"{second}, {PUBLIC}")
+    assert "route `open` asks" in notice
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("policy: p, upstream: api", "policy: p, upstream: api"),
+        ("policy: all, upstream: api", "policy: signed-in, upstream: api"),
+        ("policy: all, auth: optional, upstream: api", "auth: public, upstream: api"),
+        ("policy: p, upstream: api", "auth: public, upstream: other"),
+        ("policy: p, upstream: site", "auth: public, upstream: elsewhere"),
+    ],
+)
+def test_what_asks_as_much_or_is_another_site_is_not_told(first: str, second: str) -> None:
+    assert told(f"{first}, {MANAGED}", f"{second}, {PUBLIC}") == []

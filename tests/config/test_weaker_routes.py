@@ -25,6 +25,7 @@ upstreams:
   elsewhere: {targets: [http://127.0.0.1:9001], host: elsewhere.internal}
   again: {targets: ["http://localhost:9001"]}
   once-more: {targets: ["http://[::1]:9001/"]}
+limits: {few: {key: address, rate: 5/1m}, some: {key: address, rate: 9/1m}}
 issuers: {idp: {issuer: "https://id.example.com", audience: shop}}
 routes:
 """
@@ -79,6 +80,11 @@ def test_a_public_route_for_the_rest_is_told_with_those_it_stands_beside() -> No
         ("auth: public, match: {prefix: /, except_reserved: true}, upstream: once-more", "match: {prefix: /admin}, policy: p, upstream: again"),
         # The client says at which site of a target it asks.
         (f"auth: public, {REST}", "match: {prefix: /admin}, policy: p, upstream: site"),
+        # Or the gateway does, whatever the host is that the client asks for.
+        ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: site", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: site"),
+        ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: site", "match: {host: b.example.com, prefix: /, except_reserved: true}, policy: p, upstream: site"),
+        ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: site", "match: {host: site.internal, prefix: /admin}, policy: p, upstream: api"),
+        ("auth: public, match: {host: site.internal, prefix: /, except_reserved: true}, upstream: api", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: site"),
         # What the backend is sent counts, not what the client asks for.
         ("auth: public, match: {prefix: /open}, rewrite: {strip_prefix: /open}, upstream: api", ADMIN),
         ("auth: public, match: {prefix: /open}, upstream: api, rewrite: {strip_prefix: /open, add_prefix: /x}", "match: {path: /x/admin}, policy: p, upstream: api"),
@@ -145,6 +151,50 @@ def test_what_is_closed_is_said_to_be() -> None:
     assert "is closed, and 1 more are or ask for more: a path" in notice
 
 
+LOGIN = "match: {path: /login}, auth: public, upstream: api"
+
+
+@pytest.mark.parametrize("whose", ["auth: public", "policy: signed-in"])
+def test_what_is_limited_more_is_told(whose: str) -> None:
+    """`/apilogin` is `/api/login` to a backend behind gunicorn, and nothing counts its tries."""
+    rest = f"{whose}, {REST}"
+    login = f"{LOGIN}, limits: [few]".replace("auth: public", whose)
+    (notice,) = told(rest, login)
+    assert "has limits that it does not have: a path" in notice
+    assert "Give `first` those limits" in notice
+    (notice,) = told(rest, login, login.replace("/login", "/mail"))
+    assert "and 1 more have limits that it does not have: a path" in notice
+    (notice,) = told(rest, login, ADMIN)
+    assert "`third` (routes.yaml" in notice
+    assert "and 1 more ask for more: a path" in notice
+    assert len(told(f"{rest}, limits: [some]", f"{login[:-1]}, some]")) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "beside"),
+    [
+        # As many, others, or none on either side.
+        ("limits: [few]", f"{LOGIN}, limits: [few]"),
+        ("limits: [few, some]", f"{LOGIN}, limits: [few]"),
+        ("limits: [few]", f"{LOGIN}, limits: [some]"),
+        ("limits: [few]", LOGIN),
+        # Of what no backend serves, of other calls, and of another backend.
+        ("max_body: off", f"{LOGIN}, limits: [few]".replace("upstream: api", "redirect: {to: /x}")),
+        ("max_body: off", f"{LOGIN}, limits: [few]".replace("upstream: api", "upstream: other")),
+    ],
+)
+def test_what_is_limited_in_another_way_is_not_told(limits: str, beside: str) -> None:
+    assert told(f"auth: public, {REST}, {limits}", beside) == []
+
+
+def test_two_hosts_that_are_sent_as_one_are_said_to_be() -> None:
+    (notice,) = told(
+        "auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: site",
+        "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: site",
+    )
+    assert "asks for more, though both are sent as `site.internal`: a path" in notice
+
+
 @pytest.mark.parametrize(
     ("rest", "beside"),
     [
@@ -160,6 +210,9 @@ def test_what_is_closed_is_said_to_be() -> None:
         ("auth: public, match: {prefix: /, except_reserved: true, methods: [GET]}, upstream: api", "match: {prefix: /admin, methods: [POST]}, policy: p, upstream: api"),
         ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: api", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: api"),
         ('auth: public, match: {host: "*.example.com", prefix: /, except_reserved: true}, upstream: api', "match: {host: a.b.example.com, prefix: /admin}, policy: p, upstream: api"),
+        ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: site", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: elsewhere"),
+        ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: site", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: api"),
+        ("auth: public, match: {host: a.example.com, prefix: /, except_reserved: true}, upstream: api", "match: {host: b.example.com, prefix: /admin}, policy: p, upstream: site"),
         (f"policy: signed-in, {REST}", "match: {prefix: /admin}, policy: trial, upstream: api"),
         ("auth: public, match: {prefix: /, except_reserved: true}, upstream: site", "match: {prefix: /admin}, policy: p, upstream: elsewhere"),
         # As wide as it.
