@@ -36,6 +36,14 @@ ORIGIN = SessionOrigin(
     "link-1", "https://id.example", "s-1", "corp", "sid-1", 1_799_999_000, asked_at=1_799_999_001
 )
 
+FROM_BEFORE = (
+    "IRWmF36OZoty3luULHBvc-bgDV-OfP1EcDS1S9cEGRz4EcfB-Ujjftvq6scmLxpkZCUa2v3jOzZlxxNw"
+    "lTJM82GmU65lf4zTlbh6joCYjWImRtE2LcewQdK1IIS9d3xfIyooX_uusXj3ELH4Vi7sMSf5DDg-1y3o"
+    "XcllAQ05bsP8q9y6LgY"
+)
+"""As nodes of the version before wrote it at 1,000.5: a password was right, and nothing else began
+the sign-in."""
+
 
 @pytest.fixture
 def clock() -> HandClock:
@@ -77,12 +85,38 @@ def test_a_sign_in_that_nothing_but_its_owner_began_has_no_origin(tokens: MfaTok
     assert pending.origin is None
 
 
-@pytest.mark.parametrize("origin", [[], ["link-1", "https://id.example"], {}, {"issuer": 7}])
+def test_a_sign_in_by_password_goes_on_at_a_node_of_another_version(tokens: MfaTokens) -> None:
+    """While the nodes are updated, one after the other."""
+    assert tokens.read(FROM_BEFORE, GATE) == PendingSignIn(
+        id="ff-JkSarTtUJJmXUsW7Uww",
+        account_id="u-ann",
+        version=AccountVersion(3, 41),
+        amr=("pwd",),
+        transport="bearer",
+        known_device=True,
+        enrols=False,
+    )
+    sealed = SealedTokens(KEY)
+    ours = sealed.open(b"mfa token", tokens.issue(NEEDED, GATE, "bearer", known_device=True).text)
+    theirs = sealed.open(b"mfa token", FROM_BEFORE)
+    assert isinstance(ours, list)
+    assert isinstance(theirs, list)
+    assert ours[8] == theirs[8] == []
+
+
+def test_nothing_in_the_place_of_an_origin_is_read_as_none(tokens: MfaTokens) -> None:
+    parts = ["id", "u-ann", 3, 41, ["pwd"], "cookie", True, False, None, GATE, 2_000]
+    pending = tokens.read(SealedTokens(KEY).seal(b"mfa token", parts), GATE)
+    assert pending is not None
+    assert pending.origin is None
+
+
+@pytest.mark.parametrize("origin", [["link-1", "https://id.example"], {}, {"issuer": 7}, False, ""])
 def test_a_token_whose_origin_cannot_be_read_counts_for_nothing(
     tokens: MfaTokens, origin: object
 ) -> None:
     """Nobody could say whether what began it has ended meanwhile."""
-    parts = ["id", "u-ann", 3, 41, ["fed"], "cookie", True, False, None, GATE, 2_000]
+    parts: list[object] = ["id", "u-ann", 3, 41, ["fed"], "cookie", True, False, [], GATE, 2_000]
     assert tokens.read(SealedTokens(KEY).seal(b"mfa token", parts), GATE) is not None
     parts[8] = origin
     assert tokens.read(SealedTokens(KEY).seal(b"mfa token", parts), GATE) is None

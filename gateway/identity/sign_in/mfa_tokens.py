@@ -71,7 +71,8 @@ class MfaTokens:
                 transport,
                 known_device,
                 not needed.kinds,
-                None if origin is None else origin.parts(),
+                # Not null: nodes of the version before read a list where there is no origin.
+                [] if origin is None else origin.parts(),
                 host,
                 int(self._clock.now()) + MFA_TTL_S,
             ],
@@ -90,12 +91,12 @@ class MfaTokens:
                 ("bearer" | "cookie") as transport,
                 bool(known_device),
                 bool(enrols),
-                (None | dict()) as parts,
+                ([] | None | dict()) as parts,
                 str(given_at),
                 int(expires_at),
             ] if given_at == host and expires_at > self._clock.now():
                 origin = SessionOrigin.of(parts)
-                if parts is not None and origin is None:
+                if isinstance(parts, dict) and origin is None:
                     # Without it nobody would know whether the provider has ended it meanwhile.
                     return None
                 return PendingSignIn(
