@@ -248,10 +248,7 @@ class TargetPool:
     async def _connect(self) -> UpstreamConnection:
         target = self.target
         if target.socket_path is not None:
-            _, connection = await self._loop.create_unix_connection(
-                lambda: UpstreamConnection(self, self._loop), target.socket_path
-            )
-            return connection
+            return await self._dial_socket(target.socket_path)
         context = self.context()
         if not self.is_named:
             return await self._dial(target.host, context)
@@ -286,13 +283,28 @@ class TargetPool:
         return self._tls.context(self.spec.tls) if self.target.scheme == "https" else None
 
     async def _dial(self, address: str, context: ssl.SSLContext | None) -> UpstreamConnection:
-        _, connection = await self._loop.create_connection(
-            lambda: UpstreamConnection(self, self._loop),
-            address,
-            self.target.port,
-            ssl=context,
-            server_hostname=None if context is None else self.target.host,
-        )
+        connection = UpstreamConnection(self, self._loop)
+        try:
+            await self._loop.create_connection(
+                lambda: connection,
+                address,
+                self.target.port,
+                ssl=context,
+                server_hostname=None if context is None else self.target.host,
+            )
+        except BaseException:
+            # Whoever gives up may do so once it is made: uvloop then closes it, and does not tell.
+            connection.abort()
+            raise
+        return connection
+
+    async def _dial_socket(self, path: str) -> UpstreamConnection:
+        connection = UpstreamConnection(self, self._loop)
+        try:
+            await self._loop.create_unix_connection(lambda: connection, path)
+        except BaseException:
+            connection.abort()  # as above
+            raise
         return connection
 
     def add(self, connection: UpstreamConnection) -> None:

@@ -8,10 +8,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from gateway.access.definitions import Health, UpstreamTarget
+from gateway.access.definitions import Health, Upstream, UpstreamTarget
+from gateway.edge.upstream.clusters import Clusters
 from gateway.edge.upstream.dialling import WITHIN_TIME, reach
 from gateway.edge.upstream.outcome import may_be_of_callers
 from gateway.edge.upstream.resolver import Endpoints, SystemResolver
@@ -204,6 +206,45 @@ async def test_who_gives_up_ends_what_was_begun_and_it_is_known_who_said_nothing
             assert dialled.begun == addresses[: len(dialled.begun)]
         await _until(lambda: not dialled.under_way)
     assert dialled.begun[-1] == addresses[-1]
+
+
+@pytest.mark.parametrize("addresses", [[ANSWERING], [ANSWERING, SILENT]])
+async def test_nothing_is_kept_of_calls_that_leave_while_they_are_connected(
+    addresses: list[str],
+) -> None:
+    server = await asyncio.start_server(lambda *_: None, ANSWERING, 0)
+    async with server:
+        await _leave_in_each_turn(named(server.sockets[0].getsockname()[1]), addresses)
+
+
+async def test_nothing_is_kept_of_calls_that_leave_while_their_socket_is_connected(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "s")
+    async with await asyncio.start_unix_server(lambda *_: None, path):
+        await _leave_in_each_turn(UpstreamTarget("unix:s", "http", "", 0, path), [])
+
+
+async def _leave_in_each_turn(target: UpstreamTarget, addresses: list[str]) -> None:
+    """One leaves so many turns of the loop after it began, until one was connected before."""
+    clusters = Clusters(resolver=Names(addresses))
+    try:
+        (pool,) = clusters.cluster_of(Upstream("u", (target,))).targets
+        (await pool.connect()).abort()  # the name is known from here on
+        turns, late = 0, False
+        while not late:
+            connecting = asyncio.create_task(pool.connect())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            late = connecting.done()
+            connecting.cancel()
+            await asyncio.wait([connecting])
+            if not connecting.cancelled():
+                connecting.result().abort()
+            turns += 1
+        await _until(lambda: not pool.connections)
+    finally:
+        clusters.close()
 
 
 async def test_where_descriptors_are_few_one_address_is_tried_at_a_time() -> None:
