@@ -18,6 +18,9 @@ from gateway.edge.upstream.resolver import Endpoints
 
 NEXT_AFTER_S = 0.25
 """The "Connection Attempt Delay" of RFC 8305 section 5."""
+USED_UP = 0.9
+"""Of its time, a caller that has waited for so much has seen who says nothing; one that is gone
+before, by its own will, has not."""
 WITHIN_TIME = 4
 """So many addresses have their turn in the time that connecting may take, however short it is."""
 
@@ -42,6 +45,8 @@ async def reach(
     """
     found: OSError | None = None
     tried: set[str] = set()
+    loop = asyncio.get_running_loop()
+    seen_at = loop.time() + within_s * USED_UP
     try:
         for lookup in (endpoints.addresses, endpoints.looked_up):
             addresses = [a for a in await lookup(target.host, target.port) if a not in tried]
@@ -52,10 +57,14 @@ async def reach(
                 if addresses:
                     next_after_s = min(NEXT_AFTER_S, within_s / min(len(addresses), WITHIN_TIME))
                     race = _Race(dial, drop, next_after_s, scarce)
+                    answered = False
                     try:
-                        return await race.run(addresses)
+                        connected = await race.run(addresses)
+                        answered = True
+                        return connected
                     finally:
-                        endpoints.record_silent(target.host, target.port, race.silent)
+                        if answered or loop.time() >= seen_at:
+                            endpoints.record_silent(target.host, target.port, race.silent)
             except OSError as error:
                 found = _telling(found, error)
         raise found or OSError("the name has no address")
@@ -89,6 +98,8 @@ class _Race(Generic[T]):
 
     async def run(self, addresses: Sequence[str]) -> T:
         found: OSError | None = None
+        task: asyncio.Task[T] | None = None
+        done: set[asyncio.Task[T]] = set()
         left = deque(addresses)
         try:
             while left or self._begun:
@@ -111,7 +122,8 @@ class _Race(Generic[T]):
             assert found is not None
             raise found
         finally:
-            found = None
+            found = task = None  # what failed holds this frame
+            done.clear()
             self._end()
 
     def _begin(self, address: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -208,6 +210,18 @@ async def test_who_gives_up_ends_what_was_begun_and_it_is_known_who_said_nothing
     assert dialled.begun[-1] == addresses[-1]
 
 
+async def test_a_caller_that_leaves_early_says_nothing_of_who_was_slow() -> None:
+    dialled = Dialled(["a", "b"], {"a", "b"}, within_s=HUNG_S)
+    reaching = asyncio.create_task(dialled.reached())
+    async with asyncio.timeout(HUNG_S):
+        while dialled.begun != ["a", "b"]:
+            await asyncio.sleep(0.01)
+    reaching.cancel()
+    await asyncio.wait([reaching])
+    dialled.silent.clear()
+    assert await dialled.reached() == "a"
+
+
 @pytest.mark.parametrize("addresses", [[ANSWERING], [ANSWERING, SILENT]])
 async def test_nothing_is_kept_of_calls_that_leave_while_they_are_connected(
     addresses: list[str],
@@ -245,6 +259,28 @@ async def _leave_in_each_turn(target: UpstreamTarget, addresses: list[str]) -> N
         await _until(lambda: not pool.connections)
     finally:
         clusters.close()
+
+
+async def test_what_failed_is_let_go_at_once() -> None:
+    """A target that is down fails many calls: what is left of each would wait for the collector."""
+    errors: list[weakref.ref[OSError]] = []
+
+    class Refused(ConnectionRefusedError):
+        def __init__(self) -> None:
+            super().__init__(111, "refused")
+            errors.append(weakref.ref(self))
+
+    async def dial(_: str) -> str:
+        raise Refused
+
+    endpoints = Endpoints(Names(["a", "b"]))
+    gc.disable()
+    try:
+        with suppress(OSError):
+            await reach(named(1), endpoints, dial, lambda _: None, within_s=1.0)
+        assert [error() for error in errors] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_where_descriptors_are_few_one_address_is_tried_at_a_time() -> None:
