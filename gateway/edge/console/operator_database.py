@@ -10,7 +10,7 @@ they who were writing where its turn does not come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
@@ -25,6 +25,7 @@ TURN_WITHIN_S = 5.0
 _ASKED_AGAIN_MS = 800
 """So long PostgreSQL is asked for the turn at a time: less than it lets any statement take, as what
 takes longer is an outage."""
+_TURN_LOCK = 0x6F70657261746F72  # "operator"
 _STANDS_STILL_MS = 2_000
 """So long PostgreSQL lets a worker that asks for nothing more have the turn of all."""
 _BOUNDED = f"SET LOCAL idle_in_transaction_session_timeout = {_STANDS_STILL_MS}"
@@ -121,18 +122,37 @@ class OperatorDatabase:
 
 
 async def _take_turn(tx: Transaction, until: float) -> None:
-    """Raises StoreBusy where others have it until then.  It is asked for in the session that there
-    is: what was only waited for leaves the transaction as it was."""
+    """Raises StoreBusy where others have it until then."""
+    # A row that several wait for is waited for several times, each for as long as a lock may take,
+    # by one statement: together they last longer than PostgreSQL lets it.  This lock has one queue.
+    # The row behind it is the turn of nodes of earlier versions.
+    await _locked(tx, until, _take_lock)
+    await _locked(tx, until, take_turn)
+    await tx.all("SET LOCAL lock_timeout TO DEFAULT")
+
+
+async def _take_lock(tx: Transaction) -> None:
+    """Of this installation: others may be in the same database, each in a schema of its own."""
+    await tx.all(
+        f"SELECT pg_advisory_xact_lock({_TURN_LOCK} + 'installation'::regclass::oid::bigint)"
+    )
+
+
+async def _locked(
+    tx: Transaction, until: float, take: Callable[[Transaction], Awaitable[None]]
+) -> None:
+    """It is asked for in the session that there is: what was only waited for leaves the
+    transaction as it was."""
     while True:
         left_s = until - asyncio.get_running_loop().time()
         wait_ms = min(_ASKED_AGAIN_MS, max(1, round(left_s * 1000)))
         await tx.all(f"SET LOCAL lock_timeout = {wait_ms}; SAVEPOINT turn")
         try:
-            await take_turn(tx)
+            await take(tx)
         except LockBusy:
             if asyncio.get_running_loop().time() >= until:
                 raise StoreBusy("sql", "operators of other workers are writing") from None
             await tx.all("ROLLBACK TO SAVEPOINT turn")
         else:
-            await tx.all("RELEASE SAVEPOINT turn; SET LOCAL lock_timeout TO DEFAULT")
+            await tx.all("RELEASE SAVEPOINT turn")
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,6 +178,28 @@ async def test_the_turn_of_other_workers_is_waited_for_and_never_told_as_an_outa
         async with hasty.transaction() as tx:
             waits = await tx.one("SELECT current_setting('lock_timeout') AS value")
     assert waits == {"value": "0"}
+
+
+async def test_many_workers_take_their_turns_and_none_is_told_of_an_outage(
+    database: Database,
+) -> None:
+    """One behind the other, each for a while, as long as anybody is let wait."""
+    if database.dialect == "sqlite":
+        return  # whoever writes, writes alone
+    workers = [OperatorDatabase(database) for _ in range(6)]
+    going_on = asyncio.get_running_loop().time() + 3.0
+
+    async def act(worker: OperatorDatabase) -> int:
+        done = 0
+        while asyncio.get_running_loop().time() < going_on:
+            with suppress(StoreBusy):
+                async with worker.transaction() as tx:
+                    await tx.one("SELECT pg_sleep(0.4)")
+                    done += 1
+        return done
+
+    with acting_as(Operator("local-token", "x", frozenset())):
+        assert sum(await asyncio.gather(*map(act, workers))) > 0
 
 
 @pytest.mark.parametrize("how", ["sign-out", "sign-out of all", "disabled"])
