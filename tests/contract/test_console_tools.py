@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -109,6 +114,26 @@ def test_an_issuer_is_asked_now(
     assert answer.status == 200, answer.text
     assert f"{provider.url}/keys, to be kept for 300 s" in answer.text
     assert "EC P-256, for no alg that is taken" in answer.text
+
+
+def test_a_gateway_that_is_interrupted_waits_for_no_issuer_that_it_asks(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(2) as pool:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        issuers = f"issuers: {{{{silent: {{{{issuer: {url}, audience: api}}}}}}}}"
+        routes = ROUTES.replace("version: 1\n", f"version: 1\n{issuers}\n", 1)
+        with started(tmp_path / "g", routes=routes, GATEWAY_WORKERS="1") as running:
+            cookie, csrf = sign_in(running)
+            form = {"csrf": csrf, "do": "check", "issuer": "silent"}
+            both = [pool.submit(post, running, "/admin/issuers", form, cookie) for _ in range(2)]
+            # One of them is told that the other is under way.
+            [second], [first] = wait(both, return_when=FIRST_COMPLETED)
+            assert second.result().status == 409
+            running.process.send_signal(signal.SIGINT)
+            assert running.process.wait(60) == 0
+            assert first.exception(60) is not None
+            lines = running.cli("audit", "tail", "--json").stdout.splitlines()
+    [event] = [one for one in map(json.loads, lines) if one["event"] == "issuers_checked"]
+    assert event["detail"] == {"change": "left", "issuers": "silent", "by": "console"}
 
 
 # --- playground ---

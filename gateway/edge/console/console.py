@@ -11,13 +11,14 @@
 Law: what a person who is not known may see is the sign-in page and the static files; no refusal
 tells them which pages there are.  What an action has written is in the audit log, whoever leaves
 and whichever store is away meanwhile: from `act` on it goes on without the client, and nothing is
-asked of a store between the commit and the event.
+asked of a store between the commit and the event.  An action that writes nothing ends with its
+client.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -263,14 +264,14 @@ class Console:
         if action.fresh and not asked.operator.is_fresh(self._deps.clock.now()):
             return self._stronger(asked, StepUp(FRESH_S), _NOT_FRESH)
         done = self._done(page, action, replace(asked, form=form))
-        if action.permission is ConsolePermission.READ:
+        if not action.writes:
             return await done  # nobody waits for what it finds, once they have gone
         return await self._deps.shielded(done)
 
     async def _done(
         self, page: ConsolePage, action: ConsoleAction, asked: ConsoleRequest
     ) -> web.Response:
-        """Does it, whether or not the client is still there: run it shielded."""
+        """Does it, whether or not the client is still there: what writes is run shielded."""
         told: list[AuditEvent] = []
 
         def record(event: AuditEvent) -> None:
@@ -278,7 +279,8 @@ class Console:
             self._record(asked, (event,))
 
         try:
-            with acting_as(asked.operator):
+            # Without it nothing is written.
+            with acting_as(asked.operator) if action.writes else nullcontext():
                 outcome = await action.act(replace(asked, record=record))
         except OperatorGone as error:
             return self._deps.sign_in.ask(asked.call, error.reason, asked.request_id)

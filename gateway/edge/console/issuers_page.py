@@ -1,11 +1,13 @@
 """`/admin/issuers`: whose tokens are taken, as each worker finds them, and each of them asked now.
 
 Law: only what the configuration names is asked, never an address that somebody typed; one check at
-a time in a worker, and none for longer than its bound.
+a time in a worker, and none for longer than its bound, or once its operator has gone.  Whom it
+asked is told to the audit log, whether or not it came to its end.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +45,7 @@ class IssuersPage:
                 ISSUERS,
                 "Issuers",
                 self.show,
-                actions={"check": ConsoleAction(self.check, fresh=False)},
+                actions={"check": ConsoleAction(self.check, fresh=False, writes=False)},
             )
         ]
 
@@ -61,8 +63,15 @@ class IssuersPage:
         if self._is_checking:
             return NotDone("A check runs already: wait for it.", status=409)
         self._is_checking = True
+        name = request.form.get("issuer", "")
         try:
-            checked = await self._check_named(request.form.get("issuer", ""))
+            checked = await self._check_named(name)
+        except asyncio.CancelledError:
+            # A name that the configuration does not have is waited for by nobody.
+            request.record(
+                operator_event(AuditKind.ISSUERS_CHECKED, None, "left", issuers=name or "all")
+            )
+            raise
         finally:
             self._is_checking = False
         if not checked:

@@ -164,6 +164,8 @@ class ConsoleAction:
     permission: ConsolePermission = ConsolePermission.WRITE
     fresh: bool = True
     """Whether it asks for a sign-in of the last minutes."""
+    writes: bool = True
+    """False of what writes nothing: it ends with its client, and keeps no worker that stops."""
 
 
 @dataclass(frozen=True, slots=True)

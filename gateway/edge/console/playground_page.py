@@ -39,7 +39,7 @@ class PlaygroundPage:
                 PLAYGROUND,
                 "Policy playground",
                 self.show,
-                actions={"try": ConsoleAction(self.act, read, fresh=False)},
+                actions={"try": ConsoleAction(self.act, read, fresh=False, writes=False)},
                 form_bytes=FORM_BYTES,
             )
         ]

@@ -15,6 +15,7 @@ from gateway.access.console import ConsolePermission
 from gateway.audit.log import AuditKind
 from gateway.audit.operator_events import operator_event
 from gateway.edge.console.clients_page import ClientPageDependencies, ClientsPage
+from gateway.edge.console.issuers_page import ISSUERS, IssuersPage
 from gateway.edge.console.keys_page import KEYS, KeysPage
 from gateway.edge.console.operator_database import OperatorDatabase
 from gateway.edge.console.operators import COOKIE
@@ -22,12 +23,13 @@ from gateway.edge.console.pages import Acted, ConsoleAction, ConsolePage, Consol
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.client_search import ClientSearch
 from gateway.identity.clients.clients import Clients
+from gateway.identity.issuers.issuer_checks import CheckedIssuer
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.model import Change, ChangeKind, Reason
 from gateway.stores.protocols import Database, StoreBusy, Transaction
-from tests.edge.console.house import TOKEN, ConsoleHouse, console_house
+from tests.edge.console.house import TOKEN, ConsoleHouse, Workers, console_house
 from tests.edge.house_parts import Fragile
 from tests.edge.rig import leave
 
@@ -177,11 +179,50 @@ async def test_what_only_reads_ends_with_its_reader(sqlite_database: Database) -
     async def show(_: ConsoleRequest) -> View:
         return View("keys.html")
 
-    read = ConsoleAction(look, ConsolePermission.READ, fresh=False)
+    read = ConsoleAction(look, ConsolePermission.READ, fresh=False, writes=False)
     page = ConsolePage("/admin/look", "Look", show, actions={"look": read})
     async with console_house(page, of_pages=sqlite_database) as house:
         await sent_and_left(house, "/admin/look", gate, do="look")
         assert ended.is_set()
+
+
+async def test_a_check_of_issuers_ends_with_who_asked_for_it_and_is_told(
+    sqlite_database: Database,
+) -> None:
+    """It asks other people's servers for up to 20 s, and writes nothing."""
+    gate = Gate()
+
+    async def check(_: str) -> Sequence[CheckedIssuer]:
+        await gate.wait()
+        return ()
+
+    page = IssuersPage(Workers(), check)
+    async with console_house(*page.pages(), of_pages=sqlite_database) as house:
+        await sent_and_left(house, ISSUERS, gate, do="check", issuer="company")
+        [event] = house.events.all
+        assert event.kind is AuditKind.ISSUERS_CHECKED
+        assert event.detail == {"change": "left", "issuers": "company", "by": "console"}
+        again = await house.post(ISSUERS, {"do": "check"}, Authorization=f"Bearer {TOKEN}")
+        assert again.status == 404  # and no check that runs already
+
+
+async def test_what_says_that_it_writes_nothing_writes_nothing(sqlite_database: Database) -> None:
+    database = OperatorDatabase(sqlite_database)
+
+    async def act(_: ConsoleRequest) -> Acted:
+        await Clients(database).create("billing")
+        return Acted([operator_event(AuditKind.CLIENT_CHANGED, None, "created")])
+
+    async def show(_: ConsoleRequest) -> View:
+        return View("keys.html")
+
+    action = ConsoleAction(act, writes=False)
+    page = ConsolePage("/admin/act", "Act", show, actions={"act": action})
+    async with console_house(page, of_pages=sqlite_database) as house:
+        answer = await house.post("/admin/act", {"do": "act"}, Authorization=f"Bearer {TOKEN}")
+        assert answer.status == 500
+        assert house.events.all == []
+    assert await ClientSearch(sqlite_database).page("", "", 10) == []
 
 
 @pytest.mark.parametrize(
