@@ -15,6 +15,7 @@ from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Route
 from gateway.access.suggestions import suggestion
 from gateway.config.policies import ROLE_PERMISSIONS
+from gateway.config.refused_rewrites import refused_rewrites
 from gateway.config.shared_backends import shared_backends
 from gateway.config.weaker_routes import weaker_routes
 from gateway.model import OWN_ISSUER, ConfigProblem
@@ -49,7 +50,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
     around = list(shared_backends(table))
     told = {(problem.line, problem.column) for problem in around}
     weaker = (one for one in weaker_routes(table) if (one.line, one.column) not in told)
-    problems += [*around, *weaker]
+    problems += [*around, *weaker, *refused_rewrites(table)]
     problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()
     for route in table:

@@ -67,14 +67,33 @@ class Guards:
                 for named in (named_by_letters(own), named_by_letters(others))
             ):
                 return True
+            if asked is None:
+                continue
             alike[0] += own
-            paths = zip(alike, [*spelled.paths, *spelled.scripts], strict=True)
-            if asked is not None and any(
-                tells_otherwise(found, path, route, told, method, both_ways=False)
-                for found, path in paths
-            ):
-                return True
+            for found, path in zip(alike, [*spelled.paths, *spelled.scripts], strict=True):
+                if tells_otherwise(found, path, route, told, method, both_ways=False) is not None:
+                    return True
         return False
+
+    def told_otherwise(
+        self,
+        route: Route,
+        method: str,
+        spelled: Spellings,
+        segments: tuple[str, ...],
+        asked: tuple[str, ...],
+    ) -> tuple[Route, str] | None:
+        """As `tells_otherwise` has it, of a path as it stands that nothing else protects from
+        `route`: for who reads a configuration."""
+        told = folded_path(asked)
+        for own, alike in self._found(route, method, spelled, segments):
+            found = [*alike[0], *own]
+            if protects_otherwise(found, route, method):
+                return None
+            one = tells_otherwise(found, spelled.paths[0], route, told, method, both_ways=False)
+            if one is not None:
+                return one
+        return None
 
     def _found(
         self, route: Route, method: str, spelled: Spellings, segments: tuple[str, ...]

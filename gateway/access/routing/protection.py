@@ -91,24 +91,25 @@ def tells_otherwise(
     method: str,
     *,
     both_ways: bool = True,
-) -> bool:
-    """Whether a policy or a limit would be told of another tenant, or of another value that it
-    reads, of `path` by one of its routes than of what was `asked` by `route`: who has a tenant of
-    the name `API` acts at `/API/theirs` for that, and not for the one of `/api/{tenant}`.  Both
-    paths are folded.
+) -> tuple[Route, str] | None:
+    """The one of these of which a policy or a limit would be told of another tenant, or of another
+    value that it reads, of `path` than of what was `asked` by `route`, and what that is (as `_told`
+    names it): who has a tenant of the name `API` acts at `/API/theirs` for that, and not for the
+    one of `/api/{tenant}`.  Both paths are folded.
 
     `both_ways`: so too where the policy is told by `route` of what it reads and would not be by
     the other.  A rewrite may have more to tell of what it leads to, and the page of a folder.
     """
     if not others:
-        return False
+        return None
     here = _told(route, asked)
     if both_ways and is_index(asked[-1] if asked else "") and tuple(path) == tuple(asked[:-1]):
         both_ways = False
-    return any(
-        _is_told_otherwise(other, _told(other, path), route, here, both_ways=both_ways)
-        for other in _asked(others, method)
-    )
+    for other in _asked(others, method):
+        told = _first_told_otherwise(other, _told(other, path), route, here, both_ways=both_ways)
+        if told is not None:
+            return other, told
+    return None
 
 
 def _is_good_at(good_at: frozenset[str], other: Route, route: Route) -> bool:
@@ -117,30 +118,30 @@ def _is_good_at(good_at: frozenset[str], other: Route, route: Route) -> bool:
     return other.id in good_at or (_is_named(route) and not _is_named(other))
 
 
-def _is_told_otherwise(
+def _first_told_otherwise(
     other: Route,
     there: Mapping[str, object],
     route: Route,
     here: Mapping[str, object],
     *,
     both_ways: bool,
-) -> bool:
+) -> str | None:
     limits = [*other.limits, *_limits_of_rules(other)]
     counted = [limit.expression.reads for limit in limits if limit.expression is not None]
-    if any(there.get(one) != here.get(one) for one in _named(counted, there)):
-        return True
+    for one in _named(counted, there):
+        if there.get(one) != here.get(one):
+            return one
     if route.policy is None or other.auth is Auth.PUBLIC:
-        return False
+        return None
     read = _named(_reads_of_rules(other), there)
-    if any(
-        one not in here or here[one] != value
-        for one, value in there.items()
-        if one in read or not one.startswith(_PARAMS)
-    ):
-        return True
-    return both_ways and any(
-        one in here and one not in there for one in _named(_reads_of_rules(route), here)
-    )
+    for one, value in there.items():
+        if (one in read or not one.startswith(_PARAMS)) and (one not in here or here[one] != value):
+            return one
+    if both_ways:
+        for one in _named(_reads_of_rules(route), here):
+            if one in here and one not in there:
+                return one
+    return None
 
 
 def _limits_of_rules(route: Route) -> list[Limit]:

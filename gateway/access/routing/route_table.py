@@ -300,7 +300,7 @@ class RouteTable:
                     any_action=ordinary_beside(one, route) if again else (),
                     good_at=good_at,
                 )
-                or (not judged and tells_otherwise(one, path, route, told, method))
+                or (not judged and tells_otherwise(one, path, route, told, method) is not None)
             )
             for path, one in zip([*asked.paths, *asked.scripts], found, strict=True)
         )
@@ -345,6 +345,17 @@ class RouteTable:
         return not spelled.paths or self._guards.bypassed(
             route, method, spelled, segments, asked=asked, good_at=good_at
         )
+
+    def told_otherwise(
+        self, route: Route, method: str, segments: tuple[str, ...], asked: tuple[str, ...]
+    ) -> tuple[Route, str] | None:
+        """Whose path it is that `route` makes by its rewrite of what was `asked`, and of what the
+        policy or a limit is told there and not by `route`, or otherwise.  None: of nothing, or the
+        path is protected from `route` by more than that."""
+        spelled = self.spellings(segments)
+        if not spelled.paths:
+            return None
+        return self._guards.told_otherwise(route, method, spelled, segments, asked)
 
     def candidates(self, host: str, segments: tuple[str, ...]) -> list[Route]:
         """Every route of the pattern that the path chose, whatever its method."""
