@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gateway.access.authorizer import Authorizer
+from gateway.access.routing.route_table import RouteTable
+from gateway.access.routing.spellings import Spellings
 from gateway.access.simulation import (
     FixedAuthenticator,
     NoLimits,
@@ -86,3 +89,49 @@ def test_a_call_that_goes_on_is_held_to_the_routes_of_its_key() -> None:
         caller = key(*routes)
         authorizer = Authorizer(FixedAuthenticator(caller), NoLimits())
         assert authorizer.reevaluate(call, WORLD, caller).allowed is passes
+
+
+def test_what_a_key_opens_is_remembered_of_each_set_of_routes() -> None:
+    """A table that was asked of one key answers no other by it."""
+    table = WORLD.routes
+    rest = table.get("rest")
+    assert rest is not None
+    for _ in range(3):
+        for good_at, elsewhere in (("rest",), True), (("rest", "billing"), False):
+            told = table.is_read_elsewhere(
+                rest, "", "GET", ("Billing", "invoices"), frozenset(good_at)
+            )
+            assert told is elsewhere
+        assert not table.is_read_elsewhere(rest, "", "GET", ("Billing", "invoices"))
+
+
+def test_what_a_key_opens_is_compared_once_and_forgotten_with_a_new_route() -> None:
+    routes = RouteTable(one for one in WORLD.routes if one.id != "billing")
+    rest, billing = WORLD.routes.get("rest"), WORLD.routes.get("billing")
+    assert rest is not None
+    assert billing is not None
+    asked = "", "GET", ("Billing", "invoices"), frozenset(("rest",))
+    assert [routes.is_read_elsewhere(rest, *asked) for _ in range(3)] == [False] * 3
+    assert routes.insert(billing) is None
+    assert [routes.is_read_elsewhere(rest, *asked) for _ in range(3)] == [True] * 3
+
+
+def test_no_more_is_remembered_of_keys_than_of_paths() -> None:
+    table = Counted(WORLD.routes)
+    rest = WORLD.routes.get("rest")
+    assert rest is not None
+    for text, compared in ("a.b", 2), ("a." + "b" * 300, 5):
+        table.compared = 0
+        for _ in range(5):
+            table.is_read_elsewhere(rest, "", "GET", (text,), frozenset(("rest",)))
+        assert table.compared == compared
+
+
+class Counted(RouteTable):
+    """Counts how often a path was compared with those of other routes."""
+
+    compared = 0
+
+    def spellings(self, segments: tuple[str, ...], **more: Any) -> Spellings:
+        self.compared += len(segments) == 1 and not more
+        return super().spellings(segments, **more)

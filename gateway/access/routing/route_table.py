@@ -68,6 +68,8 @@ _UNKNOWN = NoMatch(Reason.ROUTE_UNKNOWN)
 _RECENT_MAX = 4_096
 _RECENT_LENGTH_MAX = 256
 
+_Asked = tuple[Route, str, str, tuple[str, ...], frozenset[str] | None]
+
 
 class RouteTable:
     """All routes of one snapshot.  Built at load by `insert`, then only asked.
@@ -92,6 +94,8 @@ class RouteTable:
         # What was asked lately: the same paths are asked for again and again.
         self._recent: BoundedMemo[tuple[str, str, tuple[str, ...]], Match]
         self._recent = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
+        # Of credentials that are good for some routes alone.
+        self._limited: BoundedMemo[_Asked, bool] = BoundedMemo(_RECENT_MAX, kept_s=MINUTE_S)
         for route in routes:
             self.insert(route)
 
@@ -136,6 +140,7 @@ class RouteTable:
     def insert(self, route: Route) -> Route | None:
         """None, or the route that could match the same request with equal specificity."""
         self._recent.clear()
+        self._limited.clear()
         leaves = [leaf for node in self._roots(route) for leaf in leaves_for(node, route)]
         for leaf in leaves:
             rival = leaf.rival(route)
@@ -169,10 +174,9 @@ class RouteTable:
         match: Match | NoMatch | None = self._recent.get(asked)
         if match is None:
             match = self._search(host, method, segments)
-            length = sum(map(len, (host, method, *segments)))
             if (
                 isinstance(match, Match)
-                and length <= _RECENT_LENGTH_MAX
+                and _is_short(host, method, *segments)
                 and self._recent.comes_again(asked)
             ):
                 self._recent.keep(asked, match)
@@ -203,6 +207,18 @@ class RouteTable:
         good_at: frozenset[str] | None = None,
     ) -> bool:
         """As `Match` has it; `good_at` is as `protects_otherwise` has it, here and below."""
+        asked = route, host, method, segments, good_at
+        if good_at is None:
+            return self._is_read_elsewhere(asked)
+        known = self._limited.get(asked)
+        if known is None:
+            known = self._is_read_elsewhere(asked)
+            if _is_short(host, method, *segments, *good_at) and self._limited.comes_again(asked):
+                self._limited.keep(asked, known)
+        return known
+
+    def _is_read_elsewhere(self, call: _Asked) -> bool:
+        route, host, method, segments, good_at = call
         asked = self.spellings(segments)
         if not asked.paths:
             return route.upstream is not None
@@ -378,3 +394,7 @@ class RouteTable:
         if (node := self._hosts.get(host)) is not None:
             nodes.insert(0, node)
         return nodes
+
+
+def _is_short(*texts: str) -> bool:
+    return sum(map(len, texts)) <= _RECENT_LENGTH_MAX
