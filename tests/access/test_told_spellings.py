@@ -254,6 +254,8 @@ RESOURCES = """
         (ALLOWS, "/{org}", "/admin", Reason.NO_RULE),
         (ALLOWS, "/{org}", "/ORGS", Reason.RULE_ALLOWED),
         (ALLOWS, "/{org}", "/ADMIN", Reason.AMBIGUOUS_PATH),
+        (ALLOWS, "/{org}", "/ORGS.js", Reason.RULE_ALLOWED),
+        (ALLOWS, "/{org}", "/admin.js", Reason.AMBIGUOUS_PATH),
         (ALLOWS, "/shelf/{org}", "/shelf/index.html", Reason.RULE_ALLOWED),
         # What no rule reads is as before.
         (RESOURCES, "/{rest:path}", "/Orgs/theirs/x", Reason.RULE_ALLOWED),
@@ -265,7 +267,7 @@ RESOURCES = """
 def test_the_rules_read_the_same_parameters_of_every_spelling(
     policy: str, other: str, path: str, reason: Reason
 ) -> None:
-    names = ("mine", "ORGS", "ADMIN", "index.html")
+    names = ("mine", "ORGS", "ORGS.js", "ADMIN", "admin.js", "index.html")
     ann = who("ann", claims={"tenants": dict.fromkeys(names, "owner"), "tenant": "mine"})
     world = snapshot(PARAMETERS.replace("OTHER", other), policy)
     assert decide(world, f"GET {path}", ann).reason == reason
@@ -288,6 +290,30 @@ def test_a_limit_counts_the_same_value_of_every_spelling(path: str, passes: bool
         passes,
         Reason.ROUTE_PUBLIC if passes else Reason.AMBIGUOUS_PATH,
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "passes"),
+    [("/docs", True), ("/docs/intro", True), ("/docs/index.html", False), ("/docs/Index", False)],
+)
+def test_a_limit_that_counts_a_page_by_its_name_excepts_no_page_of_a_folder(
+    path: str, passes: bool
+) -> None:
+    """Each of its names would have as many tries as the folder has."""
+    world = snapshot(
+        """
+        version: 1
+        upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+        limits:
+          per: {key: "has(request.params.page) ? request.params.page : user.id", rate: 5/1m}
+        routes:
+          - {id: docs, match: {path: /docs}, policy: site, limits: [per], upstream: api}
+          - {id: page, match: {path: "/docs/{page}"}, policy: site, limits: [per], upstream: api}
+        """,
+        RESOURCES,
+    )
+    decision = decide(world, f"GET {path}", who("ann"))
+    assert decision.reason is (Reason.RULE_ALLOWED if passes else Reason.AMBIGUOUS_PATH)
 
 
 @pytest.mark.parametrize(
