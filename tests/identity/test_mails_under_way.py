@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -179,6 +180,76 @@ async def test_a_drain_that_is_cancelled_ends_what_was_begun_before(
     other = server.outbox(database)
     assert await other.drain() == MOST
     await until_sent(database, MOST)
+
+
+async def test_a_drain_that_is_cancelled_leaves_nothing_to_tell_to_the_next(
+    database: Database, clock: Hands
+) -> None:
+    server = Hanging()
+    post = server.outbox(database)
+    await enqueue(database, post, "hangs")
+    assert await post.drain() == 1
+    await server.has_begun(1)
+    draining = asyncio.create_task(post.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await draining
+    clock.move(120)
+    server.goes_on.set()
+    assert await post.drain() == 1
+    await until_sent(database, 1)
+
+
+class Defect(Exception):
+    """Not the store, nor a cancellation."""
+
+
+async def run_until_a_defect(database: Database, server: Hanging) -> asyncio.Task[None]:
+    """An outbox with a mail under way that has come upon one."""
+    begun = asyncio.Event()
+
+    def fail() -> float:
+        begun.set()
+        raise Defect
+
+    post = outbox(database, server, fail, server.rest, place_s=0.0)
+    await enqueue(database, post, "hangs")
+    running = asyncio.create_task(post.run())
+    await server.has_begun(1)
+    post.wake()
+    await begun.wait()
+    return running
+
+
+async def test_an_outbox_that_fails_leaves_no_mail_under_way(database: Database) -> None:
+    """Whoever starts it again pauses first, and a stop meanwhile would close the stores beneath."""
+    server = Hanging()
+    running = await run_until_a_defect(database, server)
+    with pytest.raises(Defect):
+        await running
+    assert server.cancelled == 1
+
+
+async def test_a_stop_while_an_outbox_that_fails_ends_its_mail_is_not_lost(
+    database: Database,
+) -> None:
+    class Deaf(Hanging):
+        async def rest(self, seconds: float) -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().rest(seconds)
+            await super().rest(seconds)
+
+    server = Deaf()
+    running = await run_until_a_defect(database, server)
+    try:
+        await server.has_begun(2)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert server.cancelled == 2
+    finally:
+        server.goes_on.set()
 
 
 async def test_what_is_under_way_is_not_begun_again_though_its_claim_has_ended(

@@ -115,12 +115,11 @@ class MailOutbox:
         self._wake_event.set()
 
     async def run(self) -> None:
-        """Send what comes due, until cancelled."""
+        """Send what comes due, until cancelled.  Whatever it ends for, it ends those under way."""
         try:
             await self._run()
-        except asyncio.CancelledError:
+        finally:
             await self._under_way.end()
-            raise
 
     async def _run(self) -> None:
         unavailable = False

@@ -51,14 +51,21 @@ class UnderWay:
             raise failures[0]
 
     async def end(self) -> None:
-        """Cancel all of them, and wait until they have ended."""
+        """Cancel all of them, and wait until they have ended; a cancellation that comes meanwhile
+        is raised then."""
+        asked_again: asyncio.CancelledError | None = None
         while self._tasks:
             for task in self._tasks.values():
                 task.cancel()
             try:
                 await asyncio.wait(self._tasks.values())
-            except asyncio.CancelledError:
-                continue  # whoever waits asks for it again, as those under way may have missed it
+            except asyncio.CancelledError as again:
+                # Whoever waits asks for it again, as those under way may have missed it.
+                asked_again = again
+        # Nobody is to be told that they were cancelled.
+        self._failures.clear()
+        if asked_again is not None:
+            raise asked_again
 
     def _begin(self, mail_id: str, places: asyncio.Semaphore) -> asyncio.Future[None]:
         """Done once it has ended or lost its place."""
