@@ -167,7 +167,8 @@ class LimitKeys:
         written: a header, and all that a call without a principal says, may be made up; of
         anything else a caller may ask for much, such as paths.
 
-        All spellings of what a caller writes are one, where it is what is given or a part of it.
+        All spellings of what a caller writes are one, where it is what is given or a part of it,
+        and so are all addresses of one holder.
         """
         written = self._written.get(limit)
         if written is None:
@@ -189,7 +190,7 @@ class LimitKeys:
                 context.query = query.read(call.query) or {}
             if headers.names:
                 context.headers = headers.read(call.headers) or {}
-            variables = _counted_variables(counted, context, requested) if counted else {}
+            variables = self._counted_variables(counted, context, requested) if counted else {}
             text = _text_of(given.value(context, variables))
             if not text:
                 return self._by_caller(call)
@@ -203,6 +204,45 @@ class LimitKeys:
             return "is " + text if has_bucket else self._by_user(call, principal, requested)
 
         return key
+
+    def _counted_variables(
+        self,
+        reads: tuple[CountedRead, ...],
+        context: EvaluationContext,
+        requested: RequestedResource,
+    ) -> dict[str, Any]:
+        """What is read of the call, as it is counted.  What is not there, or cannot be told, has no
+        variable, so that nothing is given by it."""
+        counted: dict[str, Any] = {}
+        left = LONGEST_IN_ALL
+        for read in reads:
+            name = read.name
+            value: Any
+            if read.kind == "path":
+                call = context.call
+                value = counted_whole_path("/" + "/".join(call.segments), call.path)
+            elif read.kind == "client":
+                value = self._by_address(context.call, None, NO_RESOURCE)
+            elif read.kind == "resource" and name in requested.joined:
+                value = requested.joined[name]()
+            else:
+                values: Mapping[str, Any] = getattr(context, read.kind)
+                if name not in values:
+                    continue
+                value = values[name]
+                if isinstance(value, str):
+                    left -= 0 if value.isascii() else len(value)
+                    if left < 0:
+                        value = None
+                    elif read.kind == "params" and name == requested.last_param:
+                        value = counted_last_text(value, context.call.path)
+                    else:
+                        value = counted_text(value)
+                elif read.is_text:
+                    value = counted_value(value)
+            if value is not None:
+                counted[read.variable] = value
+        return counted
 
     def _by_caller(self, call: Call) -> str:
         return _anonymous(self._by_address(call, None, NO_RESOURCE))
@@ -219,41 +259,6 @@ def _address(client_ip: str) -> str:
 def _anonymous(address: str) -> str:
     """The address, marked by a space: no subject, client or role can hold one."""
     return "address " + address
-
-
-def _counted_variables(
-    reads: tuple[CountedRead, ...], context: EvaluationContext, requested: RequestedResource
-) -> dict[str, Any]:
-    """What is read of the call, as it is counted.  What is not there, or cannot be told, has no
-    variable, so that nothing is given by it."""
-    counted: dict[str, Any] = {}
-    left = LONGEST_IN_ALL
-    for read in reads:
-        name = read.name
-        value: Any
-        if read.kind == "path":
-            call = context.call
-            value = counted_whole_path("/" + "/".join(call.segments), call.path)
-        elif read.kind == "resource" and name in requested.joined:
-            value = requested.joined[name]()
-        else:
-            values: Mapping[str, Any] = getattr(context, read.kind)
-            if name not in values:
-                continue
-            value = values[name]
-            if isinstance(value, str):
-                left -= 0 if value.isascii() else len(value)
-                if left < 0:
-                    value = None
-                elif read.kind == "params" and name == requested.last_param:
-                    value = counted_last_text(value, context.call.path)
-                else:
-                    value = counted_text(value)
-            elif read.is_text:
-                value = counted_value(value)
-        if value is not None:
-            counted[read.variable] = value
-    return counted
 
 
 def _text_of(value: object) -> str:

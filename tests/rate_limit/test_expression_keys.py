@@ -88,6 +88,45 @@ def test_a_text_or_a_number_that_is_given_or_joined_is_one_in_all_its_spellings(
     assert key(source, **resource) == counted
 
 
+ONE_CALLER = [
+    ("2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:2:3:4:5:6"),
+    ("192.0.2.1", "::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "2002:c000:201::", "2002:c000:201::9"),
+]
+
+
+@pytest.mark.parametrize("addresses", ONE_CALLER)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "client.ip",
+        "client.ip + ' ' + resource.email",
+        "user == null ? client.ip : 'from ' + string(client.ip)",
+        "resource.email != '' ? (client.ip) : user.id",
+        "[client.ip, resource.email]",
+        "{'at': client, 'to': resource.email}",
+        "in_cidr(client.ip, '::/0') || in_cidr(client.ip, '0.0.0.0/0') ? client.ip : user.id",
+    ],
+)
+def test_nobody_is_many_callers_by_the_addresses_of_one_network(
+    source: str, addresses: tuple[str, ...]
+) -> None:
+    """The holder of one IPv6 /64 would have any number of tries."""
+    of_call = LimitKeys(Hands()).of(by_expression(source))
+    requested = RequestedResource({}, {"email": "ann@example.com"})
+    assert len({of_call(call(one), caller("u1"), requested) for one in addresses}) == 1
+    others = ("2001:db8:1:3::1", "192.0.2.2", addresses[0])
+    assert len({of_call(call(one), caller("u1"), requested) for one in others}) == len(others)
+
+
+def test_what_a_key_asks_of_an_address_it_asks_of_the_very_one() -> None:
+    source = "in_cidr(client.ip, '2001:db8::7/128') ? 'the seventh' : client.ip"
+    of_call = LimitKeys(Hands()).of(by_expression(source))
+    requested = RequestedResource({}, {})
+    assert of_call(call("2001:db8::7"), None, requested) == "is the seventh"
+    assert of_call(call("2001:db8::8"), None, requested) == "is 2001:db8::/64"
+    assert of_call(call("192.0.2.1"), None, requested) == "is 192.0.2.1"
+
+
 @pytest.mark.parametrize("source", ["resource.a", "'a ' + resource.a", "string(resource.a)"])
 @pytest.mark.parametrize("text", ["é" * 257, "é" * 258, "0" * 300, "v" + "\u200b" * 300])
 def test_what_cannot_be_told_counts_by_the_address_and_not_with_a_stranger(

@@ -1,7 +1,8 @@
-"""What a limit's key reads of what callers write, where the key is that value or is made of it.
+"""What a limit's key reads of what callers write or choose, where it is that or is made of it.
 
 Law: only what is given or joined (`+`, `string(…)`), also in a branch of `? :`, is named here.
-Whatever the expression asks of a value, or builds lists and maps of, it sees as it was written.
+Whatever the expression asks of a value, or builds lists and maps of, it sees as it was written;
+but for the address of the caller, who has any number of them: that is named in lists and maps too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _TEXTS_OF_USER = frozenset(("id", "email", "session_id", "issuer", "tenant", "te
 
 @dataclass(frozen=True, slots=True)
 class CountedRead:
-    """`name` of `kind` (`resource`, `params`, `query`, `headers`; `path` has none)."""
+    """`name` of `kind` (`resource`, `params`, `query`, `headers`; `path` and `client` have none)."""
 
     variable: str
     """Stands for it in the expression."""
@@ -56,6 +57,8 @@ class _KeyReader:
         self._tokens = tokens_of(condition.source)
         self._ends = _ends_of(self._tokens)
         self._paths = {path.at: path for path in condition.expression.paths}
+        self._is_built = False
+        """Within a list or a map."""
         self._given(0, len(self._tokens), is_text=True, joined=False)
 
     def _given(self, start: int, end: int, *, is_text: bool, joined: bool) -> None:
@@ -83,17 +86,34 @@ class _KeyReader:
         if start >= end:
             return
         token = self._tokens[start]
-        if token.text == "(" and self._ends.get(start) == end - 1:
+        is_whole = self._ends.get(start) == end - 1
+        if token.text == "(" and is_whole:
             self._given(start + 1, end - 1, is_text=is_text, joined=joined)
+        elif token.text in ("[", "{") and is_whole:
+            self._built(start + 1, end - 1)
+        elif token.text == "dyn" and self._ends.get(start + 1) == end - 1:
+            self._given(start + 2, end - 1, is_text=is_text, joined=joined)
         elif token.text == "string" and self._ends.get(start + 1) == end - 1:
             self._given(start + 2, end - 1, is_text=True, joined=False)
         else:
             self._read(start, end, is_text)
 
+    def _built(self, start: int, end: int) -> None:
+        """Of what a list or a map holds."""
+        before, self._is_built = self._is_built, True
+        parts = [at for at in self._signs(start, end) if self._tokens[at].text == ","]
+        for first, last in zip([start, *(at + 1 for at in parts)], [*parts, end], strict=True):
+            signs = [at for at in self._signs(first, last) if self._tokens[at].text in ("?", ":")]
+            if signs and self._tokens[signs[0]].text == ":":
+                self._given(first, signs[0], is_text=True, joined=False)
+                first = signs[0] + 1
+            self._given(first, last, is_text=True, joined=False)
+        self._is_built = before
+
     def _read(self, start: int, end: int, is_text: bool) -> None:
         path = self._path(start, end)
         found = None if path is None else _written(path)
-        if found is None:
+        if found is None or (self._is_built and found[0] != "client"):
             return
         variable, last = f"counted_{len(self.reads)}", self._tokens[end - 1]
         self.reads.append(CountedRead(variable, *found, is_text))
@@ -137,9 +157,11 @@ class _KeyReader:
 
 
 def _written(path: FieldPath) -> tuple[str, str] | None:
-    """What of it a caller writes, by its kind and name.  A field of an object is none: it is
-    counted as it is."""
+    """What of it a caller writes or chooses, by its kind and name.  A field of an object is none:
+    it is counted as it is."""
     keys = path.keys
+    if path.root == "client" and keys in ((), ("ip",)):
+        return "client", ""
     if path.root == "resource" and len(keys) == 1:
         return "resource", keys[0]
     if path.root == "request" and keys == ("path",):
