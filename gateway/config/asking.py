@@ -1,69 +1,133 @@
-"""How much a route asks of whom it lets pass, and of which backend, as far as its text tells.
+"""How much a route asks of whom it lets pass, and of which backend.
 
 What `gateway validate` warns of compares routes by it; nothing is decided by it.
+
+Law: what a caller must have is what an account that has nothing lacks (`made_up_calls.py`).  A deny
+takes accounts away: that is more than none, and asks for nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.access.definitions import UpstreamTarget
-from gateway.access.policies import Rule
+from gateway.access.policies import Policy, Rule
 from gateway.access.routing.protection import closes
 from gateway.access.routing.routes import Auth, Route
+from gateway.config.made_up_calls import passes, reads_the_call
 
 ANYBODY: Final = 0
 EVERY_ACCOUNT: Final = 1
 WHOM_A_POLICY_ALLOWS: Final = 2
 NOBODY: Final = 3
 
-_ASK_NOTHING = ("", "true")
-_ASK_FOR_AN_ACCOUNT = ("user != null", "null != user")
+_ASK_FOR_AN_ACCOUNT = ("", "true", "user != null", "null != user")
 """Conditions that each signed-in caller meets."""
+_ANY_OTHER = ""
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", _ANY_OTHER)
+"""Of a route for any."""
 
 _THIS_MACHINE = frozenset(("localhost", "127.0.0.1", "::1"))
 """One process listens at all of them, as a rule."""
 
 
-def asks(route: Route) -> int:
-    """Whom it lets pass: one of the four above."""
-    if closes(route):
-        return NOBODY
-    if route.policy is None:
-        return ANYBODY
-    if route.policy.shadow:
-        return EVERY_ACCOUNT
-    rules = route.policy.rules_for(route.action)
-    if rules.denies:
-        return WHOM_A_POLICY_ALLOWS
-    asked = min(map(_rule_asks, rules.allows), default=WHOM_A_POLICY_ALLOWS)
-    return asked if route.auth is Auth.OPTIONAL else max(asked, EVERY_ACCOUNT)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """All by which routes are compared; many have the same."""
 
+    levels: tuple[tuple[str, int], ...]
+    """For each method that is taken one of the four above."""
+    issuers: frozenset[str]
+    terms: frozenset[str]
 
-def asks_more(other: Route, route: Route) -> bool:
-    """Of calls that both take."""
-    if not share_a_method(other, route):
+    def more_than(self, other: _Asked) -> bool:
+        mine, theirs = dict(self.levels), dict(other.levels)
+        for method in {**mine, **theirs}:
+            level = mine.get(method, mine.get(_ANY_OTHER))
+            their_level = theirs.get(method, theirs.get(_ANY_OTHER))
+            if level is None or their_level is None:
+                continue
+            if self._more_by(level, their_level, other):
+                return True
         return False
-    asked, met = asks(other), asks(route)
-    return asked > met or (asked == met == EVERY_ACCOUNT and not route.issuers <= other.issuers)
+
+    def _more_by(self, level: int, theirs: int, other: _Asked) -> bool:
+        if level != theirs or level > EVERY_ACCOUNT:
+            return level > theirs <= EVERY_ACCOUNT
+        if level == EVERY_ACCOUNT and not other.issuers <= self.issuers:
+            return True
+        return not self.terms <= other.terms
 
 
-def limits_more(other: Route, route: Route) -> bool:
-    """Whether `other` has each limit of `route` and one more, for the same callers of a backend."""
-    if not other.limits or other.upstream is None or asks(other) != asks(route):
-        return False
-    if not share_a_method(other, route):
-        return False
-    return _limits(route) < _limits(other)
+class Asking:
+    """What the routes of one configuration ask; each is asked once, and two of a kind are compared
+    once."""
+
+    def __init__(self) -> None:
+        self._passed: dict[tuple[object, ...], bool] = {}
+        self._kinds: dict[_Asked, int] = {}
+        self._kind_of: dict[Route, tuple[int, _Asked]] = {}
+        self._compared: dict[tuple[int, int], bool] = {}
+
+    def of(self, route: Route) -> int:
+        """Whom it lets pass by some method: one of the four above."""
+        return min(level for _, level in self._kind(route)[1].levels)
+
+    def more(self, other: Route, route: Route) -> bool:
+        """Whether `other` asks for more, of calls that both take."""
+        number, asked = self._kind(other)
+        than_number, than = self._kind(route)
+        pair = number, than_number
+        known = self._compared.get(pair)
+        if known is None:
+            known = self._compared[pair] = asked.more_than(than)
+        return known
+
+    def limits_more(self, other: Route, route: Route) -> bool:
+        """Whether `other` has each limit of `route` and one more, for the same callers of a
+        backend."""
+        if not other.limits or other.upstream is None or not share_a_method(other, route):
+            return False
+        return _limits(route) < _limits(other) and self.of(other) == self.of(route)
+
+    def open_to(self, route: Route) -> str:
+        return "anybody" if self.of(route) == ANYBODY else "every account"
+
+    def _kind(self, route: Route) -> tuple[int, _Asked]:
+        kind = self._kind_of.get(route)
+        if kind is None:
+            levels = tuple((one, self._level(route, one)) for one in route.methods or _METHODS)
+            asked = _Asked(levels, route.issuers, _terms(route))
+            number = self._kinds.setdefault(asked, len(self._kinds))
+            kind = self._kind_of[route] = number, asked
+        return kind
+
+    def _level(self, route: Route, method: str) -> int:
+        if closes(route):
+            return NOBODY
+        policy = route.policy
+        if policy is None:
+            return ANYBODY
+        if policy.shadow:
+            return EVERY_ACCOUNT
+        if route.auth is Auth.OPTIONAL and self._passes(route, policy, method, signed_in=False):
+            return ANYBODY
+        signed_in = self._passes(route, policy, method, signed_in=True)
+        return EVERY_ACCOUNT if signed_in else WHOM_A_POLICY_ALLOWS
+
+    def _passes(self, route: Route, policy: Policy, method: str, *, signed_in: bool) -> bool:
+        key: tuple[object, ...] = (policy, route.action, route.issuers, signed_in)
+        if reads_the_call(policy.rules_for(route.action)):
+            key = (route, method, signed_in)
+        passed = self._passed.get(key)
+        if passed is None:
+            passed = self._passed[key] = passes(route, policy, method, signed_in=signed_in)
+        return passed
 
 
 def share_a_method(one: Route, other: Route) -> bool:
     return not one.methods or not other.methods or bool(set(one.methods) & set(other.methods))
-
-
-def open_to(route: Route) -> str:
-    return "anybody" if asks(route) == ANYBODY else "every account"
 
 
 def backends(route: Route) -> set[UpstreamTarget]:
@@ -86,11 +150,20 @@ def _backend(target: UpstreamTarget) -> UpstreamTarget:
     return replace(target, url="", host=host)
 
 
-def _rule_asks(rule: Rule) -> int:
-    """Of a rule that allows."""
-    condition = "" if rule.condition is None else " ".join(rule.condition.source.split())
-    if rule.role_permissions or rule.step_up is not None:
-        return WHOM_A_POLICY_ALLOWS
-    if rule.every_user or condition in _ASK_FOR_AN_ACCOUNT:
-        return EVERY_ACCOUNT
-    return ANYBODY if condition in _ASK_NOTHING else WHOM_A_POLICY_ALLOWS
+def _terms(route: Route) -> frozenset[str]:
+    """What its policy says that may keep some away: the denies, each by itself, and the allows
+    where none takes every account."""
+    if route.policy is None or route.policy.shadow:
+        return frozenset()
+    rules = route.policy.rules_for(route.action)
+    allows = sorted(map(_text, rules.allows))
+    takes_all = any(text in _ASK_FOR_AN_ACCOUNT for text in allows)
+    terms = {f"deny {_text(rule)}" for rule in rules.denies}
+    return frozenset(terms if takes_all else {*terms, f"allow {allows}"})
+
+
+def _text(rule: Rule) -> str:
+    text = "" if rule.condition is None else " ".join(rule.condition.source.split())
+    if rule.step_up is not None:
+        text += f" {rule.step_up}"
+    return f"{text} role-permissions" if rule.role_permissions else text

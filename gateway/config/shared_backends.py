@@ -14,31 +14,30 @@ from gateway.access.routing.routes import PatternSegment, Route, SegmentKind
 from gateway.config.asking import (
     ANYBODY,
     EVERY_ACCOUNT,
-    asks,
-    asks_more,
+    Asking,
     backends,
     named_hosts,
-    open_to,
 )
 from gateway.model import ConfigProblem
 
 Pattern = Sequence[PatternSegment]
 
 
-def shared_backends(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
+def shared_backends(routes: Iterable[Route], asking: Asking) -> Iterator[ConfigProblem]:
     """A notice of each route that asks nobody, or no more than an account, and reaches what
     another one protects."""
     rewritten = [route for route in routes if route.rewrite is not None and route.upstream]
-    protected = [route for route in rewritten if asks(route) != ANYBODY]
+    protected = [route for route in rewritten if asking.of(route) != ANYBODY or route.policy]
     for route in rewritten:
-        if asks(route) > EVERY_ACCOUNT:
+        if asking.of(route) > EVERY_ACCOUNT:
             continue
-        other = next((one for one in protected if _leads_around(route, one)), None)
+        other = next((one for one in protected if _leads_around(asking, route, one)), None)
         if other is not None:
             assert route.upstream is not None
             policy = "asks no policy" if route.policy is None else "asks too little"
+            callers = asking.open_to(route)
             text = (
-                f"route `{route.id}` {policy} ({open_to(route)} may call it), and reaches paths of"
+                f"route `{route.id}` {policy} ({callers} may call it), and reaches paths of"
                 f" upstream `{route.upstream.name}` that `{other.id}` ({other.location}) sends"
                 f" calls to once `{other.policy.name if other.policy else ''}` has allowed them:"
                 " tell them apart by `add_prefix`, or by another upstream"
@@ -46,8 +45,8 @@ def shared_backends(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
             yield ConfigProblem.at(route.location, text)
 
 
-def _leads_around(route: Route, other: Route) -> bool:
-    if not asks_more(other, route) or not _is_one_site(route, other):
+def _leads_around(asking: Asking, route: Route, other: Route) -> bool:
+    if not asking.more(other, route) or not _is_one_site(route, other):
         return False
     mine, others = list(sent_patterns(route)), list(sent_patterns(other))
     return any(_overlap(one, another) for one in mine for another in others)

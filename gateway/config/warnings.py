@@ -14,6 +14,7 @@ from gateway.access.roles import Role, matches
 from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Route
 from gateway.access.suggestions import suggestion
+from gateway.config.asking import Asking
 from gateway.config.policies import ROLE_PERMISSIONS
 from gateway.config.refused_rewrites import refused_rewrites
 from gateway.config.shared_backends import shared_backends
@@ -47,9 +48,10 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
     ]
     problems += [_reads_otherwise(route) for route in table if route.takes_files]
     problems += [_any_tenant(route) for route in table if _ignores_tenant(route)]
-    around = list(shared_backends(table))
+    asking = Asking()
+    around = list(shared_backends(table, asking))
     told = {(problem.line, problem.column) for problem in around}
-    weaker = (one for one in weaker_routes(table) if (one.line, one.column) not in told)
+    weaker = (one for one in weaker_routes(table, asking) if (one.line, one.column) not in told)
     problems += [*around, *weaker, *refused_rewrites(table)]
     problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()

@@ -23,12 +23,9 @@ from gateway.access.routing.routes import (
 from gateway.config.asking import (
     ANYBODY,
     EVERY_ACCOUNT,
-    asks,
-    asks_more,
+    Asking,
     backends,
-    limits_more,
     named_hosts,
-    open_to,
 )
 from gateway.config.shared_backends import Pattern, sent_patterns
 from gateway.model import ConfigProblem
@@ -39,12 +36,12 @@ _Place = tuple[UpstreamTarget | None, str]
 one (`.` and the wildcard), those of routes without any (empty) or all."""
 
 
-def weaker_routes(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
+def weaker_routes(routes: Iterable[Route], asking: Asking) -> Iterator[ConfigProblem]:
     """A notice of each route that lets pass, with less, what others of its backend protect if only
     it is asked for by a name that no route has."""
     routes = list(routes)
-    open_routes = [one for one in routes if one.upstream is not None and asks(one) <= EVERY_ACCOUNT]
-    protected = _by_place(routes) if open_routes else {}
+    open_routes = [r for r in routes if r.upstream is not None and asking.of(r) <= EVERY_ACCOUNT]
+    protected = _by_place(routes, asking) if open_routes else {}
     for route in open_routes:
         stricter = {
             other.id: other
@@ -53,10 +50,10 @@ def weaker_routes(routes: Iterable[Route]) -> Iterator[ConfigProblem]:
             for host in _hosts_taken(route)
             if (node := protected.get((target, host))) is not None
             for pattern, other in node.taken_by(wide)
-            if _asks_more(other, route) and _takes_more(route, wide, other, pattern)
+            if _asks_more(asking, other, route) and _takes_more(route, wide, other, pattern)
         }
         if stricter:
-            yield _notice(route, list(stricter.values()))
+            yield _notice(asking, route, list(stricter.values()))
 
 
 @dataclass(slots=True)
@@ -95,11 +92,11 @@ class _Node:
             yield from child.all_below()
 
 
-def _by_place(routes: Iterable[Route]) -> dict[_Place, _Node]:
+def _by_place(routes: Iterable[Route], asking: Asking) -> dict[_Place, _Node]:
     """Those that ask for something or have limits, wherever a route may stand for them."""
     found: dict[_Place, _Node] = defaultdict(_Node)
     for route in routes:
-        if asks(route) == ANYBODY and not route.limits:
+        if asking.of(route) == ANYBODY and route.policy is None and not route.limits:
             continue
         hosts = {_EVERY_HOST, *(route.hosts or ("",)), *named_hosts(route)}
         hosts |= {f".{wildcard_of(host)}" for host in route.hosts}
@@ -119,24 +116,25 @@ def _hosts_taken(route: Route) -> set[str]:
     return {"", *hosts, *map(wildcard_of, hosts), *below}
 
 
-def _notice(route: Route, stricter: list[Route]) -> ConfigProblem:
+def _notice(asking: Asking, route: Route, stricter: list[Route]) -> ConfigProblem:
     assert route.upstream is not None
-    first = next((one for one in stricter if asks_more(one, route)), stricter[0])
+    first = next((one for one in stricter if asking.more(one, route)), stricter[0])
     more = len(stricter) - 1
     remedy = f"Ask for as much in `{route.id}`"
     if closes(first):
-        asking = " is closed" + (f", and {more:,} more are or ask for more" if more else "")
-    elif asks_more(first, route):
-        asking = f" and {more:,} more ask for more" if more else " asks for more"
+        says = " is closed" + (f", and {more:,} more are or ask for more" if more else "")
+    elif asking.more(first, route):
+        says = f" and {more:,} more ask for more" if more else " asks for more"
     else:
         limits = "limits that it does not have"
-        asking = f" and {more:,} more have {limits}" if more else f" has {limits}"
+        says = f" and {more:,} more have {limits}" if more else f" has {limits}"
         remedy = f"Give `{route.id}` those limits"
     if route.hosts and first.hosts and named_hosts(route) & named_hosts(first):
-        asking += f", though both are sent as `{route.upstream.host}`"
+        says += f", though both are sent as `{route.upstream.host}`"
+    callers = asking.open_to(route)
     text = (
-        f"route `{route.id}` is open to {open_to(route)}, and for names that no other route of"
-        f" upstream `{route.upstream.name}` has, where `{first.id}` ({first.location}){asking}: a"
+        f"route `{route.id}` is open to {callers}, and for names that no other route of"
+        f" upstream `{route.upstream.name}` has, where `{first.id}` ({first.location}){says}: a"
         " path that the backend takes for one of theirs in a way that the gateway does not know"
         f" passes. {remedy}, or let it take what is open alone, by names or"
         " by `{id:int}` and `{id:uuid}`"
@@ -144,9 +142,9 @@ def _notice(route: Route, stricter: list[Route]) -> ConfigProblem:
     return ConfigProblem.at(route.location, text)
 
 
-def _asks_more(other: Route, route: Route) -> bool:
+def _asks_more(asking: Asking, other: Route, route: Route) -> bool:
     """Of calls that both take; a limit more is more, too."""
-    return asks_more(other, route) or limits_more(other, route)
+    return asking.more(other, route) or asking.limits_more(other, route)
 
 
 def _takes_more(route: Route, wide: Pattern, other: Route, pattern: Pattern) -> bool:

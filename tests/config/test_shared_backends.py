@@ -70,6 +70,8 @@ def test_a_template_is_what_is_sent() -> None:
 POLICIES = (
     'policy: p\nrules: [{id: r, allow: ["*"], when: "has_role(\'staff\')"}]',
     'policy: all\nrules: [{id: r, allow: ["*"]}]',
+    'policy: most\nrules: [{id: r, allow: ["*"], when: "size(user.roles) >= 0"},'
+    ' {id: d, deny: ["*"], when: "has_role(\'banned\')"}]',
 )
 TARGETS = """
 version: 1
@@ -97,6 +99,8 @@ def told(first: str, second: str) -> list[str]:
         # A policy that asks nothing is told as none is, as are other names of this machine.
         ("policy: p, upstream: api", "policy: all, upstream: api"),
         ("policy: p, upstream: api", "policy: all, auth: optional, upstream: api"),
+        ("policy: p, upstream: api", "policy: most, upstream: api"),
+        ("policy: most, upstream: api", "policy: all, upstream: api"),
         ("policy: p, upstream: api", "policy: signed-in, upstream: api"),
         ("policy: p, upstream: api", "auth: public, upstream: again"),
         ("policy: signed-in, upstream: api", "policy: all, auth: optional, upstream: api"),
@@ -112,6 +116,7 @@ def test_what_asks_too_little_is_told_of_one_backend(first: str, second: str) ->
     ("first", "second"),
     [
         ("policy: p, upstream: api", "policy: p, upstream: api"),
+        ("policy: most, upstream: api", "policy: most, upstream: api"),
         ("policy: all, upstream: api", "policy: signed-in, upstream: api"),
         ("policy: all, auth: optional, upstream: api", "auth: public, upstream: api"),
         ("policy: p, upstream: api", "auth: public, upstream: other"),

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.access.routing.routes import Route
 from gateway.config import weaker_routes
+from gateway.config.asking import Asking
 from tests.access.worlds import snapshot
 
 ASK = "has_role('staff')"
@@ -128,18 +129,127 @@ def test_a_policy_that_asks_nothing_is_told(rules: str, auth: str, open_to: str)
 @pytest.mark.parametrize(
     "rules",
     [
-        '{id: r, allow: ["*"], when: "user.email != null"}',
+        '{id: r, allow: ["*"], when: "user.claims.dept == \'x\'"}',
+        '{id: r, allow: ["*"], when: "has(user.claims.staff)"}',
+        '{id: r, allow: ["*"], when: "user.email.endsWith(\'@example.com\')"}',
+        '{id: r, allow: ["*"], when: "size(user.tenants) > 0"}',
+        '{id: r, allow: ["*"], when: "in_cidr(client.ip, \'10.0.0.0/8\')"}',
+        '{id: r, allow: ["*"], when: "request.headers[\'x-a\'] == \'b\'"}',
+        '{id: r, allow: ["*"], when: "request.query.a != \'b\'"}',
+        '{id: r, allow: ["*"], when: "now.getHours() >= 0"}',
+        '{id: r, allow: ["*"], when: "request.path == \'/start\'"}',
+        # Denies that turn away whoever has nothing.
+        '{id: r, allow: ["*"]}, {id: d, deny: ["*"]}',
+        '{id: r, allow: ["*"]}, {id: d, deny: ["*"], when: "!has_role(\'staff\')"}',
+        '{id: r, allow: ["*"]}, {id: d, deny: ["*"], when: "user.claims.dept == \'x\'"}',
+        '{id: r, allow: ["*"]}, {id: d, deny: ["*"], when: "!in_cidr(client.ip, \'10.0.0.0/8\')"}',
+        '{id: r, allow: ["*"]}, {id: d, deny: ["*"], step_up: {max_age: 5m}}',
         '{id: r, allow: ["*"], step_up: {max_age: 5m}}',
-        '{id: r, allow: ["*"]}, {id: d, deny: ["*"], when: "has_role(\'guest\')"}',
         '{id: r, allow: ["other:*"]}, {id: d, allow: ["a:*"], when: "has_role(\'staff\')"}',
         '{id: r, mode: shadow, allow: ["*"]}',
         "{id: r, allow: role-permissions}",
     ],
-)
+)  # fmt: skip
 def test_a_policy_that_asks_for_something_is_not_told(rules: str) -> None:
     policies = (*POLICIES, f"policy: all\nrules: [{rules}]")
     rest = f"policy: all, action: 'a:b', {REST}"
     assert told(rest, ADMIN, policies=policies) == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "user != null && true",
+        "!(user == null)",
+        "user.id != ''",
+        "user.email != null",
+        "user.email_verified",
+        "user.issuer == 'own'",
+        "user != null || has_role('staff')",
+        "size(user.roles) >= 0",
+        "size(user.tenants) >= 0",
+        "!has_role('banned')",
+        "!('banned' in user.roles)",
+        "in_cidr(client.ip, '0.0.0.0/0')",
+        "in_cidr(client.ip, '::/0')",
+        "!in_cidr(client.ip, '192.0.2.0/24')",
+        "request.method != 'TRACE'",
+        "request.method == 'DELETE'",
+        "request.path != '/admin'",
+        "request.path.startsWith('/')",
+        "!has(request.query.a)",
+    ],
+)
+def test_a_condition_that_whoever_has_nothing_meets_is_none(condition: str) -> None:
+    policies = (*POLICIES, f'policy: all\nrules: [{{id: r, allow: ["*"], when: "{condition}"}}]')
+    (notice,) = told(f"policy: all, {REST}", ADMIN, policies=policies)
+    assert "is open to every account" in notice
+    same = ADMIN.replace("policy: p", "policy: all")
+    assert told(f"policy: all, {REST}", same, policies=policies) == []
+    open_to = "every account" if "user" in condition else "anybody"
+    (notice,) = told(f"policy: all, auth: optional, {REST}", ADMIN, policies=policies)
+    assert f"is open to {open_to}" in notice
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "'suspended' in user.roles",
+        "has(user.claims.x)",
+        "in_cidr(client.ip, '192.0.2.0/24') || in_cidr(client.ip, '2001:db8::/32')",
+        "request.method == 'PURGE'",
+        "request.headers['x-a'] == 'b'",
+        "request.query.a == 'b'",
+        "now.getHours() < 24",
+        "request.path == '/admin' && !has_role('staff')",
+    ],
+)
+def test_a_deny_that_lets_whoever_has_nothing_pass_asks_for_nothing(condition: str) -> None:
+    """It takes accounts away, and names that no route has stay open to the others."""
+    deny = f'{{id: d, deny: ["*"], when: "{condition}"}}'
+    policies = (*POLICIES, f'policy: all\nrules: [{{id: r, allow: ["*"]}}, {deny}]')
+    (notice,) = told(f"policy: all, {REST}", ADMIN, policies=policies)
+    assert "is open to every account" in notice
+    # Beside others of its kind it is as much, and beside one without it is more.
+    all_beside = ADMIN.replace("policy: p", "policy: all")
+    assert told(f"policy: all, {REST}", all_beside, policies=policies) == []
+    assert len(told(f"policy: signed-in, {REST}", all_beside, policies=policies)) == 1
+    signed_in = ADMIN.replace("policy: p", "policy: signed-in")
+    assert told(f"policy: all, {REST}", signed_in, policies=policies) == []
+
+
+def test_what_a_policy_keeps_by_its_path_is_open_by_another_name() -> None:
+    deny = "request.path.startsWith('/admin') && !has_role('staff')"
+    rules = f'{{id: r, allow: ["*"]}}, {{id: d, deny: ["*"], when: "{deny}"}}'
+    policies = (*POLICIES, f"policy: all\nrules: [{rules}]")
+    beside = ADMIN.replace("policy: p", "policy: all")
+    assert len(told(f"policy: all, {REST}", beside, policies=policies)) == 1
+
+
+def test_what_is_open_by_another_method_is_no_way_around() -> None:
+    policies = (
+        *POLICIES,
+        "policy: all\nrules: [{id: r, allow: ['*'], when: \"request.method == 'GET'\"}]",
+    )
+    posts = "match: {prefix: /admin, methods: [POST]}, policy: p, upstream: api"
+    assert told(f"policy: all, {REST}", posts, policies=policies) == []
+    assert len(told(f"policy: all, {REST}", ADMIN, policies=policies)) == 1
+    lists = posts.replace("POST", "PROPFIND")
+    assert told(f"policy: all, {REST}", lists, policies=policies) == []
+    assert len(told(f"policy: signed-in, {REST}", lists)) == 1
+
+
+def test_what_a_value_of_the_path_lets_pass_is_open_where_any_value_does() -> None:
+    for condition, notices in (("!= 'ann'", 1), ("== 'ann'", 0), ("== user.id", 0)):
+        resource = 'resource: {owner: "{owner}"}'
+        rest = 'match: {path: "/{owner}/{rest:path}", except_reserved: true}, upstream: api'
+        when = f"resource.owner {condition} && request.params.owner {condition}"
+        policies = (*POLICIES, f'policy: all\nrules: [{{id: r, allow: ["*"], when: "{when}"}}]')
+        found = told(
+            f"policy: all, {rest}, {resource}", "match: {path: /x/admin}, policy: p, upstream: api",
+            policies=policies,
+        )  # fmt: skip
+        assert len(found) == notices
 
 
 def test_what_is_closed_is_said_to_be() -> None:
@@ -256,12 +366,12 @@ def test_each_is_compared_with_those_of_its_hosts_and_place_alone(
     """Of a thousand hosts at one backend each once took a reload half a second more."""
     compared = 0
 
-    def count(other: Route, route: Route) -> bool:
+    def count(asking: Asking, other: Route, route: Route) -> bool:
         nonlocal compared
         compared += 1
-        return asks_more(other, route)
+        return asks_more(asking, other, route)
 
-    asks_more: Callable[[Route, Route], bool] = vars(weaker_routes)["_asks_more"]
+    asks_more: Callable[[Asking, Route, Route], bool] = vars(weaker_routes)["_asks_more"]
     monkeypatch.setattr(weaker_routes, "_asks_more", count)
     host = "match: {{host: t{0}.example.com, prefix: {1}, except_reserved: true}}, upstream: api"
     pairs = [

@@ -28,7 +28,7 @@ _TEXTS_OF_USER = frozenset(("id", "email", "session_id", "issuer", "tenant", "te
 
 @dataclass(frozen=True, slots=True)
 class CountedRead:
-    """`name` of `kind` (`resource`, `params`, `query`, `headers`; `path` and `client` have none)."""
+    """`name` of `kind` (`resource`, `params`, `query`, `headers`; `path`, `client` have none)."""
 
     variable: str
     """Stands for it in the expression."""
