@@ -20,9 +20,9 @@ from gateway.config.shared_backends import Pattern, sent_patterns
 from gateway.model import Call, ConfigProblem, Reason
 
 _ANY_HOST = "localhost"
-_MOST_TRIED = 10_000
-"""Paths of one configuration: half a second.  A few hundred routes that each lead to all of a few
-hundred others are not looked at any further."""
+_MOST_TRIED = 3_000
+"""Paths of one configuration: half a second.  Where scores of routes each lead to all of scores of
+others, the last are not looked at."""
 
 
 def refused_rewrites(table: RouteTable) -> Iterator[ConfigProblem]:
@@ -47,8 +47,11 @@ def refused_rewrites(table: RouteTable) -> Iterator[ConfigProblem]:
 
 
 def _tells(route: Route) -> bool:
-    """Whether anything is told of its paths: nearly always by a parameter."""
-    return bool(route.param_names or route.resource)
+    """Whether anything of its paths is told to who reads it."""
+    rules = () if route.action_rules is None else route.action_rules.allows
+    limits = [*route.limits, *(limit for rule in rules for limit in rule.limits)]
+    is_counted = any(limit.expression is not None for limit in limits)
+    return bool(route.policy_params or route.resource) or is_counted
 
 
 def _calls(

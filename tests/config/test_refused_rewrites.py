@@ -94,6 +94,19 @@ def test_a_path_that_is_protected_by_more_is_not_told() -> None:
     assert told("GET /me/x", ME, other) == ([], "ambiguous_path")
 
 
+def test_a_limit_of_a_rule_is_told_of() -> None:
+    world = snapshot(
+        HEAD
+        + """
+  - {id: t, match: {path: "/t/{name}/{n}"}, rewrite: {path: "/by/{n}"}}
+  - {id: org, match: {path: "/by/{name}"}}
+        """,
+        'policy: p\nrules: [{id: r, allow: ["*"], when: user != null, limits: [per]}]',
+    )
+    assert decide(world, "GET /t/a/b", who("ann")).reason == "ambiguous_path"
+    assert ["`{name}`" in str(one) for one in world.notices] == [True]
+
+
 def test_one_of_several_is_told() -> None:
     more = '{id: more, match: {path: "/users/{id}"}}'
     prefix = "{id: v1, match: {prefix: /v1}, rewrite: {strip_prefix: /v1}}"
