@@ -58,7 +58,6 @@ from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyRing
 from gateway.identity.keys.rotation import KeyRotation
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.providers.asking import ProviderServers
 from gateway.identity.providers.client import ProviderClient
@@ -96,6 +95,7 @@ from tests.edge.house_parts import (
 )
 from tests.edge.rig import Answer, Client, listen
 from tests.identity.issuers.event_provider import NAME, Provider
+from tests.identity.letters import SettledOutbox
 from tests.nonces import Moments, Once
 
 URL = "https://gate.example"
@@ -302,7 +302,7 @@ async def open_house(
             database=database,
             clock=clock,
             accounts=accounts,
-            mailer=MailOutbox(
+            mailer=SettledOutbox(
                 database,
                 MailTemplates.load([], site="gate.example", public_url=URL),
                 MailOptions("no-reply@gate.example", URL, b"m" * 32),

@@ -36,6 +36,15 @@ class Refusing:
         self.rehearsed.append(message)
 
 
+class SettledOutbox(MailOutbox):
+    """Whoever asks it to send what is due finds it sent."""
+
+    async def drain(self) -> int:
+        drained = await super().drain()
+        await self.settle()
+        return drained
+
+
 async def no_rest(_seconds: float) -> None:
     """A mail that nobody gets takes no time."""
 
@@ -45,13 +54,17 @@ def outbox(
     transport: MailTransport | None,
     delay_s: Callable[[], float] = lambda: 0.0,
     rest: Callable[[float], Awaitable[None]] = no_rest,
-    place_s: float = 3600.0,
+    keep_place: Callable[[float], Awaitable[None]] = no_rest,
+    *,
+    settled: bool = True,
 ) -> MailOutbox:
+    """`settled`: a drain waits until what it began has ended."""
     letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
     options = MailOptions(
         sender="Authgate <no-reply@x.example>", public_url="https://x.example", token_key=b"k" * 32
     )
-    return MailOutbox(database, letters, options, transport, delay_s, rest=rest, place_s=place_s)
+    kind = SettledOutbox if settled else MailOutbox
+    return kind(database, letters, options, transport, delay_s, rest=rest, keep_place=keep_place)
 
 
 def to(box: Mailbox) -> SmtpTransport:

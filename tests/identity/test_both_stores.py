@@ -41,11 +41,12 @@ from gateway.identity.tombstones import Ended, has_tombstone, role_target
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason, SystemClock
 from gateway.revocation.revocation_list import RevocationList
 from gateway.stores.protocols import Database
+from tests.identity.letters import SettledOutbox
 
 
 def outbox(database: Database) -> MailOutbox:
     letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
-    return MailOutbox(
+    return SettledOutbox(
         database, letters, MailOptions("no@x.example", "https://x.example", b"k" * 32), None
     )
 

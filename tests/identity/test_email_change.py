@@ -10,12 +10,13 @@ from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import Registrations
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox, OutboxMail
+from gateway.identity.mail.outbox import OutboxMail
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.sessions.sessions import SignInSource, begin
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, add_account, fresh_database
+from tests.identity.letters import SettledOutbox
 
 OLD, NEW = "ann@x.example", "Anna@y.example"
 
@@ -25,7 +26,7 @@ class House:
         self.database = database
         letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
         options = MailOptions("no-reply@x.example", "https://x.example", b"k" * 32)
-        self.outbox = MailOutbox(database, letters, options, None)
+        self.outbox = SettledOutbox(database, letters, options, None)
         self.changes = EmailChanges(database, self.outbox)
         self.accounts = Accounts(database)
 

@@ -31,7 +31,6 @@ from gateway.identity.accounts.registration import EmailConfirmation, Registrati
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.mail.transport import DeliveryOutcome, DeliveryResult
 from gateway.identity.sessions.sessions import Sessions, SignInSource
@@ -42,6 +41,7 @@ from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
 from tests import servers
 from tests.databases import Hands, write_schema
+from tests.identity.letters import SettledOutbox
 from tests.mailbox import body_of
 from tests.scale import scaled
 
@@ -85,7 +85,7 @@ class Town:
         self.server = Server()
         letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
         options = MailOptions("n@x.example", "https://x.example", b"k" * 32, LONG_S, LONG_S)
-        self.post = MailOutbox(database, letters, options, self.server)
+        self.post = SettledOutbox(database, letters, options, self.server)
         self.accounts = Accounts(database)
         self.sessions = Sessions(database)
         self.tokens = RefreshTokens(database, RefreshOptions(life_s=LONG_S))

@@ -63,7 +63,7 @@ class Hanging:
                 await asyncio.sleep(0)
 
     def outbox(self, database: Database) -> MailOutbox:
-        return outbox(database, self, rest=self.rest, place_s=0.0)
+        return outbox(database, self, rest=self.rest, settled=False)
 
 
 async def enqueue(database: Database, post: MailOutbox, *names: str) -> None:
@@ -213,7 +213,7 @@ async def run_until_a_defect(database: Database, server: Hanging) -> asyncio.Tas
         begun.set()
         raise Defect
 
-    post = outbox(database, server, fail, server.rest, place_s=0.0)
+    post = outbox(database, server, fail, server.rest, settled=False)
     await enqueue(database, post, "hangs")
     running = asyncio.create_task(post.run())
     await server.has_begun(1)

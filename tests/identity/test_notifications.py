@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from gateway.identity.mail.notifications import SecurityNotifications, plain_text
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.sessions.sessions import SignInSource, begin
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, add_account, fresh_database
+from tests.identity.letters import SettledOutbox
 
 
 class House:
@@ -21,7 +21,7 @@ class House:
         self.database = database
         letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
         options = MailOptions("no-reply@x.example", "https://x.example", b"k" * 32)
-        self.outbox = MailOutbox(database, letters, options, None)
+        self.outbox = SettledOutbox(database, letters, options, None)
         self.notifications = SecurityNotifications(database, self.outbox)
 
     async def sign_in(self, account_id: str, user_agent: str, address: str = "192.0.2.1") -> None:

@@ -164,7 +164,12 @@ async def test_ones_own_mails_wait_for_as_many_whether_or_not_anybody_gets_those
     for number in range(3):
         await ask(database, Purpose.RESET, f"own{number}@x.example")
     server = Server()
-    draining = asyncio.create_task(outbox(database, server, rest=server.rest).drain())
+
+    async def keep_place(_seconds: float) -> None:
+        await server.goes_on.wait()
+
+    post = outbox(database, server, rest=server.rest, keep_place=keep_place)
+    draining = asyncio.create_task(post.drain())
     await server.four.wait()
     server.goes_on.set()
     assert await draining == 8
@@ -181,11 +186,43 @@ async def test_no_mail_keeps_a_place_for_long_whether_or_not_anybody_gets_it(
     for number in range(8):
         await ask(database, Purpose.RESET, key, f"somebody {number}")
     server = Server()
-    draining = asyncio.create_task(outbox(database, server, rest=server.rest, place_s=0.0).drain())
+    draining = asyncio.create_task(outbox(database, server, rest=server.rest).drain())
     await server.eight.wait()
     server.goes_on.set()
     assert await draining == 8
     assert server.begun == 8
+
+
+@pytest.mark.parametrize("key", ["ann@x.example", "nobody@x.example"])
+async def test_how_long_a_mail_keeps_its_place_says_nothing_of_its_own_conversation(
+    database: Database, key: str
+) -> None:
+    """A recipient whose server is slow would else be told by whose own mail comes next."""
+    await add_account(database, "ann@x.example")
+    server, kept = Server(), list[float]()
+    has_place = asyncio.Event()
+
+    async def keep_place(seconds: float) -> None:
+        kept.append(seconds)
+        has_place.set()
+
+    post = outbox(database, server, rest=server.rest, keep_place=keep_place, settled=False)
+    await ask(database, Purpose.RESET, key)
+    assert await post.drain() == 1  # though its conversation goes on
+    assert has_place.is_set()
+    assert all(0.05 <= seconds < 0.25 for seconds in kept)
+    server.goes_on.set()
+    await post.settle()
+    assert server.begun == 1
+
+
+def test_a_place_is_kept_for_as_long_as_another_conversation_took_and_a_second_at_most() -> None:
+    unwanted = UnwantedMails()
+    unwanted.remember(Conversation(0.5, failed=False))
+    assert unwanted.place_s(1.0) == 0.5
+    for _ in range(32):
+        unwanted.remember(Conversation(30.0, failed=False))
+    assert unwanted.place_s(1.0) == 1.0
 
 
 async def test_what_nobody_gets_never_comes_back_whatever_became_of_others(
@@ -299,7 +336,7 @@ async def test_those_under_way_are_counted_whoever_gets_them() -> None:
         for _ in range(8):
             unwanted.remember(Conversation(beside * 3600.0, failed=False, beside=beside))
     talks = [unwanted.heard(server.send(EmailMessage(), "", "")) for _ in range(2)]
-    kept = [unwanted.keep_place(asyncio.sleep(0)) for _ in range(2)]
+    kept = [unwanted.last_as_long(asyncio.sleep(0)) for _ in range(2)]
     working = asyncio.gather(*talks, *kept)
     await server.four.wait()
     server.goes_on.set()
@@ -324,7 +361,7 @@ async def test_what_was_spent_already_is_a_part_of_the_time() -> None:
 
     unwanted = UnwantedMails(rest)
     unwanted.remember(Conversation(3600.0, failed=False))
-    await unwanted.keep_place(rehearse())
+    await unwanted.last_as_long(rehearse())
     assert rests[0] == -1.0
     assert 0.0 < rests[1] < 3600.0
 

@@ -44,7 +44,7 @@ log = structlog.get_logger()
 _BATCH = 20
 _CLAIM_S = 120
 _PLACE_S = 1.0
-"""Whatever lasts longer goes on without its place, whether or not anybody gets it."""
+"""At most; whatever lasts longer goes on without its place."""
 _POLL_S = 2.0
 _LONGEST_DELAY_MS = 500
 _PURGE_EVERY_S = 600
@@ -81,7 +81,7 @@ class MailOutbox:
         delay_s: Callable[[], float] = drawn_delay_s,
         *,
         rest: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        place_s: float = _PLACE_S,
+        keep_place: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Without `transport` (no mail server is configured) mail is written and not sent."""
         self._database = database
@@ -90,7 +90,8 @@ class MailOutbox:
         self._transport = transport
         self._delay_s = delay_s
         self._unwanted = UnwantedMails(rest)
-        self._under_way = UnderWay(self._deliver, place_s)
+        self._keep_place = keep_place
+        self._under_way = UnderWay(self._deliver, self._kept_place)
         self._wake_event = asyncio.Event()
         self._purge_due = 0.0
         self._logged_kinds: set[str] = set()
@@ -146,9 +147,8 @@ class MailOutbox:
                 await asyncio.sleep(self._delay_s())
 
     async def drain(self) -> int:
-        """Send at most 20 mails that are due, and return how many were claimed, once each has ended
-        or lasts for longer than its place: it goes on, and what comes of it is told by the next
-        call.  Cancelled, it ends them all."""
+        """Begin at most 20 mails that are due, and return how many were claimed, once each has had
+        its place: what goes on is told of by the next call.  Cancelled, it ends them all."""
         try:
             await self._under_way.has_room()
             mail_ids = await self._claim(min(_BATCH, self._under_way.room))
@@ -159,6 +159,10 @@ class MailOutbox:
             await self._under_way.end()
             raise
         return len(mail_ids)
+
+    async def settle(self) -> None:
+        """Wait until what has begun has ended.  Raises what one of them failed for."""
+        await self._under_way.settle()
 
     async def purge(self) -> None:
         """Erase mail that was sent or dropped a day ago, and links that have expired."""
@@ -215,6 +219,10 @@ class MailOutbox:
             )
         return [str(row["id"]) for row in rows]
 
+    async def _kept_place(self) -> None:
+        if self._transport is not None:
+            await self._keep_place(self._unwanted.place_s(_PLACE_S))
+
     async def _deliver(self, mail_id: str) -> None:
         """Send one mail.  A failure concerns it alone: it is tried again, as if the mail server
         had been away."""
@@ -252,7 +260,7 @@ class MailOutbox:
         with contextlib.suppress(InvalidMail):
             if self._transport is not None:
                 message, _sender, _recipient = self._message(mail)
-                await self._unwanted.keep_place(self._transport.rehearse(message))
+                await self._unwanted.last_as_long(self._transport.rehearse(message))
         return DeliveryResult(DeliveryOutcome.UNWANTED)
 
     def _message(self, mail: OutboxMail) -> tuple[EmailMessage, str, str]:

@@ -1,8 +1,8 @@
 """The mails that a worker sends now: few have a place, and whatever takes long goes on without.
 
-Law: a mail keeps others back for as long as it has its place and no longer, whether or not anybody
-gets it; only where as many as may be are under way does the next one wait until one of them has
-ended.
+Law: how long a mail keeps others back is drawn, and says nothing of the mail: neither whether
+anybody gets it nor what its recipient's server takes.  Only where as many as may be are under way
+does the next one wait until one of them has ended.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ MOST = 20
 class UnderWay:
     """Those of one worker, each a task of its own that outlives the call that began it."""
 
-    def __init__(self, deliver: Callable[[str], Awaitable[None]], place_s: float) -> None:
-        """`place_s`: whatever lasts longer goes on without its place."""
+    def __init__(
+        self,
+        deliver: Callable[[str], Awaitable[None]],
+        keep_place: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`keep_place` returns once the place of a mail that has just begun is free again."""
         self._deliver = deliver
-        self._place_s = place_s
+        self._keep_place = keep_place
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """By the id of the mail."""
         self._failures: list[BaseException] = []
@@ -37,18 +41,26 @@ class UnderWay:
             await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
 
     async def begin(self, mail_ids: Iterable[str]) -> None:
-        """Deliver these, and wait until each has ended or lost its place.
+        """Deliver these, and wait until each has had its place.
 
         Raises what one of them failed for, or one that was begun earlier and has ended since.
         """
         places = asyncio.Semaphore(AT_ONCE)
+
+        async def take_turn(mail_id: str) -> None:
+            async with places:
+                self._begin(mail_id)
+                await self._keep_place()
+
         # A machine that stood still may claim what it sends already.
-        left = [self._begin(one, places) for one in mail_ids if one not in self._tasks]
-        if left:
-            await asyncio.wait(left)
-        failures, self._failures = self._failures, []
-        if failures:
-            raise failures[0]
+        await asyncio.gather(*(take_turn(one) for one in mail_ids if one not in self._tasks))
+        self._raise_failure()
+
+    async def settle(self) -> None:
+        """Wait until each has ended.  Raises what one of them failed for."""
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+        self._raise_failure()
 
     async def end(self) -> None:
         """Cancel all of them, and wait until they have ended; a cancellation that comes meanwhile
@@ -67,36 +79,20 @@ class UnderWay:
         if asked_again is not None:
             raise asked_again
 
-    def _begin(self, mail_id: str, places: asyncio.Semaphore) -> asyncio.Future[None]:
-        """Done once it has ended or lost its place."""
-        left = asyncio.get_running_loop().create_future()
-
+    def _begin(self, mail_id: str) -> None:
         def ended(task: asyncio.Task[None]) -> None:
             del self._tasks[mail_id]
             failure = asyncio.CancelledError() if task.cancelled() else task.exception()
             if failure is not None:
                 self._failures.append(failure)
-            if not left.done():
-                left.set_result(None)
 
-        task = asyncio.create_task(self._in_turn(mail_id, places, left))
-        self._tasks[mail_id] = task
-        task.add_done_callback(ended)
-        return left
-
-    async def _in_turn(
-        self, mail_id: str, places: asyncio.Semaphore, left: asyncio.Future[None]
-    ) -> None:
-        await places.acquire()
-
-        def give_up() -> None:
-            places.release()
-            left.set_result(None)
-
-        timer = asyncio.get_running_loop().call_later(self._place_s, give_up)
-        try:
+        async def deliver() -> None:
             await self._deliver(mail_id)
-        finally:
-            timer.cancel()
-            if not left.done():
-                places.release()
+
+        self._tasks[mail_id] = task = asyncio.create_task(deliver())
+        task.add_done_callback(ended)
+
+    def _raise_failure(self) -> None:
+        failures, self._failures = self._failures, []
+        if failures:
+            raise failures[0]

@@ -1,8 +1,7 @@
 """What a mail that nobody gets does in the place of a mail that somebody gets.
 
-Law: whoever has a mail beside it sees no difference.  It keeps one of the places for as long as a
-conversation with the mail server lasts: so it holds up others as much as one that is sent would,
-and no more.  Nothing of it is kept, and it never comes back.
+Law: whoever has a mail beside it sees no difference.  It is under way for as long as a conversation
+with the mail server lasts.  Nothing of it is kept, and it never comes back.
 """
 
 from __future__ import annotations
@@ -81,7 +80,12 @@ class UnwantedMails:
         alike.sort(key=lambda one: abs(one.beside - beside))  # of equals the newest stays first
         return secrets.choice(alike[:_DRAWN_FROM]).seconds
 
-    async def keep_place(self, rehearsal: Awaitable[None]) -> None:
+    def place_s(self, longest_s: float) -> float:
+        """How long any mail that begins now keeps others back: as long as one of the last
+        conversations took, whatever its own takes."""
+        return min(longest_s, self.drawn(self._conversations + self._kept_places + 1))
+
+    async def last_as_long(self, rehearsal: Awaitable[None]) -> None:
         """Take as long as a conversation would, `rehearsal` included."""
         self._kept_places += 1
         began = time.monotonic()

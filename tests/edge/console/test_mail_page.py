@@ -17,6 +17,7 @@ from gateway.identity.mail.outbox_list import MailState, OutboxList
 from gateway.identity.mail.templates import MailTemplates
 from gateway.stores.protocols import Database
 from tests.edge.console.house import Answered, ConsoleHouse, console_house
+from tests.identity.letters import SettledOutbox
 
 
 @dataclass
@@ -38,7 +39,7 @@ async def post(sqlite_database: Database) -> AsyncIterator[Post]:
     database = sqlite_database
     letters = MailTemplates.load([], site="x.example", public_url="https://x.example")
     options = MailOptions("no@x.example", "https://x.example", b"k" * 32)
-    mailer = MailOutbox(database, letters, options, None)
+    mailer = SettledOutbox(database, letters, options, None)
     await Accounts(database).register("ada@example.com", None)
     terms = InvitationTerms([], 3_600, by_mail=True, verified=False, invited_by="root")
     await Invitations(database).invite("new@example.com", terms)
