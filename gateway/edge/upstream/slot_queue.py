@@ -30,7 +30,7 @@ GIVEN_UP_AFTER_S = 1.0
 """So long nobody lacked one of those that are reserved, nor took the last: it is one fewer."""
 LACK_S = 0.3
 """Who is below its share and waits for so long gets no slot in turn, as calls take too long; or for
-a third of the time that it may wait."""
+a third of the time that it may wait, where calls do take long."""
 MOST_REMEMBERED = 256
 """Neighbourhoods that want a slot; the oldest are forgotten first."""
 
@@ -101,7 +101,7 @@ class Waiters(Generic[T]):
     def give_up(self, waiter: Waiter[T]) -> None:
         """It waited in vain, for as long as it may: as if it had found no place."""
         self._waiting.remove(waiter)
-        self._turn_away(Wish(waiter.client_ip, waiter.network, waiter.targets))
+        self._turn_away(waiter)
         if self._timer is None:
             self._look()
 
@@ -241,11 +241,13 @@ class Waiters(Generic[T]):
         shares = target.shares
         if shares is None or not shares.is_half_past:
             return 0
-        before = self._loop.time() - min(LACK_S, target.spec.timeout_connect_s / 3)
+        now = self._loop.time()
+        take_long = shares.take_long
+        before = now - (min(LACK_S, target.spec.timeout_connect_s / 3) if take_long else LACK_S)
         return sum(
             2 * shares.held.get(one.network, 0) < shares.share
             and one.network not in shares.came
-            and not (isinstance(one, Waiter) and one.since > before)
+            and _is_short_of_one(one, before, take_long=take_long)
             for one in asking.calls
         )
 
@@ -255,7 +257,8 @@ class Waiters(Generic[T]):
         now = self._loop.time()
         sharing = [(shares, one) for one in self._shared if (shares := one.shares) is not None]
         for shares, target in sharing:
-            if shares.came and not target.has_capacity:
+            shares.count_ends(now)
+            if shares.came and not target.has_capacity and shares.take_long:
                 # Whoever took the last one would have lacked it.
                 shares.lacked_at = now
             shares.came.clear()
@@ -276,6 +279,14 @@ class Waiters(Generic[T]):
         for target in keeping if has_few or empty is not None else ():
             if target.shares is not None and (has_few or target is not empty):
                 target.shares.kept = 0
+
+
+def _is_short_of_one(one: Wish[T], before: float, *, take_long: bool) -> bool:
+    """Who found no place, or waits since `before`; who gave up only where calls take long, as in
+    any overload somebody does."""
+    if not isinstance(one, Waiter):
+        return True
+    return one.since <= before and (take_long or not one.slot.done())
 
 
 def _kept_for(network: str, targets: Collection[T]) -> int:

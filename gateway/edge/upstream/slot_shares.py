@@ -21,6 +21,9 @@ from gateway.edge.upstream.connection import UpstreamConnection
 
 PATIENCE_S = 0.5
 """So long in all a call may wait for its client, whoever else waits."""
+ENDS_COUNTED_S = 1.0
+"""Ends are counted for so long, and for so long again: where one had fewer than it holds, its calls
+take long."""
 _MOST_REMEMBERED = 4_096
 
 
@@ -47,6 +50,9 @@ class Shares:
 
     __slots__ = (
         "_count",
+        "_counted_since",
+        "_ended",
+        "_ended_before",
         "_networks",
         "_past",
         "_slots",
@@ -83,6 +89,10 @@ class Shares:
         """When there last was a lack of those, or one was given up."""
         self.came: set[str] = set()
         """Neighbourhoods that took a slot of their share since it was last looked."""
+        self._ended: Counter[str] = Counter()
+        """By neighbourhood, how many of its calls ended since `_counted_since`."""
+        self._ended_before: Counter[str] = Counter()
+        self._counted_since = 0.0
         self.made_room_at: list[float] = []
         """When slow calls were ended, lately."""
 
@@ -102,6 +112,21 @@ class Shares:
     def is_half_past(self) -> bool:
         """Whether one neighbourhood has half of all, or several have as much past their shares."""
         return self._past + self.share >= share_of(self._slots, 1)
+
+    def count_ends(self, now: float) -> None:
+        if now - self._counted_since >= ENDS_COUNTED_S:
+            self._ended_before, self._ended = self._ended, Counter()
+            self._counted_since = now
+
+    @property
+    def take_long(self) -> bool:
+        """Whether those that have their share, and calls that take long, have half of all."""
+        long = sum(
+            held
+            for network, held in self.held.items()
+            if held >= self.share and self._ended[network] + self._ended_before[network] < held
+        )
+        return long >= share_of(self._slots, 1)
 
     def reserves(self, free: int) -> bool:
         """Whether none of the `free` slots is for whoever has its share, though nobody else comes:
@@ -148,6 +173,7 @@ class Shares:
 
     def record_end(self, client_ip: str) -> None:
         network = self._network(client_ip)
+        self._ended[network] += 1
         if self.held.get(network, 0) > self.share:
             self._past -= 1
         if self.held.get(network, 0) > 1:

@@ -446,6 +446,28 @@ async def test_for_who_gave_up_before_anybody_looked_one_is_reserved(clock: Cloc
     assert shared.call(STRANGER)
 
 
+async def test_where_calls_end_soon_nothing_is_reserved_for_who_gives_up(clock: Clock) -> None:
+    """In an overload of short calls somebody always does, and a slot would stand empty."""
+    shared = Shared(clock, 20, queue=20)
+    shared.reload(20, queue=20, connect_s=0.25)
+    shared.calls(ONE, 20)
+    first = shared.waits(STRANGER)
+    assert first is not None
+    shared.cluster.waiters.discard(first)
+    for _ in range(10):
+        for _ in range(20):
+            shared.end(ONE)
+            assert shared.call(ONE)
+        waiter = shared.waits(STRANGER)
+        assert waiter is not None
+        clock.pass_s(0.25)
+        waiter.slot.cancel()
+        shared.cluster.waiters.give_up(waiter)
+        clock.pass_s(LOOK_EVERY_S)
+    assert shared.pool.shares is not None
+    assert shared.pool.shares.reserve == 0
+
+
 async def test_what_is_reserved_stays_for_as_long_as_the_last_of_it_is_taken(
     clock: Clock,
 ) -> None:
