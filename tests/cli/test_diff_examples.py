@@ -22,10 +22,10 @@ EDITS = [
     # (example, file, what stands there, what is written instead, what is told, exit code)
     ("saas", TENANTS, "[ann, bob]", "[ann, bob, mallory]", [
         f'everyone signed in GAINS GET {API}/projects @ where user.id is "mallory" and {{tenant}} is "acme"',
-        f'everyone signed in GAINS POST {API}/projects @ where user.id is "mallory" and {{tenant}} is "acme"'
-        " and `resource.lead in data.tenants[resource.tenant].members` is true",
         f'everyone signed in GAINS POST {API}/projects @ where body.lead is "mallory" and {{tenant}} is "acme"'
         " and `user.id in data.tenants[resource.tenant].members` is true",
+        f'everyone signed in GAINS POST {API}/projects @ where user.id is "mallory" and {{tenant}} is "acme"'
+        " and `resource.lead in data.tenants[resource.tenant].members` is true",
     ], 1),
     ("saas", TENANTS, "admins: [tim]", "admins: [tim, max]", [
         f"everyone signed in with a fresh sign-in GAINS DELETE {API}/projects/{{project:uuid}} @"
