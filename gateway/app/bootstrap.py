@@ -19,7 +19,7 @@ from gateway.app.shared_settings import SettingsDiffer, agree, shared
 from gateway.app.tracing import check_traces
 from gateway.config.watcher import ConfigWatcher
 from gateway.edge.pages.overrides import PAGES, PageOverrides, load_overrides
-from gateway.identity.accounts.passwords import affordable_rounds, calibrated_rounds
+from gateway.identity.accounts.passwords import calibrated_rounds
 from gateway.identity.accounts.rekeying import rekey
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.keys import signing_keys
@@ -58,8 +58,6 @@ class BootstrapContext:
     """Read by `initialize`; a worker that is replaced has them even when they are gone."""
     make_key: Callable[[Alg], PrivateKey] = generate
     """Makes a signing key, in a thread."""
-    find_rounds: Callable[[], int] = affordable_rounds
-    """The cost of a hash, where the database keeps none yet; in a thread."""
     page_overrides: PageOverrides = field(default_factory=PageOverrides)
     """The same."""
 
@@ -139,7 +137,7 @@ async def prepare(plan: BootstrapContext, database: Database, rotation: KeyRotat
     for left in await rekey(database):
         log.warning("address-unreached", user_id=left.user_id, kept_by=left.kept_by)
     await rotation.ensure()
-    await calibrated_rounds(database, plan.settings.bcrypt_rounds, plan.find_rounds)
+    await calibrated_rounds(database, plan.settings.bcrypt_rounds)
 
 
 def make_key_rotation(

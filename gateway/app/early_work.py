@@ -1,6 +1,6 @@
-"""What a first start makes while the configuration is read: signing keys, and the cost of a hash.
+"""What a first start makes while the configuration is read: signing keys.
 
-Each holds a core for a tenth of a second, without the interpreter: whoever reads the configuration
+A key holds a core for a tenth of a second, without the interpreter: whoever reads the configuration
 meanwhile on another core does not wait for it.
 """
 

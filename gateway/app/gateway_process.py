@@ -15,7 +15,6 @@ from gateway.app.setting_types import Address
 from gateway.app.supervision import Deaths, Readiness, Systemd
 from gateway.app.worker import App
 from gateway.edge.server.listener_tls import Certificates
-from gateway.identity.accounts.passwords import affordable_rounds
 from gateway.identity.keys.jwk import Alg, PrivateKey, generate
 from gateway.identity.keys.rotation import FIRST_KEYS
 from gateway.stores.embedded import EmbeddedValkey, ServerMissing
@@ -52,7 +51,7 @@ class GatewayProcess:
     """What the public listener shows; None where it speaks plain HTTP."""
     valkey: EmbeddedValkey | None = None
     """The embedded one, which the master keeps alive beside its workers."""
-    _early_work: list[EarlyWork[PrivateKey] | EarlyWork[int]] = field(default_factory=list)
+    _early_keys: EarlyWork[PrivateKey] | None = None
     welcome: Callable[[App, DemoUser], None] | None = None
     """Told once, when the first worker can decide: what `gateway dev` prints."""
     readiness: Readiness = field(default_factory=Readiness)
@@ -61,7 +60,7 @@ class GatewayProcess:
 
     def begin_stores(self) -> None:
         """What takes long and needs no configuration: the embedded Valkey of an earlier start
-        reads what it holds; the keys of a first one are made, and the cost of its hashes found.
+        reads what it holds, and the keys of a first one are made.
 
         From the main thread.  Raises nothing: what is in the way of it `open_stores` tells, after
         all that is told before it.
@@ -79,11 +78,7 @@ class GatewayProcess:
             alg = Alg(settings.signing_alg)
             keys = EarlyWork(partial(generate, alg), FIRST_KEYS)
             self.plan.make_key = lambda asked: keys.take() if asked is alg else generate(asked)
-            self._early_work.append(keys)
-            if settings.bcrypt_rounds is None:
-                rounds = EarlyWork(affordable_rounds)
-                self.plan.find_rounds = rounds.take
-                self._early_work.append(rounds)
+            self._early_keys = keys
 
     def open_stores(self) -> None:
         """Starts the embedded Valkey, and makes what a fresh installation lacks.
@@ -105,10 +100,9 @@ class GatewayProcess:
         if self.valkey is not None:
             # Where both stores are our own, nothing before has asked it.
             self.valkey.start()
-        for early in self._early_work:
-            early.wait()  # nothing but this thread may be there when it forks
-        self._early_work.clear()
-        self.plan.make_key, self.plan.find_rounds = generate, affordable_rounds
+        if self._early_keys is not None:
+            self._early_keys.wait()  # nothing but this thread may be there when it forks
+            self._early_keys, self.plan.make_key = None, generate
 
     def stop_stores(self) -> None:
         """Ends the embedded Valkey, if there is one: the last thing that a gateway does, and what
