@@ -223,10 +223,6 @@ ALLOWS = """
          when: has(request.params.org) && request.params.org in user.tenants}
       - {id: staff, allow: ['*'], when: has_role('staff')}
 """
-ADDS = """
-    policy: site
-    rules: [{id: in, allow: ['*'], headers: {X-Org: "{org}"}}]
-"""
 RESOURCES = """
     policy: site
     rules: [{id: in, allow: ['*'], when: user != null}]
@@ -261,12 +257,6 @@ RESOURCES = """
         (ALLOWS, "/{org}", "/ORGS.js", Reason.RULE_ALLOWED),
         (ALLOWS, "/{org}", "/admin.js", Reason.AMBIGUOUS_PATH),
         (ALLOWS, "/shelf/{org}", "/shelf/index.html", Reason.RULE_ALLOWED),
-        # What a rule adds for the backend.
-        (ADDS, "/{org}/{rest:path}", "/t/mine/orgs/mine/x", Reason.RULE_ALLOWED),
-        (ADDS, "/{org}/{rest:path}", "/t/mine/orgs/theirs/x", Reason.AMBIGUOUS_PATH),
-        (ADDS, "/{org}/{rest:path}", "/ORGS/theirs/x", Reason.AMBIGUOUS_PATH),
-        (ADDS, "/{rest:path}", "/legacy/orgs/theirs/x", Reason.AMBIGUOUS_PATH),
-        (ADDS, "/{rest:path}", "/legacy/page", Reason.RULE_ALLOWED),
         # What no rule reads is as before.
         (RESOURCES, "/{rest:path}", "/Orgs/theirs/x", Reason.RULE_ALLOWED),
         (RESOURCES, "/{org}/{rest:path}", "/ORGS/theirs/x", Reason.RULE_ALLOWED),

@@ -150,14 +150,8 @@ def _limits_of_rules(route: Route) -> list[Limit]:
 
 
 def _reads_of_rules(route: Route) -> list[Reads]:
-    """Also for the fields that they add for the backend."""
     rules = () if route.action_rules is None else route.action_rules.rules
-    reads = [rule.condition.reads for rule in rules if rule.condition is not None]
-    for rule in rules:
-        for _, template in rule.headers:
-            resource, params = (frozenset(template.names(of)) for of in ("resource", "params"))
-            reads.append(Reads(resource=resource, params=params))
-    return reads
+    return [rule.condition.reads for rule in rules if rule.condition is not None]
 
 
 def _named(reads: Iterable[Reads], told: Iterable[str]) -> set[str]:
