@@ -163,7 +163,7 @@ def judged_resource(call: Call, match: Match) -> RequestedResource:
     was found to be read in one way."""
     route, params = match.route, _counted_params(match)
     if not route.resource:
-        return RequestedResource(params, NO_RESOURCE.resource, last_param=_last_param(route))
+        return RequestedResource(params, NO_RESOURCE.resource, last_param=_last_param(call, route))
     query = route.resource_query.read(call.query) if route.resource_query else {}
     headers = route.resource_headers.read(call.headers) if route.resource_headers else {}
     return _requested(call, route, params, query or {}, headers or {})
@@ -190,7 +190,7 @@ def _requested(
     headers: Mapping[str, str],
 ) -> RequestedResource:
     values = {"params": params, "query": query, "headers": headers, "body": call.body}
-    last = _last_param(route)
+    last = _last_param(call, route)
 
     def spelled(piece: Piece, text: str) -> str | None:
         is_last = piece.source == "params" and piece.text == last
@@ -206,9 +206,11 @@ def _requested(
     return RequestedResource(params, route.resource_of(values), joined, last)
 
 
-def _last_param(route: Route) -> str:
+def _last_param(call: Call, route: Route) -> str:
     """The parameter that stands last in the path that the backend is sent, also before a slash;
     empty where none does."""
+    if route.is_prefix and any(call.segments[len(route.segments) :]):
+        return ""
     rewrite = route.rewrite
     sent = route.segments if rewrite is None or not rewrite.template else rewrite.template
     at = len(sent) - 1

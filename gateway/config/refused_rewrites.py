@@ -39,7 +39,9 @@ def refused_rewrites(table: RouteTable) -> Iterator[ConfigProblem]:
         if route.rewrite is None or route.upstream is None:
             continue
         for call, other in _calls(route, by_name, every):
-            told = _told(table, route, call, other) if left > 0 else None
+            if left == 0:
+                return
+            told = _told(table, route, call, other)
             left -= 1
             if told is not None:
                 yield _notice(route, *told)

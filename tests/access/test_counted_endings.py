@@ -178,6 +178,7 @@ def passed(*paths: str) -> list[bool]:
         "/deep/{}",
         "/deep/a.b/{}",
         "/prefix/{}",
+        "/prefix/{}/",
         "/both/{}",
         "/path/{}",
         "/whole/{}",
@@ -190,7 +191,9 @@ def test_whoever_guesses_has_no_more_tries_than_the_name_has(path: str) -> None:
     assert passed(*(path.format(name) for name in names)) == [True, *[False] * 4, True]
 
 
-@pytest.mark.parametrize("path", ["/cut/{}", "/middle/{}/login", "/part/{}/x"])
+@pytest.mark.parametrize(
+    "path", ["/cut/{}", "/middle/{}/login", "/part/{}/x", "/prefix/{}/x", "/prefix/{}/x/"]
+)
 def test_what_does_not_stand_last_where_it_is_sent_has_no_ending(path: str) -> None:
     assert passed(*(path.format(name) for name in ("www.a", "www.b"))) == [True, True]
 

@@ -349,6 +349,24 @@ def test_what_a_rewrite_leads_around_is_told_once() -> None:
     assert "asks no policy" in notice
 
 
+@pytest.mark.parametrize(("slow", "found"), [(1, 1), (20, 0)])
+def test_of_very_many_conditions_the_text_alone_is_looked_at(slow: int, found: int) -> None:
+    """A configuration that is loaded is not to wait for what it is warned of."""
+    policies = (
+        *POLICIES,
+        'policy: slow\nrules: [{id: r, allow: ["*"],'
+        " when: \"has_role('x') && [1, 2].exists(n, n > 1) && request.path != '/y'\"}]",
+        'policy: void\nrules: [{id: r, allow: ["*"], when: "request.path != \'/y\'"}]',
+    )
+    lines = [
+        f"  - {{id: s{number}, match: {{path: /s{number}}}, policy: slow, upstream: api}}"
+        for number in range(slow)
+    ]
+    lines += [f"  - {{id: admin, {ADMIN}}}", f"  - {{id: rest, policy: void, {REST}}}"]
+    world = snapshot(UPSTREAMS + "\n".join(lines), *policies)
+    assert len([one for one in world.notices if "is open to" in str(one)]) == found
+
+
 def test_which_credential_comes_is_no_weaker_route() -> None:
     api = "match: {prefix: /api}, policy: signed-in, accept: [bearer], upstream: api"
     assert told(f"policy: signed-in, accept: [cookie, bearer], {REST}", api) == []

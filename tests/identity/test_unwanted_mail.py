@@ -225,6 +225,16 @@ def test_a_place_is_kept_for_as_long_as_another_conversation_took_and_a_second_a
     assert unwanted.place_s(1.0) == 1.0
 
 
+def test_a_server_that_refuses_at_once_is_not_asked_by_all_at_once() -> None:
+    unwanted = UnwantedMails()
+    unwanted.remember(Conversation(0.5, failed=False))
+    unwanted.remember(Conversation(0.002, failed=True))
+    assert unwanted.place_s(1.0) == 0.5
+    fresh = UnwantedMails()
+    fresh.remember(Conversation(0.002, failed=True))
+    assert 0.05 <= fresh.place_s(1.0) < 0.25
+
+
 async def test_what_nobody_gets_never_comes_back_whatever_became_of_others(
     database: Database, clock: Hands
 ) -> None:

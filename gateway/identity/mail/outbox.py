@@ -223,11 +223,11 @@ class MailOutbox:
         if self._transport is not None:
             await self._keep_place(self._unwanted.place_s(_PLACE_S))
 
-    async def _deliver(self, mail_id: str) -> None:
+    async def _deliver(self, mail_id: str, written: asyncio.Event) -> None:
         """Send one mail.  A failure concerns it alone: it is tried again, as if the mail server
         had been away."""
         try:
-            result = await self._send(mail_id)
+            result = await self._send(mail_id, written)
         except StoreUnavailable:
             raise
         except InvalidMail:
@@ -242,10 +242,11 @@ class MailOutbox:
         if result is not None:
             await self._finish(mail_id, result)
 
-    async def _send(self, mail_id: str) -> DeliveryResult | None:
+    async def _send(self, mail_id: str, written: asyncio.Event) -> DeliveryResult | None:
         """Write the mail and send it; None where there is nothing to send, or no mail server."""
         async with self._database.transaction() as tx:
             mail = await self._prepare(tx, mail_id)
+        written.set()
         if mail is None:
             return None
         if not mail.wanted:

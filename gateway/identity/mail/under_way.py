@@ -20,10 +20,11 @@ class UnderWay:
 
     def __init__(
         self,
-        deliver: Callable[[str], Awaitable[None]],
+        deliver: Callable[[str, asyncio.Event], Awaitable[None]],
         keep_place: Callable[[], Awaitable[None]],
     ) -> None:
-        """`keep_place` returns once the place of a mail that has just begun is free again."""
+        """`deliver` sets the event once the mail is written and SQL needed no more for it;
+        `keep_place` returns once the place of one that is written is free again."""
         self._deliver = deliver
         self._keep_place = keep_place
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -49,7 +50,7 @@ class UnderWay:
 
         async def take_turn(mail_id: str) -> None:
             async with places:
-                self._begin(mail_id)
+                await self._begin(mail_id).wait()
                 await self._keep_place()
 
         # A machine that stood still may claim what it sends already.
@@ -79,18 +80,23 @@ class UnderWay:
         if asked_again is not None:
             raise asked_again
 
-    def _begin(self, mail_id: str) -> None:
+    def _begin(self, mail_id: str) -> asyncio.Event:
+        """Set once the mail is written, or has failed before."""
+        written = asyncio.Event()
+
         def ended(task: asyncio.Task[None]) -> None:
             del self._tasks[mail_id]
+            written.set()
             failure = asyncio.CancelledError() if task.cancelled() else task.exception()
             if failure is not None:
                 self._failures.append(failure)
 
         async def deliver() -> None:
-            await self._deliver(mail_id)
+            await self._deliver(mail_id, written)
 
         self._tasks[mail_id] = task = asyncio.create_task(deliver())
         task.add_done_callback(ended)
+        return written
 
     def _raise_failure(self) -> None:
         failures, self._failures = self._failures, []

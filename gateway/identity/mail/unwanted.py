@@ -73,7 +73,9 @@ class UnwantedMails:
         but a failure counts for a minute; and of those that had nearly as many beside them."""
         failed = bool(self._last) and self._last[-1].failed
         failed = failed and self._now() - self._newest_at < _FAILURE_COUNTS_S
-        alike = [one for one in reversed(self._last) if one.failed is failed]
+        return self._one_of([one for one in reversed(self._last) if one.failed is failed], beside)
+
+    def _one_of(self, alike: list[Conversation], beside: int) -> float:
         if not alike:
             span_ms = _LONGEST_UNKNOWN_MS - _SHORTEST_UNKNOWN_MS
             return (_SHORTEST_UNKNOWN_MS + secrets.randbelow(span_ms)) / 1000
@@ -82,8 +84,11 @@ class UnwantedMails:
 
     def place_s(self, longest_s: float) -> float:
         """How long any mail that begins now keeps others back: as long as one of the last
-        conversations took, whatever its own takes."""
-        return min(longest_s, self.drawn(self._conversations + self._kept_places + 1))
+        conversations took, whatever its own takes.  A server that refuses at once may be back with
+        the next one: so as long at least as one that did not fail."""
+        beside = self._conversations + self._kept_places + 1
+        usual_s = self._one_of([one for one in reversed(self._last) if not one.failed], beside)
+        return min(longest_s, max(self.drawn(beside), usual_s))
 
     async def last_as_long(self, rehearsal: Awaitable[None]) -> None:
         """Take as long as a conversation would, `rehearsal` included."""
