@@ -225,6 +225,14 @@ def test_a_place_is_kept_for_as_long_as_another_conversation_took_and_a_second_a
     assert unwanted.place_s(1.0) == 1.0
 
 
+def test_a_place_is_kept_no_longer_than_a_conversation_takes_in_the_mean() -> None:
+    unwanted = UnwantedMails()
+    for seconds in (0.1, 0.9) * 4:
+        unwanted.remember(Conversation(seconds, failed=False))
+    drawn = [unwanted.place_s(1.0) for _ in range(2000)]
+    assert 800 < drawn.count(0.1) < 1200
+
+
 def test_a_server_that_refuses_at_once_is_not_asked_by_all_at_once() -> None:
     unwanted = UnwantedMails()
     unwanted.remember(Conversation(0.5, failed=False))

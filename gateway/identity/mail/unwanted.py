@@ -71,11 +71,14 @@ class UnwantedMails:
         """How long one of the last ones took, by chance: so the times of many spread as theirs do.
         It is of the kind of the very last, as once the server is away, or back, it is so for all,
         but a failure counts for a minute; and of those that had nearly as many beside them."""
-        failed = bool(self._last) and self._last[-1].failed
-        failed = failed and self._now() - self._newest_at < _FAILURE_COUNTS_S
-        return self._one_of([one for one in reversed(self._last) if one.failed is failed], beside)
+        return self._one_of(beside, failed=self._is_away())
 
-    def _one_of(self, alike: list[Conversation], beside: int) -> float:
+    def _is_away(self) -> bool:
+        failed = bool(self._last) and self._last[-1].failed
+        return failed and self._now() - self._newest_at < _FAILURE_COUNTS_S
+
+    def _one_of(self, beside: int, *, failed: bool) -> float:
+        alike = [one for one in reversed(self._last) if one.failed is failed]
         if not alike:
             span_ms = _LONGEST_UNKNOWN_MS - _SHORTEST_UNKNOWN_MS
             return (_SHORTEST_UNKNOWN_MS + secrets.randbelow(span_ms)) / 1000
@@ -87,8 +90,10 @@ class UnwantedMails:
         conversations took, whatever its own takes.  A server that refuses at once may be back with
         the next one: so as long at least as one that did not fail."""
         beside = self._conversations + self._kept_places + 1
-        usual_s = self._one_of([one for one in reversed(self._last) if not one.failed], beside)
-        return min(longest_s, max(self.drawn(beside), usual_s))
+        lasts_s = self.drawn(beside)
+        if self._is_away():
+            lasts_s = max(lasts_s, self._one_of(beside, failed=False))
+        return min(longest_s, lasts_s)
 
     async def last_as_long(self, rehearsal: Awaitable[None]) -> None:
         """Take as long as a conversation would, `rehearsal` included."""
