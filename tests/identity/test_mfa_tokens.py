@@ -33,7 +33,7 @@ ANN = Account(
 )
 NEEDED = FactorNeeded(ANN, ("pwd", "fed"), (FactorKind.TOTP, FactorKind.RECOVERY_CODE))
 ORIGIN = SessionOrigin(
-    "link-1", "https://id.example", "s-1", "corp", "sid-1", 1_799_999_000, asked_at=1_799_999_001
+    "link-1", "https://id.example", "s-1", "corp", "sid-1", 1_799_999_000, begun_at=1_799_999_001
 )
 
 FROM_BEFORE = (

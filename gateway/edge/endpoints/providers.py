@@ -155,8 +155,9 @@ class ProviderEndpoints:
             return link
         asked = target.asked if target is not None else None
         max_age_s = asked.max_age_s if asked is not None else None
+        begun_at = await self._deps.ended_sessions.now()
         return await self._send(
-            call, provider, RoundTrip(provider.name, return_to, link, max_age_s)
+            call, provider, RoundTrip(provider.name, return_to, link, max_age_s, begun_at)
         )
 
     async def _link_request(
@@ -241,11 +242,10 @@ class ProviderEndpoints:
             self._deps.count(provider.name, "too_many")
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=reservation.wait_s)
         try:
-            asked_at = await self._deps.ended_sessions.now()
             identity = await self._deps.client.identity(
                 provider, trip, ProviderResponse(code, answer.get("iss"))
             )
-            identity = replace(identity, asked_at=asked_at)
+            identity = replace(identity, begun_at=trip.begun_at)
             reply = await self._deps.shielded(self._admit(request, call, trip, identity))
         except ProviderUnavailable as error:
             await self._deps.throttle.give_back(reservation)

@@ -6,8 +6,9 @@ the sessions that it names are looked for, and looked for here once a session ha
 comes first, one of the two finds the other.
 
 A session there has a name, which comes back no more once it has ended.  Who is named by `sub` alone
-signs in again, so of them it is noted when: what the provider was asked for later is theirs.  Both
-times are of one clock.
+signs in again, so of them it is noted when: a sign-in for which the browser was sent there later is
+theirs.  When the code came, or what was asked for it, says nothing: a provider may tell of the end
+first, and honour until it is done what it gave before.  Both times are of one clock.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class EndedSessions:
         self._moments = moments
 
     async def now(self) -> int:
-        """For `ProviderIdentity.asked_at`; taken before the provider is asked."""
+        """For `ProviderIdentity.begun_at`; taken before the browser is sent there."""
         return await self._moments.now()
 
     async def note(self, issuer: str, provider_session: str) -> None:
@@ -61,25 +62,25 @@ class EndedSessions:
         if origin is None:
             return False
         return await self._has_ended(
-            origin.issuer, origin.subject, origin.provider_session, origin.asked_at
+            origin.issuer, origin.subject, origin.provider_session, origin.begun_at
         )
 
     async def has_ended_of(self, identity: ProviderIdentity) -> bool:
         """The same before anybody knows whose account it is."""
         issuer = identity.provider.issuer.issuer
         return await self._has_ended(
-            issuer, identity.subject, identity.session_id, identity.asked_at
+            issuer, identity.subject, identity.session_id, identity.begun_at
         )
 
     async def _has_ended(
-        self, issuer: str, subject: str, provider_session: str | None, asked_at: int | None
+        self, issuer: str, subject: str, provider_session: str | None, begun_at: int | None
     ) -> bool:
         if provider_session is not None and await self._marks.is_claimed(
             _key(issuer, provider_session)
         ):
             return True
         ended_at = await self._moments.noted_at(_key(issuer, subject))
-        return ended_at is not None and (asked_at is None or asked_at <= ended_at)
+        return ended_at is not None and (begun_at is None or begun_at <= ended_at)
 
 
 def _key(issuer: str, name: str) -> str:

@@ -63,9 +63,9 @@ class ProviderIdentity:
     session_id: str | None = None
     """`sid` of the session there."""
     id_token: str | None = field(default=None, repr=False)
-    asked_at: int | None = None
-    """When the provider was asked for it, by the clock of `EndedSessions`; None where nobody
-    knows."""
+    begun_at: int | None = None
+    """When the browser was sent to the provider, by the clock of `EndedSessions`; None where
+    nobody knows."""
     missing: str | None = None
     """Of what the configuration asks for: the claim that is not as it should be."""
 

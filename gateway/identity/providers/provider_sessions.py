@@ -51,7 +51,7 @@ class ProviderSessions:
             identity.session_id,
             identity.auth_time,
             self._sealed.seal(_KIND, [issuer, identity.subject, id_token]) if keeps_token else None,
-            identity.asked_at,
+            identity.begun_at,
         )
 
     async def of_session(self, session_id: str) -> ProviderSession | None:

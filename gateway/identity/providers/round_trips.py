@@ -46,6 +46,8 @@ class RoundTrip:
     """None: somebody signs in."""
     max_age_s: int | None = None
     """How fresh the sign-in at the provider must be."""
+    begun_at: int | None = None
+    """As of `ProviderIdentity`."""
     state: str = field(default="", repr=False)
     nonce: str = field(default="", repr=False)
     verifier: str = field(default="", repr=False)
@@ -72,6 +74,7 @@ class RoundTrips:
             trip.return_to if len(trip.return_to) <= TARGET_MAX else "",
             trip.link,
             trip.max_age_s,
+            trip.begun_at,
             # 256 bits each; RFC 7636 section 4.1: 43 characters.
             state=secrets.token_urlsafe(32),
             nonce=secrets.token_urlsafe(32),
@@ -120,7 +123,15 @@ class RoundTrips:
         link = [] if trip.link is None else [trip.link.account_id, trip.link.session_id]
         expires_at = int(self._now()) + TRIP_TTL_S
         drawn = [trip.state, trip.nonce, trip.verifier]
-        return [trip.provider, trip.return_to, link, trip.max_age_s, drawn, expires_at]
+        return [
+            trip.provider,
+            trip.return_to,
+            link,
+            trip.max_age_s,
+            drawn,
+            expires_at,
+            trip.begun_at,
+        ]
 
     def _opened(self, sealed: str) -> RoundTrip | None:
         """None for what was not sealed here, or is over."""
@@ -132,9 +143,14 @@ class RoundTrips:
                 int() | None as max_age_s,
                 [str(state), str(nonce), str(verifier)],
                 int(expires_at),
+                *begun,
             ] if expires_at > self._now():
                 request = LinkRequest(*link) if link else None
-                return RoundTrip(provider, return_to, request, max_age_s, state, nonce, verifier)
+                # Nodes of the version before do not say when it began.
+                begun_at = begun[0] if begun else None
+                return RoundTrip(
+                    provider, return_to, request, max_age_s, begun_at, state, nonce, verifier
+                )
         return None
 
 

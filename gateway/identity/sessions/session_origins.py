@@ -29,7 +29,7 @@ class SessionOrigin:
     auth_time: int | None
     """When they signed in there: a session there may be hours old."""
     id_token_sealed: str | None = field(default=None, repr=False)
-    asked_at: int | None = None
+    begun_at: int | None = None
     """As of `ProviderIdentity`."""
 
     def parts(self) -> Mapping[str, object]:
@@ -41,7 +41,7 @@ class SessionOrigin:
             "provider": self.provider,
             "provider_session": self.provider_session,
             "auth_time": self.auth_time,
-            "asked_at": self.asked_at,
+            "begun_at": self.begun_at,
         }
 
     @staticmethod
@@ -54,7 +54,7 @@ class SessionOrigin:
                 "provider": str(provider),
                 "provider_session": str() | None as provider_session,
                 "auth_time": int() | None as auth_time,
-                "asked_at": int() | None as asked_at,
+                "begun_at": int() | None as begun_at,
             }:
                 return SessionOrigin(
                     identity_id,
@@ -63,7 +63,7 @@ class SessionOrigin:
                     provider,
                     provider_session,
                     auth_time,
-                    asked_at=asked_at,
+                    begun_at=begun_at,
                 )
         return None
 

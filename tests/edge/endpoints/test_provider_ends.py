@@ -21,7 +21,7 @@ from gateway.model import Reason
 from gateway.stores.protocols import StoreUnavailable
 from tests.edge.auth_house import EMAIL, House, open_house, reason, request, told
 from tests.edge.endpoints.test_factors import code_at, enrol, kinds_of, second_step
-from tests.edge.endpoints.test_provider_guesses import come_back
+from tests.edge.endpoints.test_provider_guesses import come_back, come_back_from, start
 from tests.edge.endpoints.test_provider_links import GATE, signed_in_at
 from tests.edge.endpoints.test_required_factors import links_of
 from tests.edge.rig import Answer
@@ -77,10 +77,10 @@ async def came_back(house: House) -> tuple[LinkedAccount, ProviderIdentity]:
     return found, identity
 
 
-async def at_the_second_factor(house: House, asked_at: int | None = None) -> str:
+async def at_the_second_factor(house: House, begun_at: int | None = None) -> str:
     """The `mfa_token` of who came back from the provider."""
     found, identity = await came_back(house)
-    identity = replace(identity, asked_at=asked_at)
+    identity = replace(identity, begun_at=begun_at)
     origin = house.deps.providers.sessions.origin(identity, found.identity_id)
     account = await house.deps.accounts.by_email(EMAIL)
     assert account is not None
@@ -213,6 +213,19 @@ async def test_whom_the_provider_ends_while_it_answers_gets_no_session(
     assert again.status == 303
     assert session_cookies(again)
     assert len(await live_sessions(house)) == 1
+
+
+async def test_what_the_provider_gave_before_the_end_begins_no_session_though_it_honours_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells of the end first, and forgets the session and its codes once all have answered."""
+    comes_back_as(house, monkeypatch)
+    before = await start(house)
+    await end_there(house, "alice")
+    answer = await come_back_from(house, before)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert await live_sessions(house) == []
+    assert session_cookies(await come_back_from(house, await start(house)))
 
 
 async def test_whom_the_provider_ends_once_their_account_is_found_gets_no_session(

@@ -53,8 +53,19 @@ async def house(tmp_path: Path, servers: Servers) -> AsyncIterator[House]:
 
 async def come_back(house: House, *cookies: str, code: str = "made-up") -> Answer:
     """With a code that nobody has given; `cookies` are those that the browser has besides."""
+    return await come_back_from(house, await start(house), *cookies, code=code)
+
+
+async def start(house: House) -> Answer:
+    """What sends a browser to the provider."""
     begun = await house.ask("GET", "/auth/providers/idp/start")
     assert begun.status == 303, begun.body
+    return begun
+
+
+async def come_back_from(
+    house: House, begun: Answer, *cookies: str, code: str = "made-up"
+) -> Answer:
     (location,) = begun.values("location")
     state = parse_qs(urlsplit(location.decode()).query)["state"][0]
     cookie = begun.values("set-cookie")[0].decode().partition(";")[0]

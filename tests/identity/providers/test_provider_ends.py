@@ -71,13 +71,13 @@ async def test_who_is_ended_by_name_is_known_to_every_worker_until_they_sign_in_
 ) -> None:
     here, there = (EndedSessions(RedisNonceStore(redis), RedisMoments(redis)) for _ in range(2))
     before = await here.now()
-    origin = SessionOrigin("id-1", ISSUER, "alice", "idp", None, None, asked_at=before)
+    origin = SessionOrigin("id-1", ISSUER, "alice", "idp", None, None, begun_at=before)
     assert not await here.has_ended(origin)
     await there.note_person(ISSUER, "alice")
     assert await here.has_ended(origin)
-    assert await here.has_ended(replace(origin, asked_at=None))
+    assert await here.has_ended(replace(origin, begun_at=None))
     assert await here.has_ended(replace(origin, provider_session="of no end"))
-    assert not await here.has_ended(replace(origin, asked_at=await here.now()))
+    assert not await here.has_ended(replace(origin, begun_at=await here.now()))
     assert not await here.has_ended(replace(origin, subject="bob"))
     assert not await here.has_ended(replace(origin, issuer="https://other.example"))
     # A name of a session is no name of somebody.

@@ -32,7 +32,7 @@ def trips(clock: Hands) -> RoundTrips:
 
 
 async def test_a_trip_comes_back_once(trips: RoundTrips) -> None:
-    sent = RoundTrip("idp", "sealed", LinkRequest("a", "s"), 60)
+    sent = RoundTrip("idp", "sealed", LinkRequest("a", "s"), 60, begun_at=7)
     begun = trips.begin(sent, "")
     assert begun.cookie.startswith("__Host-provider=")
     for attribute in ("Path=/", "Secure", "HttpOnly", "SameSite=Lax", f"Max-Age={TRIP_TTL_S}"):
@@ -44,9 +44,21 @@ async def test_a_trip_comes_back_once(trips: RoundTrips) -> None:
     assert drawn.verifier not in cookie
     back = await trips.end(drawn.state, "idp", cookie)
     assert back == drawn
-    assert (back.return_to, back.link, back.max_age_s) == ("sealed", LinkRequest("a", "s"), 60)
+    assert (back.return_to, back.link) == ("sealed", LinkRequest("a", "s"))
+    assert (back.max_age_s, back.begun_at) == (60, 7)
     assert await trips.end(drawn.state, "idp", cookie) is None
     assert value_of(trips.without(drawn.state, cookie)) == ""
+
+
+async def test_a_trip_of_a_node_of_the_version_before_comes_back_and_began_nobody_knows_when(
+    trips: RoundTrips, clock: Hands
+) -> None:
+    drawn, expires_at = ["state", "nonce", "verifier"], int(clock.now()) + 60
+    parts = ["idp", "sealed", [], None, drawn, expires_at]
+    cookie = SealedTokens(b"k" * 32).seal(b"round trip", parts)
+    trip = await trips.end("state", "idp", cookie)
+    assert trip is not None
+    assert (trip.verifier, trip.begun_at) == ("verifier", None)
 
 
 async def test_a_trip_of_another_browser_provider_or_key_is_none(
