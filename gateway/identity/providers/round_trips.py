@@ -26,6 +26,9 @@ COOKIE_MAX = 3_500
 TARGET_MAX = 2_048
 """Characters of where a trip leads in the end."""
 
+_PARTS_BEFORE = 6
+"""Of nodes of the version before, which do not say when it began."""
+
 _KIND, _PERMIT = b"round trip", b"link permit"
 
 
@@ -135,7 +138,10 @@ class RoundTrips:
 
     def _opened(self, sealed: str) -> RoundTrip | None:
         """None for what was not sealed here, or is over."""
-        match self._sealed.open(_KIND, sealed):
+        parts = self._sealed.open(_KIND, sealed)
+        if isinstance(parts, list) and len(parts) == _PARTS_BEFORE:
+            parts = [*parts, None]
+        match parts:
             case [
                 str(provider),
                 str(return_to),
@@ -143,11 +149,9 @@ class RoundTrips:
                 int() | None as max_age_s,
                 [str(state), str(nonce), str(verifier)],
                 int(expires_at),
-                *begun,
+                int() | None as begun_at,
             ] if expires_at > self._now():
                 request = LinkRequest(*link) if link else None
-                # Nodes of the version before do not say when it began.
-                begun_at = begun[0] if begun else None
                 return RoundTrip(
                     provider, return_to, request, max_age_s, begun_at, state, nonce, verifier
                 )
