@@ -209,7 +209,7 @@ def _requested(
 def _last_param(call: Call, route: Route) -> str:
     """The parameter that stands last in the path that the backend is sent, also before a slash;
     empty where none does."""
-    if route.is_prefix and any(call.segments[len(route.segments) :]):
+    if route.is_prefix and any(map(_is_read, call.segments[len(route.segments) :])):
         return ""
     rewrite = route.rewrite
     sent = route.segments if rewrite is None or not rewrite.template else rewrite.template
@@ -217,6 +217,11 @@ def _last_param(call: Call, route: Route) -> str:
     if at > 0 and sent[at].kind is SegmentKind.LITERAL and not sent[at].text:
         at -= 1
     return "" if at < 0 or sent[at].kind is SegmentKind.LITERAL else sent[at].text
+
+
+def _is_read(segment: str) -> bool:
+    """By every backend: some take parameters of a segment (`;x`) or blanks for nothing."""
+    return bool(segment.partition(";")[0].strip())
 
 
 def _resource(

@@ -3,7 +3,8 @@
 What `gateway validate` warns of compares routes by it; nothing is decided by it.
 
 Law: what a caller must have is what an account that has nothing lacks (`made_up_calls.py`).  A deny
-takes accounts away: that is more than none, and asks for nothing.
+takes accounts away: that is more than none, and asks for nothing.  What was not tried is compared
+with nothing: two routes of one policy never differ by which came first.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.access.conditions.long_lists import longest
 from gateway.access.definitions import UpstreamTarget
 from gateway.access.policies import ActionRules, Policy, Rule
 from gateway.access.routing.protection import closes
 from gateway.access.routing.routes import Auth, Route
-from gateway.config.made_up_calls import passes, reads_the_call
+from gateway.config.made_up_calls import passes, reads_data, reads_the_call
 
 ANYBODY: Final = 0
 EVERY_ACCOUNT: Final = 1
@@ -23,12 +25,11 @@ WHOM_A_POLICY_ALLOWS: Final = 2
 NOBODY: Final = 3
 
 _MOST_ASKED = 20_000
-"""Conditions of a configuration that are evaluated; of what is beyond their text is looked at."""
-_ASKED_AS_LONG = 500
-"""So many of those is one that goes through a list."""
+"""Conditions of a configuration that are evaluated."""
+_ASKED_AS_LIST = 20
+"""So many of those is one that goes through a list; one of `data` by its length besides."""
 _ASK_FOR_AN_ACCOUNT = ("", "true", "user != null", "null != user")
 """Conditions that each signed-in caller meets."""
-_ASK_FOR_NOBODY = ("", "true")
 _ANY_OTHER = ""
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", _ANY_OTHER)
 """Of a route for any."""
@@ -41,8 +42,8 @@ _THIS_MACHINE = frozenset(("localhost", "127.0.0.1", "::1"))
 class _Asked:
     """All by which routes are compared; many have the same."""
 
-    levels: tuple[tuple[str, int], ...]
-    """For each method that is taken one of the four above."""
+    levels: tuple[tuple[str, int | None], ...]
+    """For each method that is taken one of the four above; None where it was not tried."""
     issuers: frozenset[str]
     terms: frozenset[str]
 
@@ -72,13 +73,15 @@ class Asking:
     def __init__(self) -> None:
         self._passed: dict[tuple[object, ...], bool] = {}
         self._left = _MOST_ASKED
+        self._costs: dict[tuple[Policy, str], int] = {}
         self._kinds: dict[_Asked, int] = {}
         self._kind_of: dict[Route, tuple[int, _Asked]] = {}
         self._compared: dict[tuple[int, int], bool] = {}
 
     def of(self, route: Route) -> int:
         """Whom it lets pass by some method: one of the four above."""
-        return min(level for _, level in self._kind(route)[1].levels)
+        levels = [level for _, level in self._kind(route)[1].levels if level is not None]
+        return min(levels, default=WHOM_A_POLICY_ALLOWS)
 
     def more(self, other: Route, route: Route) -> bool:
         """Whether `other` asks for more, of calls that both take."""
@@ -109,7 +112,7 @@ class Asking:
             kind = self._kind_of[route] = number, asked
         return kind
 
-    def _level(self, route: Route, method: str) -> int:
+    def _level(self, route: Route, method: str) -> int | None:
         if closes(route):
             return NOBODY
         policy = route.policy
@@ -117,32 +120,39 @@ class Asking:
             return ANYBODY
         if policy.shadow:
             return EVERY_ACCOUNT
-        if route.auth is Auth.OPTIONAL and self._passes(route, policy, method, signed_in=False):
-            return ANYBODY
+        if route.auth is Auth.OPTIONAL:
+            anybody = self._passes(route, policy, method, signed_in=False)
+            if anybody is not False:
+                return ANYBODY if anybody else None
         signed_in = self._passes(route, policy, method, signed_in=True)
+        if signed_in is None:
+            return None
         return EVERY_ACCOUNT if signed_in else WHOM_A_POLICY_ALLOWS
 
-    def _passes(self, route: Route, policy: Policy, method: str, *, signed_in: bool) -> bool:
+    def _passes(self, route: Route, policy: Policy, method: str, *, signed_in: bool) -> bool | None:
+        """None where too much has been tried before."""
         rules = policy.rules_for(route.action)
         key: tuple[object, ...] = (policy, route.action, route.issuers, signed_in)
         if reads_the_call(rules):
             key = (route, method, signed_in)
         passed = self._passed.get(key)
         if passed is None:
-            self._left -= len(rules.rules) + _ASKED_AS_LONG * rules.may_take_long
-            if self._left < 0:
-                passed = _is_said_to_pass(rules, signed_in=signed_in)
-            else:
-                passed = passes(route, policy, method, signed_in=signed_in)
+            cost = self._cost(policy, route.action, rules)
+            if cost > self._left:
+                return None
+            self._left -= cost
+            passed = passes(route, policy, method, signed_in=signed_in)
             self._passed[key] = passed
         return passed
 
-
-def _is_said_to_pass(rules: ActionRules, *, signed_in: bool) -> bool:
-    """As far as the text of its conditions tells."""
-    texts = {_text(rule) for rule in rules.allows}
-    wanted = _ASK_FOR_AN_ACCOUNT if signed_in else _ASK_FOR_NOBODY
-    return not rules.denies and not texts.isdisjoint(wanted)
+    def _cost(self, policy: Policy, action: str, rules: ActionRules) -> int:
+        cost = self._costs.get((policy, action))
+        if cost is None:
+            cost = len(rules.rules)
+            if rules.may_take_long:
+                cost += _ASKED_AS_LIST + (longest(policy.data) if reads_data(rules) else 0)
+            self._costs[policy, action] = cost
+        return cost
 
 
 def share_a_method(one: Route, other: Route) -> bool:

@@ -31,6 +31,10 @@ def reads_the_call(rules: ActionRules) -> bool:
     return any(_roots(rule) & _OF_THE_CALL for rule in rules.rules)
 
 
+def reads_data(rules: ActionRules) -> bool:
+    return any("data" in _roots(rule) for rule in rules.rules)
+
+
 def passes(route: Route, policy: Policy, method: str, *, signed_in: bool) -> bool:
     """Whether the policy allows a call of the route without a query, headers of its own and a
     body: by an account without roles, tenants and attributes, or without any account."""

@@ -129,6 +129,11 @@ routes:
   - {id: slash, match: {path: "/slash/{name}/"}, auth: public, limits: [by-param]}
   - {id: deep, match: {path: "/deep/{name:path}"}, auth: public, limits: [by-param]}
   - {id: prefix, match: {prefix: "/prefix/{name}"}, auth: public, limits: [by-param]}
+  - id: files
+    match: {prefix: "/files/{name}"}
+    paths: files
+    auth: public
+    limits: [by-param]
   - {id: both, match: {path: "/both/{name}"}, policy: signed-in, limits: [by-both]}
   - {id: path, match: {path: "/path/{name}"}, policy: signed-in, limits: [by-path]}
   - id: whole
@@ -179,6 +184,8 @@ def passed(*paths: str) -> list[bool]:
         "/deep/a.b/{}",
         "/prefix/{}",
         "/prefix/{}/",
+        "/prefix/{}/%20",
+        "/files/{}/;x",
         "/both/{}",
         "/path/{}",
         "/whole/{}",

@@ -349,22 +349,48 @@ def test_what_a_rewrite_leads_around_is_told_once() -> None:
     assert "asks no policy" in notice
 
 
+LONG = f"version: 1\nnumbers: {list(range(500))}\n"
+
+
 @pytest.mark.parametrize(("slow", "found"), [(1, 1), (20, 0)])
-def test_of_very_many_conditions_the_text_alone_is_looked_at(slow: int, found: int) -> None:
+def test_of_very_many_conditions_no_more_are_tried(slow: int, found: int) -> None:
     """A configuration that is loaded is not to wait for what it is warned of."""
     policies = (
         *POLICIES,
         'policy: slow\nrules: [{id: r, allow: ["*"],'
-        " when: \"has_role('x') && [1, 2].exists(n, n > 1) && request.path != '/y'\"}]",
-        'policy: void\nrules: [{id: r, allow: ["*"], when: "request.path != \'/y\'"}]',
+        " when: \"has_role('x') && data.numbers.exists(n, n > 1) && request.path != '/y'\"}]",
+        'policy: void\nrules: [{id: r, allow: ["*"],'
+        " when: \"request.path != '/y' && data.numbers.exists(n, n > 1)\"}]",
     )
     lines = [
         f"  - {{id: s{number}, match: {{path: /s{number}}}, policy: slow, upstream: api}}"
         for number in range(slow)
     ]
     lines += [f"  - {{id: admin, {ADMIN}}}", f"  - {{id: rest, policy: void, {REST}}}"]
-    world = snapshot(UPSTREAMS + "\n".join(lines), *policies)
+    world = snapshot(UPSTREAMS + "\n".join(lines), *policies, data__long=LONG)
     assert len([one for one in world.notices if "is open to" in str(one)]) == found
+
+
+@pytest.mark.parametrize(
+    "deny",
+    [
+        "['/x', '/y'].exists(p, request.path.startsWith(p))",
+        "data.numbers.exists(n, n == size(request.path))",
+    ],
+)
+@pytest.mark.parametrize("count", [10, 400])
+def test_routes_of_one_policy_ask_the_same_however_many_they_are(deny: str, count: int) -> None:
+    policy = (
+        'policy: same\nrules:\n  - {id: a, allow: ["*"], when: "user != null"}\n'
+        f'  - {{id: d, deny: ["*"], when: "{deny}"}}'
+    )
+    lines = [f"  - {{id: rest, policy: same, {REST}}}"]
+    lines += [
+        f"  - {{id: s{number}, match: {{path: /s{number}}}, policy: same, upstream: api}}"
+        for number in range(count)
+    ]
+    world = snapshot(UPSTREAMS + "\n".join(lines), policy, data__long=LONG)
+    assert [one for one in world.notices if "is open to" in str(one)] == []
 
 
 def test_which_credential_comes_is_no_weaker_route() -> None:
