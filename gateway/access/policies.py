@@ -268,8 +268,9 @@ def _evaluated(
             if rule.step_up.met(context.principal, context.now()):
                 continue
             if context.principal is not None:
-                # To ask for it would tell that there is what another rule hides.
-                hiding = _hidden_by(denies, rule, action, context)
+                # To ask for it would tell that there is what it, or another rule, hides.
+                itself = (rule, outcome) if rule.conceal else None
+                hiding = itself or _hidden_by(denies, rule, action, context)
                 return _step_up(rule) if hiding is None else _denied(*hiding, True)
         hidden = rule.conceal or _hidden_by(denies, rule, action, context) is not None
         return _denied(rule, outcome, hidden)

@@ -164,6 +164,18 @@ def test_a_deny_that_a_fresh_sign_in_lifts_does_not_give_away_what_another_conce
         assert (asked.reason, asked.conceal) == ("insufficient_user_authentication", False)
 
 
+def test_who_has_not_stepped_up_is_not_told_that_what_a_deny_conceals_is_there() -> None:
+    rule = "- {id: d, deny: ['*'], step_up: {amr: [otp]}, reason: needs_otp, conceal: true}"
+    fresh = "\n- {id: fresh, deny: ['*'], step_up: {max_age: 60s}}"
+    allow = "\n- {id: a, allow: ['*']}"
+    for rules in (rule + allow, rule + fresh + allow):
+        world = rule_world(rules)
+        decision = decide(world, OWN, who(amr=["pwd"]))
+        assert (decision.reason, decision.conceal, decision.rule) == ("needs_otp", True, "d")
+        assert (decision.max_age_s, decision.amr) == (None, ())
+        assert decide(world, OWN, who(amr=["otp"])).allowed
+
+
 def test_what_was_lifted_by_a_fresh_sign_in_conceals_nothing() -> None:
     world = rule_world(
         """

@@ -209,6 +209,20 @@ def test_the_caller_that_was_asked_for_is_shown_where_no_route_looked_at_them(
     )
 
 
+def test_explain_tells_what_would_lift_a_rule_that_conceals(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lifted = POLICY.replace("    conceal: true", "    step_up: {amr: [otp]}\n    conceal: true")
+    (folder / "policies" / "orders.yaml").write_text(dedent(lifted))
+    words = "explain", "GET", "/orders/u1", "--user-id", "u1", "--roles", "ghost"
+    code, out, _ = gateway(capsys, *words)
+    assert code == 1
+    assert "DENIED  404  denied with no_rule by rule hidden at policies/orders.yaml:9" in out
+    assert "the client sees 404, as for an unknown route" in out
+    assert "asks for a fresher or stronger sign-in" in out
+    assert "otp" in out
+
+
 def test_explain_as_json_has_the_keys_of_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     code, found = as_json(capsys, "explain", "GET", "/orders/u1", "--user-id", "u1")
     assert code == 0

@@ -55,6 +55,11 @@ routes:
     policy: signed-in
     forward_authorization: true
     upstream: echo
+  - id: hidden-until
+    match: {{path: /hidden-until}}
+    policy: hidden-until
+    action: hidden:read
+    upstream: echo
   - id: hidden
     match: {{path: /hidden}}
     policy: hidden
@@ -212,6 +217,13 @@ rules:
   - id: nobody
     deny: ["*"]
     conceal: true
+""",
+    "hidden-until.yaml": """\
+version: 1
+policy: hidden-until
+rules:
+  - {id: all, allow: ["*"]}
+  - {id: stepped-up, deny: ["*"], step_up: {amr: [otp]}, conceal: true}
 """,
 }
 

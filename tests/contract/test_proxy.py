@@ -206,9 +206,12 @@ def test_someone_elses_order_is_refused_with_its_reason(
     assert (other.status, other.reason) == (403, "no_rule")
 
 
-def test_a_concealed_denial_is_the_unknown_route(gateway: Running, alice: dict[str, Any]) -> None:
+@pytest.mark.parametrize("path", ["/hidden", "/hidden-until"])
+def test_a_concealed_denial_is_the_unknown_route(
+    gateway: Running, alice: dict[str, Any], path: str
+) -> None:
     token = str(alice["access_token"])
-    hidden = gateway.call("GET", "/hidden", ("X-Request-Id", "same-request-id-1"), token=token)
+    hidden = gateway.call("GET", path, ("X-Request-Id", "same-request-id-1"), token=token)
     unknown = gateway.call("GET", "/nowhere", ("X-Request-Id", "same-request-id-1"), token=token)
     assert hidden.status == unknown.status == 404
     assert hidden.body == unknown.body
