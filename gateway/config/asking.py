@@ -9,15 +9,18 @@ with nothing: two routes of one policy never differ by which came first.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gateway.access.attributes import Attribute
 from gateway.access.conditions.long_lists import longest
 from gateway.access.definitions import UpstreamTarget
 from gateway.access.policies import ActionRules, Policy, Rule
 from gateway.access.routing.protection import closes
 from gateway.access.routing.routes import Auth, Route
-from gateway.config.made_up_calls import passes, reads_data, reads_the_call
+from gateway.config.made_up_calls import passes, reads_data, reads_the_call, set_by_persons, tries
+from gateway.model import OWN_ISSUER
 
 ANYBODY: Final = 0
 EVERY_ACCOUNT: Final = 1
@@ -46,6 +49,8 @@ class _Asked:
     """For each method that is taken one of the four above; None where it was not tried."""
     issuers: frozenset[str]
     terms: frozenset[str]
+    scopes: frozenset[str]
+    """Without which a token of another issuer does not pass."""
 
     def more_than(self, other: _Asked) -> bool:
         mine, theirs = dict(self.levels), dict(other.levels)
@@ -61,16 +66,23 @@ class _Asked:
     def _more_by(self, level: int, theirs: int, other: _Asked) -> bool:
         if level != theirs or level > EVERY_ACCOUNT:
             return level > theirs <= EVERY_ACCOUNT
-        if level == EVERY_ACCOUNT and not other.issuers <= self.issuers:
+        if level == EVERY_ACCOUNT and self._takes_fewer(other):
             return True
         return not self.terms <= other.terms
+
+    def _takes_fewer(self, other: _Asked) -> bool:
+        if not other.issuers <= self.issuers:
+            return True
+        # Who has an account here comes with a cookie, and needs none.
+        return not other.issuers <= {OWN_ISSUER} and not self.scopes <= other.scopes
 
 
 class Asking:
     """What the routes of one configuration ask; each is asked once, and two of a kind are compared
-    once."""
+    once.  `attributes` are those that accounts may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, attributes: Iterable[Attribute] = ()) -> None:
+        self._given = set_by_persons(attributes)
         self._passed: dict[tuple[object, ...], bool] = {}
         self._left = _MOST_ASKED
         self._costs: dict[tuple[Policy, str], int] = {}
@@ -107,7 +119,7 @@ class Asking:
         kind = self._kind_of.get(route)
         if kind is None:
             levels = tuple((one, self._level(route, one)) for one in route.methods or _METHODS)
-            asked = _Asked(levels, route.issuers, _terms(route))
+            asked = _Asked(levels, route.issuers, _terms(route), _scopes(route))
             number = self._kinds.setdefault(asked, len(self._kinds))
             kind = self._kind_of[route] = number, asked
         return kind
@@ -141,7 +153,7 @@ class Asking:
             if cost > self._left:
                 return None
             self._left -= cost
-            passed = passes(route, policy, method, signed_in=signed_in)
+            passed = passes(route, policy, method, self._given, signed_in=signed_in)
             self._passed[key] = passed
         return passed
 
@@ -151,6 +163,7 @@ class Asking:
             cost = len(rules.rules)
             if rules.may_take_long:
                 cost += _ASKED_AS_LIST + (longest(policy.data) if reads_data(rules) else 0)
+            cost *= tries(rules)
             self._costs[policy, action] = cost
         return cost
 
@@ -177,6 +190,10 @@ def _limits(route: Route) -> set[str]:
 def _backend(target: UpstreamTarget) -> UpstreamTarget:
     host = "localhost" if target.host in _THIS_MACHINE else target.host
     return replace(target, url="", host=host)
+
+
+def _scopes(route: Route) -> frozenset[str]:
+    return frozenset(() if route.resource_server is None else route.resource_server.scopes)
 
 
 def _terms(route: Route) -> frozenset[str]:

@@ -130,7 +130,7 @@ def compile_snapshot(
         console_policy=console_policy,
         trusted_peers=peers,
         reads_bodies=any(route.reads_body for route in table),
-        notices=(*notices(table, policies), *issuer_notices(table, issuers)),
+        notices=(*notices(table, policies, attributes), *issuer_notices(table, issuers)),
         data_locations=files.data_locations,
     )
 

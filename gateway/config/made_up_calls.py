@@ -4,11 +4,16 @@ So a condition that is no condition is found however it is written (`size(user.r
 
 Law: what depends on the hour is no answer, as the configuration would be another at night.  An
 allow that reads the clock asks for something, and a deny that does asks for nothing.  Nor does a
-deny that fails on what the call does not say: who says something else passes.
+deny that fails on what the call does not say: who says something else passes.  `step_up` always
+asks for something, though the account signed in a moment ago.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.access.attributes import Attribute, AttributeType, SetBy
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.policies import ActionRules, Policy, Rule
@@ -17,8 +22,11 @@ from gateway.model import OWN_ISSUER, Call, Principal
 
 _NOBODY = "nobody.invalid"
 """No name that is in use ends so (RFC 6761 section 6.4)."""
-_ADDRESSES = ("192.31.196.1", "2001:4:112::1")
-"""Addresses like any other, at which no client is (RFC 7535 section 3.2)."""
+_NOW = 4_102_444_800
+"""By the clock of these calls: 2100, later than any day that a condition writes."""
+_PLACES = (("192.31.196.1",), ("2001:4:112::1",), ("8.8.8.8", "77.88.8.8"))
+"""Addresses like any other, at which no client is (RFC 7535 section 3.2).  None of such is known
+in the lower half of IPv4: there it is two far from each other, of services that call nobody."""
 _VALUES = {
     SegmentKind.INT: "3141592653",
     SegmentKind.UUID: "6ba3f1d2-90c4-4e57-8b1d-2f7c5e09a846",
@@ -35,20 +43,52 @@ def reads_data(rules: ActionRules) -> bool:
     return any("data" in _roots(rule) for rule in rules.rules)
 
 
-def passes(route: Route, policy: Policy, method: str, *, signed_in: bool) -> bool:
+def set_by_persons(attributes: Iterable[Attribute]) -> Mapping[str, Any]:
+    """What an account gives itself, if it likes: a value of each attribute that it may set."""
+    return {one.name: _given(one) for one in attributes if SetBy.PERSON in one.set_by}
+
+
+def tries(rules: ActionRules) -> int:
+    """How often `passes` evaluates them at most."""
+    addresses = sum(map(len, _places(rules)))
+    return addresses * (2 if _reads(rules, "attributes") else 1)
+
+
+def passes(
+    route: Route, policy: Policy, method: str, given: Mapping[str, Any], *, signed_in: bool
+) -> bool:
     """Whether the policy allows a call of the route without a query, headers of its own and a
-    body: by an account without roles, tenants and attributes, or without any account."""
+    body: by an account without roles and tenants, and without attributes or with those that it is
+    `given`; or without any account."""
     rules = policy.rules_for(route.action)
-    addresses = _ADDRESSES if any("client" in _roots(one) for one in rules.rules) else ("",)
+    callers: list[Principal | None] = [_account(route, {}) if signed_in else None]
+    if signed_in and given and _reads(rules, "attributes"):
+        callers.append(_account(route, given))
     return any(
-        _allows(rules, route.action, _context(route, policy, method, address, signed_in=signed_in))
-        for address in addresses
+        all(
+            _allows(rules, route.action, _context(route, policy, method, address, caller))
+            for address in place
+        )
+        for caller in callers
+        for place in _places(rules)
+    )
+
+
+def _places(rules: ActionRules) -> tuple[tuple[str, ...], ...]:
+    """Each the addresses of which all have to pass."""
+    return _PLACES if any("client" in _roots(one) for one in rules.rules) else (("",),)
+
+
+def _reads(rules: ActionRules, field: str) -> bool:
+    return any(
+        rule.condition is not None and field in rule.condition.reads.user for rule in rules.rules
     )
 
 
 def _allows(rules: ActionRules, action: str, context: EvaluationContext) -> bool:
     return any(
-        "now" not in _roots(rule) and rule.allows(action, context) for rule in rules.allows
+        "now" not in _roots(rule) and not rule.step_up and rule.applies(action, context) is True
+        for rule in rules.allows
     ) and not any(_turns_away(rule, action, context) for rule in rules.denies)
 
 
@@ -58,8 +98,7 @@ def _turns_away(rule: Rule, action: str, context: EvaluationContext) -> bool:
     outcome = rule.applies(action, context)
     if isinstance(outcome, str):
         return rule.condition is None or not _reads_what_is_not_there(rule.condition)
-    lifted = rule.step_up is not None and rule.step_up.met(context.principal, context.now())
-    return outcome and not lifted
+    return outcome
 
 
 def _reads_what_is_not_there(condition: Condition) -> bool:
@@ -72,7 +111,7 @@ def _roots(rule: Rule) -> frozenset[str]:
 
 
 def _context(
-    route: Route, policy: Policy, method: str, address: str, *, signed_in: bool
+    route: Route, policy: Policy, method: str, address: str, principal: Principal | None
 ) -> EvaluationContext:
     segments = route.segments
     if route.is_prefix:
@@ -90,19 +129,19 @@ def _context(
         client_ip=address,
         scheme="https",
     )
-    principal = _account(route) if signed_in else None
     context = EvaluationContext(
-        call, principal, policy.roles, lambda: 0.0, params, data=policy.data
+        call, principal, policy.roles, lambda: float(_NOW), params, data=policy.data
     )
     if route.resource:
         context.resource = route.resource_of({"params": params})
     return context
 
 
-def _account(route: Route) -> Principal:
-    """One that anybody may have: without roles, tenants, attributes, and a sign-in that is known
-    to be fresh."""
-    issuer = OWN_ISSUER if OWN_ISSUER in route.issuers else min(route.issuers, default=OWN_ISSUER)
+def _account(route: Route, given: Mapping[str, Any]) -> Principal:
+    """One that anybody may have: without roles and tenants.  Others do not always tell when
+    somebody signed in, and know none of our attributes."""
+    is_own = OWN_ISSUER in route.issuers
+    issuer = OWN_ISSUER if is_own else min(route.issuers, default=OWN_ISSUER)
     before = "" if issuer == OWN_ISSUER else f"{issuer}:"
     return Principal(
         f"{before}nobody",
@@ -111,12 +150,23 @@ def _account(route: Route) -> Principal:
         f"{before}token",
         None,
         kid="",
-        issued_at=0,
-        expires_at=0,
+        issued_at=_NOW,
+        expires_at=_NOW,
         email=f"nobody@{_NOBODY}",
         email_verified=True,
+        auth_time=_NOW if is_own else None,
+        claims={"attributes": given} if given else None,
         issuer=issuer,
     )
+
+
+def _given(attribute: Attribute) -> Any:
+    if attribute.type is AttributeType.BOOLEAN:
+        return True
+    if attribute.type is AttributeType.INTEGER:
+        return 1
+    text = attribute.values[0] if attribute.values else "nobodys"
+    return [text] if attribute.type is AttributeType.LIST else text
 
 
 def _text(segment: PatternSegment) -> str:

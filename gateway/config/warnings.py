@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from gateway.access.attributes import Attribute
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, matches
 from gateway.access.routing.route_table import RouteTable
@@ -33,7 +34,9 @@ class _PolicyActions:
         return any(matches(pattern, action) for action in self.actions)
 
 
-def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigProblem]:
+def notices(
+    table: RouteTable, policies: Mapping[str, Policy], attributes: Mapping[str, Attribute]
+) -> list[ConfigProblem]:
     """Routes that nobody can ever pass, whose action no policy judges, or whose paths backends may
     read in several ways; policies of no route; and actions in rules and roles that no route has."""
     asked: dict[str, _PolicyActions] = {}
@@ -48,7 +51,7 @@ def notices(table: RouteTable, policies: Mapping[str, Policy]) -> list[ConfigPro
     ]
     problems += [_reads_otherwise(route) for route in table if route.takes_files]
     problems += [_any_tenant(route) for route in table if _ignores_tenant(route)]
-    asking = Asking()
+    asking = Asking(attributes.values())
     around = list(shared_backends(table, asking))
     told = {(problem.line, problem.column) for problem in around}
     weaker = (one for one in weaker_routes(table, asking) if (one.line, one.column) not in told)

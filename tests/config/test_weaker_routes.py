@@ -27,6 +27,13 @@ upstreams:
   again: {targets: ["http://localhost:9001"]}
   once-more: {targets: ["http://[::1]:9001/"]}
 limits: {few: {key: address, rate: 5/1m}, some: {key: address, rate: 9/1m}}
+attributes:
+  terms: {type: boolean, set_by: person}
+  age: {type: integer, set_by: [operator, person]}
+  nick: {set_by: person}
+  town: {values: [rome, bonn], set_by: person}
+  likes: {type: list, values: [tea], set_by: person}
+  staff: {type: boolean}
 issuers: {idp: {issuer: "https://id.example.com", audience: shop}}
 routes:
 """
@@ -134,6 +141,12 @@ def test_a_policy_that_asks_nothing_is_told(rules: str, auth: str, open_to: str)
         '{id: r, allow: ["*"], when: "user.email.endsWith(\'@example.com\')"}',
         '{id: r, allow: ["*"], when: "size(user.tenants) > 0"}',
         '{id: r, allow: ["*"], when: "in_cidr(client.ip, \'10.0.0.0/8\')"}',
+        '{id: r, allow: ["*"], when: "in_cidr(client.ip, \'8.8.0.0/16\')"}',
+        '{id: r, allow: ["*"], when: "in_cidr(client.ip, \'77.0.0.0/8\')"}',
+        '{id: r, allow: ["*"], when: "user.attributes.staff"}',
+        '{id: r, allow: ["*"], when: "user.attributes.terms && user.attributes.staff"}',
+        '{id: r, allow: ["*"], when: "now - user.auth_time < duration(\'1h\')"}',
+        '{id: r, allow: ["*"], when: "user.auth_time < timestamp(\'2027-01-01T00:00:00Z\')"}',
         '{id: r, allow: ["*"], when: "request.headers[\'x-a\'] == \'b\'"}',
         '{id: r, allow: ["*"], when: "request.query.a != \'b\'"}',
         '{id: r, allow: ["*"], when: "now.getHours() >= 0"}',
@@ -178,6 +191,18 @@ def test_a_policy_that_asks_for_something_is_not_told(rules: str) -> None:
         "request.path != '/admin'",
         "request.path.startsWith('/')",
         "!has(request.query.a)",
+        # Who signed in a moment ago, from either half of the addresses.
+        "user.auth_time != null",
+        "user.auth_time > timestamp('2026-01-01T00:00:00Z')",
+        "in_cidr(client.ip, '0.0.0.0/1')",
+        "in_cidr(client.ip, '128.0.0.0/1')",
+        # What people say of themselves.
+        "user.attributes.terms",
+        "user.attributes.age > 0",
+        "user.attributes.nick != ''",
+        "user.attributes.town == 'rome'",
+        "'tea' in user.attributes.likes",
+        "!has(user.attributes.terms)",
     ],
 )
 def test_a_condition_that_whoever_has_nothing_meets_is_none(condition: str) -> None:
@@ -391,6 +416,38 @@ def test_routes_of_one_policy_ask_the_same_however_many_they_are(deny: str, coun
     ]
     world = snapshot(UPSTREAMS + "\n".join(lines), policy, data__long=LONG)
     assert [one for one in world.notices if "is open to" in str(one)] == []
+
+
+MCP = "match: {prefix: /mcp}, resource_server: {scopes: [tools]}, policy: signed-in, upstream: api"
+
+
+@pytest.mark.parametrize(
+    ("rest", "beside", "notices"),
+    [
+        # A token of others without the scope passes where no resource asks for it.
+        ("issuers: [idp]", "issuers: [idp]", 1),
+        ("issuers: [own, idp]", "issuers: [own, idp]", 1),
+        ("issuers: [idp], resource_server: {scopes: [tools, more], path: /}", "issuers: [idp]", 0),
+        # Accounts of ours come with a cookie, and nobody without a token needs one.
+        ("issuers: [own]", "issuers: [own, idp]", 0),
+        ("policy: void", "issuers: [own, idp]", 0),
+    ],
+)
+def test_what_asks_for_a_scope_asks_for_more(rest: str, beside: str, notices: int) -> None:
+    void = 'policy: void\nrules: [{id: r, allow: ["*"], when: "has_role(\'staff\')"}]'
+    policy = "" if "policy" in rest else "policy: signed-in, "
+    found = told(f"{policy}{rest}, {REST}", f"{MCP}, {beside}", policies=(*POLICIES, void))
+    assert len(found) == notices
+    for notice in found:
+        assert "asks for more" in notice
+
+
+def test_attributes_that_others_do_not_know_are_given_to_no_account_of_theirs() -> None:
+    policies = (
+        *POLICIES,
+        'policy: all\nrules: [{id: r, allow: ["*"], when: "user.attributes.terms"}]',
+    )
+    assert told(f"policy: all, issuers: [idp], {REST}", ADMIN, policies=policies) == []
 
 
 def test_which_credential_comes_is_no_weaker_route() -> None:
