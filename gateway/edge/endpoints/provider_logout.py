@@ -1,7 +1,8 @@
 """`POST /auth/providers/NAME/backchannel-logout`: a provider says that a session there has ended.
 
 OpenID Connect Back-Channel Logout 1.0, as for issuers (`issuer_events`).  What the provider began
-here ends: the sessions of that session, or of that person; what they began by other means goes on.
+here ends: the sessions of that session, or of that person; where both are named, also those of the
+person that may be of that session.  What they began by other means goes on.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class ProviderLogoutEndpoint:
         for end in token.ends:
             # Before any is looked for: one that begins meanwhile finds this.
             if end.session_id is not None:
-                await self._deps.ended_sessions.note(provider.issuer.issuer, end.session_id)
+                await self._deps.ended_sessions.note(
+                    provider.issuer.issuer, end.session_id, end.subject
+                )
             elif end.subject is not None:
                 await self._deps.ended_sessions.note_person(provider.issuer.issuer, end.subject)
         async with self._deps.database.transaction() as tx:

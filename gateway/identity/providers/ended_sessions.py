@@ -8,7 +8,8 @@ comes first, one of the two finds the other.
 A session there has a name, which comes back no more once it has ended.  Who is named by `sub` alone
 signs in again, so of them it is noted when: a sign-in for which the browser was sent there later is
 theirs.  When the code came, or what was asked for it, says nothing: a provider may tell of the end
-first, and honour until it is done what it gave before.  Both times are of one clock.
+first, and honour until it is done what it gave before.  Both times are of one clock.  So it is
+with who is named beside their session, where the sign-in does not say in which session there it is.
 """
 
 from __future__ import annotations
@@ -50,8 +51,11 @@ class EndedSessions:
         """For `ProviderIdentity.begun_at`; taken before the browser is sent there."""
         return await self._moments.now()
 
-    async def note(self, issuer: str, provider_session: str) -> None:
+    async def note(self, issuer: str, provider_session: str, subject: str | None = None) -> None:
+        """That session of theirs is over: of what they began in no known one it may be that."""
         await self._marks.claim(_key(issuer, provider_session), KEPT_S)
+        if subject is not None:
+            await self._moments.note(_in_no_known(issuer, subject), KEPT_S)
 
     async def note_person(self, issuer: str, subject: str) -> None:
         """All that they had there is over."""
@@ -79,10 +83,21 @@ class EndedSessions:
             _key(issuer, provider_session)
         ):
             return True
-        ended_at = await self._moments.noted_at(_key(issuer, subject))
-        return ended_at is not None and (begun_at is None or begun_at <= ended_at)
+        names = [_key(issuer, subject)]
+        if provider_session is None:
+            names.append(_in_no_known(issuer, subject))
+        for name in names:
+            ended_at = await self._moments.noted_at(name)
+            if ended_at is not None and (begun_at is None or begun_at <= ended_at):
+                return True
+        return False
 
 
 def _key(issuer: str, name: str) -> str:
     named = hashlib.sha256(f"{issuer}\x00{name}".encode()).hexdigest()
     return f"provider-ended:{named[:32]}"
+
+
+def _in_no_known(issuer: str, subject: str) -> str:
+    """Of what the subject has there in no session that is known."""
+    return f"{_key(issuer, subject)}:unnamed"

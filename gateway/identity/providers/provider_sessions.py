@@ -2,7 +2,8 @@
 
 Law: a session that a provider says is over is over here, and so is a sign-in by it that waits for
 its second factor; the sessions that the same person began by other means go on, as the provider
-knows nothing of them.
+knows nothing of them.  Of a session there whose subject is named too, those end as well of which
+nobody knows in which session there they began: an ID token need not say.
 """
 
 from __future__ import annotations
@@ -86,11 +87,12 @@ async def end_sessions_of(
     that session of that subject; the changes are to be announced.  One that has ended gives the
     change that ended it.
 
-    Of what the person has under way nothing is known here: a new id of their link, under the lock
-    of the account, makes what names the old one begin no session (`session_origins.is_linked`).
-    Of whom the link is not looked up yet, `EndedSessions` knows.
+    Of what the person has under way nothing is known here, but to `EndedSessions`.  Where all that
+    they had there is over, a new id of their link makes what names the old one begin no session
+    besides (`session_origins.is_linked`); else that would stop what they began in another session
+    there.
     """
-    await _rename_links(tx, issuer, subject=subject, provider_session=provider_session)
+    await _hold_links(tx, issuer, subject=subject, provider_session=provider_session)
     changes: list[Change] = []
     for session_id in await sessions_of(
         tx, issuer, subject=subject, provider_session=provider_session
@@ -120,7 +122,7 @@ async def sessions_of(
     return [str(row["session_id"]) for row in rows]
 
 
-async def _rename_links(
+async def _hold_links(
     tx: Transaction, issuer: str, *, subject: str | None, provider_session: str | None
 ) -> None:
     where, values = _named(issuer, subject, provider_session)
@@ -138,7 +140,9 @@ async def _rename_links(
             issuer=issuer,
             subject=one,
         )
-        if row is not None and await lock(tx, str(row["account_id"])) is not None:
+        if row is None or await lock(tx, str(row["account_id"])) is None:
+            continue
+        if provider_session is None:
             await _rename_link(tx, str(row["id"]))
 
 
@@ -163,11 +167,12 @@ def _named(
     issuer: str, subject: str | None, provider_session: str | None
 ) -> tuple[str, dict[str, str]]:
     """Whom a provider's names mean, as a condition and its values; empty where it names nobody."""
-    values = {"issuer": issuer}
+    values, conditions = {"issuer": issuer}, ["p.issuer = :issuer"]
     if subject is not None:
         values["subject"] = subject
+        conditions.append("p.subject = :subject")
     if provider_session is not None:
         values["provider_session"] = provider_session
-    if len(values) == 1:
-        return "", {}
-    return " AND ".join(f"p.{name} = :{name}" for name in values), values
+        in_it = "p.provider_session = :provider_session"
+        conditions.append(in_it if subject is None else f"({in_it} OR p.provider_session IS NULL)")
+    return (" AND ".join(conditions), values) if len(values) > 1 else ("", {})

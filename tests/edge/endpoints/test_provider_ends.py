@@ -90,6 +90,18 @@ async def at_the_second_factor(house: House, begun_at: int | None = None) -> str
     ).text
 
 
+async def to_enrol(house: House) -> str:
+    """The `mfa_token` of who came back from the provider, and has to enrol a factor first."""
+    found, identity = await came_back(house)
+    origin = house.deps.providers.sessions.origin(identity, found.identity_id)
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    needed = FactorNeeded(account, ("fed",), ())
+    return house.deps.mfa_tokens.issue(
+        needed, "gate.example", "cookie", known_device=True, origin=origin
+    ).text
+
+
 async def live_sessions(house: House) -> list[str]:
     async with house.database.transaction() as tx:
         rows = await tx.all("SELECT id FROM families WHERE ended_at IS NULL AND transport='cookie'")
@@ -138,17 +150,7 @@ async def test_who_is_to_enrol_a_factor_in_a_session_that_has_ended_there_enrols
     house: House,
 ) -> None:
     """Else whoever was sent away there would have the only factor of the account."""
-    found, identity = await came_back(house)
-    origin = house.deps.providers.sessions.origin(identity, found.identity_id)
-    account = await house.deps.accounts.by_email(EMAIL)
-    assert account is not None
-    waiting = house.deps.mfa_tokens.issue(
-        FactorNeeded(account, ("fed",), ()),
-        "gate.example",
-        "cookie",
-        known_device=True,
-        origin=origin,
-    ).text
+    waiting = await to_enrol(house)
     begun = await house.ask("POST", "/auth/factors/totp", {"mfa_token": waiting})
     secret = str(told(begun)["secret"])
     assert (await ended_there(house)).status == 200
@@ -170,13 +172,19 @@ def comes_back_as(
     monkeypatch: pytest.MonkeyPatch,
     email: str = EMAIL,
     meanwhile: Callable[[], Awaitable[object]] | None = None,
+    *,
+    there: str | None = None,
+    roles: tuple[str, ...] = (),
 ) -> None:
-    """Whoever brings a code is alice; `meanwhile` happens while the provider answers."""
+    """Whoever brings a code is alice, in the session `there` if the ID token says one; `meanwhile`
+    happens while the provider answers."""
 
     async def identity(*_: object) -> ProviderIdentity:
         if meanwhile is not None:
             await meanwhile()
-        return ProviderIdentity(IDP, "alice", email, email_verified=True)
+        return ProviderIdentity(
+            IDP, "alice", email, email_verified=True, roles=roles, session_id=there
+        )
 
     monkeypatch.setattr(house.deps.providers.client, "identity", identity)
 
@@ -261,6 +269,13 @@ async def test_whom_the_provider_ends_while_it_answers_is_linked_with_no_account
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     comes_back_as(house, monkeypatch, meanwhile=partial(end_there, house, "alice"))
+    answer, links = await linked_by_hand(house)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert links == []
+
+
+async def linked_by_hand(house: House) -> tuple[Answer, list[Any]]:
+    """What the browser is told that comes back to be linked, and the links of the account then."""
     fields = await signed_in_at(house, GATE)
     listed = await house.raw(request("GET", "/auth/links", b"", headers=fields, host=GATE))
     begun = await house.raw(
@@ -271,9 +286,8 @@ async def test_whom_the_provider_ends_while_it_answers_is_linked_with_no_account
     trip = begun.values("set-cookie")[0].decode().partition(";")[0]
     path = f"/auth/providers/idp/callback?code=c&state={state}"
     answer = await house.ask("GET", path, headers=[f"{fields[0]}; {trip}"])
-    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
     listed = await house.raw(request("GET", "/auth/links", b"", headers=fields, host=GATE))
-    assert told(listed)["links"] == []
+    return answer, told(listed)["links"]
 
 
 @pytest.mark.parametrize("began", ["before", "after"])
@@ -289,3 +303,58 @@ async def test_who_is_at_the_second_factor_is_ended_by_name_where_they_began_bef
     done = await second_step(house, waiting, code_at(house, secret))
     assert done.status == (401 if began == "before" else 200), done.body
     assert len(await live_sessions(house)) == (0 if began == "before" else 1)
+
+
+# --- who is named beside the session there
+
+
+async def both_ended_there(house: House, sid: str = THERE) -> None:
+    assert (await told_of_end(house, sub="alice", sid=sid)).status == 200
+
+
+async def test_who_is_named_beside_a_session_loses_what_may_be_of_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the ID token does not say in which session it was given."""
+    begun = {}
+    for there in (None, THERE, "another"):
+        comes_back_as(house, monkeypatch, there=there)
+        (line,) = session_cookies(await come_back(house))
+        begun[there] = [f"Cookie: {line.decode().partition(';')[0]}", "Sec-Fetch-Site: same-origin"]
+    await both_ended_there(house)
+    for there, headers in begun.items():
+        status = 200 if there == "another" else 401
+        assert (await house.ask("GET", "/auth/me", headers=headers)).status == status
+        assert (await house.ask("POST", "/auth/refresh", headers=headers)).status == status
+
+
+@pytest.mark.parametrize(("there", "goes_on"), [(None, False), (THERE, False), ("another", True)])
+async def test_whose_browser_was_sent_there_before_such_an_end_gets_no_session(
+    house: House, monkeypatch: pytest.MonkeyPatch, there: str | None, goes_on: bool
+) -> None:
+    comes_back_as(house, monkeypatch, there=there)
+    before = await start(house)
+    await both_ended_there(house)
+    answer = await come_back_from(house, before)
+    assert answer.status == (303 if goes_on else 401), answer.body
+    assert len(await live_sessions(house)) == goes_on
+    if there != THERE:  # a session that has ended comes back no more
+        assert session_cookies(await come_back_from(house, await start(house)))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+async def test_the_end_of_a_session_there_stops_no_second_factor_of_another(
+    house: House, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    """Though the account has one of the session that ended."""
+    comes_back_as(house, monkeypatch, there="another")
+    assert session_cookies(await come_back(house))
+    secret, _ = await enrol(house)
+    waiting = await at_the_second_factor(house)
+    if beside:
+        await both_ended_there(house, "another")
+    else:
+        assert (await ended_there(house, "another")).status == 200
+    assert await live_sessions(house) == []
+    done = await second_step(house, waiting, code_at(house, secret))
+    assert done.status == 200, done.body

@@ -317,7 +317,7 @@ async def test_no_session_begins_that_its_provider_has_ended_meanwhile(town: Tow
     origin = town.sessions.origin(here, found.identity_id)
     async with town.database.transaction() as tx:
         issuer = here.provider.issuer.issuer
-        await end_sessions_of(tx, issuer, "x", subject="alice", provider_session="there")
+        await end_sessions_of(tx, issuer, "x", subject="alice")
     grant = await town.tokens.begin(
         found.account.id, SOURCE, without_password=True, amr=("fed", "otp", "mfa"), origin=origin
     )

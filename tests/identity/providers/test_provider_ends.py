@@ -23,47 +23,112 @@ from gateway.stores.redis import RedisStore
 ISSUER = "https://id.example"
 
 
-@pytest.mark.parametrize("named", ["subject", "provider_session"])
-async def test_what_began_before_the_end_begins_no_session(database: Database, named: str) -> None:
-    unique = secrets.token_hex(6)
-    account = await Accounts(database).register(f"{unique}@example.com", "hash", verified=True)
-    assert isinstance(account, Account)
-    origin = SessionOrigin(f"id-{unique}", ISSUER, f"sub-{unique}", "idp", f"sid-{unique}", None)
-    async with database.transaction() as tx:
-        await tx.run(
-            "INSERT INTO linked_identities (id, account_id, issuer, subject, provider,"
-            " linked_at, last_used_at) VALUES (:id, :account, :issuer, :subject, 'idp', 0, 0)",
-            id=origin.identity_id,
-            account=account.id,
-            issuer=ISSUER,
-            subject=origin.subject,
-        )
-        await tx.run("INSERT INTO linked_roles VALUES (:id, 'staff')", id=origin.identity_id)
-    tokens = RefreshTokens(database, RefreshOptions())
+class Person:
+    """Somebody whom the provider knows, and their account, which has a role by it."""
 
-    async def begin() -> object:
-        return await tokens.begin(
-            account.id,
+    def __init__(self, database: Database) -> None:
+        self.database, self.unique = database, secrets.token_hex(6)
+        self.tokens = RefreshTokens(database, RefreshOptions())
+        self.subject = f"sub-{self.unique}"
+
+    async def enter(self) -> Person:
+        email = f"{self.unique}@example.com"
+        account = await Accounts(self.database).register(email, "hash", verified=True)
+        assert isinstance(account, Account)
+        self.account_id = account.id
+        async with self.database.transaction() as tx:
+            await tx.run(
+                "INSERT INTO linked_identities (id, account_id, issuer, subject, provider,"
+                " linked_at, last_used_at) VALUES (:id, :account, :issuer, :subject, 'idp', 0, 0)",
+                id=f"id-{self.unique}",
+                account=account.id,
+                issuer=ISSUER,
+                subject=self.subject,
+            )
+            await tx.run("INSERT INTO linked_roles VALUES (:id, 'staff')", id=f"id-{self.unique}")
+        return self
+
+    def there(self, name: str) -> str:
+        return f"{name}-{self.unique}"
+
+    def origin(self, there: str | None) -> SessionOrigin:
+        session = None if there is None else self.there(there)
+        return SessionOrigin(f"id-{self.unique}", ISSUER, self.subject, "idp", session, None)
+
+    async def begin(self, there: str | None) -> object:
+        """By a sign-in that is at the question for a second factor all the time."""
+        return await self.tokens.begin(
+            self.account_id,
             SignInSource("one", "192.0.2.1"),
             without_password=True,
             amr=("fed",),
-            origin=origin,
+            origin=self.origin(there),
         )
 
-    grant = await begin()
-    assert isinstance(grant, SessionGrant)
-    whom = {"subject": origin.subject, "provider_session": origin.provider_session}
+    async def session(self, there: str | None) -> str:
+        grant = await self.begin(there)
+        assert isinstance(grant, SessionGrant)
+        return grant.session_id
+
+
+async def ended_by(database: Database, **named: str) -> set[str]:
     async with database.transaction() as tx:
-        ended = await end_sessions_of(tx, ISSUER, "logout", **{named: whom[named]})
-    assert [change.target for change in ended] == [grant.session_id]
-    assert await begin() is Reason.INVALID_CREDENTIALS
-    after = await Accounts(database).by_id(account.id)
+        changes = await end_sessions_of(tx, ISSUER, "logout", **named)
+    return {change.target for change in changes}
+
+
+async def live(database: Database) -> set[str]:
+    async with database.read_transaction() as tx:
+        rows = await tx.all("SELECT id FROM families WHERE ended_at IS NULL")
+    return {str(row["id"]) for row in rows}
+
+
+@pytest.mark.parametrize("named", ["subject", "provider_session"])
+async def test_what_the_provider_began_ends_and_a_report_may_be_repeated(
+    database: Database, named: str
+) -> None:
+    ann = await Person(database).enter()
+    session = await ann.session("there")
+    whom = {"subject": ann.subject, "provider_session": ann.there("there")}
+    assert await ended_by(database, **{named: whom[named]}) == {session}
+    # A report that is repeated gives the change once more.
+    assert await ended_by(database, **{named: whom[named]}) == {session}
+    after = await Accounts(database).by_id(ann.account_id)
     assert after is not None
     assert after.roles == ("staff",)
-    # A report that is repeated gives the change once more.
-    async with database.transaction() as tx:
-        again = await end_sessions_of(tx, ISSUER, "logout", **{named: whom[named]})
-    assert [change.target for change in again] == [grant.session_id]
+
+
+async def test_what_began_before_all_is_over_there_begins_no_session(database: Database) -> None:
+    ann = await Person(database).enter()
+    await ended_by(database, subject=ann.subject)
+    assert await ann.begin("there") is Reason.INVALID_CREDENTIALS
+
+
+async def test_a_session_there_that_is_named_with_its_owner_ends_what_may_be_of_it(
+    database: Database,
+) -> None:
+    """An ID token need not say in which session it was given."""
+    ann, bob = await Person(database).enter(), await Person(database).enter()
+    unknown, there, elsewhere = [await ann.session(one) for one in (None, "there", "elsewhere")]
+    of_bob = await bob.session(None)
+    by_itself = {"provider_session": ann.there("there")}
+    assert await ended_by(database, **by_itself, subject="nobody") == set()
+    assert await ended_by(database, **by_itself, subject=bob.subject) == {of_bob}
+    assert await ended_by(database, **by_itself) == {there}
+    assert await live(database) == {unknown, elsewhere}
+    assert await ended_by(database, **by_itself, subject=ann.subject) == {unknown, there}
+    assert await live(database) == {elsewhere}
+
+
+@pytest.mark.parametrize("beside", [True, False])
+async def test_what_is_under_way_in_another_session_there_goes_on(
+    database: Database, beside: bool
+) -> None:
+    ann = await Person(database).enter()
+    await ann.session("there")
+    whom = {"subject": ann.subject} if beside else {}
+    assert await ended_by(database, provider_session=ann.there("there"), **whom)
+    assert await ann.session("elsewhere") in await live(database)
 
 
 async def test_who_is_ended_by_name_is_known_to_every_worker_until_they_sign_in_there_again(
@@ -83,3 +148,21 @@ async def test_who_is_ended_by_name_is_known_to_every_worker_until_they_sign_in_
     # A name of a session is no name of somebody.
     await there.note(ISSUER, "bob")
     assert not await here.has_ended(replace(origin, subject="bob"))
+
+
+async def test_of_a_session_that_is_named_with_its_owner_those_know_who_name_none(
+    redis: RedisStore,
+) -> None:
+    here, there = (EndedSessions(RedisNonceStore(redis), RedisMoments(redis)) for _ in range(2))
+    before = await here.now()
+    origin = SessionOrigin("id-1", ISSUER, "alice", "idp", None, None, begun_at=before)
+    await there.note(ISSUER, "one")
+    assert not await here.has_ended(origin)
+    await there.note(ISSUER, "one", "alice")
+    assert await here.has_ended(origin)
+    assert await here.has_ended(replace(origin, begun_at=None))
+    assert await here.has_ended(replace(origin, provider_session="one"))
+    assert not await here.has_ended(replace(origin, provider_session="another"))
+    assert not await here.has_ended(replace(origin, begun_at=await here.now()))
+    assert not await here.has_ended(replace(origin, subject="bob"))
+    assert not await here.has_ended(replace(origin, issuer="https://other.example"))
