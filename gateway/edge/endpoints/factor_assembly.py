@@ -71,7 +71,7 @@ def build_factors(deps: EndpointDependencies, notifications: SecurityNotificatio
         CodeFactor(FactorKind.TOTP, code_of, totp.verify),
         CodeFactor(FactorKind.RECOVERY_CODE, recovery_code_of, recovery_codes.verify),
     ]
-    own = OwnFactors(deps.database, totp, notifications)
+    own = OwnFactors(deps.database, totp, notifications, deps.providers.ended_sessions)
     party, parts = relying_party(deps.public_url), None
     if party is not None:
         passkeys = Passkeys(deps.database)

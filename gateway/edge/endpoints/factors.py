@@ -50,6 +50,8 @@ from gateway.stores.protocols import RevocationPublisher, StoreUnavailable
 _OTHER_HOST = "With a session cookie factors are changed at the host of the public URL alone."
 _CODE = Text(longest=64)
 TOKEN = replace(MFA_TOKEN, required=False)
+NOT_ENROLLED = {Reason.INVALID_CREDENTIALS: WRONG_CODE, Reason.INVALID_TOKEN: SIGN_IN_OVER}
+"""What is told of why a factor is not enrolled, besides the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +236,7 @@ class FactorEndpoints:
         self.require_key(call, caller)
         enrolled = await self._deps.own_factors.confirm_totp(caller.owner, code)
         if isinstance(enrolled, Reason):
-            wrong = enrolled is Reason.INVALID_CREDENTIALS
-            return ProblemReply(enrolled, detail=WRONG_CODE if wrong else None)
+            return ProblemReply(enrolled, detail=NOT_ENROLLED.get(enrolled))
         return await self.finish(request, call, caller, enrolled)
 
     async def _remove_totp(self, call: Call, caller: FactorCaller) -> Reply:

@@ -19,7 +19,7 @@ from gateway.edge.endpoints.endpoint import (
     ShieldedTasks,
     invalid_field,
 )
-from gateway.edge.endpoints.factors import TOKEN, FactorCaller, FactorEndpoints
+from gateway.edge.endpoints.factors import NOT_ENROLLED, TOKEN, FactorCaller, FactorEndpoints
 from gateway.edge.endpoints.json_body import Fields, Text, read_fields
 from gateway.edge.endpoints.passkey_proofs import ANSWER, CHALLENGE_OVER
 from gateway.edge.endpoints.rate_limits import EndpointLimits
@@ -149,7 +149,7 @@ class PasskeyEndpoints:
             return _NO_PASSKEY
         added = await self._deps.own_passkeys.add(caller.owner, fields["name"], new)
         if isinstance(added, Reason):
-            return ProblemReply(added)
+            return ProblemReply(added, detail=NOT_ENROLLED.get(added))
         if isinstance(added, PasskeyProblem):
             field = "credential" if added is PasskeyProblem.REGISTERED else ""
             return invalid_field(field, str(added))

@@ -26,7 +26,7 @@ def build_provider_endpoints(
     fresh_callers: FreshCallers,
 ) -> Endpoints:
     parts = deps.providers
-    identities = LinkedIdentities(deps.database, notifications)
+    identities = LinkedIdentities(deps.database, notifications, parts.ended_sessions)
 
     providers = ProviderEndpoints(
         ProviderDependencies(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.access.factor_rule import FactorRule
 from gateway.identity.accounts.account_rows import Account, locked
@@ -58,13 +58,29 @@ class Enrolled:
     """New recovery codes, where the account had none."""
 
 
+class ProviderEnds(Protocol):
+    """`providers.ended_sessions.EndedSessions`, in whose sessions people sign in."""
+
+    async def has_ended(self, origin: SessionOrigin | None) -> bool: ...
+
+
+class OriginEnded(Exception):
+    """What began the sign-in that was to enrol a factor has ended: nothing is to be written."""
+
+
 class OwnFactors:
     def __init__(
-        self, database: Database, totp: TotpFactor, notifications: SecurityNotifications
+        self,
+        database: Database,
+        totp: TotpFactor,
+        notifications: SecurityNotifications,
+        ends: ProviderEnds | None = None,
     ) -> None:
+        """`ends` is for who enrols factors; None for who shows and resets those of others."""
         self._database = database
         self._totp = totp
         self._notifications = notifications
+        self._ends = ends
 
     async def described(self, account_id: str) -> dict[str, Any]:
         async with self._database.read_transaction() as tx:
@@ -83,15 +99,18 @@ class OwnFactors:
 
     async def confirm_totp(self, owner: FactorOwner, code: str) -> Enrolled | Reason:
         """INVALID_CREDENTIALS for a wrong code, and where nothing waits to be confirmed by this
-        owner."""
-        async with self._database.transaction() as tx:
-            account = await owned(tx, owner)
-            if isinstance(account, Reason):
-                return account
-            proof = await self._totp.confirm(tx, account.id, owner.holder, code)
-            if proof is None:
-                return Reason.INVALID_CREDENTIALS
-            enrolled = await self.enrolled(tx, owner, proof, TOTP_NAME)
+        owner; INVALID_TOKEN where what began their sign-in has ended.  Raises StoreUnavailable."""
+        try:
+            async with self._database.transaction() as tx:
+                account = await owned(tx, owner)
+                if isinstance(account, Reason):
+                    return account
+                proof = await self._totp.confirm(tx, account.id, owner.holder, code)
+                if proof is None:
+                    return Reason.INVALID_CREDENTIALS
+                enrolled = await self.enrolled(tx, owner, proof, TOTP_NAME)
+        except OriginEnded:
+            return Reason.INVALID_TOKEN
         self._notifications.wake()
         return enrolled
 
@@ -99,13 +118,19 @@ class OwnFactors:
         self, tx: Transaction, owner: FactorOwner, proof: FactorProof, name: str
     ) -> Enrolled:
         """What follows from a new factor, in the transaction that writes it; `name` is for the
-        mail.  The caller wakes the outbox after the commit, and publishes the changes."""
+        mail.  The caller wakes the outbox after the commit, and publishes the changes.
+
+        Last it is looked for what began the owner's sign-in, and raised OriginEnded where it has
+        ended: the transaction holds the account, and undoes what it has written.
+        """
         account_id = owner.account_id
         await self._notifications.factor_changed(tx, account_id, MailTemplate.FACTOR_ADDED, name)
         codes: Sequence[str] = ()
         if await codes_left(tx, account_id) == 0:
             codes = await make_codes(tx, account_id)
         changes = await end_others(tx, account_id, owner.holder, WHY)
+        if self._ends is not None and await self._ends.has_ended(owner.origin):
+            raise OriginEnded
         return Enrolled(proof, changes, codes)
 
     async def remove_totp(self, owner: FactorOwner) -> Sequence[Change] | Reason | None:

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.identity.factors.factor_kinds import FactorKind, FactorProof
-from gateway.identity.factors.own_factors import Enrolled, FactorOwner, OwnFactors, owned
+from gateway.identity.factors.own_factors import (
+    Enrolled,
+    FactorOwner,
+    OriginEnded,
+    OwnFactors,
+    owned,
+)
 from gateway.identity.factors.passkey_records import NewCredential
 from gateway.identity.factors.passkeys import (
     PASSKEYS_MAX,
@@ -48,7 +54,8 @@ class OwnPasskeys:
     async def add(
         self, owner: FactorOwner, name: str, new: NewCredential
     ) -> AddedPasskey | PasskeyProblem | Reason:
-        """A Reason, as of `own_factors.owned`, where the owner may not any more."""
+        """A Reason, as of `own_factors.owned`, where the owner may not any more; INVALID_TOKEN
+        as of `OwnFactors.confirm_totp`."""
         try:
             async with self._database.transaction() as tx:
                 account = await owned(tx, owner)
@@ -62,6 +69,8 @@ class OwnPasskeys:
                 enrolled = await self._factors.enrolled(tx, owner, proof, _told(name))
         except Conflict:
             return PasskeyProblem.REGISTERED
+        except OriginEnded:
+            return Reason.INVALID_TOKEN
         self._notifications.wake()
         return AddedPasskey(passkey, enrolled)
 

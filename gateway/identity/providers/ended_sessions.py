@@ -3,7 +3,9 @@
 Law: a sign-in that began before such an end begins no session here, wherever it is: between the
 provider's answer and its account, or at the question for a second factor.  An end is noted before
 the sessions that it names are looked for, and looked for here once a session has begun: whichever
-comes first, one of the two finds the other.
+comes first, one of the two finds the other.  What stays when a session ends (an account, a link,
+roles, a factor) is written under the lock of the account, and an end is looked for last, before the
+commit: what is written by then stays, as if it were older than the end.
 
 A session there has a name, which comes back no more once it has ended.  Who is named by `sub` alone
 signs in again, so of them it is noted when: a sign-in for which the browser was sent there later is

@@ -3,13 +3,14 @@
 Law: who has an identity has its account, so none is linked by a stranger's word.  An account is
 linked by its owner in a session, or by an address that both sides have verified, the provider in a
 way that the operator trusts; one whose own address nobody has verified is neither taken over nor
-takes over.  Roles that a provider gives are kept apart, and are those of the last sign-in.
+takes over.  Roles that a provider gives are kept apart, and are those of the last sign-in.  Nothing
+of it is written once the provider has ended what it gave (`ended_sessions`).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import is_same_mailbox
 from gateway.identity.mail import registrations
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
 from gateway.identity.providers.provider_sessions import end_sessions_of
 from gateway.identity.providers.round_trips import LinkRequest
@@ -89,30 +91,34 @@ class LinkedIdentity:
 
 
 class LinkedIdentities:
-    def __init__(self, database: Database, notifications: SecurityNotifications) -> None:
+    def __init__(
+        self,
+        database: Database,
+        notifications: SecurityNotifications,
+        ended: EndedSessions | None = None,
+    ) -> None:
+        """`ended` is for who signs in and links; None for who shows links and takes them away."""
         self._database = database
         self._notifications = notifications
+        self._ended = ended
 
     async def sign_in(self, identity: ProviderIdentity) -> LinkedAccount | LinkRefusal:
         """The account of somebody whom the provider knows; made or linked where the configuration
-        lets it be.  Raises IdentityRefused."""
+        lets it be.  Raises IdentityRefused, StoreUnavailable."""
         try:
-            return await self._sign_in(identity)
+            return await self._unless_ended(identity, lambda tx: self._sign_in(tx, identity))
         except Conflict:
             # Two tabs of one browser came back at once: it is linked now.
-            return await self._sign_in(identity)
+            return await self._unless_ended(identity, lambda tx: self._sign_in(tx, identity))
 
     async def link(
         self, identity: ProviderIdentity, request: LinkRequest
     ) -> LinkedAccount | LinkRefusal:
-        """For the owner of the account, in the session that asked for it."""
+        """For the owner of the account, in the session that asked for it.  Raises the same."""
         try:
-            async with self._database.transaction() as tx:
-                linked = await self._link(tx, identity, request)
+            return await self._unless_ended(identity, lambda tx: self._link(tx, identity, request))
         except Conflict:
             return LinkRefusal.LINKED_ELSEWHERE
-        self._notifications.wake()
-        return linked
 
     async def unlink(
         self,
@@ -173,24 +179,42 @@ class LinkedIdentities:
             for row in rows
         ]
 
-    async def _sign_in(self, identity: ProviderIdentity) -> LinkedAccount | LinkRefusal:
-        async with self._database.transaction() as tx:
-            row = await _find(tx, identity)
-            if row is not None:
-                account = await locked(tx, str(row["account_id"]))
-                # Whoever unlinked it meanwhile held the account.
-                row = await _find(tx, identity)
-                if account is None or row is None:
-                    return LinkRefusal.NOT_LINKED
-                if account.disabled:
-                    return LinkRefusal.ACCOUNT_DISABLED
-                if too_soon(int(await tx.now()), account.not_before) is not None:
-                    return LinkRefusal.TOO_SOON
-                return await _used(tx, identity, account, str(row["id"]))
-            found = await self._by_address(tx, identity)
-        if isinstance(found, LinkedAccount):
+    async def _unless_ended(
+        self,
+        identity: ProviderIdentity,
+        write: Callable[[Transaction], Awaitable[LinkedAccount | LinkRefusal]],
+    ) -> LinkedAccount | LinkRefusal:
+        """The end is looked for last, while the transaction holds the account: what was written is
+        undone where there is one, and where nobody can say."""
+        try:
+            async with self._database.transaction() as tx:
+                found = await write(tx)
+                if isinstance(found, LinkRefusal):
+                    return found
+                if self._ended is not None and await self._ended.has_ended_of(identity):
+                    raise _EndedMeanwhile
+        except _EndedMeanwhile:
+            return LinkRefusal.ENDED_THERE
+        if found.is_new or found.was_linked:
             self._notifications.wake()
         return found
+
+    async def _sign_in(
+        self, tx: Transaction, identity: ProviderIdentity
+    ) -> LinkedAccount | LinkRefusal:
+        row = await _find(tx, identity)
+        if row is None:
+            return await self._by_address(tx, identity)
+        account = await locked(tx, str(row["account_id"]))
+        # Whoever unlinked it meanwhile held the account.
+        row = await _find(tx, identity)
+        if account is None or row is None:
+            return LinkRefusal.NOT_LINKED
+        if account.disabled:
+            return LinkRefusal.ACCOUNT_DISABLED
+        if too_soon(int(await tx.now()), account.not_before) is not None:
+            return LinkRefusal.TOO_SOON
+        return await _used(tx, identity, account, str(row["id"]))
 
     async def _by_address(
         self, tx: Transaction, identity: ProviderIdentity
@@ -249,6 +273,10 @@ class LinkedIdentities:
         identity_id = await _insert(tx, identity, account.id)
         await self._notifications.provider_linked(tx, account.id, identity.provider.label)
         return await _used(tx, identity, account, identity_id, was_linked=True)
+
+
+class _EndedMeanwhile(Exception):
+    """Since an end was looked for first."""
 
 
 _SELECT = (

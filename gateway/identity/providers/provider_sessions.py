@@ -90,7 +90,8 @@ async def end_sessions_of(
     Of what the person has under way nothing is known here, but to `EndedSessions`.  Where all that
     they had there is over, a new id of their link makes what names the old one begin no session
     besides (`session_origins.is_linked`); else that would stop what they began in another session
-    there.
+    there.  Either way their account is waited for: who holds it may have looked for this end before
+    it was noted.
     """
     await _hold_links(tx, issuer, subject=subject, provider_session=provider_session)
     changes: list[Change] = []

@@ -13,13 +13,18 @@ import pytest
 
 from gateway.access.issuers import Issuer
 from gateway.access.providers import Provider as SignInProvider
+from gateway.edge.endpoints.session_opening import SIGN_IN_OVER
 from gateway.identity.factors.factor_kinds import FactorKind, FactorNeeded
+from gateway.identity.factors.own_factors import OwnFactors
+from gateway.identity.factors.own_passkeys import OwnPasskeys
 from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
 from gateway.identity.providers.metadata import ProviderMetadata
 from gateway.model import Reason
 from gateway.stores.protocols import StoreUnavailable
-from tests.edge.auth_house import EMAIL, House, open_house, reason, request, told
+from tests.authenticator import Authenticator
+from tests.edge.auth_house import EMAIL, URL, House, open_house, reason, request, told
+from tests.edge.endpoints.passkey_calls import PASSKEYS
 from tests.edge.endpoints.test_factors import code_at, enrol, kinds_of, second_step
 from tests.edge.endpoints.test_provider_guesses import come_back, come_back_from, start
 from tests.edge.endpoints.test_provider_links import GATE, signed_in_at
@@ -358,3 +363,83 @@ async def test_the_end_of_a_session_there_stops_no_second_factor_of_another(
     assert await live_sessions(house) == []
     done = await second_step(house, waiting, code_at(house, secret))
     assert done.status == 200, done.body
+
+
+# --- what ends behind the first look, and before anything is written
+
+
+def ends_before(
+    house: House, monkeypatch: pytest.MonkeyPatch, writes: type, name: str
+) -> list[str]:
+    """The end is answered as `name` is called; it is told which were."""
+    write, called = getattr(writes, name), list[str]()
+
+    async def slow(*arguments: Any, **named: Any) -> object:
+        assert (await ended_there(house)).status == 200
+        called.append(name)
+        return await write(*arguments, **named)
+
+    monkeypatch.setattr(writes, name, slow)
+    return called
+
+
+async def test_what_ends_behind_the_first_look_is_linked_with_no_account(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comes_back_as(house, monkeypatch, there=THERE)
+    called = ends_before(house, monkeypatch, LinkedIdentities, "link")
+    answer, links = await linked_by_hand(house)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert (links, called) == ([], ["link"])
+    assert kinds_of(house)[-1] == "sign_in_failed"
+
+
+@pytest.mark.parametrize("was_here", [True, False])
+async def test_what_ends_behind_the_first_look_gives_no_role_and_makes_no_account(
+    house: House, monkeypatch: pytest.MonkeyPatch, was_here: bool
+) -> None:
+    if was_here:
+        comes_back_as(house, monkeypatch, NEWCOMER, there="another")
+        assert (await come_back(house)).status == 303
+    comes_back_as(house, monkeypatch, NEWCOMER, there=THERE, roles=("boss",))
+    called = ends_before(house, monkeypatch, LinkedIdentities, "sign_in")
+    answer = await come_back(house)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert called == ["sign_in"]
+    known = await house.deps.accounts.by_email(NEWCOMER)
+    assert (known and known.roles) == (() if was_here else None)
+
+
+async def test_what_ends_behind_the_first_look_enrols_no_code_generator(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = await to_enrol(house)
+    begun = await house.ask("POST", "/auth/factors/totp", {"mfa_token": waiting})
+    called = ends_before(house, monkeypatch, OwnFactors, "confirm_totp")
+    body = {"mfa_token": waiting, "code": code_at(house, str(told(begun)["secret"]))}
+    answer = await house.ask("POST", "/auth/factors/totp/confirm", body)
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+    assert told(answer)["detail"] == SIGN_IN_OVER
+    assert called == ["confirm_totp"]
+    token = str((await house.sign_in())["access_token"])
+    factors = told(await house.ask("GET", "/auth/factors", token=token))
+    assert (factors["totp"], factors["recovery_codes_left"]) == (None, 0)
+
+
+async def test_what_ends_behind_the_first_look_adds_no_passkey(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = await to_enrol(house)
+    options = told(await house.ask("POST", f"{PASSKEYS}/options", {"mfa_token": waiting}))
+    called = ends_before(house, monkeypatch, OwnPasskeys, "add")
+    body = {
+        "mfa_token": waiting,
+        "challenge_token": options["challenge_token"],
+        "credential": Authenticator(URL).create(options["public_key"]),
+    }
+    answer = await house.ask("POST", PASSKEYS, body)
+    assert (answer.status, reason(answer)) == (400, "invalid_token")
+    assert told(answer)["detail"] == SIGN_IN_OVER
+    assert called == ["add"]
+    token = str((await house.sign_in())["access_token"])
+    assert told(await house.ask("GET", "/auth/factors", token=token))["passkeys"] == 0
