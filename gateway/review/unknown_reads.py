@@ -9,8 +9,9 @@ from __future__ import annotations
 from gateway.access.authorizer import Decision
 from gateway.access.decision_record import RecordedDecision
 from gateway.access.record_gaps import READ_TWICE, beside_names, read_by, reads_calls
+from gateway.access.routing.body_fields import parts_of
 from gateway.access.routing.request_values import WITHOUT_BODY
-from gateway.access.routing.routes import Route, parts_of
+from gateway.access.routing.routes import Route
 from gateway.model import Reason
 
 _QUERY, _HEADERS, _BODY = READ_TWICE

@@ -11,6 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from gateway.access.conditions.resource_uses import (
+    ELSEWHERE,
+    ITEM,
+    WORDS,
+    Place,
+    ResourceUses,
+)
+
 KEYWORDS = frozenset(("true", "false", "null", "in"))
 MACROS = frozenset(("all", "exists", "exists_one", "map", "filter"))
 OWN_FUNCTIONS = frozenset(("in_cidr", "has_role", "has_scope"))
@@ -106,6 +114,7 @@ class Expression:
     iterates: bool = False
     asked_for: set[int] = field(default_factory=set)
     """Where the paths begin that a `has(…)` asks for."""
+    uses: ResourceUses = field(default_factory=ResourceUses)
     problems: list[tuple[int, str]] = field(default_factory=list)
     """Position and sentence."""
 
@@ -146,8 +155,8 @@ class _ExpressionReader:
         self._expression = Expression()
         self._tokens = list(self._lex(source))
         self._closing = self._brackets()
-        # (end of the macro's parentheses, its variable)
-        self._scopes: list[tuple[int, str]] = []
+        # (end of the macro's parentheses, its variable, where its items lie in the resource)
+        self._scopes: list[tuple[int, str, Place | None]] = []
         self._guards: list[int] = []
         # The path that was read last, and the words it begins and ends at.
         self._read: tuple[FieldPath, int, int] | None = None
@@ -199,6 +208,10 @@ class _ExpressionReader:
             return self._tokens[index].text
         return ""
 
+    def _word(self, index: int) -> str:
+        """As it is written; empty past the ends."""
+        return self._tokens[index].text if 0 <= index < len(self._tokens) else ""
+
     def _step(self, at: int) -> int:
         token = self._tokens[at]
         if token.kind != "name":
@@ -243,8 +256,17 @@ class _ExpressionReader:
             )
         variable = self._text(opening + 1)
         if variable and self._text(opening + 2) == ",":
-            self._scopes.append((end, variable))
+            self._scopes.append((end, variable, self._items_before(at - 1)))
             self._expression.locals.add(variable)
+
+    def _items_before(self, dot: int) -> Place | None:
+        """Of the path that ends there, where all of it is told."""
+        if self._read is None or self._read[2] != dot:
+            return None
+        path = self._read[0]
+        if path.root != "resource":
+            return ELSEWHERE
+        return (*path.keys, ITEM) if len(path.keys) == len(path.steps) else None
 
     def _arguments(self, opening: int, end: int) -> tuple[str | None, ...]:
         literals: list[str | None] = []
@@ -284,7 +306,13 @@ class _ExpressionReader:
             before in _EQUALITY and self._text(at - 2) == "null" and self._text(index) != "."
         )
         path = FieldPath(root.text, tuple(steps), root.at, guarded, iterated, null)
-        local = any(root.text == name for _, name in self._scopes)
+        local = any(root.text == name for _, name, _ in self._scopes)
+        if local or root.text == "resource":
+            begins = next((at for _, name, at in self._scopes if name == root.text), ())
+            before_it = [self._word(at - 1 - number) for number in range(WORDS)]
+            behind = [self._word(index + number) for number in range(WORDS)]
+            if begins is not ELSEWHERE:
+                self._expression.uses.note(begins, steps, before_it, behind)
         if record and not local:
             if before == "in" and self._text(index) in _BEHIND_IN:
                 path = self._looked_in(path, at, asked)
@@ -297,6 +325,7 @@ class _ExpressionReader:
         if self._tokens[at - 2].kind == "string" and self._text(at - 3) in _BEFORE_IN:
             key = literal(self._tokens[at - 2])
             if key is not None:
+                self._expression.uses.names.add(key)
                 # `"page" in request.query` asks only whether that one key is there.
                 return FieldPath(path.root, (*path.steps, key), path.at, guarded=True)
         return path if asked is None else replace(path, looked_for=asked)
@@ -325,7 +354,7 @@ class _ExpressionReader:
                 and self._text(at + 1) != "("
             ):
                 path, stop = self._field_path(at, record=True)
-                local = any(path.root == name for _, name in self._scopes)
+                local = any(path.root == name for _, name, _ in self._scopes)
                 if at == start and stop == end and not local and None not in path.steps:
                     known = path
                 at = stop

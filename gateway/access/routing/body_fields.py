@@ -6,7 +6,8 @@ backend looks for it there no body tells: Rails does not, where an object has th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +37,12 @@ class BodyFields:
         )
 
 
+def parts_of(names: Iterable[str]) -> frozenset[str]:
+    """Names of fields of a body (`a.b`), and of the objects that they lie in."""
+    steps = (name.split(".") for name in names)
+    return frozenset(path for one in steps for path in accumulate(one, "{}.{}".format))
+
+
 def reads_alike(body: object, fields: BodyFields) -> bool:
     """Whether fields of a JSON body are known by one name each, and lie in objects.
 
@@ -46,7 +53,7 @@ def reads_alike(body: object, fields: BodyFields) -> bool:
     """
     if body is None:
         return True
-    if not isinstance(body, Mapping) or _hides(body, fields.keys, fields.paths):
+    if not isinstance(body, Mapping) or hides(body, fields.keys, fields.paths):
         return False
     for key, deeper in fields.within:
         inner = body.get(key)
@@ -73,12 +80,12 @@ def wraps(body: object, fields: BodyFields, wrappers: Collection[str]) -> bool:
             others = [one for one in known if not one.startswith(within)]
             beside = [one for one in others if within + one not in known]
             keys = {one.partition(".")[0]: "" for one in beside}
-            if keys and _hides(inner, keys, beside):
+            if keys and hides(inner, keys, beside):
                 return True
     return False
 
 
-def _hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[str]) -> bool:
+def hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[str]) -> bool:
     """Whether some backend finds a field at one of the `paths`, by its letters, of an object, or a
     part of it, under another name than `keys` has for the letters of its first step.
 
@@ -103,9 +110,9 @@ def _hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[st
         elif name[:1] == "$":
             if isinstance(inner, Mapping):
                 others = dict.fromkeys(keys, "")
-                if _hides(inner, others, paths):
+                if hides(inner, others, paths):
                     return True
-                if name == "$rename" and _hides(_texts_of(inner), others, paths):
+                if name == "$rename" and hides(_texts_of(inner), others, paths):
                     return True
         elif letters.startswith(begins):
             if "(" in name and letters_of(name.partition("(")[0]) in keys:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +22,8 @@ from gateway.access.definitions import (
 from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
 from gateway.access.issuers import ResourceServer
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
-from gateway.access.routing.body_fields import BodyFields
+from gateway.access.routing.body_fields import BodyFields, parts_of
+from gateway.access.routing.body_values import BodyValues, body_values
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
 from gateway.access.routing.wrapper_names import wrappers_of
@@ -50,12 +50,6 @@ BELOW = "**"
 INT_SEGMENT = re.compile(r"[0-9]+\Z", re.ASCII)
 _PRINTABLE = "".join(chr(code) for code in range(0x21, 0x7F))
 UUID_SEGMENT = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
-
-
-def parts_of(names: Iterable[str]) -> frozenset[str]:
-    """Names of fields of a body (`a.b`), and of the objects that they lie in."""
-    steps = (name.split(".") for name in names)
-    return frozenset(path for one in steps for path in accumulate(one, "{}.{}".format))
 
 
 def wildcard_of(host: str) -> str:
@@ -213,6 +207,7 @@ class Route:
     header_names: frozenset[str] = field(init=False)
     body_names: frozenset[str] = field(init=False)
     body_fields: BodyFields = field(init=False)
+    body_values: BodyValues | None = field(init=False)
     resource_query: QueryParameters | None = field(init=False)
     """What the resource is made of, read; None where it is made of none."""
     resource_headers: HeaderFields | None = field(init=False)
@@ -271,6 +266,10 @@ class Route:
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, attribute, frozenset(read))
         object.__setattr__(self, "body_fields", BodyFields(self.body_names))
+        enforced = None if self.policy is None or self.policy.shadow else action_rules
+        data = {} if self.policy is None else self.policy.data
+        values = body_values(self.resource, self.limits, enforced, data)
+        object.__setattr__(self, "body_values", values)
         query, headers = self.query_names, self.header_names
         object.__setattr__(self, "resource_query", QueryParameters(query) if query else None)
         object.__setattr__(self, "resource_headers", HeaderFields(headers) if headers else None)

@@ -1,0 +1,227 @@
+"""In which form conditions take what a body gives, and what is refused for being another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.access.conditions.expressions import read_expression
+from gateway.access.conditions.resource_uses import ITEM
+from gateway.access.snapshot import Snapshot
+from gateway.model import Reason
+from tests.access.worlds import decide, snapshot, who
+
+DATA = 'version: 1\nmine: [a-1, a-2]\nfrozen: [7]\nnames: [root]\nteams: {red: [u1]}\nby_number: {"7": [5]}\n'
+
+
+def world(*rules: str, key: str = "") -> Snapshot:
+    lines = [f"  - {{id: r{n}, {rule}}}" for n, rule in enumerate(rules)]
+    limits = f"limits: {{few: {{key: {key}, rate: 1/1h, scope: local}}}}\n" if key else ""
+    return snapshot(
+        f"""
+version: 1
+upstreams: {{api: {{targets: ["http://127.0.0.1:9001"]}}}}
+{limits}
+routes:
+  - id: x
+    match: {{path: /x, methods: [POST]}}
+    policy: p
+    upstream: api
+    {"limits: [few]" if key else ""}
+    resource: {{a: "{{body.a}}", b: "{{body.b}}", joined: "acc-{{body.id}}"}}
+""",
+        "policy: p\nrules:\n" + "\n".join(lines),
+        data__tables=DATA,
+    )
+
+
+def reason(where: Snapshot, body: Any) -> str:
+    decision = decide(where, "POST /x", who("u1"), body=body)
+    return Reason.RULE_ALLOWED if decision.allowed else decision.reason
+
+
+ALL = 'allow: ["*"]'
+OWN = "allow: ['*'], when: \"resource.a.owner_id == user.id\""
+ITEMS = "allow: ['*'], when: \"resource.a.all(i, i.owner_id == user.id)\""
+
+
+@pytest.mark.parametrize(
+    ("rule", "wrap"),
+    [
+        (OWN, lambda one: one),
+        (ITEMS, lambda one: [one]),
+        (ITEMS, lambda one: [{"owner_id": "u1"}, one]),
+        ("allow: ['*'], when: \"resource.a['owner_id'] == user.id\"", lambda one: one),
+        ("allow: ['*'], when: \"resource.a[0].owner_id == user.id\"", lambda one: [one]),
+        ("allow: ['*'], when: \"resource.a.x.owner_id == user.id\"", lambda one: {"x": one}),
+        (
+            "allow: ['*'], when: \"resource.a.filter(i, has(i.owner_id)).all(j, j.owner_id == 'u1')\"",
+            lambda one: [one],
+        ),
+    ],
+)
+def test_a_field_that_a_condition_reads_within_a_value_has_one_name(rule: str, wrap: Any) -> None:
+    where = world(rule)
+    assert reason(where, {"a": wrap({"owner_id": "u1", "n": 1})}) is Reason.RULE_ALLOWED
+    assert reason(where, {"a": wrap({"owner_id": "u2"})}) is Reason.NO_RULE
+    for other in ("ownerId", "OWNER_ID", "own_er_id", " owner_id", "owner_id(1)"):
+        body = {"a": wrap({"owner_id": "u1", other: "u2"})}
+        assert reason(where, body) is Reason.BODY_MALFORMED, other
+    for hidden in ({"$set": {"owner_id": "u2"}}, {"__proto__": {"owner_id": "u2"}}):
+        assert reason(where, {"a": wrap({"owner_id": "u1", **hidden})}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "deny", ["has(resource.a.is_admin)", "'is_admin' in resource.a && has(resource.a.name)"]
+)
+def test_what_a_deny_looks_for_has_no_other_name(deny: str) -> None:
+    where = world(ALL, f"deny: ['*'], when: \"{deny}\"")
+    assert reason(where, {"a": {"name": "x"}}) is Reason.RULE_ALLOWED
+    assert reason(where, {"a": {"name": "x", "is_admin": True}}) is Reason.NO_RULE
+    assert reason(where, {"a": {"name": "x", "isAdmin": True}}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "allow: ['*'], when: \"resource.a.all(i, i in data.mine)\"",
+        "deny: ['*'], when: \"resource.a.exists(i, i == 'secret')\"",
+        "deny: ['*'], when: \"'secret' in resource.a\"",
+        "deny: ['*'], when: \"user.id in resource.a\"",
+        "deny: ['*'], when: \"!(resource.a.filter(i, i == 'secret') == [])\"",
+    ],
+)
+def test_where_a_list_is_gone_through_an_object_is_none(rule: str) -> None:
+    where = world(ALL, rule)
+    assert reason(where, {"a": ["a-1"]}) is Reason.RULE_ALLOWED
+    assert reason(where, {"a": {"a-1": "secret"}}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("deny", "value"),
+    [
+        ("resource.a == 'admin'", "admin"),
+        ("((resource.a)) == 'admin'", "admin"),
+        ("'admin' == resource.a", "admin"),
+        ("resource.a in data.names", "root"),
+        ("resource.a in ['root', 'x']", "root"),
+        ("resource.a == user.id", "u1"),
+        ("resource.a != null && resource.a == 'admin'", "admin"),
+        ("user.id == resource.a", "u1"),
+        ("(has(resource.a) ? resource.a : '') == 'admin'", "admin"),
+        ("has_role(resource.a)", "x"),
+        ("user.id in data.teams[resource.a]", "red"),
+    ],
+)
+def test_where_one_value_is_compared_a_list_of_it_is_none(deny: str, value: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    for other in ([value], [[value]], {"0": value}):
+        assert reason(where, {"a": other}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "deny",
+    ["resource.a == 7", "7 == resource.a", "resource.a in data.frozen", "resource.a in [7, 8]"],
+)
+def test_a_text_of_a_number_is_none_where_a_number_is_compared(deny: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    assert reason(where, {"a": 7}) is Reason.NO_RULE
+    assert reason(where, {"a": 7.0}) is Reason.NO_RULE
+    for taken in ("7", " 7 ", "+7", "7.0", "07", True):
+        assert reason(where, {"a": taken}) is Reason.BODY_MALFORMED
+    for other in (6, "seven", ""):
+        assert reason(where, {"a": other}) is Reason.RULE_ALLOWED
+
+
+@pytest.mark.parametrize("deny", ["resource.a == '7'", "resource.a in ['x', '7']"])
+def test_a_number_is_none_where_its_text_is_compared(deny: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    assert reason(where, {"a": "7"}) is Reason.NO_RULE
+    assert reason(where, {"a": 7}) is Reason.BODY_MALFORMED
+    assert reason(where, {"a": "8"}) is Reason.RULE_ALLOWED
+
+
+@pytest.mark.parametrize("deny", ["resource.a in [7, '7']", "string(resource.a) == '7'"])
+def test_who_compares_with_both_takes_both(deny: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    assert reason(where, {"a": "7"}) is Reason.NO_RULE
+    assert reason(where, {"a": 7}) is Reason.NO_RULE
+    assert reason(where, {"a": "8"}) is Reason.RULE_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "deny", ["resource.a == true", "resource.a != false", "true == resource.a"]
+)
+def test_a_truth_is_no_text_and_no_number(deny: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    assert reason(where, {"a": True}) is Reason.NO_RULE
+    assert reason(where, {"a": False}) is Reason.RULE_ALLOWED
+    for other in ("true", "on", 1, 0, 1.0):
+        assert reason(where, {"a": other}) is Reason.BODY_MALFORMED
+
+
+def test_each_item_of_a_list_is_one_value_where_it_is_compared() -> None:
+    where = world(ALL, "deny: ['*'], when: \"resource.a.exists(i, i.role == 'admin' || i.n == 1)\"")
+    assert reason(where, {"a": [{"role": "x", "n": 0}]}) is Reason.RULE_ALLOWED
+    assert reason(where, {"a": [{"role": ["admin"], "n": 0}]}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("condition", "value"),
+    [
+        ("size(resource.a) > 0", {"k": "v"}),
+        ("resource.a.size() > 0", ["v"]),
+        ("resource.a == data.mine", ["a-1", "a-2"]),
+        ("resource.a == data.mine || 'v' == user.id", ["a-1", "a-2"]),
+        ("resource.a == data.mine && resource.a != null", ["a-1", "a-2"]),
+        ("resource.a == 'x' || 7 in [7]", "7"),
+        ("resource.a in data.by_number['7']", 5),
+        ("(((((((((((resource.a == 5)))))))))))", 5),
+        ("((((((((((((resource.a)))))))))))) == 5", 5),
+        ("resource.a in ['x', '7'] || 7 == 7", "7"),
+        ("resource.a != []", ["v"]),
+        ("has(resource.a)", {"k": "v"}),
+        ("(resource.a + resource.b).filter(i, i == 'v') == ['v']", ["v"]),
+        ("resource.a.exists(i, true)", [{"x": 1}, [2]]),
+        ("resource.a['k'] == 'v' && resource.a.all(k, k == 'k')", {"k": "v"}),
+        ("'k' in resource.a && resource.a.k == 'v'", {"k": "v"}),
+        ("resource.a == 'x' || 'v' in resource.a", ["v"]),
+        ("data.mine.exists(m, m != resource.b)", [{"ID": 1, "Email": 2}]),
+        ("resource.a[user.id] == 'v'", {"u1": "v", "U2": 1}),
+        ("data.names.exists(n, n == 'root') && resource.a.all(i, i.id == 1)", [{"id": 1, "n": 2}]),
+    ],
+)
+def test_what_is_taken_in_its_form_passes(condition: str, value: Any) -> None:
+    assert reason(world(f'allow: ["*"], when: "{condition}"'), {"a": value, "b": []}) is (
+        Reason.RULE_ALLOWED
+    )
+
+
+@pytest.mark.parametrize("value", ["7.0", "7e0", "70E-1", "1e-7"])
+def test_a_text_is_made_of_no_number_that_backends_write_in_several_ways(value: str) -> None:
+    where = world(ALL, "deny: ['*'], when: \"resource.joined == 'acc-7'\"")
+    assert reason(where, {"id": float(value)}) is Reason.BODY_MALFORMED
+    assert reason(where, {"id": 7}) is Reason.NO_RULE
+    assert reason(where, {"id": 7.5}) is Reason.RULE_ALLOWED
+
+
+def test_what_a_limit_counts_within_a_value_has_one_name() -> None:
+    where = world(ALL, key="resource.a.account")
+    assert reason(where, {"a": {"account": 7}}) is Reason.RULE_ALLOWED
+    assert reason(where, {"a": {"account": 8, "Account": 7}}) is Reason.BODY_MALFORMED
+
+
+def test_a_rule_in_shadow_refuses_nothing() -> None:
+    where = world(ALL, "deny: ['*'], mode: shadow, when: \"resource.a == 'admin'\"")
+    assert reason(where, {"a": ["admin"]}) is Reason.RULE_ALLOWED
+
+
+def test_the_places_of_an_expression() -> None:
+    uses = read_expression(
+        "resource.l.exists(i, i.d.o == 1 && i.r in ['x']) && 'k' in resource.m"
+    ).uses
+    assert uses.lists == {("l",), ("m",)}
+    assert uses.objects == {("l", ITEM), ("l", ITEM, "d")}
+    assert uses.values == {("l", ITEM, "d", "o"), ("l", ITEM, "r")}
+    assert uses.names == {"d", "o", "r", "k"}
