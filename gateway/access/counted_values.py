@@ -43,11 +43,14 @@ _AS_IT_IS = re.compile(
     rf"|(?!(?:[^0-9]*+[0-9]){{7}}){_IS_WORD}[!-*,-?\[-~]++(?: [!-*,-?\[-~]++)*+\Z"
     r"|(?!.*[@.]xn--|[^@]*/x)[a-z0-9!#$%&'*+/=?^_`{|}~.-]++"
     r"@(?=[.-]*+[a-z0-9])[a-z0-9.-]*+(?<!\.)\Z"
-    r"|(?!0[bd])(?=[0-9e]*+[abcdf])(?![0-9a-f]{32}\Z)[0-9a-f]++\Z"
+    r"|(?!0[bd])(?=[0-9e]*+[abcdf])(?![0-9a-f]{25,32}\Z)[0-9a-f]++\Z"
     r"|(?!(?:[0-9][:-]?+){7})[0-9]++(?:[-:][0-9]++)++\Z"
     r"|(?:0|[1-9][0-9]{0,17})\Z"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 )
+_SIGNS_OF_UUID = re.compile("[-{}()]+")
+_MAY_LACK_NOUGHTS = re.compile(r"(?![0-9]++\Z)[-{}()]*+(?:[0-9a-f+_x][-{}()]*+){25,31}\Z")
+"""A UUID without the noughts that it begins with: seven at most, or ids of MongoDB were some."""
 _MAY_BE_CONTACT = re.compile(r"[^@+]*+[@+]|(?:[^0-9]*+[0-9]){7}")
 """Some segment of a path."""
 _SMALL = re.compile(r"[!-@\[-~]*+\Z")
@@ -74,11 +77,9 @@ def counted_text(text: str) -> str | None:
         number = phone_number(small, text)
         told = number != "" or _HOLDS_NO_VALUE.search(small, 0, LONGEST_IN_ALL)
         return (small if number == "" else number) if told else None
-    if len(letters) != len(small):
+    if _MAY_LACK_NOUGHTS.match(small):
         # To Python a blank at an end is a nought of a UUID.
-        uuid = uuid_of(letters, groups=False)
-        if uuid is not None:
-            return uuid
+        return uuid_of(_SIGNS_OF_UUID.sub("", small).rjust(32, "0"), groups=False)
     return small if _AS_IT_IS.match(small) else _value_of(small, text)
 
 

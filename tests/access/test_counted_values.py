@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.access.counted_values import (
@@ -212,6 +212,12 @@ def test_what_is_counted_is_counted_as_itself(text: str) -> None:
 
 
 @given(st.text(st.characters(max_codepoint=0x2FF), max_size=40))
+@example("0" * 30)
+@example("0" * 29 + "7")
+@example("a" * 30)
+@example("a" * 25)
+@example("ab-" * 10)
+@example("507f1f77bcf86cd799439011")
 def test_capitals_and_blanks_make_no_other_name(text: str) -> None:
     counted = counted_text(text)
     assert {counted_text(one) for one in (text.upper(), text.lower(), f" {text}\t")} == {counted}

@@ -208,7 +208,7 @@ def test_lists_of_recipients_are_no_bucket_that_strangers_share() -> None:
 
 def test_a_template_joins_what_is_counted_as_one() -> None:
     """And what the key asks of it is what was written."""
-    calls = [("u1", "192.0.2.1", {"a": a}) for a in ("7", "07", 7.0, "+7", 7)]
+    calls = [("u1", "192.0.2.1", {"a": a}) for a in ("7", "07", "７", "+7", 7)]
     template = "{a: 'Acct-{body.a}'}"
     assert answers("resource.a", template, calls) == [True, True, False, False, False]
     asks = "resource.a == 'Acct-07' ? 'one' : user.id"
