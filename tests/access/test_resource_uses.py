@@ -56,6 +56,10 @@ ITEMS = "allow: ['*'], when: \"resource.a.all(i, i.owner_id == user.id)\""
         ("allow: ['*'], when: \"resource.a[0].owner_id == user.id\"", lambda one: [one]),
         ("allow: ['*'], when: \"resource.a.x.owner_id == user.id\"", lambda one: {"x": one}),
         (
+            "allow: ['*'], when: \"resource.a.all(i, i.x.owner_id == 'u1')\"",
+            lambda one: [{"x": one}],
+        ),
+        (
             "allow: ['*'], when: \"resource.a.filter(i, has(i.owner_id)).all(j, j.owner_id == 'u1')\"",
             lambda one: [one],
         ),
@@ -184,6 +188,9 @@ def test_each_item_of_a_list_is_one_value_where_it_is_compared() -> None:
         ("has(resource.a)", {"k": "v"}),
         ("(resource.a + resource.b).filter(i, i == 'v') == ['v']", ["v"]),
         ("resource.a.exists(i, true)", [{"x": 1}, [2]]),
+        ("resource.a.all(i, i.id == 1)", [{"id": 1, "of": {"_id": 2, "id": 3}}]),
+        ("resource.a.x.id == 1 && resource.b == []", {"x": {"id": 1}, "y": {"ID": 2}, "ID": 3}),
+        ("resource.a['x.y'] == 1", {"x.y": 1}),
         ("resource.a['k'] == 'v' && resource.a.all(k, k == 'k')", {"k": "v"}),
         ("'k' in resource.a && resource.a.k == 'v'", {"k": "v"}),
         ("resource.a == 'x' || 'v' in resource.a", ["v"]),
@@ -224,4 +231,5 @@ def test_the_places_of_an_expression() -> None:
     assert uses.lists == {("l",), ("m",)}
     assert uses.objects == {("l", ITEM), ("l", ITEM, "d")}
     assert uses.values == {("l", ITEM, "d", "o"), ("l", ITEM, "r")}
-    assert uses.names == {"d", "o", "r", "k"}
+    assert uses.fields == {(("l", ITEM), "d.o"), (("l", ITEM), "r"), (("m",), "k")}
+    assert uses.names == set()

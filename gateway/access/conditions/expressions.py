@@ -325,7 +325,6 @@ class _ExpressionReader:
         if self._tokens[at - 2].kind == "string" and self._text(at - 3) in _BEFORE_IN:
             key = literal(self._tokens[at - 2])
             if key is not None:
-                self._expression.uses.names.add(key)
                 # `"page" in request.query` asks only whether that one key is there.
                 return FieldPath(path.root, (*path.steps, key), path.at, guarded=True)
         return path if asked is None else replace(path, looked_for=asked)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 ITEM = None
 """The step from a list to each of its items."""
@@ -36,6 +37,7 @@ _TEXTS = frozenset(
 )
 _OF_ANY_FORM = frozenset(("size", "dyn", "type"))
 _GOES_THROUGH = frozenset(("all", "exists", "exists_one", "map", "filter"))
+_QUOTES = ("'", '"')
 _LOOKS_FOR = frozenset((*_COMPARES, "in"))
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _ENDS_A_VALUE = frozenset(("]", ")"))
@@ -43,8 +45,10 @@ _ENDS_A_VALUE = frozenset(("]", ")"))
 
 @dataclass(slots=True)
 class ResourceUses:
+    fields: set[tuple[Place, str]] = field(default_factory=set)
+    """What is read of an object that lies there, as `a.b`."""
     names: set[str] = field(default_factory=set)
-    """Of fields that are read of an object, wherever it lies."""
+    """Of fields that are read of an object, nobody knows where."""
     lists: set[Place] = field(default_factory=set)
     """What is gone through, or looked in."""
     objects: set[Place] = field(default_factory=set)
@@ -79,10 +83,10 @@ class ResourceUses:
     ) -> None:
         """A path that is `steps` behind a place (None: nobody knows which), and the words around
         it, the nearest first."""
-        names = [step for step in steps if isinstance(step, str)]
-        self.names.update(names[1:] if begins == () else names)
         if begins is None:
+            self.names.update(step for step in steps if isinstance(step, str))
             return
+        self._note_fields(begins, steps, before)
         place = begins
         for step in steps:
             if not isinstance(step, str):
@@ -108,6 +112,17 @@ class ResourceUses:
             self.values.add(place)
             self._note_other(place, sign, other)
 
+    def _note_fields(self, begins: Place, steps: Sequence[object], before: Sequence[str]) -> None:
+        known = [str(step) for step in takewhile(_is_text, steps)]
+        # Behind an index nobody knows whether it is of a list or an object.
+        self.names.update(step for step in steps[len(known) :] if isinstance(step, str))
+        place, names = (tuple(known[:1]), known[1:]) if begins == () else (begins, known)
+        if before[0] == "in" and before[1][:1] in _QUOTES and len(known) == len(steps):
+            names = [*names, before[1].strip("\"'")]
+        # A name with a dot in it is read as it stands.
+        if place and names and not any("." in name for name in names):
+            self.fields.add((place, ".".join(names)))
+
     def _note_other(self, place: Place, sign: str, other: Sequence[str]) -> None:
         """What the value is compared with, or looked for in."""
         if sign == "in" and other[0] == "data" and (names := _names_behind(other[1:])):
@@ -125,6 +140,7 @@ class ResourceUses:
 def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
     whole = ResourceUses()
     for one in uses:
+        whole.fields |= one.fields
         whole.names |= one.names
         whole.lists |= one.lists
         whole.objects |= one.objects
@@ -188,8 +204,12 @@ def _is_in_brackets(before: Sequence[str], behind: Sequence[str]) -> bool:
     return before[0] == "(" and behind[0] == ")" and not _is_name(before[1])
 
 
+def _is_text(step: object) -> bool:
+    return isinstance(step, str)
+
+
 def _is_literal(word: str) -> bool:
-    return word[:1].isdigit() or word[-1:] in ("'", '"')
+    return word[:1].isdigit() or word[-1:] in _QUOTES
 
 
 def _is_name(word: str) -> bool:

@@ -19,7 +19,7 @@ from gateway.access.conditions.resource_uses import (
 )
 from gateway.access.definitions import Limit
 from gateway.access.policies import ActionRules, ResourceField
-from gateway.access.routing.body_fields import field_at, hides
+from gateway.access.routing.body_fields import BodyFields, field_at, hides, reads_alike
 from gateway.access.routing.name_letters import letters_of
 
 _NUMBER, _DIGITS = "number", "digits"
@@ -28,7 +28,17 @@ _NUMBER, _DIGITS = "number", "digits"
 class BodyValues:
     """Fields of a resource that are a field of the body, each by its path (`a.b`)."""
 
-    __slots__ = ("_digits", "_keys", "_lists", "_names", "_numbers", "_paths", "_truths", "_values")
+    __slots__ = (
+        "_digits",
+        "_fields",
+        "_keys",
+        "_lists",
+        "_names",
+        "_numbers",
+        "_paths",
+        "_truths",
+        "_values",
+    )
 
     def __init__(
         self, paths: Mapping[str, str], uses: ResourceUses, data: Mapping[str, Any]
@@ -40,6 +50,14 @@ class BodyValues:
             letters = letters_of(name)
             self._keys[letters] = "" if letters in self._keys else name
         self._names = tuple(self._keys)
+        within: dict[Place, list[str]] = {}
+        for place, name in uses.fields:
+            within.setdefault(place, []).append(name)
+        self._fields = [
+            (path, steps, BodyFields(within[place]))
+            for place in within
+            for path, steps in _below(paths, (place,))
+        ]
         self._lists = _below(paths, uses.only_lists)
         self._values = _below(paths, uses.only_values)
         tables = [(place, _kinds(data, names)) for place, names in uses.tables]
@@ -66,6 +84,10 @@ class BodyValues:
         for path, steps in self._digits:
             if any(isinstance(one, int | float) for one in _at(field_at(body, path), steps)):
                 return False
+        for path, steps, fields in self._fields:
+            for one in _at(field_at(body, path), steps):
+                if type(one) is dict and not reads_alike(one, fields):
+                    return False
         return not self._keys or not any(map(self._hides_a_name, self._paths_of(body)))
 
     def _paths_of(self, body: object) -> list[object]:
@@ -109,7 +131,9 @@ def body_values(
     denies = () if action_rules is None else action_rules.denies
     conditions = [rule.condition for rule in (*denies, *rules) if rule.condition is not None]
     uses = joined([of_keys, *(one.expression.uses for one in conditions)])
-    return BodyValues(paths, uses, data) if uses.names or uses.lists or uses.values else None
+    if not (uses.fields or uses.names or uses.lists or uses.values):
+        return None
+    return BodyValues(paths, uses, data)
 
 
 def _is_other_number(value: object) -> bool:
