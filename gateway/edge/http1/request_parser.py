@@ -2,7 +2,9 @@
 
 Law: every head is cut out of the stream, read by `RequestHeadReader` and refused unless it can be
 understood in one way only; every body is counted by the framing of that head.  How the bytes were
-cut into reads never changes what comes out, and nothing follows a refusal.
+cut into reads never changes what comes out: of two things that are wrong with the beginning of a
+head, the one that a single byte after the other brings to light first is named.  Nothing follows a
+refusal.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Final, Literal
 
 from gateway.edge.http1.chunked import ChunkReader
 from gateway.edge.http1.grammar import REQUEST_LINE, Malformed
-from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
+from gateway.edge.http1.request_head import HeadLimits, RequestHead, RequestHeadReader
 from gateway.edge.http1.turns import HEAD_SHARE, SHARE
 from gateway.model import Reason
 
@@ -43,8 +45,8 @@ class RequestParser:
         "_chunks",
         "_data",
         "_left",
-        "_line_bytes",
         "_reader",
+        "_short_bytes",
         "_state",
         "body_bytes",
         "broken",
@@ -54,7 +56,8 @@ class RequestParser:
 
     def __init__(self, reader: RequestHeadReader) -> None:
         self._reader = reader
-        self._line_bytes = reader.limits.line_bytes
+        self._short_bytes = min(reader.limits.line_bytes, reader.limits.head_bytes - 4)
+        """A head that is no longer, less what closes it, is within both limits."""
         self._state = _HEAD
         self._data = b""
         self._at = 0
@@ -105,7 +108,7 @@ class RequestParser:
         if self._data or self._state or self.broken or not data.endswith(b"\r\n\r\n"):
             return None
         block = data[:-4]
-        if len(block) > self._line_bytes:
+        if len(block) > self._short_bytes:
             return None
         try:
             head = self._reader.read(block)
@@ -164,36 +167,27 @@ class RequestParser:
         self._advance(end + 4)
         # To read a long one takes longer.
         self.cost = HEAD_SHARE + (end - at) // 64
-        limits = self._reader.limits
         # RFC 9112 section 2.2: one empty line before the request line is ignored.
         block = data[at:end].removeprefix(b"\r\n")
-        if len(block) > limits.line_bytes:
-            if block.find(b"\r\n", 0, limits.line_bytes + 2) < 0:
-                return self._refuse(Reason.TARGET_TOO_LONG)
-            if len(block) > limits.head_bytes - 4:
-                return self._refuse(Reason.HEADER_TOO_LARGE)
+        if len(block) > self._short_bytes and _too_long(block + b"\r\n\r\n", self._reader.limits):
+            return self._refuse_whole(block, Reason.HEADER_TOO_LARGE)
         head = self._reader.read(block)
         if not isinstance(head, RequestHead):
-            return self._refuse(head)
+            return self._refuse_whole(block, head)
         self.head_bytes = len(block)
         if head.has_body:
             self._begin_body(head)
         return head
 
+    def _refuse_whole(self, block: bytes, reason: Reason) -> Reason:
+        """For what a part of it would have been refused, if any would."""
+        fault = _first_fault(block + b"\r\n\r\n", self._reader.limits)
+        return self._refuse(reason if fault is None else fault)
+
     def _refuse_part(self, data: bytes) -> Reason | None:
         """A head that is not whole yet: refuse at once what cannot become one."""
-        start = data.removeprefix(b"\r\n")
-        limits = self._reader.limits
-        line_end = start.find(b"\r\n")
-        # A CR may be the first half of the line's end.
-        line_bytes = line_end if line_end >= 0 else len(start) - start.endswith(b"\r")
-        if line_bytes > limits.line_bytes:
-            return self._refuse(Reason.TARGET_TOO_LONG)
-        if len(start) > limits.head_bytes:
-            return self._refuse(Reason.HEADER_TOO_LARGE)
-        if not _may_become_head(start, line_end):
-            return self._refuse(Reason.REQUEST_MALFORMED)
-        return None
+        fault = _first_fault(data.removeprefix(b"\r\n"), self._reader.limits)
+        return None if fault is None else self._refuse(fault)
 
     # --- bodies ---
 
@@ -243,10 +237,31 @@ class RequestParser:
             self._at = at
 
 
-def _may_become_head(start: bytes, line_end: int) -> bool:
+def _first_fault(start: bytes, limits: HeadLimits) -> Reason | None:
+    """Why the beginning of a head, or a whole one with what closes it, can be none that is read.
+
+    What came behind that decides nothing: it may have come later.
+    """
+    came = start[: limits.head_bytes + 1]
+    too_long = _too_long(came, limits)
+    if too_long is Reason.TARGET_TOO_LONG:
+        came = came[: limits.line_bytes + 1]
+    return too_long if _may_become_head(came) else Reason.REQUEST_MALFORMED
+
+
+def _too_long(start: bytes, limits: HeadLimits) -> Reason | None:
+    line_end = start.find(b"\r\n", 0, limits.line_bytes + 2)
+    # A CR may be the first half of the line's end.
+    if line_end < 0 and len(start) - start.endswith(b"\r") > limits.line_bytes:
+        return Reason.TARGET_TOO_LONG
+    return Reason.HEADER_TOO_LARGE if len(start) > limits.head_bytes else None
+
+
+def _may_become_head(start: bytes) -> bool:
     """Whether the beginning of a head can still be completed to one."""
     if start and not start[:1].isupper():
         return start == b"\r"
+    line_end = start.find(b"\r\n")
     if line_end >= 0 and REQUEST_LINE.fullmatch(start, 0, line_end) is None:
         return False
     ends = start.count(b"\r\n")

@@ -303,6 +303,52 @@ def test_part_of_a_chunk_line_is_no_event() -> None:
     assert one.next_event() is BODY_END
 
 
+WHOLE = b"\r\nHost: x\r\n\r\n"
+FULL = b"GET /" + b"a" * 13 + b" HTTP/1.1" + WHOLE
+SMALL = HeadLimits(head_bytes=48, fields=2, line_bytes=27)
+"""What a few fragments pass, so that what is too long is often malformed as well."""
+FLAT = HeadLimits(head_bytes=48, fields=2, line_bytes=60)
+"""A whole head may be no longer than this, whatever a line may be."""
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"get /" + b"a" * 30 + b" HTTP/1.1" + WHOLE, Reason.REQUEST_MALFORMED),
+        (b"GET /\n" + b"a" * 30 + b" HTTP/1.1" + WHOLE, Reason.REQUEST_MALFORMED),
+        (b"GET /" + b"a" * 22 + b"\r\r" + b"a" * 30 + WHOLE, Reason.TARGET_TOO_LONG),
+        (b"GET /" + b"a" * 21 + b"\r\r" + b"a" * 30 + WHOLE, Reason.REQUEST_MALFORMED),
+        (b"GET /" + b"a" * 30 + b"\n HTTP/1.1" + WHOLE, Reason.TARGET_TOO_LONG),
+        (b"GET /a HTTP/1.2\r\nX: " + b"y" * 40 + WHOLE, Reason.REQUEST_MALFORMED),
+        (b"GET /a HTTP/1.1\r\nX: \n" + b"y" * 40 + WHOLE, Reason.REQUEST_MALFORMED),
+        (b"GET /a HTTP/1.1\r\nX: " + b"y" * 40 + b"\n" + WHOLE, Reason.HEADER_TOO_LARGE),
+        (b"GET /a HTTP/1.1\r\nX: " + b"y" * 25 + b"\r\r\n\r\n", Reason.REQUEST_MALFORMED),
+        (b"GET /a HTTP/1.1\r\nA:\r\nB:\r\nC:\n" + WHOLE, Reason.REQUEST_MALFORMED),
+        (b"GET /a HTTP/1.1\r\nA:\r\nB:\r\nC:" + WHOLE, Reason.HEADER_TOO_LARGE),
+        (b"GET /\0" + b"a" * 30 + b" HTTP/1.1" + WHOLE, Reason.TARGET_TOO_LONG),
+    ],
+)
+def test_of_two_things_that_are_wrong_the_first_to_come_is_named_wherever_it_is_cut(
+    data: bytes, reason: Reason
+) -> None:
+    assert events(parser(SMALL), data) == [reason]
+    for before, cut in itertools.product((b"", b"\r\n"), range(len(data))):
+        assert events(parser(SMALL), before + data[:cut], data[cut:]) == [reason]
+    for step in (1, 2, 3):
+        pieces = [data[at : at + step] for at in range(0, len(data), step)]
+        assert events(parser(SMALL), *pieces) == [reason]
+
+
+@pytest.mark.parametrize("size", [48, 49, 58, 62, 80])
+def test_a_head_is_bounded_where_its_request_line_might_be_longer(size: int) -> None:
+    data = b"GET /" + b"a" * (size - len(b"GET / HTTP/1.1" + WHOLE)) + b" HTTP/1.1" + WHOLE
+    assert len(data) == size
+    for cut in range(size):
+        (event,) = events(parser(FLAT), data[:cut], data[cut:])
+        assert isinstance(event, RequestHead) if size <= 48 else event is Reason.HEADER_TOO_LARGE
+    assert (parser(FLAT).whole_head(data) is not None) is (size <= 48)
+
+
 messages = st.sampled_from(
     [
         GET,
@@ -313,13 +359,36 @@ messages = st.sampled_from(
         b"BROKEN\r\n\r\n",
     ]
 )
+fragments = st.sampled_from(
+    [
+        GET,
+        FULL,
+        b"GET /",
+        b" HTTP/1.1",
+        b"\r\nHost: x",
+        b"X: ",
+        b"A:\r\n" * 3,
+        b"a",
+        b"a" * 20,
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\r",
+        b"\n",
+        b"\0",
+    ]
+)
+"""Whatever may be too long, malformed or both."""
 
 
-@given(st.lists(messages, max_size=6), st.lists(st.integers(0, 1 << 12), max_size=9))
+@given(
+    st.lists(messages | fragments, max_size=9),
+    st.lists(st.integers(0, 1 << 12), max_size=9),
+    st.sampled_from([HeadLimits(), SMALL, FLAT]),
+)
 def test_the_same_events_come_out_however_the_bytes_are_cut(
-    parts: list[bytes], cuts: list[int]
+    parts: list[bytes], cuts: list[int], limits: HeadLimits
 ) -> None:
     data = b"".join(parts)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
-    assert said(events(parser(), *pieces)) == said(events(parser(), data))
+    assert said(events(parser(limits), *pieces)) == said(events(parser(limits), data))
