@@ -120,13 +120,12 @@ class Connection(asyncio.Protocol):
         """
         if self._link.half_closed_at:
             return True  # told again: reading had been stopped, and went on
-        intake = self._intake
-        cut_short = intake.parser.in_body and not intake.held
-        asked = self._busy or intake.queue
-        if cut_short or self._finished or self.peer.https or not asked:
+        asked = self._busy or self._intake.queue
+        if self._intake.cut_short or self._finished or self.peer.https or not asked:
             return False
         self._link.half_closed()
         self.watch()
+        self._intake.end()
         return True
 
     def pause_writing(self) -> None:

@@ -137,12 +137,26 @@ class RequestIntake:
     def refuse(self, reason: Reason) -> None:
         """Nothing more of this client is a request."""
         self.parser.stop()
-        if self.parser.in_body:
-            # The request itself is under way: its handler answers, if it still can.
-            self.body.set_exception(BadRequest(reason))
-        else:
+        if not self.parser.in_body:
             self.queue.append((reason, EMPTY_BODY, 0))
             self._owner.serve_next()
+        elif self.queue:
+            # Its turn has not come: it is refused then, and never begun.
+            self.queue[-1] = (reason, EMPTY_BODY, self.queue[-1][2])
+        else:
+            # The request itself is under way: its handler answers, if it still can.
+            self.body.set_exception(BadRequest(reason))
+
+    @property
+    def cut_short(self) -> bool:
+        """Nothing waits, and a body is coming, whole as far as it came."""
+        return self.parser.in_body and not (self.queue or self.parser.broken)
+
+    def end(self) -> None:
+        """The client has sent its last byte: a body that was read to there is never whole."""
+        parser = self.parser
+        if parser.in_body and not (parser.broken or self._holds_back):
+            self.refuse(Reason.REQUEST_MALFORMED)
 
     def expect_head(self) -> None:
         """From now on a head has its time: from its first byte, or on a new connection from
@@ -230,6 +244,11 @@ class RequestIntake:
 
     # --- private ---
 
+    @property
+    def _holds_back(self) -> bool:
+        """Nothing is read now."""
+        return self.held or self.reading_paused or self.put_off
+
     def _read(self) -> None:
         """Take what has come, unless something holds it back."""
         parser, share = self.parser, SHARE
@@ -273,11 +292,13 @@ class RequestIntake:
 
     def _resume(self) -> None:
         """Take what waited, and read on unless that is enough again."""
-        if self.held or self.reading_paused or self.put_off:
+        if self._holds_back:
             return
         if not self.closing or self.parser.in_body:
             self._read()
-        if not (self.held or self.reading_paused or self.put_off):
+        if self._link.half_closed_at:
+            self.end()
+        if not self._holds_back:
             self._link.resume_reading()
 
     def _begin_body(self, head: RequestHead) -> RequestBody:

@@ -13,6 +13,7 @@ from gateway.edge.server.connection import Connection
 from gateway.edge.server.handler import ServeResult
 from gateway.edge.server.limits import ListenerLimits
 from gateway.edge.server.request_body import RequestBody
+from gateway.edge.server.request_intake import MAX_QUEUED
 from gateway.edge.server.tcp import sent_ago_s
 from tests.edge.rig import HUNG_S, Exchange, Rig, answer_ok, answering, running
 
@@ -172,6 +173,72 @@ async def test_a_whole_request_before_a_part_of_one_is_answered_at_the_half_clos
         client.writer.write_eof()
         assert (await client.answer()).body == b"ok"
         assert await client.rest() == b""
+
+
+CHUNKED = b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+WHOLE_POST = POST + b"0123456789"
+
+
+@pytest.mark.parametrize("first", [GET, WHOLE_POST], ids=["no body", "a body"])
+@pytest.mark.parametrize(
+    "between", [b"", GET * 2, WHOLE_POST, GET * 40], ids=["none", "two", "a body", "many"]
+)
+@pytest.mark.parametrize(
+    "last",
+    [
+        POST,
+        POST + b"abc",
+        CHUNKED + b"5\r\nhe",
+        CHUNKED + b"5\r\nhello\n0\r\n\r\n",
+        b"GET b\r\n\r\n",
+    ],
+    ids=["no body yet", "a short body", "a short chunk", "a broken chunk", "a malformed head"],
+)
+async def test_whole_requests_before_a_broken_one_are_answered_at_the_half_close(
+    first: bytes, between: bytes, last: bytes
+) -> None:
+    go = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await go.wait()
+        await answer_ok(exchange)
+
+    async with running(script, limits=ListenerLimits(half_closed_s=HUNG_S)) as rig:
+        client = await rig.client()
+        client.writer.write(first + between + last)
+        client.writer.write_eof()
+        await rig.upstream.until(lambda: len(rig.upstream.requests) == 1)
+        (connection,) = rig.listener.connections
+        async with asyncio.timeout(HUNG_S):
+            while connection.transport is not None and not connection._link.half_closed_at:
+                if len(connection._intake.queue) == MAX_QUEUED:
+                    break  # its last byte is read later
+                await asyncio.sleep(0)
+        go.set()
+        for _ in range(1 + between.count(b"HTTP/1.1")):
+            assert (await client.answer()).body == b"ok"
+        refusal = await client.answer()
+        assert (refusal.status, b"request_malformed" in refusal.body) == (400, True)
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("last", [POST + b"abc", CHUNKED + b"x\r\n"], ids=["short", "broken"])
+async def test_a_request_that_broke_before_its_turn_is_never_begun(last: bytes) -> None:
+    async with running() as rig:
+        served = Served(rig)
+        client = await rig.client()
+        client.writer.write(GET + last)
+        client.writer.write_eof()
+        connection = await served.begun
+        async with asyncio.timeout(HUNG_S):
+            while connection.transport is not None and not connection._link.half_closed_at:
+                await asyncio.sleep(0)
+        connection.write(EMPTY)
+        connection.ended(True)
+        assert (await client.answer()).status == 200
+        assert (await client.answer()).status == 400
+        assert await client.rest() == b""
+        assert len(served.heads) == 1
 
 
 async def test_a_client_that_reads_no_answer_is_not_answered_into_memory() -> None:

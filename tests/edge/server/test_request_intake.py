@@ -64,14 +64,15 @@ class Owner:
         came: list[Any] = []
         for head, body in self.served:
             if isinstance(head, Reason):
-                # Of two things that are wrong, the one that came to light first is named.
-                came.append("refused")
+                came.append(head)
                 continue
             fields = (head.host, head.length, head.chunked, head.keeps_open, head.upgrade)
             request = (head.method, head.target, head.minor, *fields, tuple(head.lines))
-            if body.exception():
-                # How far it was read before it broke is no part of what it means.
-                came.append((request, "broken"))
+            broken = body.exception()
+            if broken is not None:
+                # How far it was read before it broke is no part of what it means, nor whether it
+                # was begun by then.
+                came.append(broken.reason)
             else:
                 came.append((request, body.read_nowait(), body.is_eof()))
         return came
@@ -101,6 +102,8 @@ message = st.sampled_from(
         b"GET /b HTTP/1.1\r\nHost: x\r\nX-Auth-User-Id: root\r\nX: y\r\nX: y\r\n\r\n",
         b"GET /b HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 99 + b"\r\n",
         b"GET /b HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100 + b"\r\n",
+        b"GET /" + b"q" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /b HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 17_000 + b"\r\n\r\n",
         POST + b"Content-Length: 0\r\n\r\n",
         SIZED,
         CHUNKED,
@@ -132,6 +135,9 @@ def streams(draw: st.DrawFn) -> bytes:
 @example(GET * 200, [1_000, 2_000], True)
 @example(SIZED * 40 + CHUNKED, [], False)
 @example(b"\r\n\r\n" + GET, [2], True)
+@example(b"get /" + b"q" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", [100], True)
+@example(b"GET /b#c HTTP/1.1\r\na\r\r\nX: " + b"y" * 17_000 + b"\r\n\r\n", [100], True)
+@example(GET + CHUNKED.replace(b"GET \r", b"GET x"), [], False)
 @example(b"GET /a HTTP/1.1\r\n\r\nHost: x\r\n\r\n", [], True)
 async def test_the_same_requests_come_out_however_the_bytes_are_cut(
     data: bytes, cuts: list[int], answers: bool
