@@ -62,7 +62,11 @@ def _twice(recorded: RecordedDecision, decision: Decision, route: Route) -> list
     if refusal is Reason.AMBIGUOUS_HEADER:
         held = recorded.headers_held or recorded.header_names <= headers
         return unknown if held else [*unknown, _HEADERS]
-    if refusal is Reason.BODY_MALFORMED or _is_body_once(recorded, route):
+    if refusal is Reason.BODY_MALFORMED:
+        return unknown
+    values = route.body_values
+    is_left_out = values is not None and values.is_left_out(recorded.call.body)
+    if not is_left_out and _is_body_once(recorded, route):
         return unknown
     return [*unknown, _BODY]
 

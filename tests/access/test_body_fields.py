@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.access.routing.body_fields import (
-    BodyFields,
     engine_takes,
     field_at,
+    fields_named,
     reads_alike,
     wraps,
 )
@@ -121,8 +121,8 @@ BODY = {"team": "a", "meta": {"owner": {"id": "u1"}}}
     ],
 )
 def test_what_leads_to_a_field_by_another_name_is_refused(other: dict[str, object]) -> None:
-    assert not reads_alike(BODY | other, BodyFields(PATHS))
-    assert not reads_alike(other, BodyFields(PATHS))
+    assert not reads_alike(BODY | other, fields_named(PATHS))
+    assert not reads_alike(other, fields_named(PATHS))
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_what_leads_to_a_field_by_another_name_is_refused(other: dict[str, objec
      {"owner(1i)": "u2"}, {"owner": {"id": "u1", "id(1i)": "u2"}}],
 )  # fmt: skip
 def test_what_leads_to_the_rest_of_a_path_is_refused_within(other: dict[str, object]) -> None:
-    assert not reads_alike({"meta": {"owner": {"id": "u1"}} | other}, BodyFields(PATHS))
-    assert reads_alike(BODY | {"page": other}, BodyFields(PATHS))
+    assert not reads_alike({"meta": {"owner": {"id": "u1"}} | other}, fields_named(PATHS))
+    assert reads_alike(BODY | {"page": other}, fields_named(PATHS))
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_what_leads_to_the_rest_of_a_path_is_refused_within(other: dict[str, obj
     ],
 )
 def test_what_leads_elsewhere_passes(other: dict[str, object]) -> None:
-    assert reads_alike(BODY | other, BodyFields(PATHS))
-    assert reads_alike(other, BodyFields(PATHS))
+    assert reads_alike(BODY | other, fields_named(PATHS))
+    assert reads_alike(other, fields_named(PATHS))
 
 
 OF_OBJECTS = ("$id", "$type", "$ref", "$schema", "@id", "@type", "@context")
@@ -180,10 +180,10 @@ def test_what_is_written_into_each_object_is_no_field_of_the_same_letters(name: 
     for value in ("a", 1, ["a"], {"x": "a"}):
         bodies: tuple[dict[str, Any], ...] = {name: value}, {name: value, field: "a"}
         for body in bodies:
-            assert reads_alike(body, BodyFields(paths))
-            assert reads_alike({field: "a", "meta": body}, BodyFields(paths))
-            assert wraps({"user": body}, BodyFields(paths), {"user"}) is (field in body)
-            assert not wraps({field: "a", name: {field: "b"}}, BodyFields(paths), {field})
+            assert reads_alike(body, fields_named(paths))
+            assert reads_alike({field: "a", "meta": body}, fields_named(paths))
+            assert wraps({"user": body}, fields_named(paths), {"user"}) is (field in body)
+            assert not wraps({field: "a", name: {field: "b"}}, fields_named(paths), {field})
     for other in (
         f"{name}_",
         name.upper(),
@@ -193,19 +193,19 @@ def test_what_is_written_into_each_object_is_no_field_of_the_same_letters(name: 
         f"#{field}",
         f"${name}",
     ):
-        assert not reads_alike({other: "a"}, BodyFields(paths))
-        assert wraps({"user": {other: "a"}}, BodyFields(paths), {"user"})
+        assert not reads_alike({other: "a"}, fields_named(paths))
+        assert wraps({"user": {other: "a"}}, fields_named(paths), {"user"})
 
 
 def test_what_all_objects_have_of_a_field_is_looked_for_in_one_that_is_read_too() -> None:
-    paths = BodyFields(("constructor.name", "team"))
+    paths = fields_named(("constructor.name", "team"))
     assert reads_alike({"constructor": {"name": "McLaren"}, "team": "a"}, paths)
     assert not reads_alike({"constructor": {"prototype": {"team": "b"}}}, paths)
-    assert reads_alike({"constructor": {"prototype": "MP4/1"}}, BodyFields(("constructor.name",)))
+    assert reads_alike({"constructor": {"prototype": "MP4/1"}}, fields_named(("constructor.name",)))
 
 
 def test_of_two_fields_of_the_same_letters_none_is_read() -> None:
-    paths = BodyFields(("team_id", "teamId.x", "team"))
+    paths = fields_named(("team_id", "teamId.x", "team"))
     assert reads_alike({"team": "a"}, paths)
     bodies: list[dict[str, Any]] = [{"team_id": "a"}, {"teamId": {}}, {"team_id": 1, "teamId": {}}]
     for body in bodies:
@@ -213,16 +213,16 @@ def test_of_two_fields_of_the_same_letters_none_is_read() -> None:
 
 
 def test_an_operator_that_names_a_field_is_one_whatever_its_name() -> None:
-    assert not reads_alike({"$ref": {"ref": "a"}}, BodyFields(("ref",)))
-    assert not reads_alike({"$type": {"team": "b"}}, BodyFields(PATHS))
+    assert not reads_alike({"$ref": {"ref": "a"}}, fields_named(("ref",)))
+    assert not reads_alike({"$type": {"team": "b"}}, fields_named(PATHS))
 
 
 @pytest.mark.parametrize("name", ["team", "team_id", "teamId", "XXXX"])
 def test_a_field_is_read_under_its_own_name_alone(name: str) -> None:
-    assert reads_alike({name: "a"}, BodyFields((name,)))
+    assert reads_alike({name: "a"}, fields_named((name,)))
     for other in (f"-{name}", f"${name}", f" {name}!", f"{name[:1]}\u0301{name[1:]}"):
-        assert not reads_alike({other: "a"}, BodyFields((name,)))
-    assert not reads_alike({"$set": {name: "a"}}, BodyFields((name,)))
+        assert not reads_alike({other: "a"}, fields_named((name,)))
+    assert not reads_alike({"$set": {name: "a"}}, fields_named((name,)))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_field_is_read_under_its_own_name_alone(name: str) -> None:
 )
 def test_a_field_of_the_body_has_one_name_in_any_case(body: object, alike: bool) -> None:
     # Go's encoding/json takes a field in any case, and the last one wins.
-    assert reads_alike(body, BodyFields(("team", "meta.owner"))) is alike
+    assert reads_alike(body, fields_named(("team", "meta.owner"))) is alike
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_whole_that_a_backend_may_take_for_the_body_holds_none_of_its_fields(
 ) -> None:
     # Rails wraps no body that has the object.
     assert (
-        wraps(body, BodyFields(("owner", "meta.kind", "id", "note.id")), {"note", "notes"})
+        wraps(body, fields_named(("owner", "meta.kind", "id", "note.id")), {"note", "notes"})
         is hidden
     )
 
@@ -337,8 +337,8 @@ def test_a_field_that_is_read_in_such_a_whole_is_looked_for_nowhere_deeper(path:
         {"city": "x", "address": "Main st 1", "add-ress": {"city": "y"}},
         {"address", "user"},
     )
-    body, fields = {"address": inner}, BodyFields((path,))
+    body, fields = {"address": inner}, fields_named((path,))
     assert not wraps(body, fields, names)
     assert wraps({**body, "user": {"address": {"city": "y"}}}, fields, names)
-    assert wraps(body, BodyFields((path, "city")), names) is (path != "address.city")
-    assert not wraps(body, BodyFields(("addresses.city",)), names)
+    assert wraps(body, fields_named((path, "city")), names) is (path != "address.city")
+    assert not wraps(body, fields_named(("addresses.city",)), names)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.routing.body_fields import BodyFields, reads_alike, wraps
+from gateway.access.routing.body_fields import fields_named, reads_alike, wraps
 from gateway.access.routing.name_letters import letters_in_steps, letters_of, plain
 from tests.cpu_cost import cost_ratio
 
@@ -98,7 +98,7 @@ def test_no_case_mark_or_sign_makes_another_name(name: str, put: str, at: int) -
 def test_names_beyond_ascii_take_a_time_that_grows_with_their_length(names: list[str]) -> None:
     """A run of marks would be put in order in a time that grows with its length, squared."""
     body = dict.fromkeys(names, 1)
-    assert cost_ratio(lambda: reads_alike(body, BodyFields(("team",)))) < 70
+    assert cost_ratio(lambda: reads_alike(body, fields_named(("team",)))) < 70
 
 
 def test_a_name_is_taken_apart_once_however_many_fields_are_read() -> None:
@@ -107,7 +107,7 @@ def test_a_name_is_taken_apart_once_however_many_fields_are_read() -> None:
     ten = [f"field_{number}" for number in range(10)]
 
     def once() -> object:
-        return reads_alike(inner, BodyFields(ten[:1]))
+        return reads_alike(inner, fields_named(ten[:1]))
 
-    assert cost_ratio(lambda: reads_alike(inner, BodyFields(ten)), once) < 4
-    assert cost_ratio(lambda: wraps(body, BodyFields(ten), wrappers), once) < 4
+    assert cost_ratio(lambda: reads_alike(inner, fields_named(ten)), once) < 4
+    assert cost_ratio(lambda: wraps(body, fields_named(ten), wrappers), once) < 4

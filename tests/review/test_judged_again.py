@@ -133,7 +133,8 @@ def test_what_widens_by_what_is_not_held_is_never_told_as_the_same(wider: str) -
     written = line(OWN, "POST /a/u2", caller, body={"tags": ["a"]})
     found = replay([written], ruled(wider))
     assert (found.unknown, found.same, found.changed) == (1, 0, 0)
-    assert len(found.unknown_names) == 1
+    # Of a list that it left out a record does not tell in which form its items are.
+    assert len(found.unknown_names.keys() - {"all other body fields"}) == 1
 
 
 def test_what_settles_a_decision_without_it_is_told() -> None:

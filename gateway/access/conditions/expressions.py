@@ -49,6 +49,7 @@ _TOKEN = re.compile(
 )
 _SIMPLE_ESCAPES = re.compile(r"""(?:[^\\]|\\[\\"'`?])*""", re.DOTALL)
 _EQUALITY = ("==", "!=")
+_NEGATES = frozenset(("!", "!=", "?", "<", "<=", "false", "exists_one", "filter", "map"))
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 # What may stand before and behind `a in b` where `a` and `b` are all that is compared.
 _BEFORE_IN = frozenset(("", "(", "[", ",", "&&", "||", "?", ":"))
@@ -112,6 +113,8 @@ class Expression:
     calls: list[FunctionCall] = field(default_factory=list)
     locals: set[str] = field(default_factory=set)
     iterates: bool = False
+    negates: bool = False
+    """It may give true because a part of it does not."""
     asked_for: set[int] = field(default_factory=set)
     """Where the paths begin that a `has(…)` asks for."""
     uses: ResourceUses = field(default_factory=ResourceUses)
@@ -175,6 +178,7 @@ class _ExpressionReader:
             while self._scopes and self._scopes[-1][0] <= at:
                 self._scopes.pop()
             at = self._step(at)
+        self._expression.negates = any(token.text in _NEGATES for token in self._tokens)
         return self._expression
 
     def _lex(self, source: str) -> Iterator[Token]:
@@ -310,7 +314,7 @@ class _ExpressionReader:
         if local or root.text == "resource":
             begins = next((at for _, name, at in self._scopes if name == root.text), ())
             before_it = [self._word(at - 1 - number) for number in range(WORDS)]
-            behind = [self._word(index + number) for number in range(WORDS)]
+            behind = [self._word(index + number) for number in range(self._words_behind(index))]
             if begins is not ELSEWHERE:
                 self._expression.uses.note(begins, steps, before_it, behind)
         if record and not local:
@@ -319,6 +323,11 @@ class _ExpressionReader:
             self._expression.paths.append(path)
             self._read = path, at, index
         return path, index
+
+    def _words_behind(self, index: int) -> int:
+        if self._text(index) != "in" or index + 1 not in self._closing:
+            return WORDS
+        return max(WORDS, self._closing[index + 1] - index + 1)
 
     def _looked_in(self, path: FieldPath, at: int, asked: FieldPath | None) -> FieldPath:
         """The path behind `in`, with what stands before that."""

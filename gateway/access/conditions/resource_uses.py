@@ -1,9 +1,10 @@
 """In which form an expression takes what the resource holds: as a list, as an object with fields of
-some names, or as one value.
+some names, or as one value of some kind.
 
 Law: what a call gives in another form is read in one way here and in another by a backend.  CEL
 goes through the names of an object, PHP through its values; `["admin"]` is not `"admin"`, but it is
-to who compares by `==` in JavaScript.
+to who compares by `==` in JavaScript.  Only what the text tells for sure is found: of what comes
+out of `? :`, `map` or a function nothing is said.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import takewhile
 
 ITEM = None
@@ -20,12 +22,14 @@ Place = tuple[str | None, ...]
 ELSEWHERE: Place = ("", ITEM)
 """The items of what is no part of the resource."""
 
-WORDS = 9
-"""So many are looked at on either side of a path."""
+WORDS = 10
+"""So many are looked at on either side of a path, and a list that is looked in to its end."""
 
-_WORDS_READ = 6
+_DEEPEST = 32
+"""A body is no deeper."""
 _COMPARES = frozenset(("==", "!=", "<", "<=", ">", ">="))
 _TRUTHS = frozenset(("true", "false"))
+_QUOTES = ("'", '"')
 _TEXTS = frozenset(
     (root, ".", name)
     for root, names in (
@@ -35,44 +39,43 @@ _TEXTS = frozenset(
     )
     for name in names
 )
-_OF_ANY_FORM = frozenset(("size", "dyn", "type"))
+_OF_ANY_FORM = frozenset(("dyn", "type"))
+_OF_ONE_TEXT = frozenset(("has_role", "has_scope"))
 _GOES_THROUGH = frozenset(("all", "exists", "exists_one", "map", "filter"))
-_QUOTES = ("'", '"')
-_LOOKS_FOR = frozenset((*_COMPARES, "in"))
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_ENDS_A_VALUE = frozenset(("]", ")"))
+_BEGINS_WITH_NUMBER = re.compile(r"[+-]?\.?\d")
+
+
+class Kind(StrEnum):
+    """Of one value."""
+
+    TEXT = "text"
+    DIGITS = "digits"
+    """A text that a number is written as."""
+    NUMBER = "number"
+    TRUTH = "truth"
 
 
 @dataclass(slots=True)
 class ResourceUses:
-    fields: set[tuple[Place, str]] = field(default_factory=set)
-    """What is read of an object that lies there, as `a.b`."""
+    fields: set[tuple[Place, tuple[str, ...]]] = field(default_factory=set)
+    """What is read of an object that lies there, step by step."""
     names: set[str] = field(default_factory=set)
     """Of fields that are read of an object, nobody knows where."""
     lists: set[Place] = field(default_factory=set)
     """What is gone through, or looked in."""
     objects: set[Place] = field(default_factory=set)
     """Of what fields are read."""
-    values: set[Place] = field(default_factory=set)
-    """What is compared, looked for or handed to a function."""
-    numbers: set[Place] = field(default_factory=set)
-    """What is compared with a number."""
-    truths: set[Place] = field(default_factory=set)
-    """What is compared with `true` or `false`."""
-    digits: set[Place] = field(default_factory=set)
-    """What is compared with a text that a number is written as."""
+    values: set[tuple[Place, Kind]] = field(default_factory=set)
+    """What is compared with one value, or looked for among some."""
     tables: set[tuple[Place, Place]] = field(default_factory=set)
-    """What is looked for in a table, and the names by which that is found in `data`."""
-    others: set[Place] = field(default_factory=set)
-    """What is taken in any form, or compared with what may be a list."""
-
-    @property
-    def only_lists(self) -> set[Place]:
-        return self.lists - self.objects - self.others
-
-    @property
-    def only_values(self) -> set[Place]:
-        return self.values - self.lists - self.objects - self.others
+    """What is looked for in a table, and where that is in `data`; with ITEM for any entry of it."""
+    equals: set[tuple[Place, Place]] = field(default_factory=set)
+    """What is compared with an entry of `data`."""
+    any_form: set[Place] = field(default_factory=set)
+    """What is taken in any form."""
+    unsure: set[Place] = field(default_factory=set)
+    """What is compared with what may be a list."""
 
     def note(
         self,
@@ -83,58 +86,65 @@ class ResourceUses:
     ) -> None:
         """A path that is `steps` behind a place (None: nobody knows which), and the words around
         it, the nearest first."""
-        if begins is None:
-            self.names.update(step for step in steps if isinstance(step, str))
-            return
-        self._note_fields(begins, steps, before)
-        place = begins
-        for step in steps:
-            if not isinstance(step, str):
-                if place:
-                    self.others.add(place)
-                return
-            if place:
-                self.objects.add(place)
-            place = (*place, step)
-        if not place:
-            return
-        while len(before) > _WORDS_READ and _is_in_brackets(before, behind):
-            before, behind = before[1:], behind[1:]
-        is_method, is_argument = behind[0] == ".", before[0] == "("
-        sign, other = _compared(before, behind)
-        if is_argument and before[1] in _GOES_THROUGH and behind[0] == ",":
-            return  # the variable itself
-        if before[0] == "in" or (is_method and behind[1] in _GOES_THROUGH):
-            self.lists.add(place)
-        elif _is_of_any_form(before, behind) or (sign in _COMPARES and _may_be_list(other)):
-            self.others.add(place)
-        elif not (is_method or (is_argument and before[1] == "has") or other[0] == "null"):
-            self.values.add(place)
-            self._note_other(place, sign, other)
-
-    def _note_fields(self, begins: Place, steps: Sequence[object], before: Sequence[str]) -> None:
         known = [str(step) for step in takewhile(_is_text, steps)]
         # Behind an index nobody knows whether it is of a list or an object.
-        self.names.update(step for step in steps[len(known) :] if isinstance(step, str))
+        lost = steps if begins is None else steps[len(known) :]
+        self.names.update(step for step in lost if isinstance(step, str))
+        if begins is None or len(steps) > _DEEPEST:
+            return
         place, names = (tuple(known[:1]), known[1:]) if begins == () else (begins, known)
-        if before[0] == "in" and before[1][:1] in _QUOTES and len(known) == len(steps):
-            names = [*names, before[1].strip("\"'")]
-        # A name with a dot in it is read as it stands.
-        if place and names and not any("." in name for name in names):
-            self.fields.add((place, ".".join(names)))
+        if place and names:
+            self.fields.add((place, tuple(names)))
+        for name in names:
+            self.objects.add(place)
+            place = (*place, name)
+        if len(known) < len(steps):
+            self.any_form.add(place)
+        elif place:
+            self._note_form(place, before, behind)
 
-    def _note_other(self, place: Place, sign: str, other: Sequence[str]) -> None:
-        """What the value is compared with, or looked for in."""
-        if sign == "in" and other[0] == "data" and (names := _names_behind(other[1:])):
+    def _note_form(self, place: Place, before: Sequence[str], behind: Sequence[str]) -> None:
+        while before[0] == "(" and behind[0] == ")" and not _is_name(before[1]):
+            before, behind = [*before[1:], ""], [*behind[1:], ""]
+        if before[0] == "(" and before[1] in _GOES_THROUGH and behind[0] == ",":
+            return  # the variable itself
+        if before[0] == "in" or (behind[0] == "." and behind[1] in _GOES_THROUGH):
+            self.lists.add(place)
+            if before[0] == "in":
+                self._note_looked_for(place, before[1:])
+        elif behind[0] == "in":
+            self._note_looked_in(place, behind[1:])
+        elif before[0] == "(" and before[1] in _OF_ONE_TEXT:
+            self.values.add((place, Kind.TEXT))
+        elif before[0] == "(" and before[1] in _OF_ANY_FORM:
+            self.any_form.add(place)
+        elif behind[0] in _COMPARES or before[0] in _COMPARES:
+            self._note_compared(place, _other_side(before, behind))
+
+    def _note_compared(self, place: Place, words: Sequence[str]) -> None:
+        if words[0] == "null":
+            return
+        kinds = _kinds_of(words)
+        self.values.update((place, kind) for kind in kinds)
+        if words[0] == "data" and (names := _names_behind(words[1:])):
+            self.equals.add((place, names))
+        elif not kinds and words[:2] != ["[", "]"]:
+            self.unsure.add(place)
+
+    def _note_looked_for(self, place: Place, words: Sequence[str]) -> None:
+        """What is looked for in it is one of its items, or a name of it."""
+        literal = words[0]
+        if literal[:1] in _QUOTES and "\\" not in literal:
+            self.fields.add((place, (literal[1:-1],)))
+        side = [literal] if _is_literal(literal) else words[2::-1]
+        self.values.update(((*place, ITEM), kind) for kind in _kinds_of(side))
+
+    def _note_looked_in(self, place: Place, words: Sequence[str]) -> None:
+        if words[0] == "data" and (names := _names_behind(words[1:])):
             self.tables.add((place, names))
-        end = other.index("]") if "]" in other else len(other)
-        for word in other[:end] if other[0] == "[" else other[:1]:
-            if word in _TRUTHS:
-                self.truths.add(place)
-            elif word[:1].isdigit():
-                self.numbers.add(place)
-            elif _is_literal(word) and reads_as_number(word.strip("\"'")):
-                self.digits.add(place)
+        if words[0] == "[":
+            items = [word for word in takewhile(lambda word: word != "]", words[1:]) if word != ","]
+            self.values.update((place, kind) for word in items for kind in _kinds_of([word]))
 
 
 def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
@@ -145,63 +155,54 @@ def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
         whole.lists |= one.lists
         whole.objects |= one.objects
         whole.values |= one.values
-        whole.numbers |= one.numbers
-        whole.truths |= one.truths
-        whole.digits |= one.digits
         whole.tables |= one.tables
-        whole.others |= one.others
+        whole.equals |= one.equals
+        whole.any_form |= one.any_form
+        whole.unsure |= one.unsure
     return whole
 
 
-def _compared(before: Sequence[str], behind: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The sign between what stands there and the other side, and the words of that."""
-    if behind[0] in _LOOKS_FOR:
-        sign, words = behind[0], behind[1:]
-    elif before[0] in _COMPARES:
-        sign, words = before[0], before[1:2] if _is_one_value(before[1:]) else before[3:0:-1]
-    else:
-        return "", [""]
-    return sign, words[1:] if words[0] == "-" else words
-
-
-def _is_of_any_form(before: Sequence[str], behind: Sequence[str]) -> bool:
-    if before[0] == "(" and before[1] in _OF_ANY_FORM:
-        return True
-    if behind[0] == ".":
-        return behind[1] in _OF_ANY_FORM
-    if "+" in (before[0], behind[0]):
-        return True
-    if before[0] == "[" and not _is_name(before[1]) and before[1] not in _ENDS_A_VALUE:
-        return True  # it begins a list; else it is looked up by it
-    return before[0] == "," and behind[0] in (",", "]")
-
-
-def _may_be_list(words: Sequence[str]) -> bool:
-    """Whether they begin what is no literal, nothing that a call says and no text of the caller."""
-    return not _is_one_value(words) and tuple(words[:3]) not in _TEXTS
-
-
-def _is_one_value(words: Sequence[str]) -> bool:
-    return _is_literal(words[0]) or words[0] in _TRUTHS or words[0] == "null"
-
-
-def reads_as_number(text: str) -> bool:
-    """Whether backends that convert take it for a number."""
+def is_number(text: str) -> bool:
+    """Whether it is all of one, as it is written."""
     return _NUMBER.fullmatch(text.strip()) is not None
 
 
+def reads_as_number(text: str) -> bool:
+    """Whether some backend that converts takes it, or what it begins with, for one."""
+    return _BEGINS_WITH_NUMBER.match(text.strip()) is not None
+
+
+def _other_side(before: Sequence[str], behind: Sequence[str]) -> Sequence[str]:
+    """The words of what it is compared with, as they stand."""
+    if behind[0] in _COMPARES:
+        return behind[2:] if behind[1] == "-" else behind[1:]
+    if _is_literal(before[1]) or before[1] in (*_TRUTHS, "null"):
+        return before[1:2]
+    if before[1:3] == ["]", "["]:
+        return before[2:0:-1]
+    return [*before[3:0:-1], ""] if before[4] != "." else [""]
+
+
+def _kinds_of(words: Sequence[str]) -> set[Kind]:
+    """Of a value that begins so; none where it may be a list or an object."""
+    word = words[0]
+    if word in _TRUTHS:
+        return {Kind.TRUTH}
+    if word[:1].isdigit():
+        return {Kind.NUMBER}
+    if word[-1:] in _QUOTES:
+        return {Kind.DIGITS if is_number(word.strip("\"'")) else Kind.TEXT}
+    return {Kind.TEXT} if tuple(words[:3]) in _TEXTS else set()
+
+
 def _names_behind(words: Sequence[str]) -> Place:
-    """`a`, `b` of `.a.b`; none where the text does not tell all."""
+    """`a`, `b` of `.a.b`, and ITEM for `[…]` behind them; none where the text does not tell all."""
     names: list[str] = []
     for dot, name in zip(words[::2], words[1::2], strict=False):
         if dot != ".":
-            return () if dot == "[" else tuple(names)
+            return (*names, ITEM) if dot == "[" else tuple(names)
         names.append(name)
     return ()
-
-
-def _is_in_brackets(before: Sequence[str], behind: Sequence[str]) -> bool:
-    return before[0] == "(" and behind[0] == ")" and not _is_name(before[1])
 
 
 def _is_text(step: object) -> bool:

@@ -19,12 +19,13 @@ class BodyFields:
 
     __slots__ = ("keys", "paths", "within")
 
-    def __init__(self, paths: Collection[str]) -> None:
-        parts: dict[str, list[str]] = {}
-        for path in paths:
-            key, _, deeper = path.partition(".")
+    def __init__(self, paths: Iterable[Sequence[str]]) -> None:
+        """Each step by step."""
+        parts: dict[str, list[Sequence[str]]] = {}
+        steps = [tuple(path) for path in paths]
+        for key, *deeper in steps:
             parts.setdefault(key, []).append(deeper)
-        self.paths: tuple[str, ...] = tuple(map(letters_in_steps, paths))
+        self.paths: tuple[str, ...] = tuple(".".join(map(letters_of, path)) for path in steps)
         """By their letters."""
         self.keys: dict[str, str] = {}
         """Of the letters of each first step, how it is written; empty where it is in two ways."""
@@ -32,9 +33,14 @@ class BodyFields:
             letters = letters_of(key)
             self.keys[letters] = "" if letters in self.keys else key
         self.within: tuple[tuple[str, BodyFields | None], ...] = tuple(
-            (key, BodyFields(list(filter(None, deeper))) if any(deeper) else None)
+            (key, BodyFields(filter(None, deeper)) if any(deeper) else None)
             for key, deeper in parts.items()
         )
+
+
+def fields_named(names: Iterable[str]) -> BodyFields:
+    """Of names as `a.b`."""
+    return BodyFields(tuple(name.split(".")) for name in names)
 
 
 def parts_of(names: Iterable[str]) -> frozenset[str]:
@@ -85,7 +91,13 @@ def wraps(body: object, fields: BodyFields, wrappers: Collection[str]) -> bool:
     return False
 
 
-def hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[str]) -> bool:
+def hides(
+    value: Mapping[str, Any],
+    keys: Mapping[str, str],
+    paths: Sequence[str],
+    *,
+    is_within: bool = False,
+) -> bool:
     """Whether some backend finds a field at one of the `paths`, by its letters, of an object, or a
     part of it, under another name than `keys` has for the letters of its first step.
 
@@ -96,6 +108,9 @@ def hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[str
     `a(1i)` and its like.  And `Object.assign` makes of `__proto__` what fields are looked for in
     that an object has not, `merge` of an old lodash of `prototype` in `constructor`.  To a parser
     in C a name may end at its NUL (`owner\\0x`).
+
+    `is_within`: beside one value `a` an `a.b` is no part of it: Kubernetes has labels such as `app`
+    and `app.kubernetes.io/name`.
     """
     if _NUL in "".join(value):
         return True
@@ -123,7 +138,10 @@ def hides(value: Mapping[str, Any], keys: Mapping[str, str], paths: Sequence[str
             steps = letters_in_steps(steps)
             for path in paths:
                 whole = f"{path}."
-                if steps.startswith(whole) or whole.startswith(steps):
+                if whole.startswith(steps):
+                    return True
+                beside = value.get(keys.get(path, "")) if is_within else None
+                if steps.startswith(whole) and not isinstance(beside, str | int | float):
                     return True
     return False
 

@@ -7,105 +7,76 @@ backend reads another name, the values of an object, or 7 of "7", for what was j
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from gateway.access.conditions.resource_uses import (
     ITEM,
+    Kind,
     Place,
     ResourceUses,
+    is_number,
     joined,
     reads_as_number,
 )
 from gateway.access.definitions import Limit
 from gateway.access.policies import ActionRules, ResourceField
-from gateway.access.routing.body_fields import BodyFields, field_at, hides, reads_alike
-from gateway.access.routing.name_letters import letters_of
+from gateway.access.routing.body_fields import BodyFields, field_at, hides
 
-_NUMBER, _DIGITS = "number", "digits"
+_Steps = tuple[str, Place]
+_Told = TypeVar("_Told")
 
 
 class BodyValues:
     """Fields of a resource that are a field of the body, each by its path (`a.b`)."""
 
-    __slots__ = (
-        "_digits",
-        "_fields",
-        "_keys",
-        "_lists",
-        "_names",
-        "_numbers",
-        "_paths",
-        "_truths",
-        "_values",
-    )
+    __slots__ = ("_fields", "_kinds", "_lists", "_names", "_paths", "_values")
 
     def __init__(
-        self, paths: Mapping[str, str], uses: ResourceUses, data: Mapping[str, Any]
+        self, paths: Mapping[str, str], uses: Sequence[ResourceUses], data: Mapping[str, Any]
     ) -> None:
+        """`uses` are those of each condition."""
+        whole = joined(uses)
         self._paths = tuple(paths.values())
-        self._keys: dict[str, str] = {}
-        """Of the letters of each name, how it is written; empty where it is in two ways."""
-        for name in sorted(uses.names):
-            letters = letters_of(name)
-            self._keys[letters] = "" if letters in self._keys else name
-        self._names = tuple(self._keys)
-        within: dict[Place, list[str]] = {}
-        for place, name in uses.fields:
-            within.setdefault(place, []).append(name)
-        self._fields = [
-            (path, steps, BodyFields(within[place]))
-            for place in within
-            for path, steps in _below(paths, (place,))
-        ]
-        self._lists = _below(paths, uses.only_lists)
-        self._values = _below(paths, uses.only_values)
-        tables = [(place, _kinds(data, names)) for place, names in uses.tables]
-        numbers = uses.numbers | {place for place, kinds in tables if _NUMBER in kinds}
-        digits = uses.digits | {place for place, kinds in tables if _DIGITS in kinds}
-        self._numbers = _below(paths, numbers - digits)
-        self._digits = _below(paths, digits - numbers)
-        self._truths = _below(paths, uses.truths - numbers - digits)
+        self._names = BodyFields((name,) for name in sorted(whole.names)) if whole.names else None
+        within: dict[Place, list[tuple[str, ...]]] = defaultdict(list)
+        for place, steps in sorted(whole.fields, key=str):
+            within[place].append(steps)
+        self._fields = [(at, BodyFields(found)) for at, found in _below(paths, within.items())]
+        lists = whole.lists - whole.objects - whole.any_form
+        self._lists = [at for at, _ in _below(paths, ((place, None) for place in lists))]
+        kinds: dict[Place, set[Kind]] = defaultdict(set)
+        single: set[Place] = set()
+        for one in uses:
+            for place, found in _compared(one, data):
+                # Items of a list hold unlike things by the names beside them, as a JSON Patch does.
+                if ITEM not in place[:-1]:
+                    kinds[place] |= found
+                    single |= {place} - one.unsure
+        values = single - whole.lists - whole.objects - whole.any_form
+        self._values = [at for at, _ in _below(paths, ((place, None) for place in values))]
+        self._kinds = list(_below(paths, kinds.items()))
 
     def reads_alike(self, body: object) -> bool:
         """Of what a record of a body left out, which is no plain object, nothing is known."""
-        for path, steps in self._lists:
-            if any(type(one) is dict for one in _at(field_at(body, path), steps)):
-                return False
-        for path, steps in self._values:
-            if any(type(one) in (dict, list) for one in _at(field_at(body, path), steps)):
-                return False
-        for path, steps in self._numbers:
-            if any(_is_other_number(one) for one in _at(field_at(body, path), steps)):
-                return False
-        for path, steps in self._truths:
-            if any(type(one) in (str, int, float) for one in _at(field_at(body, path), steps)):
-                return False
-        for path, steps in self._digits:
-            if any(isinstance(one, int | float) for one in _at(field_at(body, path), steps)):
-                return False
-        for path, steps, fields in self._fields:
-            for one in _at(field_at(body, path), steps):
-                if type(one) is dict and not reads_alike(one, fields):
-                    return False
-        return not self._keys or not any(map(self._hides_a_name, self._paths_of(body)))
+        if any(type(one) is dict for at in self._lists for one in _at(body, at)):
+            return False
+        if any(type(one) in (dict, list) for at in self._values for one in _at(body, at)):
+            return False
+        if any(_is_other(one, kinds) for at, kinds in self._kinds for one in _at(body, at)):
+            return False
+        if any(_hides(one, fields) for at, fields in self._fields for one in _at(body, at)):
+            return False
+        names = self._names
+        return names is None or not any(
+            _hides_anywhere(field_at(body, path), names) for path in self._paths
+        )
 
-    def _paths_of(self, body: object) -> list[object]:
-        return [field_at(body, path) for path in self._paths]
-
-    def _hides_a_name(self, value: object) -> bool:
-        level: list[Any] = [value]
-        while level:
-            below: list[Any] = []
-            for one in level:
-                if isinstance(one, list):
-                    below += one
-                elif type(one) is dict:
-                    if hides(one, self._keys, self._names):
-                        return True
-                    below += one.values()
-            level = below
-        return False
+    def is_left_out(self, body: object) -> bool:
+        """Whether a record holds no more of some of it than that it was there."""
+        values = (field_at(body, path) for path in self._paths)
+        return any(isinstance(one, dict) and type(one) is not dict for one in values)
 
 
 def body_values(
@@ -125,42 +96,115 @@ def body_values(
         return None
     rules = () if action_rules is None else action_rules.allows
     keys = [limit.expression for limit in (*limits, *(o for rule in rules for o in rule.limits))]
-    of_keys = joined(one.expression.uses for one in keys if one is not None)
     # Keys take a list of one for what it holds (`counted_values.py`).
-    of_keys.values.clear()
+    of_keys = _without_values(one.expression.uses for one in keys if one is not None)
     denies = () if action_rules is None else action_rules.denies
     conditions = [rule.condition for rule in (*denies, *rules) if rule.condition is not None]
-    uses = joined([of_keys, *(one.expression.uses for one in conditions)])
-    if not (uses.fields or uses.names or uses.lists or uses.values):
-        return None
-    return BodyValues(paths, uses, data)
+    # What allows by an equal sign does not allow what comes in another form.
+    equal = [rule.condition for rule in rules if rule.condition is not None]
+    equal = [one for one in equal if not one.expression.negates]
+    of_allows = _without_values(one.expression.uses for one in equal)
+    uses = [of_keys, of_allows, *(o.expression.uses for o in conditions if o not in equal)]
+    whole = joined(uses)
+    found = whole.fields, whole.names, whole.lists, whole.values, whole.tables, whole.equals
+    return BodyValues(paths, uses, data) if any(found) else None
 
 
-def _is_other_number(value: object) -> bool:
-    return isinstance(value, bool) or (isinstance(value, str) and reads_as_number(value))
+def _without_values(uses: Iterable[ResourceUses]) -> ResourceUses:
+    whole = joined(uses)
+    for found in (whole.values, whole.tables, whole.equals):
+        found.clear()
+    return whole
 
 
-def _kinds(data: Any, names: Place) -> set[str]:
-    """Which there are in a table that is looked in."""
+def _compared(uses: ResourceUses, data: Mapping[str, Any]) -> Iterator[tuple[Place, set[Kind]]]:
+    """What is compared with one value, and the kinds of those."""
+    for place, kind in uses.values:
+        yield place, {kind}
+    for place, names in uses.tables:
+        table = _entry(data, names)
+        kinds = [_kind(one) for one in table] if isinstance(table, Mapping | list) else []
+        if kinds and None not in kinds:
+            yield place, {kind for kind in kinds if kind is not None}
+    for place, names in uses.equals:
+        entry = _kind(_entry(data, names))
+        if entry is not None:
+            yield place, {entry}
+
+
+def _hides(value: object, fields: BodyFields) -> bool:
+    """Whether a field of an object, or of one within, may be known by another name."""
+    if type(value) is not dict:
+        return False
+    if hides(value, fields.keys, fields.paths, is_within=True):
+        return True
+    return any(
+        deeper is not None and _hides(value.get(key), deeper) for key, deeper in fields.within
+    )
+
+
+def _hides_anywhere(value: object, names: BodyFields) -> bool:
+    level: list[Any] = [value]
+    while level:
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, list):
+                below += one
+            elif type(one) is dict:
+                if _hides(one, names):
+                    return True
+                below += one.values()
+        level = below
+    return False
+
+
+def _is_other(value: object, kinds: set[Kind]) -> bool:
+    """Whether a backend that converts may take it for a value of one of the kinds, though it is of
+    none of them."""
+    if isinstance(value, bool):
+        return Kind.TRUTH not in kinds
+    if isinstance(value, int | float):
+        return Kind.NUMBER not in kinds and (Kind.DIGITS in kinds or Kind.TRUTH in kinds)
+    if isinstance(value, str) and Kind.DIGITS not in kinds:
+        reads_so = Kind.NUMBER in kinds and reads_as_number(value)
+        return reads_so or (Kind.TRUTH in kinds and Kind.TEXT not in kinds)
+    return False
+
+
+def _entry(data: Any, names: Place) -> Any:
+    """What is in a table by its names; behind ITEM all that its entries hold."""
     for name in names:
+        if name is ITEM:
+            entries = data.values() if isinstance(data, Mapping) else ()
+            return [item for one in entries if isinstance(one, Mapping | list) for item in one]
         data = data.get(name) if isinstance(data, Mapping) else None
-    kinds = set()
-    for one in data if isinstance(data, Mapping | list) else ():
-        if isinstance(one, int | float):
-            kinds.add(_NUMBER)
-        elif isinstance(one, str) and reads_as_number(one):
-            kinds.add(_DIGITS)
-    return kinds
+    return data
 
 
-def _below(paths: Mapping[str, str], places: Iterable[Place]) -> tuple[tuple[str, Place], ...]:
-    return tuple((path, one[1:]) for one in places if (path := paths.get(str(one[0]))) is not None)
+def _kind(value: object) -> Kind | None:
+    if isinstance(value, bool):
+        return Kind.TRUTH
+    if isinstance(value, int | float):
+        return Kind.NUMBER
+    if isinstance(value, str):
+        return Kind.DIGITS if is_number(value) else Kind.TEXT
+    return None
 
 
-def _at(value: Any, steps: Place) -> list[Any]:
+def _below(
+    paths: Mapping[str, str], places: Iterable[tuple[Place, _Told]]
+) -> Iterator[tuple[_Steps, _Told]]:
+    """Those that lie in the body, as the path of the field and the steps behind it."""
+    for (name, *steps), told in places:
+        path = paths.get(str(name))
+        if path is not None:
+            yield (path, tuple(steps)), told
+
+
+def _at(body: object, steps: _Steps) -> list[Any]:
     """What lies there, of a list in each of its items."""
-    found = [value]
-    for step in steps:
+    found: list[Any] = [field_at(body, steps[0])]
+    for step in steps[1]:
         if step is ITEM:
             found = [item for one in found if isinstance(one, list) for item in one]
         else:

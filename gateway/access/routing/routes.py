@@ -22,7 +22,7 @@ from gateway.access.definitions import (
 from gateway.access.identity_headers import AUTHGATE, IdentityHeaders
 from gateway.access.issuers import ResourceServer
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
-from gateway.access.routing.body_fields import BodyFields, parts_of
+from gateway.access.routing.body_fields import BodyFields, fields_named, parts_of
 from gateway.access.routing.body_values import BodyValues, body_values
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
@@ -265,7 +265,7 @@ class Route:
         ):  # fmt: skip
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, attribute, frozenset(read))
-        object.__setattr__(self, "body_fields", BodyFields(self.body_names))
+        object.__setattr__(self, "body_fields", fields_named(self.body_names))
         enforced = None if self.policy is None or self.policy.shadow else action_rules
         data = {} if self.policy is None else self.policy.data
         values = body_values(self.resource, self.limits, enforced, data)
