@@ -11,10 +11,21 @@ class Moments:
     def __init__(self) -> None:
         self._at = 0
         self.noted: dict[str, int] = {}
+        self._since: int | None = 0
+
+    def forget(self) -> None:
+        """As a Redis that comes back empty."""
+        self.noted.clear()
+        self._since = None
 
     async def now(self) -> int:
         self._at += 1
+        if self._since is None:
+            self._since = self._at
         return self._at
+
+    async def known_since(self) -> int | None:
+        return self._since
 
     async def note(self, key: str, ttl_s: int) -> None:
         del ttl_s

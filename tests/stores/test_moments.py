@@ -28,6 +28,20 @@ async def test_the_last_time_counts(redis: RedisStore) -> None:
     assert noted >= between
 
 
+async def test_it_is_known_since_when_it_is_known(redis: RedisStore, key_prefix: str) -> None:
+    """A Redis that comes back empty knows nothing of what was before."""
+    moments = RedisMoments(redis)
+    assert await moments.known_since() is None
+    first = await moments.now()
+    assert await moments.now() >= first
+    assert await moments.known_since() == first
+    await redis.call("DEL", f"{key_prefix}moment-since")
+    assert await moments.known_since() is None
+    again = await moments.now()
+    assert await moments.known_since() == again
+    assert again > first
+
+
 async def test_it_is_forgotten_when_its_time_is_over(redis: RedisStore, key_prefix: str) -> None:
     await RedisMoments(redis).note("a", 60)
     assert 0 < await redis.client.ttl(f"{key_prefix}moment:a") <= 60

@@ -39,6 +39,8 @@ class Moments(Protocol):
 
     async def now(self) -> int: ...
 
+    async def known_since(self) -> int | None: ...
+
     async def note(self, key: str, ttl_s: int) -> None: ...
 
     async def noted_at(self, key: str) -> int | None: ...
@@ -85,6 +87,10 @@ class EndedSessions:
             _key(issuer, provider_session)
         ):
             return True
+        if begun_at is not None:
+            since = await self._moments.known_since()
+            if since is None or begun_at < since:
+                return True  # whatever ended meanwhile is forgotten
         names = [_key(issuer, subject)]
         if provider_session is None:
             names.append(_in_no_known(issuer, subject))

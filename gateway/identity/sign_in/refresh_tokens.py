@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.identity.accounts.account_claims import AccountClaims
-from gateway.identity.accounts.account_rows import Account, locked
+from gateway.identity.accounts.account_rows import Account, account_by_id, locked
 from gateway.identity.factors.factor_kinds import AccountVersion, FactorNeeded, needed_factor
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.opaque_tokens import hash_token, well_formed
@@ -294,11 +294,11 @@ class RefreshTokens:
             row = await tx.one(_WITH_SESSION, hash=hash_token(token))
             if row is None or row["used_at"] is not None:
                 return None
-            family = await sessions.find(tx, str(row["family_id"]))
+            account = await account_by_id(tx, str(row["account_id"]))
             now = int(await tx.now())
-        if family is None or family.ended_at is not None or family.expires_at <= now:
-            return None
-        return None if self.live_sessions.is_idle(family.last_used_at, now) else family
+            if await self.live_sessions.refusal(tx, account, row, now) is not None:
+                return None
+            return await sessions.find(tx, str(row["family_id"]))
 
     def claims_of(self, account: Account, tenant: str | None) -> Mapping[str, Any]:
         """What the tokens of a session in this tenant say of the account's attributes."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.access.factor_rule import FactorRule
 from gateway.identity.clients.api_keys import ApiKeys
 from gateway.identity.clients.clients import NewSecret
 from tests.edge.auth_house import URL, House, open_house, reason, told
@@ -17,6 +18,7 @@ from tests.edge.endpoints.oauth_clients import (
     post,
     token_of,
 )
+from tests.edge.endpoints.test_factors import later
 from tests.edge.rig import Answer
 
 
@@ -73,6 +75,19 @@ async def test_a_refresh_token_is_described_and_not_used_up(house: House) -> Non
     )
     assert refreshed.status == 200
     assert await introspected(house, account, signed_in["refresh_token"]) == {"active": False}
+
+
+async def test_a_refresh_token_that_is_refused_for_want_of_a_factor_is_not_active(
+    tmp_path: Path,
+) -> None:
+    rule = FactorRule(everyone=True, within_s=600)
+    async with open_house(tmp_path, factor_rule=rule) as house:
+        machine = await created(house)
+        await house.register()
+        token = (await house.sign_in())["refresh_token"]
+        assert (await introspected(house, machine, token))["active"] is True
+        await later(house, 601)
+        assert await introspected(house, machine, token) == {"active": False}
 
 
 async def test_an_api_key_is_described(house: House) -> None:

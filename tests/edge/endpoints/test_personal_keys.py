@@ -157,9 +157,9 @@ async def test_a_client_is_told_whose_key_it_is_and_cannot_end_it(house: House) 
     client = await Clients(house.database).create("stock")
     assert client is not None
     secret = base64.b64encode(f"{client.client_id}:{client.client_secret}".encode()).decode()
-    form = f"token={key}".encode()
 
-    async def asked(path: str) -> Answer:
+    async def asked(path: str, key: str) -> Answer:
+        form = f"token={key}".encode()
         return await house.raw(
             request(
                 "POST", path, form, headers=[f"Authorization: Basic {secret}"],
@@ -167,14 +167,17 @@ async def test_a_client_is_told_whose_key_it_is_and_cannot_end_it(house: House) 
             )
         )  # fmt: skip
 
-    described = told(await asked("/auth/introspect"))
+    described = told(await asked("/auth/introspect", key))
     assert (described["active"], described["token_type"], described["username"]) == (
         True, "api_key", EMAIL,
     )  # fmt: skip
     assert "client_id" not in described
-    answer = await asked("/auth/revoke")
+    answer = await asked("/auth/revoke", key)
     assert (answer.status, told(answer)["error"]) == (400, "invalid_grant")
     assert isinstance(await who(house, key), Principal)
+    # What is good on some routes of the gateway is good nowhere else.
+    limited = told(await make(house, await token_of(house), routes=["orders"]))["api_key"]
+    assert told(await asked("/auth/introspect", limited)) == {"active": False}
 
 
 async def test_somebody_elses_key_is_unknown(house: House) -> None:

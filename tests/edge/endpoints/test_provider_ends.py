@@ -241,6 +241,22 @@ async def test_what_the_provider_gave_before_the_end_begins_no_session_though_it
     assert session_cookies(await come_back_from(house, await start(house)))
 
 
+@pytest.mark.parametrize("is_asked_again", [False, True])
+async def test_where_redis_has_forgotten_what_ended_no_session_begins_by_what_began_before(
+    house: House, monkeypatch: pytest.MonkeyPatch, is_asked_again: bool
+) -> None:
+    comes_back_as(house, monkeypatch)
+    before = await start(house)
+    await end_there(house, "alice")
+    vars(house.deps.providers.ended_sessions)["_moments"].forget()
+    if is_asked_again:
+        await start(house)
+    answer = await come_back_from(house, before)
+    assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+    assert await live_sessions(house) == []
+    assert session_cookies(await come_back_from(house, await start(house)))
+
+
 async def test_whom_the_provider_ends_once_their_account_is_found_gets_no_session(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
