@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, Protocol
@@ -169,6 +169,8 @@ class Principal:
     """The `X-Auth-*` lines for the upstream, rendered once by `edge/proxy/request_headers.py`."""
     identity_lines: dict[Any, bytes] | None
     """Those of other `access.identity_headers.IdentityHeaders`, by them."""
+    held_roles: tuple[str, ...] | None
+    """All roles of the account, or client, where a key is limited to fewer (`roles`); else None."""
 
     def __init__(
         self,
@@ -194,6 +196,7 @@ class Principal:
         granted_scopes: tuple[str, ...] = (),
         identity_headers: bytes | None = None,
         identity_lines: dict[Any, bytes] | None = None,
+        held_roles: tuple[str, ...] | None = None,
     ) -> None:
         self.subject = subject
         self.roles = roles
@@ -216,11 +219,24 @@ class Principal:
         self.granted_scopes = granted_scopes
         self.identity_headers = identity_headers
         self.identity_lines = identity_lines
+        self.held_roles = held_roles
 
     @property
     def role_set(self) -> frozenset[str]:
         """The roles in no order."""
         return frozenset(self.roles)
+
+    def with_held_roles(self) -> Principal:
+        """The same caller with all roles of the account, as far as a key limits these."""
+        if self.held_roles is None:
+            return self
+        return replace(
+            self,
+            roles=self.held_roles,
+            held_roles=None,
+            identity_headers=None,
+            identity_lines=None,
+        )
 
 
 @mypyc_attr(acyclic=True)

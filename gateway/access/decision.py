@@ -58,6 +58,8 @@ class Decision:
     """With INSUFFICIENT_USER_AUTHENTICATION: the methods that are asked for."""
     read_as: str
     """The path that was denied, where it is what a backend may make of the call's."""
+    by_held_roles: bool
+    """Whether it is by all roles of the account, and not by those of the key that was used."""
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class Decision:
         lacking_scopes: tuple[str, ...] = (),
         amr: tuple[str, ...] = (),
         read_as: str = "",
+        by_held_roles: bool = False,
     ) -> None:
         self.allowed = allowed
         self.reason = reason
@@ -107,6 +110,7 @@ class Decision:
         self.lacking_scopes = lacking_scopes
         self.amr = amr
         self.read_as = read_as
+        self.by_held_roles = by_held_roles
 
 
 def charged(

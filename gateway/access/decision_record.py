@@ -44,6 +44,7 @@ UNJUDGED = frozenset(
         Reason.DRAINING, Reason.ISSUER_UNAVAILABLE, Reason.CROSS_ORIGIN, Reason.CSRF_INVALID,
     )
 )  # fmt: skip
+KEYS = frozenset((CredentialKind.API_KEY, CredentialKind.BASIC))
 DESTINATION_CHARACTERS = 2_000
 """Of the path that a COPY or MOVE writes; a longer one is not written down."""
 
@@ -75,6 +76,8 @@ class RecordedDecision:
     with_cookie: bool = False
     took_s: float = 0.0
     """For how long before `at` it may have been decided."""
+    holds_roles: bool = True
+    """Whether all roles of the account were recorded, also where a key has fewer."""
 
     @property
     def is_judged(self) -> bool:
@@ -219,6 +222,7 @@ def read_record(record: Any) -> RecordedDecision | None:
             holds_destination="destination" in record,
             with_cookie=bool(user) and user.get("with") == CredentialKind.COOKIE,
             took_s=float(record.get("took_s", 0.0)),
+            holds_roles=not user or user.get("with") not in KEYS or "held_roles" in user,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -229,6 +233,7 @@ def _person(principal: Principal, call: Call) -> dict[str, Any]:
     own = principal.issuer == OWN_ISSUER
     audience, granted = principal.audience or (), principal.granted_scopes
     scope = " ".join(granted)
+    held = list(principal.roles if principal.held_roles is None else principal.held_roles)
     person: dict[str, Any] = {
         "id": principal.subject,
         "roles": list(principal.roles),
@@ -241,6 +246,8 @@ def _person(principal: Principal, call: Call) -> dict[str, Any]:
         "amr": list(principal.amr) or None,
         "scopes": None if principal.scopes is None else list(principal.scopes),
         "routes": None if principal.routes is None else sorted(principal.routes),
+        # Of each key, whether or not it is limited: older records tell nothing of them.
+        "held_roles": held if kind in KEYS else None,
         "issuer": None if own else principal.issuer,
         # Of ours, which names this gateway, what it names besides.
         "aud": list(audience) if not own or len(audience) > 1 else None,
@@ -257,9 +264,11 @@ def _principal(user: Mapping[str, Any], at: float) -> Principal:
     scopes, routes = user.get("scopes"), user.get("routes")
     # A token of our own names this gateway, and no resource.
     audience = user.get("aud", None if "with" in user else ())
+    roles = tuple(map(str, user["roles"]))
+    held = tuple(map(str, user.get("held_roles", roles)))
     return Principal(
         subject=str(user["id"]),
-        roles=tuple(map(str, user["roles"])),
+        roles=roles,
         session_id=None,
         token_id="recorded",  # noqa: S106 (a name, not a secret)
         client_id=user.get("client"),
@@ -276,6 +285,7 @@ def _principal(user: Mapping[str, Any], at: float) -> Principal:
         audience=None if audience is None else tuple(map(str, audience)),
         resource_only=bool(user.get("resource_only")),
         granted_scopes=tuple(map(str, user.get("granted", str(user.get("scope", "")).split()))),
+        held_roles=None if set(held) == set(roles) else held,
     )
 
 

@@ -61,6 +61,8 @@ def explain(
 ) -> Explanation:
     """Why `decision` was given for `call`."""
     explanation = Explanation(_sentence(decision), describe(decision.principal, call))
+    if decision.by_held_roles:
+        explanation.sentence += "; by all roles of the account"
     if decision.read_as:
         explanation.sentence += f"; a backend may read the path as {decision.read_as}"
     if snapshot.routes.reserves(call.host, call.segments):
@@ -78,7 +80,10 @@ def explain(
         read = canonical(decision.read_as, files=True)
         assert isinstance(read, CanonicalPath)
         call = replace(call, segments=read.segments)
-    context = evaluation_context(call, match, decision.principal, now)
+    principal = decision.principal
+    if principal is not None and decision.by_held_roles:
+        principal = principal.with_held_roles()
+    context = evaluation_context(call, match, principal, now)
     if isinstance(context, EvaluationContext):
         for rule in route.policy.rules:
             explanation.evaluations.append(_evaluate(rule, route.action, context, decision))
@@ -169,6 +174,8 @@ def describe(principal: Principal | None, call: Call) -> str:
     if principal.issuer != OWN_ISSUER:
         who += f" of issuer {principal.issuer}"
     roles = ", ".join(principal.roles) or "none"
+    if principal.held_roles is not None:
+        roles += f" (the account: {', '.join(principal.held_roles)})"
     scopes = ", ".join(scopes_of(principal))
     scopes = f", scopes: {scopes}" if scopes else ""
     return f"{who}, roles: {roles}{scopes}, from {call.client_ip}"

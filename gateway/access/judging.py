@@ -55,7 +55,8 @@ def judged(
     context: EvaluationContext | None = None
     verdict: Verdict | None = None
     looks = route.reads_call or (call.query and route.beside_path is not None)
-    if action_rules.by_roles is not None and not looks:
+    limited = principal is not None and principal.held_roles is not None
+    if action_rules.by_roles is not None and not looks and not limited:
         verdict = action_rules.by_roles.get(None if principal is None else principal.roles)
     if verdict is None:
         before = None if contexts is None else contexts.get(route)
@@ -83,11 +84,15 @@ def judged(
         location=route.location if verdict.location is NOWHERE else verdict.location,
     )
     decision.evaluated = True
+    decision.by_held_roles = verdict.by_held_roles
     decision.conceal = verdict.conceal
     decision.shadowed = verdict.shadowed
     if verdict.allowed:
         if route.has_last_limits:
             decision.last_limits = route.limits_after(rule)
+            if limited:
+                of_account = route.limits_after(verdict.held_rule)
+                decision.last_limits = action_rules.both_limits(decision.last_limits, of_account)
         if action_rules.headed and context is not None and rule is not None:
             decision.headers = rule_headers(action_rules, rule, route.action, context)
     if verdict.step_up is not None:

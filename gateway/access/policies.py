@@ -2,12 +2,15 @@
 
 What decides does not depend on the order of the rules.  The order only settles which of
 several rules that say the same is named, and so whose reason the client reads.
+
+Law: a key that is limited to some roles of its account passes only where the policy allows it by
+these and by all that the account has: a role may take away, and no limit gives that back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -128,6 +131,10 @@ class Verdict:
     step_up: StepUp | None = None
     """What was asked for, with INSUFFICIENT_USER_AUTHENTICATION."""
     shadowed: tuple[Shadowed, ...] = ()
+    by_held_roles: bool = False
+    """Whether it is by all roles of the account, and not by those of its key."""
+    held_rule: Rule | None = None
+    """The rule that allows by all roles of the account, where a key has fewer."""
 
 
 _ROLE_SETS_MAX = 1_024
@@ -150,10 +157,25 @@ class ActionRules:
     by_roles: dict[tuple[str, ...] | None, Verdict] | None = field(default=None, compare=False)
     """Where the rules read nothing of a call but the caller's roles, the verdicts given so far:
     under the roles, or None for nobody.  None where they read more."""
+    joined_limits: dict[tuple[int, int], tuple[tuple[Limit, ...], ...]] = field(
+        default_factory=dict, compare=False
+    )
+    """What `both_limits` has joined, under what it is made of."""
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         return self.denies + self.allows + self.shadows
+
+    def both_limits(self, one: tuple[Limit, ...], other: tuple[Limit, ...]) -> tuple[Limit, ...]:
+        """Each limit of either once: always the very same object (`Route.limits_after`)."""
+        if one is other:
+            return one
+        known = self.joined_limits.get((id(one), id(other)))
+        if known is None:
+            # It holds both, so that nothing else has their addresses.
+            joined = (*one, *(limit for limit in other if limit not in one))
+            known = self.joined_limits[id(one), id(other)] = (joined, one, other)
+        return known[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +198,19 @@ class Policy:
     def verdict(self, action: str, context: EvaluationContext) -> Verdict:
         """What this policy says of a call for `action`.  Never raises."""
         action_rules = self.rules_for(action)
+        verdict = self._judged(action_rules, action, context)
+        principal = context.principal
+        if principal is not None and principal.held_roles is not None:
+            whole = replace(context, principal=principal.with_held_roles())
+            verdict = _both(verdict, self._judged(action_rules, action, whole))
+        if self.shadow:
+            return self._unenforced(verdict, signed_in=principal is not None)
+        return verdict
+
+    def _judged(
+        self, action_rules: ActionRules, action: str, context: EvaluationContext
+    ) -> Verdict:
+        """By the roles that the caller of `context` has, and no others."""
         verdict = _evaluated(action_rules.denies, action_rules.allows, action, context)
         if verdict.location is NOWHERE:
             verdict.location = self.location
@@ -183,15 +218,15 @@ class Policy:
             verdict.reason = Reason.SIGNED_IN
         if action_rules.shadows:
             verdict.shadowed = self._shadowed(action_rules, verdict, action, context)
-        if self.shadow:
-            return self._unenforced(verdict, signed_in=context.principal is not None)
         return verdict
 
     def remember(
         self, action_rules: ActionRules, principal: Principal | None, verdict: Verdict
     ) -> None:
-        """Keeps a verdict that the next caller with the same roles gets too."""
-        if action_rules.by_roles is not None:
+        """Keeps a verdict that the next caller with the same roles gets too; none of a key that is
+        limited to them, which is judged by others as well."""
+        limited = principal is not None and principal.held_roles is not None
+        if action_rules.by_roles is not None and not limited:
             if len(action_rules.by_roles) >= _ROLE_SETS_MAX:
                 action_rules.by_roles.clear()
             action_rules.by_roles[None if principal is None else principal.roles] = verdict
@@ -248,6 +283,28 @@ class Policy:
             return Verdict(True, Reason.SIGNED_IN, None, location=self.location, shadowed=shadowed)
         reason = Reason.NO_RULE
         return Verdict(False, reason, reason, location=self.location, shadowed=shadowed)
+
+
+def _both(verdict: Verdict, whole: Verdict) -> Verdict:
+    """What holds for a key of fewer roles: `verdict` is by these, `whole` by all of its account.
+
+    Where both refuse, what the account is not to know of is not told to its key either."""
+    known = {one.rule for one in verdict.shadowed}
+    if verdict.allowed and whole.allowed:
+        # A rule in shadow that denies does so by either.
+        verdict.shadowed += tuple(one for one in whole.shadowed if one.rule not in known)
+        verdict.held_rule = whole.rule
+        return verdict
+    if whole.allowed:
+        return verdict
+    if not verdict.allowed:
+        # And one that allows has to do so by both.
+        whole.shadowed = tuple(one for one in whole.shadowed if one.rule in known)
+        if verdict.conceal or not whole.conceal:
+            verdict.shadowed = whole.shadowed
+            return verdict
+    whole.by_held_roles = True
+    return whole
 
 
 def signed_in_policy() -> Policy:

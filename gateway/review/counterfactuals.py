@@ -168,12 +168,16 @@ def _other_callers(
     for name, value in _owners(request, decision, snapshot):
         if value != caller.subject:
             yield f'the caller were "{value}" (user.id = {name})', other(subject=value)
-    for role in caller.roles:
+    held = caller.held_roles
+    for role in caller.roles if held is None else held:
         left = tuple(one for one in caller.roles if one != role)
-        yield f"the caller had not the role {role}", other(roles=left)
+        account = None if held is None else tuple(one for one in held if one != role)
+        yield f"the caller had not the role {role}", other(roles=left, held_roles=account)
     for role in _roles(decision):
         if role not in caller.roles:
-            yield f"the caller had the role {role}", other(roles=(*caller.roles, role))
+            account = None if held is None else (*held, role)
+            roles = (*caller.roles, role)
+            yield f"the caller had the role {role}", other(roles=roles, held_roles=account)
     if any(value == caller.subject for _, value in _owners(request, decision, snapshot)):
         yield "the caller were somebody else", other(subject="somebody-else")
     verified = "were not" if caller.email_verified else "were"

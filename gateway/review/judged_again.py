@@ -16,7 +16,7 @@ from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import Expression
 from gateway.access.decision_record import RecordedDecision
-from gateway.access.policies import Policy, Rule
+from gateway.access.policies import Effect, Policy, Rule
 from gateway.access.record_gaps import LeftOut
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.destinations import MOVING
@@ -96,6 +96,8 @@ class SecondJudge:
             unknown.add("credential that came")
         elif self._caller.asked or decision.refusal is not Reason.AMBIGUOUS_PATH:
             unknown.update(unknown_reads(recorded, decision))
+        if decision.allowed and not recorded.holds_roles and _reads_roles(decision):
+            unknown.add("all roles of the account")
         written = call.method in MOVING and not recorded.holds_destination
         if written and decision.route is not None and decision.reason != Reason.AMBIGUOUS_PATH:
             unknown.add("header destination")
@@ -184,6 +186,24 @@ class _RecordedCaller(SlowAuthenticator):
         if recorded.kind in accept:
             return caller
         return None if came else Reason.NO_CREDENTIAL
+
+
+def _reads_roles(decision: Decision) -> bool:
+    """Whether a role more may refuse what is allowed: an allow by the permissions of roles never
+    does."""
+    route = decision.route
+    rules = () if route is None or route.action_rules is None else route.action_rules.rules
+    for rule in rules:
+        if rule.effect is Effect.DENY and rule.role_permissions and not rule.shadow:
+            return True
+        if rule.shadow or rule.condition is None:
+            continue
+        expression = rule.condition.expression
+        if any(one.name == "has_role" for one in expression.calls):
+            return True
+        if any(one.root == "user" and one.keys[:1] == ("roles",) for one in expression.paths):
+            return True
+    return False
 
 
 def _found_before(

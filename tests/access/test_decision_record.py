@@ -116,7 +116,7 @@ def test_of_a_caller_their_standing_is_written_and_no_claim() -> None:
     record = recorded("GET /read/7", key, kind=CredentialKind.API_KEY)
     assert record["user"] == {
         "id": "u1", "roles": [], "verified": True, "email": "u1@a.example", "client": "c",
-        "scopes": ["b:c", "*"], "routes": ["bare", "read"], "with": "api_key",
+        "scopes": ["b:c", "*"], "routes": ["bare", "read"], "with": "api_key", "held_roles": [],
     }  # fmt: skip
 
 
@@ -261,7 +261,7 @@ LINE: dict[str, Any] = {
     "user": {
         "id": "u1", "roles": ["a", "b"], "verified": True, "email": "u1@a.example",
         "client": "c", "auth_time": int(NOW) - 5, "amr": ["pwd", "otp"], "scopes": ["b:c"],
-        "routes": ["r", "s"], "with": "api_key",
+        "routes": ["r", "s"], "with": "api_key", "held_roles": ["b", "a"],
     },
     "query": {"read": ["a", "b/"], "values": {"a": "& é/", "b/": "2"}},
     "headers": {"read": ["x-a", "x-b"], "values": {"x-a": "é", "x-b": "b"}},

@@ -52,6 +52,13 @@ MORE = """\
     accept: [api_key, basic]
     forward_authorization: true
     upstream: echo
+  - id: held
+    match: {{path: "/held/{{user_id}}"}}
+    policy: orders
+    action: orders:read
+    resource: {{owner: "{{user_id}}"}}
+    accept: [basic]
+    upstream: echo
   - id: narrow
     match: {{path: /narrow}}
     policy: signed-in
@@ -357,6 +364,46 @@ def test_a_role_change_and_the_end_of_the_account_hold_for_its_keys(site: Runnin
     assert {(one.status, one.reason) for one in refused} == {(401, "token_revoked")}
     assert site.cli("users", "enable", "leaver@example.com").returncode == 0
     assert {site.call("GET", "/me", token=key).status for _ in range(12)} == {401}
+
+
+def test_a_role_that_takes_away_takes_from_keys_that_do_not_have_it(site: Running) -> None:
+    """Also from those that are made while the account has it."""
+    email, path = "suspended@example.com", "/v1/users/x/orders/7"
+    person = Visitor(site, "", site.sign_in(email))
+    assert site.confirmed("roles", "grant", email, "manager").returncode == 0
+    person.tokens = site.sign_in(email)
+    limits: tuple[dict[str, Any], ...] = ({}, {"roles": ["manager"]}, {"roles": []})
+    keys = [str(personal_key(person, **limit)["api_key"]) for limit in limits]
+    answers = [site.call("GET", path, token=key) for key in keys]
+    assert [one.status for one in answers] == [200, 200, 403]
+    assert received(answers[1], "x-auth-roles") == ["manager"]
+    assert site.confirmed("roles", "grant", email, "suspended").returncode == 0
+    person.tokens = site.sign_in(email)
+    keys += [str(personal_key(person, **limit)["api_key"]) for limit in limits]
+    own = f"/v1/users/{person.tokens['user']['user_id']}/orders/7"
+    native = f"/held/{person.tokens['user']['user_id']}"
+    for key in keys:
+        for to, field in ((own, ("Authorization", f"Bearer {key}")), (native, basic("x", key))):
+            decided = Visitor(site, "", {}).decide(to, field)
+            assert decided.status == 403, decided
+            assert site.call("GET", to, field).reason == "account_suspended"
+        refused = [site.call("GET", own, token=key) for _ in range(4)]
+        assert {(one.status, one.reason) for one in refused} == {(403, "account_suspended")}
+    assert site.confirmed("roles", "revoke", email, "suspended").returncode == 0
+    assert {site.call("GET", own, token=key).status for key in keys for _ in range(4)} == {200}
+
+
+def test_a_role_that_takes_away_takes_from_the_keys_of_a_client(site: Running) -> None:
+    made = ("clients", "create", "held", "--role", "viewer", "--role", "suspended")
+    assert site.cli(*made).returncode == 0
+    for limit in ((), ("--role", "viewer")):
+        key = json.loads(site.cli("clients", "key", "held", *limit, "--json").stdout)["api_key"]
+        refused = site.call("GET", "/v1/users/x/orders/7", token=key)
+        assert (refused.status, refused.reason) == (403, "account_suspended")
+        decided = Visitor(site, "", {}).decide(
+            "/v1/users/x/orders/7", ("Authorization", f"Bearer {key}")
+        )
+        assert decided.status == 403
 
 
 def test_after_the_204_no_worker_accepts_the_key(visitor: Visitor) -> None:

@@ -127,7 +127,7 @@ async def test_a_key_acts_as_its_client(house: House) -> None:
     principal = await house.who(key.text)
     assert isinstance(principal, Principal)
     assert principal.subject == principal.client_id == house.client_id
-    assert principal.roles == ("reader", "writer")
+    assert (principal.roles, principal.held_roles) == (("reader", "writer"), None)
     assert principal.session_id is None
     assert principal.email is None
     assert principal.scopes is None
@@ -140,13 +140,14 @@ async def test_a_key_has_only_the_roles_and_scopes_it_was_given(house: House) ->
     principal = await house.who(key.text)
     assert isinstance(principal, Principal)
     assert principal.roles == ("reader",)
+    assert principal.held_roles == ("reader", "writer")
     assert principal.scopes == ("orders:*", "orders:read")
 
 
 async def test_a_key_without_any_role_has_none(house: House) -> None:
     principal = await house.who((await house.key(roles=[])).text)
     assert isinstance(principal, Principal)
-    assert principal.roles == ()
+    assert (principal.roles, principal.held_roles) == ((), ("reader", "writer"))
 
 
 async def test_a_key_never_gets_a_role_that_its_client_lacks(house: House) -> None:
@@ -160,7 +161,8 @@ async def test_a_role_that_the_client_loses_the_key_loses(house: House) -> None:
         await tx.run("DELETE FROM client_roles WHERE role = 'writer'")
     principal = await house.who(key.text)
     assert isinstance(principal, Principal)
-    assert principal.roles == ("reader",)
+    # It has all that the client has.
+    assert (principal.roles, principal.held_roles) == (("reader",), None)
 
 
 @pytest.mark.parametrize("scope", ["", "a b", "a,b", "x" * 129, 'a"b'])

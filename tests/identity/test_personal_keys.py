@@ -150,6 +150,7 @@ async def test_a_key_is_its_person_as_of_now(anywhere: Person) -> None:
     assert (principal.roles, principal.session_id, principal.client_id) == (
         ("reader", "writer"), None, None,
     )  # fmt: skip
+    assert principal.held_roles is None
     assert (principal.token_id, principal.expires_at) == (made.key.id, made.key.expires_at)
     assert (principal.scopes, principal.routes, principal.auth_time) == (None, None, None)
     await anywhere.authenticator.write_uses()
@@ -164,6 +165,7 @@ async def test_a_key_never_goes_beyond_its_limits(ada: Person) -> None:
     principal = await ada.who((await ada.make(limits)).text)
     assert isinstance(principal, Principal)
     assert (principal.roles, principal.scopes) == (("reader",), ("orders:read",))
+    assert principal.held_roles == ("reader", "writer")
     assert principal.routes == frozenset(("orders", "files"))
     principal = await ada.who((await ada.make(KeyLimits(routes=("orders",)))).text)
     assert isinstance(principal, Principal)
@@ -179,7 +181,20 @@ async def test_a_key_cannot_have_a_role_that_its_person_lacks(ada: Person) -> No
     ada.apply(await ada.accounts.revoke(ada.id, "writer"))
     principal = await ada.who(text)
     assert isinstance(principal, Principal)
-    assert principal.roles == ()
+    assert (principal.roles, principal.held_roles) == ((), ("reader",))
+
+
+async def test_a_role_that_takes_away_is_known_of_a_limited_key_on_the_next_call(
+    anywhere: Person,
+) -> None:
+    text = (await anywhere.make(KeyLimits(("reader",)))).text
+    before = await anywhere.who(text)
+    assert isinstance(before, Principal)
+    anywhere.apply(await anywhere.accounts.grant(anywhere.id, "suspended"))
+    assert anywhere.revoked.refusal(before) is Reason.TOKEN_OUTDATED
+    after = await anywhere.who(text)
+    assert isinstance(after, Principal)
+    assert (after.roles, after.held_roles) == (("reader",), ("reader", "suspended", "writer"))
 
 
 async def test_a_role_change_holds_on_the_next_call(anywhere: Person) -> None:

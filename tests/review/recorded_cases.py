@@ -23,7 +23,7 @@ from bench.difference_cases import (
     tables,
 )
 from gateway.access.authorizer import Authorizer, Decision
-from gateway.access.decision_record import kept_call, record_of
+from gateway.access.decision_record import KEYS, kept_call, record_of
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.simulation import (
     FixedAuthenticator,
@@ -235,6 +235,9 @@ def question(choose: random.Random) -> SimulatedRequest:
     now = float(choose.choice(TIMES))
     who = _caller(choose, now)
     kind = choose.choice((*CredentialKind, CredentialKind.BEARER, CredentialKind.BEARER))
+    if isinstance(who, Principal) and kind in KEYS and choose.random() < 0.5:
+        held = {*who.roles, *(role for role in ROLES if choose.random() < 0.4)}
+        who.held_roles = None if held == set(who.roles) else tuple(sorted(held))
     if isinstance(who, Principal) and kind is CredentialKind.BEARER:
         who.audience = choose.choice(((), (), ("a", f"{PUBLIC_URL}/a")))
         if choose.random() < 0.3:

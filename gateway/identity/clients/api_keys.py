@@ -1,7 +1,8 @@
 """API keys of machine clients: for scripts and CI, sent as `Authorization: Bearer ag_…`.
 
 Law: a key acts as its client, with no role that the client lacks and for no action beyond its
-scopes.  It rests as a hash.
+scopes; a role of the client that it was not given takes away from it all the same.  It rests as a
+hash.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from dataclasses import dataclass, field
 
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.clients.clients import find_client, locked
-from gateway.identity.clients.key_form import SCOPE, limit_of, limit_text, new_key, well_formed
+from gateway.identity.clients.key_form import (
+    SCOPE,
+    limit_of,
+    limit_text,
+    limited_roles,
+    new_key,
+    well_formed,
+)
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.revocations import refuse_once
 from gateway.model import Change, ChangeKind, Principal, Reason
@@ -131,9 +139,7 @@ async def client_principal(tx: Transaction, digest: str) -> Principal | Reason:
     key, now = _api_key(row), int(await tx.now())
     if key.expires_at is not None and key.expires_at <= now:
         return Reason.TOKEN_EXPIRED
-    roles = client.roles
-    if key.roles is not None:
-        roles = tuple(role for role in key.roles if role in client.roles)
+    roles, held_roles = limited_roles(client.roles, key.roles)
     return Principal(
         subject=client.id,
         roles=roles,
@@ -146,6 +152,7 @@ async def client_principal(tx: Transaction, digest: str) -> Principal | Reason:
         expires_at=key.expires_at or NEVER,
         amr=AMR,
         scopes=key.scopes,
+        held_roles=held_roles,
     )
 
 

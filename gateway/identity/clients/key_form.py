@@ -78,6 +78,17 @@ def limit_of(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(json.loads(text))
 
 
+def limited_roles(
+    held: tuple[str, ...], limit: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """The roles of a key, and those of its account where they are more: `Principal.roles` and
+    `held_roles`."""
+    if limit is None:
+        return held, None
+    roles = tuple(role for role in held if role in limit)
+    return roles, None if len(roles) == len(held) else held
+
+
 def _checksum(secret: str) -> str:
     """CRC-32 in base 62: it finds slips, and guards against nobody."""
     return _digits(zlib.crc32(secret.encode("ascii")), _CHECK_DIGITS)

@@ -1,8 +1,9 @@
 """Personal keys: API keys that a person makes for programs of their own, `agp_…`.
 
 Law: a call with one is that person, with the e-mail address and the roles of now, and never with
-a role, an action or a route that the key was not given.  It ends with the account, rests as a
-hash, and whatever changes what the account may do is judged on the next call.
+a role, an action or a route that the key was not given; nor does a role that it was not given
+cease to take away what it takes from the account.  It ends with the account, rests as a hash, and
+whatever changes what the account may do is judged on the next call.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from typing import Any
 from gateway.identity.accounts.account_claims import AccountClaims
 from gateway.identity.accounts.account_rows import Account, account_by_id, locked
 from gateway.identity.clients.api_keys import AMR
-from gateway.identity.clients.key_form import PERSONAL_PREFIX, limit_of, limit_text, new_key
+from gateway.identity.clients.key_form import (
+    PERSONAL_PREFIX,
+    limit_of,
+    limit_text,
+    limited_roles,
+    new_key,
+)
 from gateway.identity.clients.key_terms import KeyTerms
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.opaque_tokens import hash_token
@@ -196,9 +203,8 @@ async def personal_principal(
         return Reason.TOKEN_EXPIRED
     if terms is not None and await terms.are_over(tx, account):
         return Reason.INSUFFICIENT_USER_AUTHENTICATION
-    roles, limits = account.roles, key.limits
-    if limits.roles is not None:
-        roles = tuple(role for role in roles if role in limits.roles)
+    limits = key.limits
+    roles, held_roles = limited_roles(account.roles, limits.roles)
     scopes = limits.scopes
     if limits.routes is not None and scopes is None:
         # One question on every call: whether anything limits its credential.
@@ -220,6 +226,7 @@ async def personal_principal(
         claims=(claims or AccountClaims()).of(account.attributes, account.tenants, None),
         scopes=scopes,
         routes=None if limits.routes is None else frozenset(limits.routes),
+        held_roles=held_roles,
     )
 
 
