@@ -151,7 +151,9 @@ class LimitKeys:
     ) -> str:
         if principal is None:
             return self._by_caller(call)
-        return ",".join(sorted(principal.role_set))
+        # All that the account has: a key may be made for each set of them.
+        roles = principal.roles if principal.held_roles is None else principal.held_roles
+        return ",".join(sorted(set(roles)))
 
     def _by_tenant(
         self, call: Call, principal: Principal | None, requested: RequestedResource
@@ -183,8 +185,10 @@ class LimitKeys:
         def key(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
             if requested is UNIDENTIFIED:
                 return self._by_caller(call)
+            # A key that is limited to some roles of its account counts as the account does.
+            caller = principal if principal is None else principal.with_held_roles()
             context = EvaluationContext(
-                call, principal, roles, self._clock.now, requested.params, requested.resource
+                call, caller, roles, self._clock.now, requested.params, requested.resource
             )
             if query.names:
                 context.query = query.read(call.query) or {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -166,6 +167,18 @@ async def test_a_role_limit_counts_together_who_has_the_same_roles() -> None:
     assert await passes(limits, asked, call(), caller("ada", "user", "editor"))
     assert not await passes(limits, asked, call(), caller("bob", "editor", "user"))
     assert await passes(limits, asked, call(), caller("eve", "user"))
+
+
+@pytest.mark.parametrize("by", ["role", "expression"])
+async def test_a_key_for_each_set_of_roles_is_no_more_than_its_account(by: str) -> None:
+    limits = RateLimiter(Hands())
+    by_role = limit(LimitKey.ROLE, burst=1)
+    asked = (by_role if by == "role" else by_expression("user.roles"),)
+    held = ("user", "editor")
+    assert await passes(limits, asked, call(), caller("ada", *held))
+    for roles in ((), ("user",), ("editor",)):
+        key = replace(caller("ada", *roles), held_roles=held)
+        assert not await passes(limits, asked, call(), key)
 
 
 async def test_a_client_limit_counts_by_client_and_else_by_address() -> None:
