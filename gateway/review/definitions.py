@@ -60,6 +60,20 @@ def definition_changes(old: Snapshot, new: Snapshot) -> list[DefinitionChange]:
     ]
 
 
+def body_changes(old: Snapshot, new: Snapshot) -> Iterator[tuple[Route, DefinitionChange]]:
+    """Of routes that take a body in forms that were refused."""
+    before = {route.id: route for route in old.routes}
+    for route in new.routes:
+        known = before.get(route.id)
+        forms = frozenset[str]() if route.body_values is None else route.body_values.forms
+        was = known.body_values if known is not None else None
+        if known is not None and was is not None and not was.forms <= forms:
+            who = "whoever sends a field of the body in another form"
+            fields = tuple(sorted(one.name for one in route.resource))
+            name = f"routes.{route.id}.resource"
+            yield route, DefinitionChange(name, True, who, fields, (route.id,), route.location)
+
+
 def _told(
     name: str,
     who: str,

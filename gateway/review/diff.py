@@ -20,7 +20,7 @@ from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.changes import AccessChange
 from gateway.review.comparison import Comparison
-from gateway.review.definitions import DefinitionChange, definition_changes
+from gateway.review.definitions import DefinitionChange, body_changes, definition_changes
 from gateway.review.elsewhere import led_elsewhere
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.summary import changes_of
@@ -60,6 +60,10 @@ def compare(old: Snapshot, new: Snapshot) -> Report:
     for parts, pattern in shapes.prefixes.items():
         _join(changes, parts, pattern)
     report.changes = list(chain.from_iterable(changes.values()))
+    told = {change.pattern for change in report.changes if change.gains}
+    report.definitions += [
+        one for route, one in body_changes(old, new) if route.pattern not in told
+    ]
     return report
 
 

@@ -65,7 +65,10 @@ def _twice(recorded: RecordedDecision, decision: Decision, route: Route) -> list
     if refusal is Reason.BODY_MALFORMED:
         return unknown
     values = route.body_values
-    is_left_out = values is not None and values.is_left_out(recorded.call.body)
+    is_left_out = values is not None and (
+        # Of a body that a limit alone has read, nothing is held.
+        _has_body(recorded) if route.policy is None else values.is_left_out(recorded.call.body)
+    )
     if not is_left_out and _is_body_once(recorded, route):
         return unknown
     return [*unknown, _BODY]
@@ -87,6 +90,10 @@ def _is_query_once(recorded: RecordedDecision, route: Route) -> bool:
     # What is read of the query itself was looked for in one place less.
     looked_for = parts_of(recorded.body_names | beside.once.get("body", _NOTHING))
     return of_body <= looked_for - recorded.query_names - beside.once.get("query", _NOTHING)
+
+
+def _has_body(recorded: RecordedDecision) -> bool:
+    return recorded.beside is None or recorded.beside.has_body
 
 
 def _is_body_once(recorded: RecordedDecision, route: Route) -> bool:

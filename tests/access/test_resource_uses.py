@@ -101,6 +101,7 @@ def test_what_a_deny_looks_for_has_no_other_name(deny: str) -> None:
         "deny: ['*'], when: \"resource.a.exists(i, i == 'secret')\"",
         "deny: ['*'], when: \"'secret' in resource.a\"",
         "deny: ['*'], when: \"user.id in resource.a\"",
+        "deny: ['*'], when: \"'secret' in resource.a || resource.a[0] == 'secret'\"",
         "allow: ['*'], when: \"size(resource.a) <= 10 && resource.a.all(i, i in data.mine)\"",
         "allow: ['*'], when: \"resource.a != [] && resource.a.all(i, i in data.mine)\"",
         "deny: ['*'], when: \"!(resource.a.filter(i, i == 'secret') == [])\"",
@@ -120,6 +121,8 @@ def test_where_a_list_is_gone_through_an_object_is_none(rule: str) -> None:
         ("'admin' == resource.a", "admin"),
         ("resource.a in data.names", "root"),
         ("resource.a in ['root', 'x']", "root"),
+        ("resource.a in [user.id, user.email]", "u1"),
+        ("resource.a == 'root' || resource.a == string(resource.b)", "root"),
         ("resource.a == user.id", "u1"),
         ("size(resource.a) > 64 || resource.a == 'root'", "root"),
         ("resource.a == data.lim.role", "root"),
@@ -148,7 +151,7 @@ def test_a_text_of_a_number_is_none_where_a_number_is_compared(deny: str) -> Non
     where = world(ALL, f'deny: ["*"], when: "{deny}"')
     assert reason(where, {"a": 7}) is Reason.NO_RULE
     assert reason(where, {"a": 7.0}) is Reason.NO_RULE
-    for taken in ("7", " 7 ", "+7", "7.0", "07", "0_7", "0x7", "7abc", True):
+    for taken in ("7", " 7 ", "+7", "7.0", "07", "0_7", "0x7", "7abc", "\ufeff7", True):
         assert reason(where, {"a": taken}) is Reason.BODY_MALFORMED
     for other in (6, "seven", ""):
         assert reason(where, {"a": other}) is Reason.RULE_ALLOWED
@@ -244,6 +247,14 @@ def test_what_is_looked_for_in_a_list_is_an_item_of_its_kind(deny: str, item: An
         ("(resource.a + resource.b).filter(i, i == 'v') == ['v']", ["v"]),
         ("resource.a.exists(i, true)", [{"x": 1}, [2]]),
         ("'eu' in resource.a.regions", {"regions": ["eu"]}),
+        ("resource.a.all(o, o.path != '/r' || 'x' in o.value)", [{"path": "/", "value": {"c": 1}}]),
+        ("resource.a in [['x'], ['y']] && user.id != 'u2'", ["x"]),
+        ("resource.a == 'none' || resource.a == data.mine || user.id == 'u2'", ["a-1", "a-2"]),
+        ("!(resource.a == 'none' || resource.a in data.sets)", ["z"]),
+        ("resource.a[0].id == 'x' && resource.b == []", [{"id": "x", "of": {"_id": "z"}}]),
+        ("resource.a[user.id].role == 'x' && resource.b != [1]", {"u1": {"role": "x"}}),
+        ("!has(resource.a.labels.app)", {"labels": {"app.kubernetes.io/name": "y"}}),
+        ("string(resource.a) == '7' || user.id == 'u2'", "7"),
         ("resource.a.all(i, 'x' in i.roles)", [{"roles": ["x"]}]),
         ("resource.a.owner == user.id || resource.a.owner.id == user.id", {"owner": "u1"}),
         ("(has(resource.a) ? resource.a : []).all(t, t in data.mine)", ["a-1"]),

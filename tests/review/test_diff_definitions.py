@@ -349,3 +349,31 @@ def test_the_command_tells_of_definitions_and_fails_on_them(
     assert main([*words, "--json"]) == 1
     (one,) = json.loads(capsys.readouterr().out)["definitions"]
     assert (one["change"], one["definition"], one["fields"]) == ("gains", "issuers.k", ["audience"])
+
+
+def test_a_body_that_may_come_in_another_form_is_told() -> None:
+    """Nobody is named by it: whoever may call at all may send it."""
+    routes = """
+    - id: notes
+      match: {path: /notes, methods: [POST]}
+      policy: p
+      upstream: api
+      resource: {n: "{body.n}"}
+    """
+    policy = """
+    policy: p
+    rules:
+      - {id: all, allow: ["*"], when: user != null}
+      - {id: not, deny: ["*"], when: "WHEN"}
+    """
+    strict, lax = (
+        snapshot(routes, policy.replace("WHEN", when))
+        for when in ("resource.n == 7", "resource.n in [7, '7']")
+    )
+    report = compare(strict, lax)
+    assert report.may_widen
+    assert [str(one) for one in report.definitions if one.name == "routes.notes.resource"] == [
+        "whoever sends a field of the body in another form MAY GAIN the route notes"
+        " (routes.yaml:12) by `routes.notes.resource`: `n`"
+    ]
+    assert not [one for one in compare(strict, strict).definitions if "resource" in one.name]

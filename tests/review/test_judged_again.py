@@ -247,3 +247,23 @@ def test_a_resource_is_called_by_the_public_url_that_is_set() -> None:
     written = line(world, "GET /r", caller)
     assert json.loads(written)["decision"] == "allow"
     assert replay([written], world).same == 1
+
+
+def test_of_a_body_that_a_limit_alone_has_read_no_form_is_known() -> None:
+    routes = """
+    version: 1
+    upstreams: {api: {targets: [http://127.0.0.1:9001]}}
+    limits: {few: {key: resource.a.KEY, rate: 9/1h, scope: local}}
+    routes:
+      - id: a
+        match: {path: /a}
+        auth: public
+        resource: {a: "{body.a}"}
+        limits: [few]
+        upstream: api
+    """
+    old, new = (snapshot(routes.replace("KEY", name)) for name in ("account", "owner"))
+    body = {"a": {"account": 7, "Owner": 3}}
+    fields = [("Content-Length", "34")]
+    written = line(old, "POST /a", Reason.NO_CREDENTIAL, body=body, headers=fields)
+    assert replay([written], new).unknown_names == {"all other body fields": 1}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.access.conditions.resource_uses import (
     ELSEWHERE,
+    INDEX,
     ITEM,
     WORDS,
     Place,
@@ -291,6 +292,7 @@ class _ExpressionReader:
         root = self._tokens[at]
         before, asked = self._text(at - 1), self._asked_before(at - 1)
         steps: list[str | FieldPath | None] = []
+        places: list[object] = []
         guarded = any(at < end for end in self._guards)
         index = at + 1
         iterated = False
@@ -300,9 +302,13 @@ class _ExpressionReader:
                     iterated = self._text(index + 1) in MACROS
                     break
                 steps.append(self._text(index + 1) or None)
+                places.append(steps[-1])
                 index += 2
             elif self._text(index) == "[" and index in self._closing:
                 steps.append(self._index(index + 1, self._closing[index]))
+                is_number = self._tokens[index + 1].kind == "number"
+                is_index = is_number and self._closing[index] == index + 2
+                places.append(INDEX if is_index else steps[-1])
                 index = self._closing[index] + 1
             else:
                 break
@@ -316,7 +322,7 @@ class _ExpressionReader:
             before_it = [self._word(at - 1 - number) for number in range(WORDS)]
             behind = [self._word(index + number) for number in range(self._words_behind(index))]
             if begins is not ELSEWHERE:
-                self._expression.uses.note(begins, steps, before_it, behind)
+                self._expression.uses.note(begins, places, before_it, behind)
         if record and not local:
             if before == "in" and self._text(index) in _BEHIND_IN:
                 path = self._looked_in(path, at, asked)

@@ -10,15 +10,16 @@ out of `? :`, `map` or a function nothing is said.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import takewhile
 
 ITEM = None
 """The step from a list to each of its items."""
 Place = tuple[str | None, ...]
 """`("items", ITEM, "owner")`: the field `owner` of each item of `resource.items`."""
+INDEX = 0
+"""A step by a number that is written out."""
 ELSEWHERE: Place = ("", ITEM)
 """The items of what is no part of the resource."""
 
@@ -39,11 +40,14 @@ _TEXTS = frozenset(
     )
     for name in names
 )
+_LONG_QUOTES = ("'''", '"""')
+_OPENS, _CLOSES = ("(", "[", "{"), (")", "]", "}")
+_OF_ONE_VALUE = frozenset(("string", "int", "uint", "double", "size"))
 _OF_ANY_FORM = frozenset(("dyn", "type"))
 _OF_ONE_TEXT = frozenset(("has_role", "has_scope"))
 _GOES_THROUGH = frozenset(("all", "exists", "exists_one", "map", "filter"))
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_BEGINS_WITH_NUMBER = re.compile(r"[+-]?\.?\d")
+_BEGINS_WITH_NUMBER = re.compile(r"[\s\ufeff]*[+-]?\.?\d")
 
 
 class Kind(StrEnum):
@@ -60,8 +64,9 @@ class Kind(StrEnum):
 class ResourceUses:
     fields: set[tuple[Place, tuple[str, ...]]] = field(default_factory=set)
     """What is read of an object that lies there, step by step."""
-    names: set[str] = field(default_factory=set)
-    """Of fields that are read of an object, nobody knows where."""
+    names: set[tuple[str, str]] = field(default_factory=set)
+    """A field of the resource (empty: any), and a name that is read of an object within it, nobody
+    knows where."""
     lists: set[Place] = field(default_factory=set)
     """What is gone through, or looked in."""
     objects: set[Place] = field(default_factory=set)
@@ -86,22 +91,39 @@ class ResourceUses:
     ) -> None:
         """A path that is `steps` behind a place (None: nobody knows which), and the words around
         it, the nearest first."""
-        known = [str(step) for step in takewhile(_is_text, steps)]
-        # Behind an index nobody knows whether it is of a list or an object.
-        lost = steps if begins is None else steps[len(known) :]
-        self.names.update(step for step in lost if isinstance(step, str))
-        if begins is None or len(steps) > _DEEPEST:
+        if begins is None:
+            self.names.update(("", step) for step in steps if isinstance(step, str))
             return
-        place, names = (tuple(known[:1]), known[1:]) if begins == () else (begins, known)
+        if len(steps) > _DEEPEST:
+            return
+        place, start = begins, 0
+        if begins == () and steps:
+            place, start = (str(steps[0]),), 1
+        root, names = place, list[str]()
+        for at, step in enumerate(steps[start:], start):
+            if isinstance(step, str):
+                self.objects.add(place)
+                names.append(step)
+                place = (*place, step)
+                continue
+            if step is not INDEX:
+                # By a key that is made, of a list or of an object.
+                self.any_form.add(place)
+                within = str(root[0])
+                self.names.update((within, name) for name in steps[at:] if isinstance(name, str))
+                place = ()
+                break
+            self.lists.add(place)
+            self._note_fields(root, names)
+            place = root = (*place, ITEM)
+            names = []
+        self._note_fields(root, names)
+        if place:
+            self._note_form(place, before, behind)
+
+    def _note_fields(self, place: Place, names: Sequence[str]) -> None:
         if place and names:
             self.fields.add((place, tuple(names)))
-        for name in names:
-            self.objects.add(place)
-            place = (*place, name)
-        if len(known) < len(steps):
-            self.any_form.add(place)
-        elif place:
-            self._note_form(place, before, behind)
 
     def _note_form(self, place: Place, before: Sequence[str], behind: Sequence[str]) -> None:
         while before[0] == "(" and behind[0] == ")" and not _is_name(before[1]):
@@ -128,23 +150,26 @@ class ResourceUses:
         self.values.update((place, kind) for kind in kinds)
         if words[0] == "data" and (names := _names_behind(words[1:])):
             self.equals.add((place, names))
-        elif not kinds and words[:2] != ["[", "]"]:
+        elif not (kinds or words[0] in _OF_ONE_VALUE):
             self.unsure.add(place)
 
     def _note_looked_for(self, place: Place, words: Sequence[str]) -> None:
         """What is looked for in it is one of its items, or a name of it."""
         literal = words[0]
-        if literal[:1] in _QUOTES and "\\" not in literal:
+        if literal[:1] in _QUOTES and "\\" not in literal and literal[:3] not in _LONG_QUOTES:
             self.fields.add((place, (literal[1:-1],)))
-        side = [literal] if _is_literal(literal) else words[2::-1]
+        side = [literal] if _is_literal(literal) else words[2::-1] if words[3] != "." else [""]
         self.values.update(((*place, ITEM), kind) for kind in _kinds_of(side))
 
     def _note_looked_in(self, place: Place, words: Sequence[str]) -> None:
         if words[0] == "data" and (names := _names_behind(words[1:])):
             self.tables.add((place, names))
         if words[0] == "[":
-            items = [word for word in takewhile(lambda word: word != "]", words[1:]) if word != ","]
-            self.values.update((place, kind) for word in items for kind in _kinds_of([word]))
+            items = list(_items_of(words))
+            kinds = [_kinds_of(item) for item in items if len(item) in (1, 3)]
+            self.values.update((place, kind) for found in kinds for kind in found)
+            if any(item[0] in ("[", "{") for item in items):
+                self.unsure.add(place)
 
 
 def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
@@ -169,7 +194,7 @@ def is_number(text: str) -> bool:
 
 def reads_as_number(text: str) -> bool:
     """Whether some backend that converts takes it, or what it begins with, for one."""
-    return _BEGINS_WITH_NUMBER.match(text.strip()) is not None
+    return _BEGINS_WITH_NUMBER.match(text) is not None
 
 
 def _other_side(before: Sequence[str], behind: Sequence[str]) -> Sequence[str]:
@@ -195,6 +220,22 @@ def _kinds_of(words: Sequence[str]) -> set[Kind]:
     return {Kind.TEXT} if tuple(words[:3]) in _TEXTS else set()
 
 
+def _items_of(words: Sequence[str]) -> Iterator[list[str]]:
+    """Of a list that is written out, each as its words."""
+    item: list[str] = []
+    depth = 0
+    for word in words:
+        depth += (word in _OPENS) - (word in _CLOSES)
+        if depth == 0 or (depth == 1 and word == ","):
+            if item:
+                yield item
+            item = []
+        elif depth > 1 or word not in _OPENS:
+            item.append(word)
+        if depth == 0:
+            return
+
+
 def _names_behind(words: Sequence[str]) -> Place:
     """`a`, `b` of `.a.b`, and ITEM for `[…]` behind them; none where the text does not tell all."""
     names: list[str] = []
@@ -203,10 +244,6 @@ def _names_behind(words: Sequence[str]) -> Place:
             return (*names, ITEM) if dot == "[" else tuple(names)
         names.append(name)
     return ()
-
-
-def _is_text(step: object) -> bool:
-    return isinstance(step, str)
 
 
 def _is_literal(word: str) -> bool:

@@ -109,7 +109,7 @@ def hides(
     that an object has not, `merge` of an old lodash of `prototype` in `constructor`.  To a parser
     in C a name may end at its NUL (`owner\\0x`).
 
-    `is_within`: beside one value `a` an `a.b` is no part of it: Kubernetes has labels such as `app`
+    `is_within`: where `a` is no object, `a.b` is no part of it: Kubernetes has labels such as `app`
     and `app.kubernetes.io/name`.
     """
     if _NUL in "".join(value):
@@ -140,8 +140,10 @@ def hides(
                 whole = f"{path}."
                 if whole.startswith(steps):
                     return True
-                beside = value.get(keys.get(path, "")) if is_within else None
-                if steps.startswith(whole) and not isinstance(beside, str | int | float):
+                # Of what is read below it, there is a longer path.
+                if steps.startswith(whole) and (
+                    not is_within or isinstance(value.get(keys.get(path, "")), Mapping | list)
+                ):
                     return True
     return False
 

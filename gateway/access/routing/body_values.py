@@ -31,7 +31,7 @@ _Told = TypeVar("_Told")
 class BodyValues:
     """Fields of a resource that are a field of the body, each by its path (`a.b`)."""
 
-    __slots__ = ("_fields", "_kinds", "_lists", "_names", "_paths", "_values")
+    __slots__ = ("_fields", "_kinds", "_lists", "_names", "_paths", "_values", "forms")
 
     def __init__(
         self, paths: Mapping[str, str], uses: Sequence[ResourceUses], data: Mapping[str, Any]
@@ -39,24 +39,42 @@ class BodyValues:
         """`uses` are those of each condition."""
         whole = joined(uses)
         self._paths = tuple(paths.values())
-        self._names = BodyFields((name,) for name in sorted(whole.names)) if whole.names else None
+        named: dict[str, set[str]] = defaultdict(set)
+        for within_field, name in whole.names:
+            for path in paths.values() if not within_field else [paths.get(within_field, "")]:
+                named[path].add(name)
+        named.pop("", None)
+        self._names = [(at, BodyFields((n,) for n in sorted(found))) for at, found in named.items()]
         within: dict[Place, list[tuple[str, ...]]] = defaultdict(list)
         for place, steps in sorted(whole.fields, key=str):
             within[place].append(steps)
         self._fields = [(at, BodyFields(found)) for at, found in _below(paths, within.items())]
-        lists = whole.lists - whole.objects - whole.any_form
+        # Items of a list hold unlike things by the names beside them, as a JSON Patch does.
+        lists = {one for one in whole.lists if ITEM not in one[:-1]}
+        lists -= whole.objects | whole.any_form
         self._lists = [at for at, _ in _below(paths, ((place, None) for place in lists))]
         kinds: dict[Place, set[Kind]] = defaultdict(set)
         single: set[Place] = set()
         for one in uses:
             for place, found in _compared(one, data):
-                # Items of a list hold unlike things by the names beside them, as a JSON Patch does.
-                if ITEM not in place[:-1]:
+                if ITEM not in place[:-1] and place not in whole.any_form:
                     kinds[place] |= found
-                    single |= {place} - one.unsure
+                    single |= {place} - one.unsure - _unsure(one, data)
         values = single - whole.lists - whole.objects - whole.any_form
         self._values = [at for at, _ in _below(paths, ((place, None) for place in values))]
         self._kinds = list(_below(paths, kinds.items()))
+        self.forms: frozenset[str] = frozenset(
+            f"{kind} {one}"
+            for kind, found in (
+                ("list", self._lists),
+                ("value", self._values),
+                ("kinds", [(at, sorted(told)) for at, told in self._kinds]),
+                ("fields", [(at, fields.paths) for at, fields in self._fields]),
+                ("names", [(at, fields.paths) for at, fields in self._names]),
+            )
+            for one in found
+        )
+        """What a body is asked for, to tell two configurations apart."""
 
     def reads_alike(self, body: object) -> bool:
         """Of what a record of a body left out, which is no plain object, nothing is known."""
@@ -68,10 +86,7 @@ class BodyValues:
             return False
         if any(_hides(one, fields) for at, fields in self._fields for one in _at(body, at)):
             return False
-        names = self._names
-        return names is None or not any(
-            _hides_anywhere(field_at(body, path), names) for path in self._paths
-        )
+        return not any(_hides_anywhere(field_at(body, path), names) for path, names in self._names)
 
     def is_left_out(self, body: object) -> bool:
         """Whether a record holds no more of some of it than that it was there."""
@@ -130,6 +145,19 @@ def _compared(uses: ResourceUses, data: Mapping[str, Any]) -> Iterator[tuple[Pla
         entry = _kind(_entry(data, names))
         if entry is not None:
             yield place, {entry}
+
+
+def _unsure(uses: ResourceUses, data: Mapping[str, Any]) -> set[Place]:
+    """What is compared with an entry of `data` that is a list or an object, or has some."""
+    found = set()
+    for place, names in uses.equals:
+        if isinstance(_entry(data, names), Mapping | list):
+            found.add(place)
+    for place, names in uses.tables:
+        table = _entry(data, names)
+        if isinstance(table, list) and any(isinstance(one, Mapping | list) for one in table):
+            found.add(place)
+    return found
 
 
 def _hides(value: object, fields: BodyFields) -> bool:
