@@ -192,7 +192,9 @@ def _reads_roles(decision: Decision) -> bool:
     """Whether a role more may refuse what is allowed: an allow by the permissions of roles never
     does."""
     route = decision.route
-    rules = () if route is None or route.action_rules is None else route.action_rules.rules
+    if route is None or route.action_rules is None or route.policy is None or route.policy.shadow:
+        return False
+    rules = route.action_rules.rules
     for rule in rules:
         if rule.effect is Effect.DENY and rule.role_permissions and not rule.shadow:
             return True

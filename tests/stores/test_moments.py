@@ -40,6 +40,10 @@ async def test_it_is_known_since_when_it_is_known(redis: RedisStore, key_prefix:
     again = await moments.now()
     assert await moments.known_since() == again
     assert again > first
+    # A clock that was ahead, as of a server that has failed over.
+    await redis.call("SET", f"{key_prefix}moment-since", again + 10**12)
+    corrected = await moments.now()
+    assert await moments.known_since() == corrected
 
 
 async def test_it_is_forgotten_when_its_time_is_over(redis: RedisStore, key_prefix: str) -> None:

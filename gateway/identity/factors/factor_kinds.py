@@ -110,13 +110,17 @@ async def term_is_over(tx: Transaction, account: Account, rule: FactorRule, now:
     """Whether a sign-in without a second factor does not count any more.  The term begins with the
     first sign-in that the rule is asked about, or whatever asks whether the session may go on, and
     never anew."""
+    if rule.applies(account.roles) and await term_began_at(tx, account.id) is None:
+        await tx.run(BEGIN_TERM, id=account.id, now=now)
+    return await would_be_over(tx, account, rule, now)
+
+
+async def would_be_over(tx: Transaction, account: Account, rule: FactorRule, now: int) -> bool:
+    """The same of who only describes: a term that has not begun does not by this."""
     if not rule.applies(account.roles):
         return False
     began_at = await term_began_at(tx, account.id)
-    if began_at is None:
-        await tx.run(BEGIN_TERM, id=account.id, now=now)
-        began_at = now
-    return began_at + rule.within_s <= now
+    return (now if began_at is None else began_at) + rule.within_s <= now
 
 
 async def term_began_at(tx: Transaction, account_id: str) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.access.factor_rule import NO_FACTOR_RULE, FactorRule
 from gateway.identity.accounts.account_rows import Account
-from gateway.identity.factors.factor_kinds import MFA, term_is_over
+from gateway.identity.factors.factor_kinds import MFA, term_is_over, would_be_over
 from gateway.model import Reason
 from gateway.stores.protocols import Row, Transaction
 
@@ -32,13 +32,15 @@ class LiveSessions:
         row: Row | None,
         now: int,
         methods: Sequence[str] | None = None,
+        *,
+        begins_term: bool = True,
     ) -> Reason | None:
         """Why the session may not go on; None where it may.
 
         SESSION_UNKNOWN where it, or the account, is over; INSUFFICIENT_USER_AUTHENTICATION where
         the term is over in which the account enrols a second factor, and the session began without
         one.  `account` is held by the transaction, `row` is the session's, and `methods` are those
-        that it will have, where it gets others.
+        that it will have, where it gets others.  `begins_term`: False for who only describes it.
         """
         if account is None or row is None or account.disabled or row["ended_at"] is not None:
             return Reason.SESSION_UNKNOWN
@@ -46,7 +48,8 @@ class LiveSessions:
             return Reason.SESSION_UNKNOWN
         if MFA in (str(row["amr"]).split() if methods is None else methods):
             return None
-        if await term_is_over(tx, account, self._factor_rule(), now):
+        is_over = term_is_over if begins_term else would_be_over
+        if await is_over(tx, account, self._factor_rule(), now):
             return Reason.INSUFFICIENT_USER_AUTHENTICATION
         return None
 

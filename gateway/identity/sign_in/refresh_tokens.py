@@ -296,7 +296,8 @@ class RefreshTokens:
                 return None
             account = await account_by_id(tx, str(row["account_id"]))
             now = int(await tx.now())
-            if await self.live_sessions.refusal(tx, account, row, now) is not None:
+            refusal = await self.live_sessions.refusal(tx, account, row, now, begins_term=False)
+            if refusal is not None:
                 return None
             return await sessions.find(tx, str(row["family_id"]))
 

@@ -90,6 +90,21 @@ async def test_a_refresh_token_that_is_refused_for_want_of_a_factor_is_not_activ
         assert await introspected(house, machine, token) == {"active": False}
 
 
+async def test_a_term_that_has_not_begun_does_not_by_a_description(tmp_path: Path) -> None:
+    """As where the rule was made after the sign-in: a description writes nothing."""
+    rule = FactorRule(everyone=True, within_s=600)
+    async with open_house(tmp_path, factor_rule=rule) as house:
+        machine = await created(house)
+        await house.register()
+        token = (await house.sign_in())["refresh_token"]
+        async with house.database.transaction() as tx:
+            await tx.run("DELETE FROM factor_terms")
+        for _ in range(2):
+            assert (await introspected(house, machine, token))["active"] is True
+        async with house.database.read_transaction() as tx:
+            assert await tx.all("SELECT account_id FROM factor_terms") == []
+
+
 async def test_an_api_key_is_described(house: House) -> None:
     client = await created(house)
     key = await ApiKeys(house.database).create(client.client_id, scopes=["orders:read"])
