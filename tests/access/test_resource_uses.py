@@ -151,7 +151,7 @@ def test_a_text_of_a_number_is_none_where_a_number_is_compared(deny: str) -> Non
     where = world(ALL, f'deny: ["*"], when: "{deny}"')
     assert reason(where, {"a": 7}) is Reason.NO_RULE
     assert reason(where, {"a": 7.0}) is Reason.NO_RULE
-    for taken in ("7", " 7 ", "+7", "7.0", "07", "0_7", "0x7", "7abc", "\ufeff7", True):
+    for taken in ("7", " 7 ", "+7", "7.0", "07", "0_7", "0x7", "7abc", "\ufeff7", True, 7.9):
         assert reason(where, {"a": taken}) is Reason.BODY_MALFORMED
     for other in (6, "seven", ""):
         assert reason(where, {"a": other}) is Reason.RULE_ALLOWED
@@ -171,6 +171,32 @@ def test_who_compares_with_both_takes_both(deny: str) -> None:
     assert reason(where, {"a": "7"}) is Reason.NO_RULE
     assert reason(where, {"a": 7}) is Reason.NO_RULE
     assert reason(where, {"a": "8"}) is Reason.RULE_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "deny", ["resource.a > 100", "resource.a == 7 || resource.a >= 100", "resource.a in [7, 7.5]"]
+)
+def test_a_fraction_is_a_number_where_one_is_meant(deny: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    assert reason(where, {"a": 99.95}) is Reason.RULE_ALLOWED
+    assert reason(where, {"a": "99.95"}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "deny",
+    [
+        "resource.a == 'root'",
+        "resource.a in data.names",
+        "resource.a == data.lim.role",
+        "!(resource.a in ['x', 'root'] == false)",
+    ],
+)
+def test_a_text_is_no_other_with_blanks_at_its_ends(deny: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    assert reason(where, {"a": "root"}) is Reason.NO_RULE
+    for padded in ("root ", " root", "\u3000root\n"):
+        assert reason(where, {"a": padded}) is Reason.BODY_MALFORMED
+    assert reason(where, {"a": " some text \n"}) is Reason.RULE_ALLOWED
 
 
 def test_a_table_is_looked_in_by_whatever_key() -> None:
@@ -295,7 +321,8 @@ def test_a_text_is_made_of_no_number_that_backends_write_in_several_ways(value: 
     where = world(ALL, "deny: ['*'], when: \"resource.joined == 'acc-7'\"")
     assert reason(where, {"id": float(value)}) is Reason.BODY_MALFORMED
     assert reason(where, {"id": 7}) is Reason.NO_RULE
-    assert reason(where, {"id": 7.5}) is Reason.RULE_ALLOWED
+    assert reason(where, {"id": 7.9}) is Reason.BODY_MALFORMED
+    assert reason(where, {"id": 8}) is Reason.RULE_ALLOWED
 
 
 def test_what_a_limit_counts_within_a_value_has_one_name() -> None:
@@ -316,7 +343,7 @@ def test_the_places_of_an_expression() -> None:
     assert uses.lists == {("l",), ("m",)}
     assert uses.objects == {("l", ITEM), ("l", ITEM, "d")}
     assert uses.values == {
-        (("l", ITEM, "d", "o"), Kind.NUMBER),
+        (("l", ITEM, "d", "o"), Kind.WHOLE),
         (("l", ITEM, "r"), Kind.TEXT),
         (("m", ITEM), Kind.TEXT),
     }

@@ -28,7 +28,8 @@ WORDS = 10
 
 _DEEPEST = 32
 """A body is no deeper."""
-_COMPARES = frozenset(("==", "!=", "<", "<=", ">", ">="))
+_ORDERS = frozenset(("<", "<=", ">", ">="))
+_COMPARES = frozenset(("==", "!=", *_ORDERS))
 _TRUTHS = frozenset(("true", "false"))
 _QUOTES = ("'", '"')
 _TEXTS = frozenset(
@@ -46,6 +47,7 @@ _OF_ONE_VALUE = frozenset(("string", "int", "uint", "double", "size"))
 _OF_ANY_FORM = frozenset(("dyn", "type"))
 _OF_ONE_TEXT = frozenset(("has_role", "has_scope"))
 _GOES_THROUGH = frozenset(("all", "exists", "exists_one", "map", "filter"))
+_WHOLE = re.compile(r"0[xX][0-9a-fA-F]+[uU]?|[0-9]+(?:\.0+)?[uU]?")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _BEGINS_WITH_NUMBER = re.compile(r"[\s\ufeff]*[+-]?\.?\d")
 
@@ -56,7 +58,10 @@ class Kind(StrEnum):
     TEXT = "text"
     DIGITS = "digits"
     """A text that a number is written as."""
+    WHOLE = "whole"
+    """A number that it equals."""
     NUMBER = "number"
+    """One with a fraction, or that it is more or less than."""
     TRUTH = "truth"
 
 
@@ -73,6 +78,8 @@ class ResourceUses:
     """Of what fields are read."""
     values: set[tuple[Place, Kind]] = field(default_factory=set)
     """What is compared with one value, or looked for among some."""
+    texts: set[tuple[Place, str]] = field(default_factory=set)
+    """The texts of those that are written out."""
     tables: set[tuple[Place, Place]] = field(default_factory=set)
     """What is looked for in a table, and where that is in `data`; with ITEM for any entry of it."""
     equals: set[tuple[Place, Place]] = field(default_factory=set)
@@ -141,13 +148,17 @@ class ResourceUses:
         elif before[0] == "(" and before[1] in _OF_ANY_FORM:
             self.any_form.add(place)
         elif behind[0] in _COMPARES or before[0] in _COMPARES:
-            self._note_compared(place, _other_side(before, behind))
+            is_order = (behind[0] if behind[0] in _COMPARES else before[0]) in _ORDERS
+            self._note_compared(place, _other_side(before, behind), is_order=is_order)
 
-    def _note_compared(self, place: Place, words: Sequence[str]) -> None:
+    def _note_compared(self, place: Place, words: Sequence[str], *, is_order: bool) -> None:
         if words[0] == "null":
             return
         kinds = _kinds_of(words)
-        self.values.update((place, kind) for kind in kinds)
+        self._note_values(place, words)
+        if is_order and Kind.WHOLE in kinds:
+            # A price may be 99.95 where more than 100 is denied.
+            self.values.add((place, Kind.NUMBER))
         if words[0] == "data" and (names := _names_behind(words[1:])):
             self.equals.add((place, names))
         elif not (kinds or words[0] in _OF_ONE_VALUE):
@@ -159,17 +170,23 @@ class ResourceUses:
         if literal[:1] in _QUOTES and "\\" not in literal and literal[:3] not in _LONG_QUOTES:
             self.fields.add((place, (literal[1:-1],)))
         side = [literal] if _is_literal(literal) else words[2::-1] if words[3] != "." else [""]
-        self.values.update(((*place, ITEM), kind) for kind in _kinds_of(side))
+        self._note_values((*place, ITEM), side)
 
     def _note_looked_in(self, place: Place, words: Sequence[str]) -> None:
         if words[0] == "data" and (names := _names_behind(words[1:])):
             self.tables.add((place, names))
         if words[0] == "[":
             items = list(_items_of(words))
-            kinds = [_kinds_of(item) for item in items if len(item) in (1, 3)]
-            self.values.update((place, kind) for found in kinds for kind in found)
+            for item in items:
+                if len(item) in (1, 3):
+                    self._note_values(place, item)
             if any(item[0] in ("[", "{") for item in items):
                 self.unsure.add(place)
+
+    def _note_values(self, place: Place, words: Sequence[str]) -> None:
+        self.values.update((place, kind) for kind in _kinds_of(words))
+        if words[0][:1] in _QUOTES and "\\" not in words[0] and words[0][:3] not in _LONG_QUOTES:
+            self.texts.add((place, words[0][1:-1]))
 
 
 def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
@@ -180,6 +197,7 @@ def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
         whole.lists |= one.lists
         whole.objects |= one.objects
         whole.values |= one.values
+        whole.texts |= one.texts
         whole.tables |= one.tables
         whole.equals |= one.equals
         whole.any_form |= one.any_form
@@ -214,7 +232,7 @@ def _kinds_of(words: Sequence[str]) -> set[Kind]:
     if word in _TRUTHS:
         return {Kind.TRUTH}
     if word[:1].isdigit():
-        return {Kind.NUMBER}
+        return {Kind.WHOLE if _WHOLE.fullmatch(word) else Kind.NUMBER}
     if word[-1:] in _QUOTES:
         return {Kind.DIGITS if is_number(word.strip("\"'")) else Kind.TEXT}
     return {Kind.TEXT} if tuple(words[:3]) in _TEXTS else set()

@@ -31,7 +31,7 @@ _Told = TypeVar("_Told")
 class BodyValues:
     """Fields of a resource that are a field of the body, each by its path (`a.b`)."""
 
-    __slots__ = ("_fields", "_kinds", "_lists", "_names", "_paths", "_values", "forms")
+    __slots__ = ("_fields", "_kinds", "_lists", "_names", "_paths", "_texts", "_values", "forms")
 
     def __init__(
         self, paths: Mapping[str, str], uses: Sequence[ResourceUses], data: Mapping[str, Any]
@@ -63,6 +63,11 @@ class BodyValues:
         values = single - whole.lists - whole.objects - whole.any_form
         self._values = [at for at, _ in _below(paths, ((place, None) for place in values))]
         self._kinds = list(_below(paths, kinds.items()))
+        texts: dict[Place, set[str]] = defaultdict(set)
+        for place, text in (pair for one in uses for pair in _texts(one, data)):
+            if place in kinds:
+                texts[place].add(text)
+        self._texts = list(_below(paths, texts.items()))
         self.forms: frozenset[str] = frozenset(
             f"{kind} {one}"
             for kind, found in (
@@ -83,6 +88,8 @@ class BodyValues:
         if any(type(one) in (dict, list) for at in self._values for one in _at(body, at)):
             return False
         if any(_is_other(one, kinds) for at, kinds in self._kinds for one in _at(body, at)):
+            return False
+        if any(_is_padded(one, texts) for at, texts in self._texts for one in _at(body, at)):
             return False
         if any(_hides(one, fields) for at, fields in self._fields for one in _at(body, at)):
             return False
@@ -127,7 +134,7 @@ def body_values(
 
 def _without_values(uses: Iterable[ResourceUses]) -> ResourceUses:
     whole = joined(uses)
-    for found in (whole.values, whole.tables, whole.equals):
+    for found in (whole.values, whole.texts, whole.tables, whole.equals):
         found.clear()
     return whole
 
@@ -145,6 +152,20 @@ def _compared(uses: ResourceUses, data: Mapping[str, Any]) -> Iterator[tuple[Pla
         entry = _kind(_entry(data, names))
         if entry is not None:
             yield place, {entry}
+
+
+def _texts(uses: ResourceUses, data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+    """What is compared with a text, and that."""
+    yield from uses.texts
+    for place, names in uses.tables:
+        table = _entry(data, names)
+        for one in table if isinstance(table, Mapping | list) else ():
+            if isinstance(one, str):
+                yield place, one
+    for place, names in uses.equals:
+        entry = _entry(data, names)
+        if isinstance(entry, str):
+            yield place, entry
 
 
 def _unsure(uses: ResourceUses, data: Mapping[str, Any]) -> set[Place]:
@@ -191,12 +212,21 @@ def _is_other(value: object, kinds: set[Kind]) -> bool:
     none of them."""
     if isinstance(value, bool):
         return Kind.TRUTH not in kinds
+    is_number_meant = Kind.WHOLE in kinds or Kind.NUMBER in kinds
     if isinstance(value, int | float):
-        return Kind.NUMBER not in kinds and (Kind.DIGITS in kinds or Kind.TRUTH in kinds)
+        if is_number_meant:
+            # Many take the whole number for what they are given with a fraction.
+            return value % 1 != 0 and Kind.NUMBER not in kinds
+        return Kind.DIGITS in kinds or Kind.TRUTH in kinds
     if isinstance(value, str) and Kind.DIGITS not in kinds:
-        reads_so = Kind.NUMBER in kinds and reads_as_number(value)
+        reads_so = is_number_meant and reads_as_number(value)
         return reads_so or (Kind.TRUTH in kinds and Kind.TEXT not in kinds)
     return False
+
+
+def _is_padded(value: object, texts: set[str]) -> bool:
+    """Whether it is one of the texts to who takes blanks at the ends off, as forms of Django do."""
+    return isinstance(value, str) and value not in texts and value.strip() in texts
 
 
 def _entry(data: Any, names: Place) -> Any:
@@ -213,7 +243,7 @@ def _kind(value: object) -> Kind | None:
     if isinstance(value, bool):
         return Kind.TRUTH
     if isinstance(value, int | float):
-        return Kind.NUMBER
+        return Kind.WHOLE if value % 1 == 0 else Kind.NUMBER
     if isinstance(value, str):
         return Kind.DIGITS if is_number(value) else Kind.TEXT
     return None

@@ -134,6 +134,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             provider_sign_out=ProviderSignOut(
                 deps.providers.providers, deps.providers.sessions, deps.providers.client
             ),
+            counts_alone=counts_alone,
         )
     )
     key_endpoints = PersonalKeyEndpoints(

@@ -28,9 +28,10 @@ class ProviderSignOut:
         self._sessions = sessions
         self._client = client
 
-    async def offer(self, session_id: str) -> dict[str, str] | None:
+    async def offer(self, session_id: str, *, names_session: bool) -> dict[str, str] | None:
         """`label` and `location`; None where no provider began the session, or it has no
-        sign-out, or cannot be asked now."""
+        sign-out, or cannot be asked now.  `names_session`: by its ID token (OpenID Connect
+        RP-Initiated Logout section 2: recommended); without it the provider asks the person."""
         session = await self._sessions.of_session(session_id)
         provider = None if session is None else self._providers().get(session.provider)
         if session is None or provider is None or not provider.sign_out:
@@ -42,7 +43,7 @@ class ProviderSignOut:
         if metadata.end_session is None:
             return None
         words = {"client_id": provider.client_id}
-        if session.id_token is not None and len(session.id_token) <= HINT_MAX:
+        if names_session and session.id_token is not None and len(session.id_token) <= HINT_MAX:
             words["id_token_hint"] = session.id_token
         if provider.after_sign_out is not None:
             words["post_logout_redirect_uri"] = provider.after_sign_out

@@ -3,7 +3,7 @@ caller, renewed, listed and ended."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AccountEvents, AuditSink, event_of
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
+from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
     Endpoint,
@@ -60,6 +61,8 @@ class SessionDependencies:
     cookies: CookieSessions
     session_wait_s: SessionWait
     provider_sign_out: ProviderSignOut
+    counts_alone: Callable[[str], bool]
+    """As of `csrf.is_of_one_application`."""
 
 
 _COOKIE = frozenset({CredentialKind.COOKIE})
@@ -140,7 +143,9 @@ class SessionEndpoints:
             session_id = None if isinstance(principal, Reason) else principal.session_id
         if session_id is None:
             return None
-        return await self._deps.provider_sign_out.offer(session_id)
+        # A page of one application reads what it is answered, and an ID token may count elsewhere.
+        names_session = not is_of_one_application(call, self._deps.counts_alone)
+        return await self._deps.provider_sign_out.offer(session_id, names_session=names_session)
 
     async def list_sessions(self, _request: web.BaseRequest, call: Call) -> Reply:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)

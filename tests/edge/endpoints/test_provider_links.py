@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.endpoints.rate_limits import LINKS
+from gateway.identity.providers.metadata import ProviderMetadata
+from gateway.identity.providers.provider_sessions import ProviderSession
 from tests.config.provider_texts import provider as provider_of
 from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, request, told
 from tests.edge.endpoints.test_provider_guesses import HUB
 from tests.edge.rig import Answer
-from tests.identity.providers.parts import provider
+from tests.identity.providers.parts import ISSUER, provider
 
 GATE, APP = "gate.example", "app1.example"
 
@@ -54,6 +56,32 @@ async def test_the_page_of_an_application_ends_no_link(house: House) -> None:
     assert (await by_cookie(house, GATE, "DELETE", "/auth/links/idp")).status == 404
     answer = await by_cookie(house, APP, "DELETE", "/auth/links/idp")
     assert (answer.status, reason(answer)) == (403, "cross_origin")
+
+
+@pytest.mark.parametrize("host", [GATE, APP])
+async def test_the_page_of_an_application_is_told_no_id_token(
+    house: House, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """Where tokens of that provider count, it would be one that outlives the sign-out."""
+
+    async def of_session(_session_id: str) -> ProviderSession:
+        return ProviderSession("idp", "an.id.token")
+
+    async def metadata(_provider: object) -> ProviderMetadata:
+        ends = "https://id.example/end"
+        return ProviderMetadata(
+            f"{ISSUER}/auth", f"{ISSUER}/token", f"{ISSUER}/keys", end_session=ends
+        )
+
+    monkeypatch.setattr(house.deps.providers.sessions, "of_session", of_session)
+    monkeypatch.setattr(house.deps.providers.client, "metadata", metadata)
+    fields = await signed_in_at(house, host)
+    body = b'{"provider": true}'
+    answer = await house.raw(request("POST", "/auth/logout", body, headers=fields, host=host))
+    assert answer.status == 200, answer.body
+    location = told(answer)["provider_sign_out"]["location"]
+    assert location.startswith("https://id.example/end?client_id=")
+    assert ("id_token_hint=an.id.token" in location) is (host == GATE)
 
 
 async def test_who_signed_in_long_ago_confirms_it_before_a_link_is_made_or_ended(
