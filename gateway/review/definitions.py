@@ -61,17 +61,14 @@ def definition_changes(old: Snapshot, new: Snapshot) -> list[DefinitionChange]:
 
 
 def body_changes(old: Snapshot, new: Snapshot) -> Iterator[tuple[Route, DefinitionChange]]:
-    """Of routes that take a body in forms that were refused."""
-    before = {route.id: route for route in old.routes}
+    """Of routes that take bodies which were refused for their form."""
+    before = {route.id: route.body_values for route in old.routes}
     for route in new.routes:
-        known = before.get(route.id)
-        forms = frozenset[str]() if route.body_values is None else route.body_values.forms
-        was = known.body_values if known is not None else None
-        if known is not None and was is not None and not was.forms <= forms:
+        was, now = before.get(route.id), route.body_values
+        if was is not None and (now is None or now.takes_what_refuses(was)):
             who = "whoever sends a field of the body in another form"
-            fields = tuple(sorted(one.name for one in route.resource))
             name = f"routes.{route.id}.resource"
-            yield route, DefinitionChange(name, True, who, fields, (route.id,), route.location)
+            yield route, DefinitionChange(name, True, who, (), (route.id,), route.location)
 
 
 def _told(

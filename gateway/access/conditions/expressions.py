@@ -50,7 +50,7 @@ _TOKEN = re.compile(
 )
 _SIMPLE_ESCAPES = re.compile(r"""(?:[^\\]|\\[\\"'`?])*""", re.DOTALL)
 _EQUALITY = ("==", "!=")
-_NEGATES = frozenset(("!", "!=", "?", "<", "<=", "false", "exists_one", "filter", "map"))
+_NEGATES = frozenset(("!", "!=", "?", "false", "exists_one", "filter"))
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 # What may stand before and behind `a in b` where `a` and `b` are all that is compared.
 _BEFORE_IN = frozenset(("", "(", "[", ",", "&&", "||", "?", ":"))

@@ -1,5 +1,5 @@
 """In which form an expression takes what the resource holds: as a list, as an object with fields of
-some names, or as one value of some kind.
+some names, or as one value, which it names.
 
 Law: what a call gives in another form is read in one way here and in another by a backend.  CEL
 goes through the names of an object, PHP through its values; `["admin"]` is not `"admin"`, but it is
@@ -9,13 +9,12 @@ out of `? :`, `map` or a function nothing is said.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 ITEM = None
 """The step from a list to each of its items."""
+Value = str | int | float | bool
 Place = tuple[str | None, ...]
 """`("items", ITEM, "owner")`: the field `owner` of each item of `resource.items`."""
 INDEX = 0
@@ -23,14 +22,14 @@ INDEX = 0
 ELSEWHERE: Place = ("", ITEM)
 """The items of what is no part of the resource."""
 
-WORDS = 10
+WORDS = 14
 """So many are looked at on either side of a path, and a list that is looked in to its end."""
 
 _DEEPEST = 32
 """A body is no deeper."""
 _ORDERS = frozenset(("<", "<=", ">", ">="))
 _COMPARES = frozenset(("==", "!=", *_ORDERS))
-_TRUTHS = frozenset(("true", "false"))
+_TRUTHS = {"true": True, "false": False}
 _QUOTES = ("'", '"')
 _TEXTS = frozenset(
     (root, ".", name)
@@ -43,26 +42,9 @@ _TEXTS = frozenset(
 )
 _LONG_QUOTES = ("'''", '"""')
 _OPENS, _CLOSES = ("(", "[", "{"), (")", "]", "}")
-_OF_ONE_VALUE = frozenset(("string", "int", "uint", "double", "size"))
 _OF_ANY_FORM = frozenset(("dyn", "type"))
 _OF_ONE_TEXT = frozenset(("has_role", "has_scope"))
 _GOES_THROUGH = frozenset(("all", "exists", "exists_one", "map", "filter"))
-_WHOLE = re.compile(r"0[xX][0-9a-fA-F]+[uU]?|[0-9]+(?:\.0+)?[uU]?")
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_BEGINS_WITH_NUMBER = re.compile(r"[\s\ufeff]*[+-]?\.?\d")
-
-
-class Kind(StrEnum):
-    """Of one value."""
-
-    TEXT = "text"
-    DIGITS = "digits"
-    """A text that a number is written as."""
-    WHOLE = "whole"
-    """A number that it equals."""
-    NUMBER = "number"
-    """One with a fraction, or that it is more or less than."""
-    TRUTH = "truth"
 
 
 @dataclass(slots=True)
@@ -76,18 +58,19 @@ class ResourceUses:
     """What is gone through, or looked in."""
     objects: set[Place] = field(default_factory=set)
     """Of what fields are read."""
-    values: set[tuple[Place, Kind]] = field(default_factory=set)
-    """What is compared with one value, or looked for among some."""
-    texts: set[tuple[Place, str]] = field(default_factory=set)
-    """The texts of those that are written out."""
+    values: set[tuple[Place, type, Value]] = field(default_factory=set)
+    """What equals, or is looked for among, values that are written out: with their types, as `1`
+    and `true` are one to a set."""
     tables: set[tuple[Place, Place]] = field(default_factory=set)
-    """What is looked for in a table, and where that is in `data`; with ITEM for any entry of it."""
+    """The same with the entries of a table, and where that is in `data`; with ITEM for any key."""
     equals: set[tuple[Place, Place]] = field(default_factory=set)
-    """What is compared with an entry of `data`."""
+    """The same with an entry of `data` itself."""
+    texts: set[Place] = field(default_factory=set)
+    """The same with a text of the caller or the call."""
+    ordered: set[Place] = field(default_factory=set)
+    """What is more or less than a number."""
     any_form: set[Place] = field(default_factory=set)
     """What is taken in any form."""
-    unsure: set[Place] = field(default_factory=set)
-    """What is compared with what may be a list."""
 
     def note(
         self,
@@ -125,7 +108,8 @@ class ResourceUses:
             place = root = (*place, ITEM)
             names = []
         self._note_fields(root, names)
-        if place:
+        # What stands at a number in a list is unlike its neighbours.
+        if place and INDEX not in steps:
             self._note_form(place, before, behind)
 
     def _note_fields(self, place: Place, names: Sequence[str]) -> None:
@@ -144,98 +128,80 @@ class ResourceUses:
         elif behind[0] == "in":
             self._note_looked_in(place, behind[1:])
         elif before[0] == "(" and before[1] in _OF_ONE_TEXT:
-            self.values.add((place, Kind.TEXT))
+            self.texts.add(place)
         elif before[0] == "(" and before[1] in _OF_ANY_FORM:
             self.any_form.add(place)
         elif behind[0] in _COMPARES or before[0] in _COMPARES:
-            is_order = (behind[0] if behind[0] in _COMPARES else before[0]) in _ORDERS
-            self._note_compared(place, _other_side(before, behind), is_order=is_order)
+            sign = behind[0] if behind[0] in _COMPARES else before[0]
+            self._note_compared(place, _other_side(before, behind), is_order=sign in _ORDERS)
 
     def _note_compared(self, place: Place, words: Sequence[str], *, is_order: bool) -> None:
-        if words[0] == "null":
-            return
-        kinds = _kinds_of(words)
-        self._note_values(place, words)
-        if is_order and Kind.WHOLE in kinds:
-            # A price may be 99.95 where more than 100 is denied.
-            self.values.add((place, Kind.NUMBER))
-        if words[0] == "data" and (names := _names_behind(words[1:])):
-            self.equals.add((place, names))
-        elif not (kinds or words[0] in _OF_ONE_VALUE):
-            self.unsure.add(place)
+        value = _value_of(words)
+        if is_order and isinstance(value, int | float):
+            self.ordered.add(place)
+        elif not is_order:
+            self._note_value(place, words)
+            if words[0] == "data":
+                self.equals.add((place, _entry_behind(words[1:])))
 
     def _note_looked_for(self, place: Place, words: Sequence[str]) -> None:
         """What is looked for in it is one of its items, or a name of it."""
         literal = words[0]
-        if literal[:1] in _QUOTES and "\\" not in literal and literal[:3] not in _LONG_QUOTES:
-            self.fields.add((place, (literal[1:-1],)))
+        if isinstance(name := _value_of(words), str):
+            self.fields.add((place, (name,)))
         side = [literal] if _is_literal(literal) else words[2::-1] if words[3] != "." else [""]
-        self._note_values((*place, ITEM), side)
+        self._note_value((*place, ITEM), side)
 
     def _note_looked_in(self, place: Place, words: Sequence[str]) -> None:
-        if words[0] == "data" and (names := _names_behind(words[1:])):
-            self.tables.add((place, names))
+        if words[0] == "data":
+            self.tables.add((place, _entry_behind(words[1:])))
         if words[0] == "[":
-            items = list(_items_of(words))
-            for item in items:
-                if len(item) in (1, 3):
-                    self._note_values(place, item)
-            if any(item[0] in ("[", "{") for item in items):
-                self.unsure.add(place)
+            for item in _items_of(words):
+                self._note_value(place, item)
 
-    def _note_values(self, place: Place, words: Sequence[str]) -> None:
-        self.values.update((place, kind) for kind in _kinds_of(words))
-        if words[0][:1] in _QUOTES and "\\" not in words[0] and words[0][:3] not in _LONG_QUOTES:
-            self.texts.add((place, words[0][1:-1]))
+    def _note_value(self, place: Place, words: Sequence[str]) -> None:
+        value = _value_of(words)
+        if value is not None:
+            self.values.add((place, type(value), value))
+        elif tuple(words[:3]) in _TEXTS:
+            self.texts.add(place)
 
 
 def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
     whole = ResourceUses()
     for one in uses:
-        whole.fields |= one.fields
-        whole.names |= one.names
-        whole.lists |= one.lists
-        whole.objects |= one.objects
-        whole.values |= one.values
-        whole.texts |= one.texts
-        whole.tables |= one.tables
-        whole.equals |= one.equals
-        whole.any_form |= one.any_form
-        whole.unsure |= one.unsure
+        for name in whole.__dataclass_fields__:
+            getattr(whole, name).update(getattr(one, name))
     return whole
-
-
-def is_number(text: str) -> bool:
-    """Whether it is all of one, as it is written."""
-    return _NUMBER.fullmatch(text.strip()) is not None
-
-
-def reads_as_number(text: str) -> bool:
-    """Whether some backend that converts takes it, or what it begins with, for one."""
-    return _BEGINS_WITH_NUMBER.match(text) is not None
 
 
 def _other_side(before: Sequence[str], behind: Sequence[str]) -> Sequence[str]:
     """The words of what it is compared with, as they stand."""
     if behind[0] in _COMPARES:
-        return behind[2:] if behind[1] == "-" else behind[1:]
-    if _is_literal(before[1]) or before[1] in (*_TRUTHS, "null"):
-        return before[1:2]
-    if before[1:3] == ["]", "["]:
-        return before[2:0:-1]
+        return behind[1:]
+    if _is_literal(before[1]) or before[1] in _TRUTHS:
+        return ["-", before[1]] if before[2] == "-" else before[1:2]
     return [*before[3:0:-1], ""] if before[4] != "." else [""]
 
 
-def _kinds_of(words: Sequence[str]) -> set[Kind]:
-    """Of a value that begins so; none where it may be a list or an object."""
-    word = words[0]
+def _value_of(words: Sequence[str]) -> Value | None:
+    """The value that is written out there; None where it is none, or is written in a way that we
+    do not read."""
+    sign, word = (-1, words[1]) if words[0] == "-" and len(words) > 1 else (1, words[0])
     if word in _TRUTHS:
-        return {Kind.TRUTH}
-    if word[:1].isdigit():
-        return {Kind.WHOLE if _WHOLE.fullmatch(word) else Kind.NUMBER}
-    if word[-1:] in _QUOTES:
-        return {Kind.DIGITS if is_number(word.strip("\"'")) else Kind.TEXT}
-    return {Kind.TEXT} if tuple(words[:3]) in _TEXTS else set()
+        return _TRUTHS[word]
+    if word[:1] in _QUOTES:
+        is_plain = "\\" not in word and word[:3] not in _LONG_QUOTES
+        return word[1:-1] if is_plain else None
+    if not word[:1].isdigit():
+        return None
+    digits = word.rstrip("uU")
+    try:
+        if digits[:2] in ("0x", "0X"):
+            return sign * int(digits, 16)
+        return sign * (int(digits) if digits.isdigit() else float(digits))
+    except ValueError:
+        return None
 
 
 def _items_of(words: Sequence[str]) -> Iterator[list[str]]:
@@ -254,14 +220,27 @@ def _items_of(words: Sequence[str]) -> Iterator[list[str]]:
             return
 
 
-def _names_behind(words: Sequence[str]) -> Place:
-    """`a`, `b` of `.a.b`, and ITEM for `[…]` behind them; none where the text does not tell all."""
-    names: list[str] = []
-    for dot, name in zip(words[::2], words[1::2], strict=False):
-        if dot != ".":
-            return (*names, ITEM) if dot == "[" else tuple(names)
-        names.append(name)
-    return ()
+def _entry_behind(words: Sequence[str]) -> Place:
+    """`a`, ITEM, `b` of `.a[key].b`; none where the text does not tell."""
+    steps: list[str | None] = []
+    at = 0
+    while at + 1 < len(words):
+        if words[at] == ".":
+            steps.append(words[at + 1])
+            at += 2
+        elif words[at] == "[":
+            key = _value_of(words[at + 1 :])
+            is_constant = isinstance(key, str) and words[at + 2 : at + 3] == ["]"]
+            steps.append(str(key) if is_constant else ITEM)
+            depth = 0
+            for end in range(at, len(words)):
+                depth += (words[end] in _OPENS) - (words[end] in _CLOSES)
+                if depth == 0:
+                    break
+            at = end + 1
+        else:
+            return tuple(steps)
+    return ()  # there are more words than were looked at
 
 
 def _is_literal(word: str) -> bool:

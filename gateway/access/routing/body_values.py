@@ -1,8 +1,8 @@
 """What a JSON body gives for a whole object or list that conditions read within.
 
 Law: a field of an object that a condition reads has one name, as one that a template names has
-(`body_fields.py`), and what a condition takes as a list, as one value or as a number is no other: a
-backend reads another name, the values of an object, or 7 of "7", for what was judged.
+(`body_fields.py`), what a condition goes through is a list, and what it compares with values is
+none that becomes one of these (`named_values.py`).
 """
 
 from __future__ import annotations
@@ -11,18 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gateway.access.conditions.resource_uses import (
-    ITEM,
-    Kind,
-    Place,
-    ResourceUses,
-    is_number,
-    joined,
-    reads_as_number,
-)
+from gateway.access.conditions.resource_uses import ITEM, Place, ResourceUses, Value, joined
 from gateway.access.definitions import Limit
 from gateway.access.policies import ActionRules, ResourceField
 from gateway.access.routing.body_fields import BodyFields, field_at, hides
+from gateway.access.routing.named_values import NamedValues
 
 _Steps = tuple[str, Place]
 _Told = TypeVar("_Told")
@@ -31,69 +24,66 @@ _Told = TypeVar("_Told")
 class BodyValues:
     """Fields of a resource that are a field of the body, each by its path (`a.b`)."""
 
-    __slots__ = ("_fields", "_kinds", "_lists", "_names", "_paths", "_texts", "_values", "forms")
+    __slots__ = ("_fields", "_lists", "_names", "_paths", "_values")
 
     def __init__(
-        self, paths: Mapping[str, str], uses: Sequence[ResourceUses], data: Mapping[str, Any]
+        self, paths: Mapping[str, str], uses: ResourceUses, data: Mapping[str, Any]
     ) -> None:
-        """`uses` are those of each condition."""
-        whole = joined(uses)
         self._paths = tuple(paths.values())
         named: dict[str, set[str]] = defaultdict(set)
-        for within_field, name in whole.names:
+        for within_field, name in uses.names:
             for path in paths.values() if not within_field else [paths.get(within_field, "")]:
                 named[path].add(name)
         named.pop("", None)
         self._names = [(at, BodyFields((n,) for n in sorted(found))) for at, found in named.items()]
         within: dict[Place, list[tuple[str, ...]]] = defaultdict(list)
-        for place, steps in sorted(whole.fields, key=str):
+        for place, steps in sorted(uses.fields, key=str):
             within[place].append(steps)
-        self._fields = [(at, BodyFields(found)) for at, found in _below(paths, within.items())]
+        self._fields = list(_below(paths, ((p, BodyFields(found)) for p, found in within.items())))
         # Items of a list hold unlike things by the names beside them, as a JSON Patch does.
-        lists = {one for one in whole.lists if ITEM not in one[:-1]}
-        lists -= whole.objects | whole.any_form
-        self._lists = [at for at, _ in _below(paths, ((place, None) for place in lists))]
-        kinds: dict[Place, set[Kind]] = defaultdict(set)
-        single: set[Place] = set()
-        for one in uses:
-            for place, found in _compared(one, data):
-                if ITEM not in place[:-1] and place not in whole.any_form:
-                    kinds[place] |= found
-                    single |= {place} - one.unsure - _unsure(one, data)
-        values = single - whole.lists - whole.objects - whole.any_form
-        self._values = [at for at, _ in _below(paths, ((place, None) for place in values))]
-        self._kinds = list(_below(paths, kinds.items()))
-        texts: dict[Place, set[str]] = defaultdict(set)
-        for place, text in (pair for one in uses for pair in _texts(one, data)):
-            if place in kinds:
-                texts[place].add(text)
-        self._texts = list(_below(paths, texts.items()))
-        self.forms: frozenset[str] = frozenset(
-            f"{kind} {one}"
-            for kind, found in (
-                ("list", self._lists),
-                ("value", self._values),
-                ("kinds", [(at, sorted(told)) for at, told in self._kinds]),
-                ("fields", [(at, fields.paths) for at, fields in self._fields]),
-                ("names", [(at, fields.paths) for at, fields in self._names]),
-            )
-            for one in found
-        )
-        """What a body is asked for, to tell two configurations apart."""
+        lists = {one for one in uses.lists if ITEM not in one[:-1]}
+        free = uses.objects | uses.any_form
+        self._lists = [at for at, _ in _below(paths, ((place, None) for place in lists - free))]
+        values = {
+            place: named
+            for place, named in _named_values(uses, data)
+            if ITEM not in place[:-1] and place not in free | uses.lists
+        }
+        self._values = list(_below(paths, values.items()))
 
     def reads_alike(self, body: object) -> bool:
         """Of what a record of a body left out, which is no plain object, nothing is known."""
         if any(type(one) is dict for at in self._lists for one in _at(body, at)):
             return False
-        if any(type(one) in (dict, list) for at in self._values for one in _at(body, at)):
-            return False
-        if any(_is_other(one, kinds) for at, kinds in self._kinds for one in _at(body, at)):
-            return False
-        if any(_is_padded(one, texts) for at, texts in self._texts for one in _at(body, at)):
-            return False
+        for at, named in self._values:
+            if any(named.may_become(one) for one in _at(body, at) if _is_plain(one)):
+                return False
         if any(_hides(one, fields) for at, fields in self._fields for one in _at(body, at)):
             return False
         return not any(_hides_anywhere(field_at(body, path), names) for path, names in self._names)
+
+    def takes_what_refuses(self, other: BodyValues | None) -> bool:
+        """Whether some body passes here that does not there."""
+        if other is None:
+            return False
+        if not other._names_asked() <= self._names_asked():
+            return True
+        mine, theirs = dict(self._values), dict(other._values)
+        for at, named in theirs.items():
+            known = mine.get(at)
+            if known is None:
+                return True
+            for probe in (*named.probes(), *known.probes()):
+                # What is named is judged, as what denies name is refused.
+                if named.may_become(probe) and not (known.may_become(probe) or known.names(probe)):
+                    return True
+        return False
+
+    def _names_asked(self) -> set[str]:
+        asked = {f"list {at}" for at in self._lists}
+        for kind, found in (("field", self._fields), ("name", self._names)):
+            asked |= {f"{kind} {at} {path}" for at, fields in found for path in fields.paths}
+        return asked
 
     def is_left_out(self, body: object) -> bool:
         """Whether a record holds no more of some of it than that it was there."""
@@ -119,66 +109,46 @@ def body_values(
     rules = () if action_rules is None else action_rules.allows
     keys = [limit.expression for limit in (*limits, *(o for rule in rules for o in rule.limits))]
     # Keys take a list of one for what it holds (`counted_values.py`).
-    of_keys = _without_values(one.expression.uses for one in keys if one is not None)
+    plain = [one.expression.uses for one in keys if one is not None]
     denies = () if action_rules is None else action_rules.denies
-    conditions = [rule.condition for rule in (*denies, *rules) if rule.condition is not None]
-    # What allows by an equal sign does not allow what comes in another form.
-    equal = [rule.condition for rule in rules if rule.condition is not None]
-    equal = [one for one in equal if not one.expression.negates]
-    of_allows = _without_values(one.expression.uses for one in equal)
-    uses = [of_keys, of_allows, *(o.expression.uses for o in conditions if o not in equal)]
-    whole = joined(uses)
-    found = whole.fields, whole.names, whole.lists, whole.values, whole.tables, whole.equals
+    judged = [rule.condition.expression.uses for rule in denies if rule.condition is not None]
+    for rule in rules:
+        if rule.condition is not None:
+            # What allows by an equal sign does not allow what becomes equal.
+            expression = rule.condition.expression
+            (judged if expression.negates else plain).append(expression.uses)
+    uses = joined((_without_values(joined(plain)), *judged))
+    found = (
+        uses.fields, uses.names, uses.lists, uses.values, uses.tables, uses.equals, uses.texts,
+        uses.ordered,
+    )  # fmt: skip
     return BodyValues(paths, uses, data) if any(found) else None
 
 
-def _without_values(uses: Iterable[ResourceUses]) -> ResourceUses:
-    whole = joined(uses)
-    for found in (whole.values, whole.texts, whole.tables, whole.equals):
+def _without_values(uses: ResourceUses) -> ResourceUses:
+    for found in (uses.values, uses.tables, uses.equals, uses.texts, uses.ordered):
         found.clear()
-    return whole
+    return uses
 
 
-def _compared(uses: ResourceUses, data: Mapping[str, Any]) -> Iterator[tuple[Place, set[Kind]]]:
-    """What is compared with one value, and the kinds of those."""
-    for place, kind in uses.values:
-        yield place, {kind}
-    for place, names in uses.tables:
-        table = _entry(data, names)
-        kinds = [_kind(one) for one in table] if isinstance(table, Mapping | list) else []
-        if kinds and None not in kinds:
-            yield place, {kind for kind in kinds if kind is not None}
-    for place, names in uses.equals:
-        entry = _kind(_entry(data, names))
-        if entry is not None:
-            yield place, {entry}
-
-
-def _texts(uses: ResourceUses, data: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
-    """What is compared with a text, and that."""
-    yield from uses.texts
-    for place, names in uses.tables:
-        table = _entry(data, names)
-        for one in table if isinstance(table, Mapping | list) else ():
-            if isinstance(one, str):
-                yield place, one
-    for place, names in uses.equals:
-        entry = _entry(data, names)
-        if isinstance(entry, str):
-            yield place, entry
-
-
-def _unsure(uses: ResourceUses, data: Mapping[str, Any]) -> set[Place]:
-    """What is compared with an entry of `data` that is a list or an object, or has some."""
-    found = set()
-    for place, names in uses.equals:
-        if isinstance(_entry(data, names), Mapping | list):
-            found.add(place)
-    for place, names in uses.tables:
-        table = _entry(data, names)
-        if isinstance(table, list) and any(isinstance(one, Mapping | list) for one in table):
-            found.add(place)
-    return found
+def _named_values(
+    uses: ResourceUses, data: Mapping[str, Any]
+) -> Iterator[tuple[Place, NamedValues]]:
+    values: dict[Place, list[Value]] = defaultdict(list)
+    for place, _, value in uses.values:
+        values[place].append(value)
+    for place, steps in uses.tables:
+        for table in _entries(data, steps):
+            values[place] += _plain(table if isinstance(table, Mapping | list) else ())
+    for place, steps in uses.equals:
+        values[place] += _plain(_entries(data, steps))
+    for place in {*values, *uses.texts, *uses.ordered}:
+        is_text, is_ordered = place in uses.texts, place in uses.ordered
+        if values[place] or is_text or is_ordered:
+            yield (
+                place,
+                NamedValues(values[place], is_text_of_caller=is_text, is_ordered=is_ordered),
+            )
 
 
 def _hides(value: object, fields: BodyFields) -> bool:
@@ -207,46 +177,24 @@ def _hides_anywhere(value: object, names: BodyFields) -> bool:
     return False
 
 
-def _is_other(value: object, kinds: set[Kind]) -> bool:
-    """Whether a backend that converts may take it for a value of one of the kinds, though it is of
-    none of them."""
-    if isinstance(value, bool):
-        return Kind.TRUTH not in kinds
-    is_number_meant = Kind.WHOLE in kinds or Kind.NUMBER in kinds
-    if isinstance(value, int | float):
-        if is_number_meant:
-            # Many take the whole number for what they are given with a fraction.
-            return value % 1 != 0 and Kind.NUMBER not in kinds
-        return Kind.DIGITS in kinds or Kind.TRUTH in kinds
-    if isinstance(value, str) and Kind.DIGITS not in kinds:
-        reads_so = is_number_meant and reads_as_number(value)
-        return reads_so or (Kind.TRUTH in kinds and Kind.TEXT not in kinds)
-    return False
+def _is_plain(value: object) -> bool:
+    return not isinstance(value, dict) or type(value) is dict
 
 
-def _is_padded(value: object, texts: set[str]) -> bool:
-    """Whether it is one of the texts to who takes blanks at the ends off, as forms of Django do."""
-    return isinstance(value, str) and value not in texts and value.strip() in texts
+def _entries(data: Any, steps: Place) -> list[Any]:
+    """What is in `data` there; none where the text does not tell."""
+    found = [data] if steps else []
+    for step in steps:
+        tables = [one for one in found if isinstance(one, Mapping)]
+        if step is ITEM:
+            found = [entry for one in tables for entry in one.values()]
+        else:
+            found = [one[step] for one in tables if step in one]
+    return found
 
 
-def _entry(data: Any, names: Place) -> Any:
-    """What is in a table by its names; behind ITEM all that its entries hold."""
-    for name in names:
-        if name is ITEM:
-            entries = data.values() if isinstance(data, Mapping) else ()
-            return [item for one in entries if isinstance(one, Mapping | list) for item in one]
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data
-
-
-def _kind(value: object) -> Kind | None:
-    if isinstance(value, bool):
-        return Kind.TRUTH
-    if isinstance(value, int | float):
-        return Kind.WHOLE if value % 1 == 0 else Kind.NUMBER
-    if isinstance(value, str):
-        return Kind.DIGITS if is_number(value) else Kind.TEXT
-    return None
+def _plain(values: Iterable[Any]) -> list[Value]:
+    return [one for one in values if isinstance(one, str | int | float)]
 
 
 def _below(
