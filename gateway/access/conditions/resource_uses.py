@@ -10,7 +10,7 @@ out of `? :`, `map` or a function nothing is said.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 ITEM = None
 """The step from a list to each of its items."""
@@ -170,8 +170,8 @@ class ResourceUses:
 def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
     whole = ResourceUses()
     for one in uses:
-        for name in whole.__dataclass_fields__:
-            getattr(whole, name).update(getattr(one, name))
+        for kind in fields(whole):
+            getattr(whole, kind.name).update(getattr(one, kind.name))
     return whole
 
 
