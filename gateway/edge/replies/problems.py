@@ -82,7 +82,7 @@ PROBLEMS: dict[Reason, ProblemType] = {
         400, "Host mismatch", "The request target and the Host field disagree.", _ERROR
     ),
     Reason.BODY_MALFORMED: ProblemType(
-        400, "Malformed body", "The body is not one well-formed JSON document.", _ERROR
+        400, "Malformed body", "It is no well-formed JSON, or can be read in two ways.", _ERROR
     ),
     Reason.INVALID_TOKEN: ProblemType(
         400, "Invalid link or token", "It is unknown, was used, or has expired.", _ERROR
