@@ -21,8 +21,9 @@ from bench.quota import Quota
 HERE = Path(__file__).parent
 PROXY_CPU, LOAD_CPU = 0, 1
 BASE_PORT = int(os.environ.get("BENCH_PORT", "19000"))
-"""The first of some 200 ports.  Two runs at once on one machine need ranges of their own: a gateway
-listens with SO_REUSEPORT, and two would share the calls of one port."""
+PORTS = range(BASE_PORT, BASE_PORT + 200)
+"""Those of one run.  Two at once on one machine need ranges of their own: a gateway listens with
+SO_REUSEPORT, and two would share the calls of one port."""
 
 
 @dataclass

@@ -10,6 +10,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.rig import PORTS
+
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
 
@@ -19,13 +21,14 @@ def free_port() -> int:
     else is given by this function until this process ends.
 
     The kernel takes ends of connections from a range of their own, and would take one that is
-    chosen before it is bound.  So would another process of pytest-xdist, which chooses too.
+    chosen before it is bound.  So would another process of pytest-xdist, which chooses too, and
+    so would a bench that a test runs: its ports are always the same.
     """
     last = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
     for _ in range(1_000):
         # Within a property, hypothesis makes the usual draws of all processes the same.
         port = random.SystemRandom().randrange(_LOWEST, last)
-        if not _OURS.take(port):
+        if port in PORTS or not _OURS.take(port):
             continue
         with socket.socket() as probe:
             try:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from bench.rig import PORTS
 from tests import ports
 
 ROOT = Path(__file__).parents[1]
@@ -36,3 +41,10 @@ def test_a_port_is_given_once_and_to_no_other_process(tmp_path: Path) -> None:
 def test_no_port_comes_twice() -> None:
     given = [ports.free_port() for _ in range(200)]
     assert len(set(given)) == 200
+
+
+def test_a_bench_has_its_ports_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would find one of them taken for as long as the test runs that was given it."""
+    draws = itertools.count(PORTS.start)
+    monkeypatch.setattr(random.SystemRandom, "randrange", lambda *_: next(draws))
+    assert ports.free_port() >= PORTS.stop
