@@ -1,4 +1,4 @@
-"""`python -m bench.flood_sender PORT NAME`: sends one flood until standard input ends.
+"""`python -m bench.flood_sender PORT NAME...`: sends floods until standard input ends.
 
 A process of its own, of the lowest priority: who floods from elsewhere takes nothing of the cores
 of the gateway, and nothing of the process that times what others feel.  Prints the answers by
@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -69,18 +70,20 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
     return status, b"\nconnection: close" in head
 
 
-async def _until_told(port: int, flood: Flood, per_s: float) -> Counter[int]:
+async def _until_told(port: int, floods: Sequence[Flood], per_s: float) -> Counter[int]:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, stop.set)
-    return await hammer(port, flood, stop=stop, most=10**9, per_s=per_s)
+    each = per_s / len(floods)
+    sent = (hammer(port, flood, stop=stop, most=10**9, per_s=each) for flood in floods)
+    return sum(await asyncio.gather(*sent), Counter[int]())
 
 
-def main(port: int, name: str, per_s: Annotated[float, typer.Option(min=0)] = 0.0) -> None:
-    """Sends the flood of that name, over and over."""
+def main(port: int, names: list[str], per_s: Annotated[float, typer.Option(min=0)] = 0.0) -> None:
+    """Sends the floods of those names, over and over, `per_s` calls a second in all."""
     os.nice(LOWEST_PRIORITY)
-    flood = next(flood for flood in FLOODS if flood.name == name)
+    floods = [flood for flood in FLOODS if flood.name in names]
     with suppress(BrokenPipeError):
-        print(json.dumps(asyncio.run(_until_told(port, flood, per_s))), flush=True)
+        print(json.dumps(asyncio.run(_until_told(port, floods, per_s))), flush=True)
 
 
 if __name__ == "__main__":

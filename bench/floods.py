@@ -17,7 +17,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -117,7 +117,8 @@ async def timed_call(
 
 @dataclass
 class Outcome:
-    flood: Flood
+    floods: Sequence[Flood]
+    """Those that were sent at once."""
     statuses: Counter[int]
     grown: Standing
     grown_later: Standing
@@ -126,11 +127,15 @@ class Outcome:
     """Of the others beside it."""
 
     @property
+    def name(self) -> str:
+        return " + ".join(flood.name for flood in self.floods)
+
+    @property
     def wrong(self) -> list[str]:
         found = []
-        if self.grown.rows > self.flood.rows + AUDIT_ROWS:
+        if self.grown.rows > sum(flood.rows for flood in self.floods) + AUDIT_ROWS:
             found.append(f"{self.grown.rows} rows")
-        if self.grown.keys > self.flood.keys + KEYS_BESIDE:
+        if self.grown.keys > sum(flood.keys for flood in self.floods) + KEYS_BESIDE:
             found.append(f"{self.grown.keys} keys")
         if set(self.statuses) & {0, 500}:
             found.append(f"answers {dict(self.statuses)}")
@@ -152,24 +157,24 @@ class Bench:
     def alone_p99_s(self) -> float:
         return percentile(self.alone, 0.99)
 
-    async def run(self, floods: tuple[Flood, ...]) -> None:
+    async def run(self, floods: Sequence[Flood], at_once: int) -> None:
         session = await self._session("login", {"email": CALLER, "password": PASSWORD})
-        for flood in floods:
+        for first in range(0, len(floods), at_once):
             # Nobody signs in any more from the address that the floods come from, and a token
             # ends before they do.
             fields = {"refresh_token": session["refresh_token"]}
             session = await self._session("refresh", fields)
             self.token = session["access_token"]
             self.alone += await self._calls(min(self.seconds, ALONE_S))
-            outcome = await self._flooded(flood)
+            outcome = await self._flooded(floods[first : first + at_once])
             self.outcomes.append(outcome)
             shown = ", ".join(f"{n} × {status}" for status, n in outcome.statuses.most_common(3))
             ratio = outcome.p99_s / self.alone_p99_s
-            console.print(f"{flood.name}: {shown}; others {ratio:.1f} ×", style="dim")
+            console.print(f"{outcome.name}: {shown}; others {ratio:.1f} ×", style="dim")
 
-    async def _flooded(self, flood: Flood) -> Outcome:
+    async def _flooded(self, floods: Sequence[Flood]) -> Outcome:
         before = await self._standing()
-        words = (str(self.node.port), flood.name, "--per-s", str(self.per_s))
+        words = (str(self.node.port), *(flood.name for flood in floods), "--per-s", str(self.per_s))
         sender = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.flood_sender", *words, cwd=ROOT, stdin=PIPE, stdout=PIPE
         )
@@ -180,7 +185,7 @@ class Bench:
         statuses = Counter({int(status): n for status, n in json.loads(told).items()})
         after = await self._standing()
         return Outcome(
-            flood,
+            floods,
             statuses,
             after.since(before),
             after.since(half),
@@ -224,7 +229,7 @@ def table(outcomes: list[Outcome], alone_p99_s: float) -> Table:
     )
     for one in outcomes:
         made.add_row(
-            one.flood.name,
+            one.name,
             f"{one.statuses.total():,}",
             f"{one.grown.rows:+}",
             f"{one.grown_later.rows:+}",
@@ -243,6 +248,9 @@ def main(
     per_s: Annotated[
         float, typer.Option(help="calls a second of each flood; 0: all it can")
     ] = 500.0,
+    at_once: Annotated[
+        int, typer.Option(min=1, help="floods beside each other, which share the calls a second")
+    ] = 1,
     only: Annotated[str, typer.Option(help="which floods: a regular expression")] = "",
     database_url: str = "",
     redis_url: str = "",
@@ -262,12 +270,13 @@ def main(
         cluster.add_user(CALLER)
         bench = Bench(cluster, cluster.nodes[0], seconds, per_s)
         with suppress(KeyboardInterrupt):
-            asyncio.run(bench.run(tuple(flood for flood in FLOODS if re.search(only, flood.name))))
+            floods = [flood for flood in FLOODS if re.search(only, flood.name)]
+            asyncio.run(bench.run(floods, at_once))
     finally:
         cluster.stop()
     if bench.outcomes:
         console.print(table(bench.outcomes, bench.alone_p99_s))
-    wrong = [f"{one.flood.name}: {', '.join(one.wrong)}" for one in bench.outcomes if one.wrong]
+    wrong = [f"{one.name}: {', '.join(one.wrong)}" for one in bench.outcomes if one.wrong]
     for line in wrong:
         console.print(line, style="red")
     raise typer.Exit(1 if wrong else 0)
