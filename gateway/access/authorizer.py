@@ -26,7 +26,7 @@ from gateway.access.routing.csrf import (
     basic_refusal,
     csrf_refusal,
 )
-from gateway.access.routing.route_table import Match
+from gateway.access.routing.route_table import Match, RouteTable
 from gateway.access.routing.routes import Auth, Route
 from gateway.limit_state import LimitState
 from gateway.model import (
@@ -248,19 +248,10 @@ class Authorizer:
                 denied.limit = limit_state
                 return denied
         decision.limit = limit_state
-        good_at = None if principal is None else principal.routes
-        if good_at is not None and is_anothers(call, match, snapshot.routes, good_at):
+        target = _target(call, match, snapshot.routes, principal)
+        if target is None:
             return refused(Reason.AMBIGUOUS_PATH, match, principal)
-        if route.rewrite is None:
-            # The client's own bytes.
-            decision.target = f"{call.path}?{call.query}" if call.query else call.path
-        else:
-            sent = route.upstream_target(call, match.params)
-            if isinstance(sent, Reason) or bypasses_route(
-                sent, call, route, snapshot.routes, good_at
-            ):
-                return refused(Reason.AMBIGUOUS_PATH, match, principal)
-            decision.target = sent
+        decision.target = target
         if not decision.last_limits:
             return decision
         requested = judged_resource(call, match)
@@ -314,13 +305,8 @@ class Authorizer:
                 call, match, readings, principal, now=self._now, contexts=contexts
             )
             decision = denied or decision
-        good_at = None if principal is None else principal.routes
         # The table may be another one than when the call began.
-        if (
-            decision.allowed
-            and good_at is not None
-            and is_anothers(call, match, snapshot.routes, good_at)
-        ):
+        if decision.allowed and _target(call, match, snapshot.routes, principal) is None:
             return refused(Reason.AMBIGUOUS_PATH, match, acts)
         return decision
 
@@ -364,3 +350,20 @@ class Authorizer:
 
 async def _ended(begun: Decision | Coroutine[Any, Any, Decision]) -> Decision:
     return begun if isinstance(begun, Decision) else await begun
+
+
+def _target(
+    call: Call, match: Match, routes: RouteTable, principal: Principal | None
+) -> str | None:
+    """What an upstream is asked for; None: it is another route's, in some reading."""
+    route = match.route
+    good_at = None if principal is None else principal.routes
+    if good_at is not None and is_anothers(call, match, routes, good_at):
+        return None
+    if route.rewrite is None:
+        # The client's own bytes.
+        return f"{call.path}?{call.query}" if call.query else call.path
+    sent = route.upstream_target(call, match.params)
+    if isinstance(sent, Reason) or bypasses_route(sent, call, route, routes, good_at):
+        return None
+    return sent

@@ -93,3 +93,17 @@ def test_an_encoded_slash_that_is_allowed_no_more_is_ambiguous() -> None:
     assert judged(snapshot(route % ", allow_encoded_slash: true"), None, url="/a/b%2Fc")[0].allowed
     decision, _ = judged(snapshot(route % ""), None, url="/a/b%2Fc")
     assert decision.refusal is Reason.AMBIGUOUS_PATH
+
+
+REWRITTEN = """
+- {id: a, match: {path: /a}, rewrite: {path: /admin}, policy: p, upstream: api}
+"""
+ADMIN = "- {id: admin, match: {path: /admin}, policy: nobody, upstream: api}\n"
+NOBODY = "policy: nobody\nrules: []\n"
+
+
+def test_a_rewritten_path_that_has_become_another_routes_is_left() -> None:
+    caller = who("u1", "member")
+    assert judged(snapshot(REWRITTEN, POLICY, NOBODY), caller)[0].allowed
+    kept, _ = judged(snapshot(REWRITTEN + ADMIN, POLICY, NOBODY), caller)
+    assert kept.refusal is Reason.AMBIGUOUS_PATH

@@ -121,6 +121,7 @@ def test_where_a_list_is_gone_through_an_object_is_none(rule: str) -> None:
         ("'admin' == resource.a", "admin"),
         ("resource.a in data.names", "root"),
         ("resource.a in ['root', 'x']", "root"),
+        ("resource.a in (['root', 'x'])", "root"),
         ("resource.a in [user.id, user.email]", "u1"),
         ("resource.a == 'root' || resource.a == string(resource.b)", "root"),
         ("resource.a == user.id", "u1"),

@@ -225,13 +225,13 @@ class _ExpressionReader:
             if self._text(at + 1) == "(":
                 self._call(at, method=True)
             return at + 1
+        if token.text in KEYWORDS:
+            return at + 1
         if self._text(at + 1) == "(":
             self._call(at, method=False)
             return at + 1
         # In `{name: …}` and `Type{…}` names are no variables, but both run into the check
         # of names, which is what is wanted: no condition needs them.
-        if token.text in KEYWORDS:
-            return at + 1
         _, end = self._field_path(at, record=True)
         return end
 

@@ -153,6 +153,8 @@ class ResourceUses:
         self._note_value((*place, ITEM), side)
 
     def _note_looked_in(self, place: Place, words: Sequence[str]) -> None:
+        while words[0] == "(":
+            words = words[1:]
         if words[0] == "data":
             self.tables.add((place, _entry_behind(words[1:])))
         if words[0] == "[":
