@@ -99,7 +99,7 @@ class TenantEndpoints:
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
-        known = self._deps.attributes()
+        known, own = self._deps.attributes(), self._own(principal)
         stored = await self._deps.facts.attributes(principal.subject)
         return JsonReply(
             200,
@@ -107,8 +107,7 @@ class TenantEndpoints:
                 "attributes": {one.name: one.value for one in stored if one.name in known},
                 "editable": {
                     name: {"type": one.type.value, "values": list(one.values)}
-                    for name, one in sorted(known.items())
-                    if SetBy.PERSON in one.set_by
+                    for name, one in sorted(own.items())
                 },
             },
         )
@@ -124,7 +123,7 @@ class TenantEndpoints:
             return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
         if isinstance(values, ProblemReply):
             return values
-        errors = self._errors(values)
+        errors = _errors(values, self._own(principal))
         if errors:
             return ProblemReply(Reason.BODY_INVALID, tuple(errors))
         # A key is limited as the session that it is not.
@@ -139,19 +138,12 @@ class TenantEndpoints:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._change(principal, values, call))
 
-    def _errors(self, values: dict[str, Any]) -> list[FieldError]:
-        """A name is told only where the configuration has it."""
-        errors: list[FieldError] = []
-        known, strange = self._deps.attributes(), False
-        for name, value in values.items():
-            attribute = known.get(name)
-            if attribute is None or SetBy.PERSON not in attribute.set_by:
-                strange = True
-            elif value is not None and (problem := attribute.problem(value)) is not None:
-                errors.append(FieldError(name, problem))
-        if strange:
-            errors.append(FieldError("", "holds what is no attribute that you may set"))
-        return errors
+    def _own(self, principal: Principal) -> dict[str, Attribute]:
+        """Those that the caller may set by name: a client is nobody who has any."""
+        if principal.client_id == principal.subject:
+            return {}
+        every = self._deps.attributes().items()
+        return {name: one for name, one in every if SetBy.PERSON in one.set_by}
 
     async def _choose(self, principal: Principal, tenant: str | None, call: Call) -> Reply:
         deps, session_id = self._deps, principal.session_id
@@ -212,3 +204,18 @@ class TenantEndpoints:
             )
         )
         return await await_propagation(self._deps.publisher, changes)
+
+
+def _errors(values: Mapping[str, Any], own: Mapping[str, Attribute]) -> list[FieldError]:
+    """A name is told only where the caller may set it."""
+    errors: list[FieldError] = []
+    strange = False
+    for name, value in values.items():
+        attribute = own.get(name)
+        if attribute is None:
+            strange = True
+        elif value is not None and (problem := attribute.problem(value)) is not None:
+            errors.append(FieldError(name, problem))
+    if strange:
+        errors.append(FieldError("", "holds what is no attribute that you may set"))
+    return errors

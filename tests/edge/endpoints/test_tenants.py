@@ -14,6 +14,7 @@ from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.model import Call, Credential, CredentialKind, Principal
 from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, request, told
 from tests.edge.endpoints.cookie_calls import ask, signed_in
+from tests.edge.endpoints.oauth_clients import created, token_of
 
 
 @pytest.fixture
@@ -226,3 +227,11 @@ async def test_a_personal_key_carries_them(house: House) -> None:
     made = await house.ask("POST", "/auth/keys", {"name": "laptop"}, token=token)
     key = Credential(CredentialKind.API_KEY, told(made)["api_key"])
     assert (await who(house, key)).claims["attributes"] == {"department": "sales"}
+
+
+async def test_a_client_has_no_attributes_to_set(house: House) -> None:
+    token = await token_of(house, await created(house))
+    answer = await house.ask("PATCH", "/auth/me/attributes", {"nickname": "Al"}, token=token)
+    assert answer.status == 422
+    shown = await house.ask("GET", "/auth/me/attributes", token=token)
+    assert told(shown) == {"attributes": {}, "editable": {}}
