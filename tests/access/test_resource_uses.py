@@ -11,8 +11,9 @@ from gateway.access.conditions.resource_uses import ITEM
 from gateway.access.snapshot import Snapshot
 from gateway.model import Reason
 from tests.access.worlds import decide, snapshot, who
+from tests.cpu_cost import cost_ratio
 
-DATA = 'version: 1\nmine: [a-1, a-2]\nfrozen: [7]\nnames: [root]\nteams: {red: [u1]}\nsets: [[x], [y]]\nper: {u1: {on: [7, y]}}\nlim: {role: root, closed: 7}\nflags: [true]\nby_number: {"7": [5]}\n'
+DATA = 'version: 1\nmine: [a-1, a-2]\nfrozen: [7]\nnames: [root]\nword: sudo\nteams: {red: [u1]}\nsets: [[x], [y]]\nper: {u1: {on: [7, y]}}\nlim: {role: root, closed: 7}\nflags: [true]\nby_number: {"7": [5]}\n'
 
 
 def world(*rules: str, key: str = "") -> Snapshot:
@@ -166,9 +167,15 @@ def test_a_text_of_a_number_is_none_where_a_number_is_compared(deny: str) -> Non
         6.9,
         [7],
         ["7"],
+        {"value": 7},
+        True,
+        "0x7z",
+        "0x7.",
+        "0x7 z",
+        "0x0_7",
     ):
         assert reason(where, {"a": taken}) is Reason.BODY_MALFORMED
-    for other in (6, 9.1, 99.95, "seven", "", "70", "5m", True, [9, 8], ["x"]):
+    for other in (6, 9.1, 99.95, "seven", "", "70", "5m", False, [9, 8], ["x"], {"type": "x"}):
         assert reason(where, {"a": other}) is Reason.RULE_ALLOWED
 
 
@@ -215,7 +222,27 @@ def test_a_text_is_no_other_with_blanks_at_its_ends(deny: str) -> None:
 @pytest.mark.parametrize(
     ("deny", "passes", "becomes"),
     [
-        ("resource.a == 0", (99.95, 1, "7", True), ("0", "", "x", 0.5, False, [0], [])),
+        ("resource.a == 0", (99.95, 1, "7", True), ("0", "", "x", 0.5, False, [0], [], {})),
+        ("resource.a in [0, 'none']", (1, "many", "7"), ("0", "0x", "", " ", 0.5, [], False)),
+        ("resource.a == 1", (0, 2, "2", [], {}), (True, [5], {"type": "x"}, "1", 1.5)),
+        ("resource.a == 8", (10, "0107", "12"), ("010", "0o10", "0_10", "08", [8])),
+        ("resource.a == 7.5", (7, 8, "7", 7.9, False), ("7.5", "7.50", "75e-1", [7.5], True)),
+        (
+            "resource.a == 'required'",
+            ("x", 5, [], ["x"], {}, {"type": "function"}, {"a": "x", "b": "required"}),
+            (True, {"type": "required"}, [{"0": "required"}]),
+        ),
+        ("resource.a == 'false'", ("x", 0, "true"), (False, True)),
+        ("resource.a == user.id", ("u2", "x y"), (5, 7.5, True, False, ["x"], {"x": "y"})),
+        (
+            "resource.a == '123e4567-e89b-12d3-a456-426614174000'",
+            ("123e4567-e89b-12d3-a456-426614174001", "x"),
+            (
+                "123E4567-E89B-12D3-A456-426614174000",
+                "123e4567e89b12d3a456426614174000",
+                "{123e4567-e89b-12d3-a456-426614174000}",
+            ),
+        ),
         ("resource.a == 0.0", (0.5, 99.95), ("0", "0.0")),
         ("resource.a == -1", (1, 0.5, "1"), ("-1", "-1.0", [-1], -1.5)),
         ("resource.a in [-1]", (1,), ("-1",)),
@@ -244,6 +271,109 @@ def test_what_a_backend_makes_of_a_value_is_what_is_named(
         assert reason(where, {"a": value}) is Reason.RULE_ALLOWED, value
     for value in becomes:
         assert reason(where, {"a": value}) is Reason.BODY_MALFORMED, value
+
+
+NOUGHTS = "0" * 500
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        NOUGHTS + "7",
+        "-" + NOUGHTS + "7",
+        f"0x{NOUGHTS}7",
+        f"-0o{NOUGHTS}7",
+        f"0b{NOUGHTS}111",
+        f"{NOUGHTS}7.{NOUGHTS}",
+        f"7.{NOUGHTS}1",
+        "6." + "9" * 500,
+        f"0.{NOUGHTS}7e501",
+        f"7{NOUGHTS}e-500",
+        f"{NOUGHTS}7 items",
+        "\uff10" * 5_000 + "7",
+    ],
+)
+def test_noughts_make_no_other_number(long: str) -> None:
+    where = world(ALL, "deny: ['*'], when: \"resource.a in [7, -7]\"")
+    assert reason(where, {"a": long}) is Reason.BODY_MALFORMED
+    for other in (NOUGHTS + "8", f"0x{NOUGHTS}8", f"8.{NOUGHTS}", "7" + NOUGHTS):
+        assert reason(where, {"a": other}) is Reason.RULE_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 399 + "x", "9" * 399 + ".", "0" * 399 + "x", "0x" + "_" * 397, "9_" * 199 + "x"]
+)
+@pytest.mark.parametrize("deny", ["i == 7", "i in ['x', '7']", "i == true", "i == 'x'"])
+def test_texts_like_numbers_cost_no_more_than_their_length(deny: str, text: str) -> None:
+    """A pattern that tries its beginnings again took a thousand times the yardstick."""
+    where = world(ALL, f'deny: ["*"], when: "resource.a.exists(i, {deny})"')
+    route = where.routes.get("x")
+    values = None if route is None else route.body_values
+    assert values is not None
+    body = {"a": [text] * 160}
+    assert cost_ratio(lambda: values.reads_alike(body), rounds=3) < 60
+
+
+@pytest.mark.parametrize(
+    ("deny", "value"),
+    [
+        ("data.word == resource.a", "sudo"),
+        ("resource.a != data.word ? false : true", "sudo"),
+        ("data.lim.role == resource.a", "root"),
+        ("data.lim['role'] == resource.a", "root"),
+        ("data['lim'].role == resource.a", "root"),
+        ("user.id == 'x' || data.lim.role == resource.a", "root"),
+        ("user['id'] == resource.a", "u1"),
+        ("resource.a == user['id']", "u1"),
+        ("resource.a == data.names[0]", "root"),
+        ("data.names[0] == resource.a", "root"),
+        ("resource.a in [data.lim.role, 'x']", "root"),
+        ("resource.a == ('root')", "root"),
+        ("('root') == resource.a", "root"),
+    ],
+)
+def test_what_it_is_compared_with_is_read_to_its_root(deny: str, value: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    assert reason(where, {"a": value}) is Reason.NO_RULE
+    assert reason(where, {"a": "other"}) is Reason.RULE_ALLOWED
+    for other in ([value], f"{value} "):
+        assert reason(where, {"a": other}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize(("named", "text"), [(".5", "0.5"), ("-7", "-7"), ("(-7)", "-7")])
+def test_a_number_is_seen_as_it_may_be_written(named: str, text: str) -> None:
+    for deny in (f"resource.a == {named}", f"{named} == resource.a", f"resource.a in [{named}]"):
+        assert reason(world(ALL, f'deny: ["*"], when: "{deny}"'), {"a": text}) is (
+            Reason.BODY_MALFORMED
+        ), deny
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "resource.a == 'user:' + user.id",
+        "'user:' + user.id == resource.a",
+        "resource.a == user.id + 'x'",
+        "resource.a == data.lim.role + 'x'",
+        "data.lim.role + 'x' == resource.a",
+        "resource.a in ['p' + user.id]",
+        "resource.a in data.names + ['x']",
+        "resource.a in ['x'] + data.names",
+        "resource.a == 5 + 2",
+        "5 + 2 == resource.a",
+        "5 - 7 == resource.a",
+        "resource.a == ('x') + 'y'",
+        "resource.a + 1 == 7",
+        "7 == resource.a + 1",
+        "7 == resource.a.size()",
+        "resource.a == 'X'.lowerAscii()",
+        "resource.a == string('x')",
+        "string('x') == resource.a",
+    ],
+)
+def test_a_part_of_what_is_put_together_is_no_named_value(condition: str) -> None:
+    uses = read_expression(condition).uses
+    assert (uses.values, uses.equals, uses.tables, uses.texts) == (set(), set(), set(), set())
 
 
 @pytest.mark.parametrize(
@@ -281,10 +411,14 @@ def test_what_allows_whatever_is_not_equal_allows_no_other_form(condition: str) 
     [
         (
             "true",
-            ("true", "on", "x", 1, 2, [True], [1, 2], [0]),
-            (False, 0, "", "false", "off", []),
+            ("true", "on", "x", " ", 1, 2, [True], [1, 2], [0], {"type": "x"}),
+            (False, 0, "", "false", "off", [], {}),
         ),
-        ("false", ("false", "off", "", 0, [False], []), (True, 1, "x", "true")),
+        (
+            "false",
+            ("false", "off", "", " ", "0.0", "00", "-0", "0.", "0x0", "0e0", 0, [False], [], {}),
+            (True, 1, "x", "true", "0x", {"type": "x"}),
+        ),
     ],
 )
 def test_what_becomes_a_truth_is_none(named: str, become: Any, others: Any) -> None:

@@ -333,7 +333,7 @@ class _ExpressionReader:
     def _words_behind(self, index: int) -> int:
         if self._text(index) != "in" or index + 1 not in self._closing:
             return WORDS
-        return max(WORDS, self._closing[index + 1] - index + 1)
+        return max(WORDS, self._closing[index + 1] - index + 2)
 
     def _looked_in(self, path: FieldPath, at: int, asked: FieldPath | None) -> FieldPath:
         """The path behind `in`, with what stands before that."""

@@ -29,10 +29,12 @@ _DEEPEST = 32
 """A body is no deeper."""
 _ORDERS = frozenset(("<", "<=", ">", ">="))
 _COMPARES = frozenset(("==", "!=", *_ORDERS))
+_MAKES = frozenset("+-*/%")
+"""What makes another value of two."""
 _TRUTHS = {"true": True, "false": False}
 _QUOTES = ("'", '"')
 _TEXTS = frozenset(
-    (root, ".", name)
+    (root, name)
     for root, names in (
         ("user", ("id", "email", "issuer", "session_id", "tenant", "tenant_role")),
         ("request", ("method", "path", "host")),
@@ -42,6 +44,8 @@ _TEXTS = frozenset(
 )
 _LONG_QUOTES = ("'''", '"""')
 _OPENS, _CLOSES = ("(", "[", "{"), (")", "]", "}")
+_BEGINS = frozenset(("", "(", "[", ",", "&&", "||", "?", ":"))
+"""Before what is compared, where that is not a part of something else."""
 _OF_ANY_FORM = frozenset(("dyn", "type"))
 _OF_ONE_TEXT = frozenset(("has_role", "has_scope"))
 _GOES_THROUGH = frozenset(("all", "exists", "exists_one", "map", "filter"))
@@ -119,54 +123,57 @@ class ResourceUses:
     def _note_form(self, place: Place, before: Sequence[str], behind: Sequence[str]) -> None:
         while before[0] == "(" and behind[0] == ")" and not _is_name(before[1]):
             before, behind = [*before[1:], ""], [*behind[1:], ""]
-        if before[0] == "(" and before[1] in _GOES_THROUGH and behind[0] == ",":
-            return  # the variable itself
-        if before[0] == "in" or (behind[0] == "." and behind[1] in _GOES_THROUGH):
+        if behind[0] == ".":
+            if behind[1] in _GOES_THROUGH:
+                self.lists.add(place)
+        elif before[0] == "(" and before[1] in _GOES_THROUGH and behind[0] == ",":
+            pass  # the variable itself
+        elif behind[0] in _MAKES or before[0] in _MAKES or before[0] == "!":
+            pass  # another value is made of it
+        elif before[0] == "in":
             self.lists.add(place)
-            if before[0] == "in":
-                self._note_looked_for(place, before[1:])
+            self._note_looked_for(place, _operand_before(before))
         elif behind[0] == "in":
-            self._note_looked_in(place, behind[1:])
+            self._note_looked_in(place, _operand_of(behind[1:]))
         elif before[0] == "(" and before[1] in _OF_ONE_TEXT:
             self.texts.add(place)
         elif before[0] == "(" and before[1] in _OF_ANY_FORM:
             self.any_form.add(place)
-        elif behind[0] in _COMPARES or before[0] in _COMPARES:
-            sign = behind[0] if behind[0] in _COMPARES else before[0]
-            self._note_compared(place, _other_side(before, behind), is_order=sign in _ORDERS)
+        elif behind[0] in _COMPARES:
+            self._note_compared(place, _operand_of(behind[1:]), is_order=behind[0] in _ORDERS)
+        elif before[0] in _COMPARES:
+            self._note_compared(place, _operand_before(before), is_order=before[0] in _ORDERS)
 
-    def _note_compared(self, place: Place, words: Sequence[str], *, is_order: bool) -> None:
-        value = _value_of(words)
-        if is_order and isinstance(value, int | float):
+    def _note_compared(self, place: Place, operand: Sequence[str], *, is_order: bool) -> None:
+        if not is_order:
+            self._note_value(place, operand)
+        elif type(_value_of(operand)) in (int, float):
             self.ordered.add(place)
-        elif not is_order:
-            self._note_value(place, words)
-            if words[0] == "data":
-                self.equals.add((place, _entry_behind(words[1:])))
 
-    def _note_looked_for(self, place: Place, words: Sequence[str]) -> None:
+    def _note_looked_for(self, place: Place, operand: Sequence[str]) -> None:
         """What is looked for in it is one of its items, or a name of it."""
-        literal = words[0]
-        if isinstance(name := _value_of(words), str):
+        name = _value_of(operand)
+        if isinstance(name, str):
             self.fields.add((place, (name,)))
-        side = [literal] if _is_literal(literal) else words[2::-1] if words[3] != "." else [""]
-        self._note_value((*place, ITEM), side)
+        self._note_value((*place, ITEM), operand)
 
-    def _note_looked_in(self, place: Place, words: Sequence[str]) -> None:
-        while words[0] == "(":
-            words = words[1:]
-        if words[0] == "data":
-            self.tables.add((place, _entry_behind(words[1:])))
-        if words[0] == "[":
-            for item in _items_of(words):
-                self._note_value(place, item)
+    def _note_looked_in(self, place: Place, operand: Sequence[str]) -> None:
+        if operand[:1] == ["data"]:
+            self.tables.add((place, _steps_of(operand)))
+        elif operand[:1] == ["["]:
+            for item in _items_of(operand):
+                self._note_value(place, _operand_of([*item, ""]))
 
-    def _note_value(self, place: Place, words: Sequence[str]) -> None:
-        value = _value_of(words)
+    def _note_value(self, place: Place, operand: Sequence[str]) -> None:
+        value = _value_of(operand)
         if value is not None:
             self.values.add((place, type(value), value))
-        elif tuple(words[:3]) in _TEXTS:
-            self.texts.add(place)
+        elif operand and _is_name(operand[0]):
+            root, steps = operand[0], _steps_of(operand)
+            if root == "data":
+                self.equals.add((place, steps))
+            elif (root, *steps) in _TEXTS:
+                self.texts.add(place)
 
 
 def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
@@ -177,25 +184,78 @@ def joined(uses: Iterable[ResourceUses]) -> ResourceUses:
     return whole
 
 
-def _other_side(before: Sequence[str], behind: Sequence[str]) -> Sequence[str]:
-    """The words of what it is compared with, as they stand."""
-    if behind[0] in _COMPARES:
-        return behind[1:]
-    if _is_literal(before[1]) or before[1] in _TRUTHS:
-        return ["-", before[1]] if before[2] == "-" else before[1:2]
-    return [*before[3:0:-1], ""] if before[4] != "." else [""]
+def _operand_of(words: Sequence[str]) -> list[str]:
+    """The words of the value, the path or the list that stands there, without brackets around it.
+    None where another value is made of it, or more words belong to it than were looked at."""
+    opened = 0
+    while words[opened : opened + 1] == ["("]:
+        opened += 1
+    end = _end_of(words, opened)
+    behind = list(words[end : end + opened + 1])
+    is_whole = len(behind) == opened + 1 and behind[:-1] == [")"] * opened
+    if not is_whole or behind[-1] in _MAKES or behind[-1] in (".", "[", "("):
+        return []
+    return list(words[opened:end])
 
 
-def _value_of(words: Sequence[str]) -> Value | None:
+def _operand_before(before: Sequence[str]) -> list[str]:
+    """The same of what ends before a sign: that and all before it, the nearest first."""
+    at = 1
+    while at < len(before):
+        if before[at] in _CLOSES:
+            is_step = before[at] == "]"
+            at = _past_bracket(before, at)
+            if not is_step or at >= len(before) or not _may_be_stepped_in(before[at]):
+                break  # a list, or brackets around it all
+        elif before[at + 1 : at + 2] == ["."]:
+            at += 2
+        else:
+            at += 1
+            break
+    if before[at : at + 1] == ["-"] and _is_number(before[at - 1]):
+        at += 1
+    if at >= len(before) or before[at] not in _BEGINS:
+        return []
+    return _operand_of(before[at - 1 :: -1])
+
+
+def _end_of(words: Sequence[str], at: int) -> int:
+    """Where the value, the path or the list ends that begins there; where it is none, at once."""
+    word = words[at] if at < len(words) else ""
+    if word == "[":
+        return _past_bracket(words, at)
+    if word == "-":
+        return at + 2 if at + 1 < len(words) and _is_number(words[at + 1]) else at
+    if not (_is_name(word) or _is_literal(word)):
+        return at
+    at += 1
+    while _is_name(word) and at < len(words) and words[at] in (".", "["):
+        at = at + 2 if words[at] == "." else _past_bracket(words, at)
+    return at
+
+
+def _past_bracket(words: Sequence[str], at: int) -> int:
+    """Behind the other one of the bracket there; past all words where it was not looked at."""
+    depth = 0
+    for past, word in enumerate(words[at:], at + 1):
+        depth += (word in _OPENS) - (word in _CLOSES)
+        if depth == 0:
+            return past
+    return len(words) + 1
+
+
+def _value_of(operand: Sequence[str]) -> Value | None:
     """The value that is written out there; None where it is none, or is written in a way that we
     do not read."""
-    sign, word = (-1, words[1]) if words[0] == "-" and len(words) > 1 else (1, words[0])
+    if len(operand) != 1 + (operand[:1] == ["-"]):
+        return None
+    sign, word = (-1 if len(operand) == 2 else 1), operand[-1]
     if word in _TRUTHS:
         return _TRUTHS[word]
     if word[:1] in _QUOTES:
         is_plain = "\\" not in word and word[:3] not in _LONG_QUOTES
         return word[1:-1] if is_plain else None
-    if not word[:1].isdigit():
+    if not _is_number(word):
         return None
     digits = word.rstrip("uU")
     try:
@@ -222,32 +282,33 @@ def _items_of(words: Sequence[str]) -> Iterator[list[str]]:
             return
 
 
-def _entry_behind(words: Sequence[str]) -> Place:
-    """`a`, ITEM, `b` of `.a[key].b`; none where the text does not tell."""
+def _steps_of(path: Sequence[str]) -> Place:
+    """`a`, ITEM, `b` of `data.a[key].b`."""
     steps: list[str | None] = []
-    at = 0
-    while at + 1 < len(words):
-        if words[at] == ".":
-            steps.append(words[at + 1])
+    at = 1
+    while at < len(path):
+        if path[at] == ".":
+            steps.append(path[at + 1])
             at += 2
-        elif words[at] == "[":
-            key = _value_of(words[at + 1 :])
-            is_constant = isinstance(key, str) and words[at + 2 : at + 3] == ["]"]
-            steps.append(str(key) if is_constant else ITEM)
-            depth = 0
-            for end in range(at, len(words)):
-                depth += (words[end] in _OPENS) - (words[end] in _CLOSES)
-                if depth == 0:
-                    break
-            at = end + 1
         else:
-            return tuple(steps)
-    return ()  # there are more words than were looked at
+            end = _past_bracket(path, at)
+            key = _value_of(path[at + 1 : end - 1])
+            steps.append(key if isinstance(key, str) else ITEM)
+            at = end
+    return tuple(steps)
+
+
+def _is_number(word: str) -> bool:
+    return word.lstrip(".")[:1].isdigit()
 
 
 def _is_literal(word: str) -> bool:
-    return word[:1].isdigit() or word[-1:] in _QUOTES
+    return _is_number(word) or word[-1:] in _QUOTES
 
 
 def _is_name(word: str) -> bool:
     return word.isidentifier() and word != "in"
+
+
+def _may_be_stepped_in(word: str) -> bool:
+    return _is_name(word) or word in _CLOSES

@@ -187,7 +187,8 @@ def _entries(data: Any, steps: Place) -> list[Any]:
     for step in steps:
         tables = [one for one in found if isinstance(one, Mapping)]
         if step is ITEM:
-            found = [entry for one in tables for entry in one.values()]
+            lists = [one for one in found if isinstance(one, list)]
+            found = [entry for one in (*(t.values() for t in tables), *lists) for entry in one]
         else:
             found = [one[step] for one in tables if step in one]
     return found

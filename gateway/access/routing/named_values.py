@@ -13,19 +13,30 @@ import re
 from collections.abc import Iterable, Iterator
 
 from gateway.access.conditions.resource_uses import Value
+from gateway.access.routing.value_spellings import uuid_of, with_plain_digits
 
 _TRUE = frozenset(("1", "true", "on", "yes", "y", "t"))
 _FALSE = frozenset(("", "0", "false", "off", "no", "n", "f", "null"))
+_TEXTS_OF_FALSE = ("", "0", "false", "False")
 _BLANKS = (
     "".join(map(chr, range(0x21))) + "\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 _BLANKS += "".join(map(chr, range(0x2000, 0x200E)))
 """What some language takes off the ends of a text."""
 _LONGEST = 400
-"""Digits of a number that any backend holds."""
-_WHOLE = re.compile(r"[+-]?\d[\d_]*")
-_REAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_BASED = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+)")
+"""Digits of a whole number, without the noughts before it, that any backend holds."""
+_EXACT = 2**53
+# Each reads a letter once: whoever sends many long texts is not to cost more than their length.
+_WHOLES = (
+    (re.compile(r"([+-]?+)([0-9][0-9_]*+)"), 10),
+    (re.compile(r"([+-]?+)0[xX]([0-9a-fA-F_]++)"), 16),
+    (re.compile(r"([+-]?+)0[oO]?+([0-7_]++)"), 8),
+    (re.compile(r"([+-]?+)0[bB]([01_]++)"), 2),
+)
+_REAL = re.compile(
+    r"[+-]?+(?:[0-9]++(?:\.[0-9]*+(?:[eE][+-]?+[0-9]++)?+|[eE][+-]?+[0-9]++)"
+    r"|\.[0-9]++(?:[eE][+-]?+[0-9]++)?+)"
+)
 
 
 class NamedValues:
@@ -33,11 +44,14 @@ class NamedValues:
 
     __slots__ = (
         "_digits",
+        "_has_texts",
         "_is_ordered",
         "_is_text_of_caller",
         "_numbers",
+        "_reads_numbers",
         "_texts",
         "_truths",
+        "_uuids",
         "_wholes",
     )
 
@@ -48,7 +62,8 @@ class NamedValues:
         nobody knows here."""
         # No number is typed: compiled, a whole one would become one that has a fraction.
         found: list[object] = list(values)
-        self._texts: frozenset[object] = frozenset(one for one in found if isinstance(one, str))
+        texts = [one for one in found if isinstance(one, str)]
+        self._texts: frozenset[object] = frozenset(texts)
         self._truths: frozenset[object] = frozenset(one for one in found if isinstance(one, bool))
         numbers = [one for one in found if isinstance(one, int | float)]
         self._numbers: frozenset[object] = frozenset(
@@ -59,10 +74,13 @@ class NamedValues:
             one for one in self._numbers if isinstance(one, int)
         )
         self._digits: frozenset[object] = frozenset(
-            number for one in self._texts for number in _all_of_it(str(one))
+            number for one in texts for number, is_all in _numbers_in(one) if is_all
         )
+        self._uuids = frozenset(_uuids(texts))
         self._is_text_of_caller = is_text_of_caller
+        self._has_texts = bool(texts) or is_text_of_caller
         self._is_ordered = is_ordered
+        self._reads_numbers = is_ordered or any((self._numbers, self._digits, self._truths))
 
     def names(self, value: object) -> bool:
         if isinstance(value, bool):
@@ -81,44 +99,59 @@ class NamedValues:
             return self._may_be_truth(value)
         if isinstance(value, int | float):
             return self._may_be_number(value)
-        return self._may_be_list(value) if isinstance(value, list) else isinstance(value, dict)
+        if isinstance(value, dict):
+            return self._may_be_list(list(value.values()))  # to PHP
+        return isinstance(value, list) and self._may_be_list(value)
 
     def probes(self) -> Iterator[object]:
         """Values that tell two of these apart."""
         named = (*self._texts, *self._numbers, *self._truths)
         for one in (*named, 0, 1, 0.5, 7.5, "x", "07", True, False):
-            yield from (one, str(one), f" {one} ", [one])
+            yield from (one, str(one), str(one).upper(), f" {one} ", [one])
+        for whole in self._wholes:
+            if isinstance(whole, int) and abs(whole) < _EXACT:
+                yield from (whole - 0.5, whole + 0.5)
 
     def _may_be_text(self, text: str) -> bool:
         bare = text.strip(_BLANKS)
         if bare != text and (bare in self._texts or self._is_text_of_caller):
             return True
-        whole, begins = _all_of_it(bare), _beginnings(bare)
-        if self._is_ordered and (whole or begins):
+        if self._uuids and not self._uuids.isdisjoint(_uuids([bare])):
             return True
-        if any(one in self._numbers or self._rounds_to(one) for one in (*whole, *begins)):
+        if not self._reads_numbers:
+            return False
+        numbers = list(_numbers_in(bare))
+        if any(one in self._numbers or self._rounds_to(one) for one, _ in numbers):
             return True
-        if not (whole or begins) and 0 in self._wholes:
+        if numbers:
+            if self._is_ordered:
+                return True
+        elif 0 in self._wholes and not (bare and self._has_texts):
             return True  # of any other word PHP makes 0
-        return any(one in self._digits for one in whole) or self._may_be_word(bare.lower(), whole)
+        whole = [one for one, is_all in numbers if is_all]
+        return any(one in self._digits for one in whole) or self._may_be_word(text, bare, whole)
 
-    def _may_be_word(self, word: str, numbers: list[object]) -> bool:
-        if word in _FALSE:
-            return False in self._truths
+    def _may_be_word(self, text: str, bare: str, numbers: list[object]) -> bool:
+        word = bare.lower()
+        if False in self._truths and (word in _FALSE or 0 in numbers):
+            return True
         if True not in self._truths:
             return False
-        # Whoever names words beside `true` has others, which only PHP takes for it.
-        return word in _TRUE or any(bool(one) for one in numbers) or not self._texts
+        if word in _TRUE or any(bool(one) for one in numbers):
+            return True
+        # Whoever names words beside `true` has others, which only PHP takes for it; it is PHP too
+        # to which blanks are not empty.
+        return not self._has_texts and text.lower() not in _FALSE
 
     def _may_be_truth(self, value: bool) -> bool:
-        if value and (self._is_text_of_caller or any(self._texts)):
-            return True  # whatever text is not empty, to PHP
-        if not value and not self._texts.isdisjoint(("", "0")):
+        if self._is_text_of_caller or self._is_ordered:
             return True
-        return self._is_ordered or int(value) in self._numbers
+        if value:  # whatever is not empty or 0, to PHP
+            return any(self._texts) or any(self._numbers)
+        return 0 in self._numbers or not self._texts.isdisjoint(_TEXTS_OF_FALSE)
 
     def _may_be_number(self, number: object) -> bool:
-        if self._rounds_to(number) or bool(number) in self._truths or str(number) in self._texts:
+        if self._is_text_of_caller or self._rounds_to(number) or bool(number) in self._truths:
             return True
         return any(one in self._digits for one in (number, *_rounded(number))) or (
             not number and "" in self._texts
@@ -145,39 +178,29 @@ def _rounded(number: object) -> list[object]:
     return [math.floor(number), math.ceil(number)]
 
 
-def _all_of_it(text: str) -> list[object]:
-    """The numbers that all of a text is."""
-    if not text or len(text) > _LONGEST:
-        return []
-    found: list[object] = []
-    based = _BASED.fullmatch(text)
-    if based is not None:
-        found.append(int(based[1] + based[2][2:], _BASES[based[2][1].lower()]))
-    if _WHOLE.fullmatch(text):
-        found.append(int(text.replace("_", "")))
-    elif _REAL.fullmatch(text):
-        found += _finite(text)
-    return found
-
-
-def _beginnings(text: str) -> list[object]:
-    """Those that it begins with: whatever follows, some language reads no further."""
-    found: list[object] = []
-    for pattern in (_WHOLE, _REAL):
+def _numbers_in(text: str) -> Iterator[tuple[object, bool]]:
+    """Those that a text begins with, as whatever follows some language reads no further; and
+    whether nothing does."""
+    text = with_plain_digits(text)
+    for pattern, base in _WHOLES:
         begins = pattern.match(text)
-        if begins is None or len(begins[0]) > _LONGEST:
+        if begins is None:
             continue
-        if pattern is _REAL:
-            found += _finite(begins[0])
-        else:
-            plain = begins[0].partition("_")[0]
-            found += [int(plain), int(begins[0].replace("_", ""))]
-    return found
+        first, _, more = begins[2].partition("_")
+        # Between digits some take a line, others read up to it.
+        for digits in (first, first + more.replace("_", "")) if more else (first,):
+            bare = digits.lstrip("0")
+            if digits and len(bare) <= _LONGEST:
+                is_all = begins.end() == len(text) and (digits != first or not more)
+                yield int(f"{begins[1]}{bare or '0'}", base), is_all
+    real = _REAL.match(text)
+    if real is not None:
+        number = float(real[0])
+        if math.isfinite(number):
+            yield number, real.end() == len(text)
 
 
-def _finite(text: str) -> list[object]:
-    number = float(text)
-    return [number] if math.isfinite(number) else []
-
-
-_BASES = {"x": 16, "o": 8, "b": 2}
+def _uuids(texts: Iterable[str]) -> list[str]:
+    """Those of them that are one, in its plain form."""
+    found = (uuid_of(one.lower(), groups=False) for one in texts)
+    return [one for one in found if one is not None]

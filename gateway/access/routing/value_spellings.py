@@ -100,7 +100,7 @@ def number_as_double(number: float) -> str:
 
 def begins_with_number(segment: str) -> bool:
     """Whether it begins with what PHP, MySQL, Ruby and the `parseInt` of JavaScript read of it."""
-    return _BEGINS_WITH_NUMBER.match(_with_plain_digits(segment)) is not None
+    return _BEGINS_WITH_NUMBER.match(with_plain_digits(segment)) is not None
 
 
 def uuid_of(segment: str, *, groups: bool = True) -> str | None:
@@ -109,7 +109,7 @@ def uuid_of(segment: str, *, groups: bool = True) -> str | None:
 
     `groups`: also where each group is as long as it likes, as to Java: `1-2-3-4-5`.
     """
-    segment = _with_plain_digits(segment)
+    segment = with_plain_digits(segment)
     if groups and _UUID_OF_JAVA.match(segment):
         return _joined(segment.replace("+", "").split("-"), _GROUPS)
     bare = _AROUND_UUID.sub("", segment.replace("urn:", "").replace("uuid:", ""))
@@ -141,7 +141,7 @@ def may_name_value(segments: Sequence[str], *, numbers: bool) -> bool:
 
 
 def _number_in(segment: str) -> re.Match[str] | None:
-    return _NUMBER.match(_MARK.sub("", _BLANK.sub("", _with_plain_digits(segment))))
+    return _NUMBER.match(_MARK.sub("", _BLANK.sub("", with_plain_digits(segment))))
 
 
 def _is_negative(signs: str) -> bool:
@@ -160,7 +160,7 @@ def _of_base(sign: str, digits: str) -> str:
     return str(int(digits, base)) if len(digits) <= 64 else f"0{sign}{digits}"
 
 
-def _with_plain_digits(segment: str) -> str:
+def with_plain_digits(segment: str) -> str:
     if segment.isascii():
         return segment
     digits = ((letter, unicodedata.decimal(letter, None)) for letter in set(segment))
