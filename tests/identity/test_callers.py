@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
@@ -78,6 +80,41 @@ async def test_who_signs_out_while_a_change_waits_for_the_account_has_not_made_i
         await end_one(tx, person.one.session_id, SIGN_OUT)
     assert await waiting is Reason.TOKEN_REVOKED
     assert await person.is_as_it_was()
+
+
+async def until_it_waits(url: str, ending: asyncio.Future[Sequence[Change]]) -> None:
+    """Until somebody waits for a row of this PostgreSQL, or waits for none any more."""
+    asked = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+    waiting = sql.SQL(asked + " AND wait_event_type = 'Lock'")
+    async with (
+        asyncio.timeout(30),
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as connection,
+    ):
+        while not ending.done() and not await (await connection.execute(waiting)).fetchone():
+            pass
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("by", ["access token", "refresh token"])
+async def test_a_sign_out_is_over_when_what_its_session_was_writing_is(
+    person: Person, database_url: str, by: str
+) -> None:
+    """Else it was answered, and an account was deleted, a key made, a factor enrolled behind it."""
+    sessions = Sessions(person.database)
+    session = await sessions.get(person.one.session_id)
+    assert session is not None
+    async with person.database.transaction() as tx:
+        await lock(tx, person.id)
+        if by == "access token":
+            ending = asyncio.ensure_future(sessions.sign_out(person.caller, everywhere=False))
+        else:
+            ending = asyncio.ensure_future(sessions.sign_out_session(session, everywhere=False))
+        await until_it_waits(database_url, ending)
+        assert not ending.done()
+    assert await ending
+    again = await sessions.get(person.one.session_id)
+    assert again is not None
+    assert again.ended_at is not None
 
 
 @pytest.mark.parametrize("what", WRITES)

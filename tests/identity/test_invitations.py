@@ -164,8 +164,6 @@ async def test_an_address_with_an_account_is_not_invited(database: Database, ema
     account = await Accounts(database).by_email(email)
     assert account is not None
     assert account.password_hash == "hash"
-    await Accounts(database).delete(account.id)
-    assert await Invitations(database).find(made.token, email) is None
 
 
 async def test_it_ends_with_its_life_and_is_deleted(database: Database, email: str) -> None:
@@ -214,3 +212,17 @@ async def _written(post: MailOutbox) -> list[OutboxMail]:
 async def test_wrong_roles_are_refused(database: Database, email: str) -> None:
     with pytest.raises(ValueError, match="role"):
         await Invitations(database).invite(email, replace(TERMS, roles=("no role",)))
+
+
+@pytest.mark.parametrize("proven", [True, False])
+async def test_it_ends_with_an_account_that_has_proven_the_address_alone(
+    database: Database, email: str, proven: bool
+) -> None:
+    """Else a stranger who registers the address, and deletes that account, takes it away."""
+    post, accounts = outbox(database), Accounts(database)
+    await invited(database, email)
+    stranger = await accounts.register(email, "hash", verified=proven)
+    assert isinstance(stranger, Account)
+    await accounts.delete(stranger.id)
+    left = [one for one in await Invitations(database).every() if one.email == email]
+    assert len(left) == len(await letters_to(post, email)) == (not proven)

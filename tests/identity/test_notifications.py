@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -106,9 +107,24 @@ def test_what_a_stranger_sends_is_short_printable_and_no_link(text: str) -> None
     printable = plain_text(text)
     assert len(printable) <= 100
     assert "://" not in printable
-    assert "www." not in printable
+    assert not re.search(r"[.@:][^\W\d_]", printable)
     assert len(printable.splitlines()) <= 1
 
 
-def test_a_user_agent_cannot_bring_a_link_into_a_letter() -> None:
-    assert plain_text("Sign in at https://evil.example now") == "Sign in at https evil.example now"
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ("Sign in at https://evil.example now", "Sign in at https evil. example now"),
+        ("Secure it: WWW.evil.example/fix", "Secure it: WWW. evil. example/fix"),
+        ("evil.example/fix", "evil. example/fix"),
+        ("evil\u3002example", "evil\u3002 example"),
+        ("mailto:x@evil.example", "mailto: x@ evil. example"),
+    ],
+)
+def test_a_user_agent_cannot_bring_a_link_into_a_letter(sent: str, said: str) -> None:
+    assert plain_text(sent) == said
+
+
+def test_a_user_agent_is_told_as_it_is() -> None:
+    browser = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:140.0) Gecko/20100101 Firefox/140.0"
+    assert plain_text(browser) == browser

@@ -29,6 +29,7 @@ from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, fresh_database, reset_password
 from tests.identity.begun_sessions import caller_of
+from tests.identity.test_session_proofs import RULE, TERM_S
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"
 ORIGIN = SignInSource(BROWSER, "192.0.2.7")
@@ -115,6 +116,40 @@ async def test_a_second_use_by_another_client_ends_the_family_at_once(database: 
         await tokens.rotate(first.refresh_token, SignInSource("curl/8", ORIGIN.address)),
         ReuseDetected,
     )
+    assert await tokens.rotate(second.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
+
+
+async def test_a_reuse_is_judged_however_much_a_thief_has_renewed(database: Database) -> None:
+    """Who empties the session's limit, and polls for what comes back, would else never be ended."""
+    asked: list[str] = []
+
+    async def used_up(session_id: str, account_id: str | None = None) -> float:
+        asked.append(session_id)
+        return 1.0
+
+    first = await signed_in(database)
+    tokens = RefreshTokens(database, RefreshOptions())
+    second = await rotated(tokens, first.refresh_token)
+    assert await tokens.rotate(first.refresh_token, ORIGIN, used_up) == TooSoon(1.0)  # the grace
+    assert await tokens.rotate(second.refresh_token, ORIGIN, used_up) == TooSoon(1.0)
+    assert len(asked) == 2
+    owner = SignInSource("curl/8", ORIGIN.address)
+    assert isinstance(await tokens.rotate(first.refresh_token, owner, used_up), ReuseDetected)
+    for token in (first.refresh_token, second.refresh_token):
+        assert await tokens.rotate(token, owner, used_up) is Reason.INVALID_REFRESH_TOKEN
+    assert len(asked) == 2
+
+
+async def test_a_reuse_is_judged_behind_the_term_of_a_second_factor(
+    timed: Database, clock: Hands
+) -> None:
+    tokens = RefreshTokens(timed, RefreshOptions(), lambda: RULE)
+    first = await signed_in(timed)
+    second = await rotated(tokens, first.refresh_token)
+    clock.move(TERM_S)
+    refusal = Reason.INSUFFICIENT_USER_AUTHENTICATION
+    assert await tokens.rotate(second.refresh_token, ORIGIN) is refusal
+    assert isinstance(await tokens.rotate(first.refresh_token, ORIGIN), ReuseDetected)
     assert await tokens.rotate(second.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
 
 

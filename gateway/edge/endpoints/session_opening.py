@@ -37,7 +37,6 @@ from gateway.identity.sessions.sessions import (
     SignInSource,
     StillProven,
     Transport,
-    display_user_agent,
 )
 from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.mfa_tokens import MfaTokens, PendingSignIn
@@ -353,6 +352,6 @@ class SessionOpener:
             await self._deps.notifications.signed_in(
                 grant.account.id,
                 grant.session_id,
-                user_agent=display_user_agent(opening.source.user_agent),
+                user_agent=opening.source.shown_user_agent,
                 address=opening.source.address,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.templates import MailTemplate
 from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
@@ -18,21 +19,30 @@ async def erase(
     tx: Transaction, account_id: str, notifications: SecurityNotifications | None = None
 ) -> Sequence[Change]:
     """Erase the account and all that belongs to it, mail to it and from it included; refuse every
-    token that it was given.  `notifications` tells the owner, with the last mail that they get."""
+    token that it was given.  `notifications` tells the owner, with the last mail that they get.
+
+    What others sent to the address goes only with an account that has proven to have it: whoever
+    registered somebody else's takes no invitation away.
+    """
     row = await lock(tx, account_id)
     if row is None:
         return []
     changes = await end_every(tx, account_id, "deleted")
     await add_tombstone(tx, Ended.ACCOUNT, account_id)
-    await tx.run(
-        "DELETE FROM outbox WHERE email_key = :key OR recipient_key = :key OR recipient = :email",
-        key=row["email_key"],
-        email=row["email"],
-    )
+    key, has_proven = row["email_key"], bool(row["email_verified"])
+    if has_proven:
+        others = "email_key = :key OR recipient_key = :key OR recipient = :email"
+        await tx.run(f"DELETE FROM outbox WHERE {others}", key=key, email=row["email"])  # noqa: S608
+        await tx.run("DELETE FROM registrations WHERE email_key = :key", key=key)
+        await tx.run("DELETE FROM invitations WHERE email_key = :key", key=key)
+    else:
+        await tx.run(
+            "DELETE FROM outbox WHERE email_key = :key AND COALESCE(purpose, '') <> :invitation",
+            key=key,
+            invitation=Purpose.INVITATION.value,
+        )
     if notifications is not None:
         await notifications.notify(tx, account_id, MailTemplate.ACCOUNT_DELETED)
-    await tx.run("DELETE FROM registrations WHERE email_key = :key", key=row["email_key"])
-    await tx.run("DELETE FROM invitations WHERE email_key = :key", key=row["email_key"])
     await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
     return changes
 

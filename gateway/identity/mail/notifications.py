@@ -6,6 +6,7 @@ unsolicited mail to an address that somebody else typed is spam.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from gateway.client_networks import neighbourhood
@@ -17,6 +18,8 @@ from gateway.stores.protocols import Database, Transaction
 _PER_HOUR = 5
 _NEW_S = 86_400
 _LONGEST_DEVICE = 100
+_BEFORE_A_NAME = re.compile(r"[.\u3002\uff0e\uff61@:](?=[^\W\d_])")
+"""What joins a name to what is before it: `evil.example`, `x@evil`, `mailto:x`."""
 
 
 class SecurityNotifications:
@@ -54,7 +57,7 @@ class SecurityNotifications:
         async with self._database.transaction() as tx:
             values = {
                 "time": format_time(await tx.now()),
-                "address": plain_text(address),
+                "address": address,
                 "device": plain_text(user_agent) or "unknown",
             }
             await self._enqueue(tx, account_id, MailTemplate.NEW_DEVICE, values)
@@ -146,5 +149,5 @@ def plain_text(text: str) -> str:
     """What a stranger sent, as it may stand in a mail: short, printable, and no link that a mail
     program would make clickable."""
     printable = "".join(c if unicodedata.category(c)[0] in "LNPSZ" else " " for c in text)
-    plain = " ".join(printable.split()).replace("://", " ").replace("www.", "www ")
-    return plain[:_LONGEST_DEVICE]
+    words = " ".join(printable.split()).replace("://", " ")
+    return _BEFORE_A_NAME.sub(r"\g<0> ", words)[:_LONGEST_DEVICE]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.identity.purging import ROWS_AT_ONCE, run_in_parts
-from gateway.identity.sessions.sessions import GRACE_MS, end_every, is_live, lock
+from gateway.identity.sessions.sessions import end_every, is_live, lock
+from gateway.identity.sessions.token_dates import GRACE_MS
 from gateway.model import Change
 from gateway.stores.protocols import Database
 

@@ -25,9 +25,6 @@ StillProven = Callable[[Transaction], Awaitable[bool]]
 """Whether what an account was proven by still counts; its row is held by the transaction."""
 SESSION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
-GRACE_MS = 10_000
-"""Within so long a second use of a refresh token by the same client is no theft."""
-
 COARSE_S = 900
 """When a session was last used is told to its owner to the quarter of an hour."""
 
@@ -42,7 +39,6 @@ record in Redis for as long as the session lasts, and who brings none is given a
 
 SIGN_OUT = "logout"
 """Why sessions end that their owner signs out of."""
-_SHOWN_USER_AGENT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +70,11 @@ class SignInSource:
 
     user_agent: str
     address: str
+
+    @property
+    def shown_user_agent(self) -> str:
+        """What is kept of it: printable, and no more than 256 characters."""
+        return "".join(c if c.isprintable() else " " for c in self.user_agent[:256]).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Sessions:
             if sid is None or (session is not None and session.account_id != principal.subject):
                 return await refuse_once(tx, ChangeKind.TOKEN, principal.token_id)
             if not everywhere:
-                return await end_one(tx, sid, SIGN_OUT)
+                return await _sign_out(tx, sid, session)
             if session is not None:
                 return await _end_all_of(tx, session, principal.issued_at)
             recorded = await _recorded_changes(tx, sid, principal.subject, principal.issued_at)
@@ -147,7 +148,7 @@ class Sessions:
         """The same for whoever has a refresh token of the session, used or not."""
         async with self._database.transaction() as tx:
             if not everywhere:
-                return await end_one(tx, session.id, SIGN_OUT)
+                return await _sign_out(tx, session.id, session)
             return await _end_all_of(tx, session, session.created_at)
 
 
@@ -187,7 +188,7 @@ async def begin(
         id=session_id,
         account=account_id,
         transport=transport,
-        agent=display_user_agent(source.user_agent),
+        agent=source.shown_user_agent,
         address=source.address,
         amr=amr,
         at=at,
@@ -334,9 +335,11 @@ async def lock(tx: Transaction, account_id: str) -> Row | None:
     )
 
 
-def display_user_agent(text: str) -> str:
-    """What is kept of a User-Agent: printable, and no more than 256 characters."""
-    return "".join(c if c.isprintable() else " " for c in text[:_SHOWN_USER_AGENT]).strip()
+async def _sign_out(tx: Transaction, sid: str, session: Session | None) -> Sequence[Change]:
+    """Whoever holds the account for what the session asked for writes it before, or not at all."""
+    if session is not None and session.ended_at is None:
+        await lock(tx, session.account_id)
+    return await end_one(tx, sid, SIGN_OUT)
 
 
 async def _end_all_of(tx: Transaction, session: Session, since: int) -> Sequence[Change]:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 ISSUED_AHEAD_MAX_S = 3
 
+GRACE_MS = 10_000
+"""Within so long a second use of a refresh token by the same client is no theft."""
+
 
 @dataclass(frozen=True, slots=True)
 class TooSoon:

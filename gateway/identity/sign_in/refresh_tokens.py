@@ -181,17 +181,24 @@ class RefreshTokens:
     ) -> SessionGrant | ReuseDetected | TooSoon | Reason:
         """Give the successor of `token`; INVALID_REFRESH_TOKEN where there is none.
 
-        `wait_s` says how long a session has to wait for it; a token that waits is not used up.
+        `wait_s` says how long a session has to wait for it; a token that waits is not used up.  It
+        is not asked about a token that somebody else has used: whoever draws on what the session
+        may renew would else keep its owner from ending it.
         INSUFFICIENT_USER_AUTHENTICATION where the term is over in which the account enrols a
         second factor, and the session began without one.
         """
         if not well_formed(token):
             return Reason.INVALID_REFRESH_TOKEN
         token_hash = hash_token(token)
-        family = await self._find_row(token_hash)  # takes no write lock for what is no token
-        if family is None:
-            return Reason.INVALID_REFRESH_TOKEN
-        if wait_s is not None:
+        async with self._database.read_transaction() as tx:
+            family = await tx.one(_WITH_SESSION, hash=token_hash)
+            # No write lock is taken for what stands for nothing any more.
+            if family is None or family["ended_at"] is not None:
+                return Reason.INVALID_REFRESH_TOKEN
+            is_reused = family["used_at"] is not None and not await successor_in_grace(
+                tx, token, family, source, int(await tx.now() * 1000)
+            )
+        if wait_s is not None and not is_reused:
             seconds = await wait_s(str(family["family_id"]), str(family["account_id"]))
             if seconds > 0:
                 return TooSoon(seconds)
@@ -203,19 +210,18 @@ class RefreshTokens:
             refusal = await self.live_sessions.refusal(tx, account, row, now)
             if account is None or row is None or refusal is Reason.SESSION_UNKNOWN:
                 return Reason.INVALID_REFRESH_TOKEN
-            if refusal is not None:
-                return refusal
             session_id = str(row["family_id"])
+            successor = None
             repeated = row["used_at"] is not None
-            if not repeated:
-                successor = await _rotate(tx, token, row, source, now_ms)
-            else:
-                again = await successor_in_grace(tx, token, row, source, now_ms)
-                if again is None:
+            if repeated:
+                successor = await successor_in_grace(tx, token, row, source, now_ms)
+                if successor is None:
                     await revoke_links(tx, account.id, Purpose.EMAIL_CHANGE)
                     changes = await sessions.end_one(tx, session_id, "reused")
                     return ReuseDetected(account.id, session_id, changes)
-                successor = again
+            if refusal is not None:
+                return refusal
+            successor = successor or await _rotate(tx, token, row, source, now_ms)
             issued_at = next_issued_at(now, account.not_before)
             await mark_used(tx, session_id, issued_at)
             return SessionGrant(
@@ -308,10 +314,6 @@ class RefreshTokens:
     def claim_names(self) -> frozenset[str]:
         """Of what `claims_of` gives."""
         return self._options.claims.names()
-
-    async def _find_row(self, token_hash: str) -> Row | None:
-        async with self._database.read_transaction() as tx:
-            return await tx.one(_WITH_SESSION, hash=token_hash)
 
 
 def _authenticated_at(origin: SessionOrigin | None, now: int) -> int:

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from gateway.client_networks import nearby
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.opaque_tokens import hash_token
-from gateway.identity.sessions.sessions import GRACE_MS, SignInSource
+from gateway.identity.sessions.sessions import SignInSource
+from gateway.identity.sessions.token_dates import GRACE_MS
 from gateway.stores.protocols import Row, Transaction
 
 _NONCE_BYTES = 12
