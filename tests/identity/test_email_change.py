@@ -9,6 +9,7 @@ import pytest
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import Registrations
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import OutboxMail
 from gateway.identity.mail.templates import MailTemplates
@@ -83,6 +84,16 @@ async def test_the_account_moves_when_the_new_address_confirms_and_both_are_told
         letter for letter in await house.letters() if "has changed" in letter.content.subject
     ]
     assert [letter.recipient for letter in notices] == [OLD]
+
+
+async def test_a_link_to_a_domain_that_is_taken_no_more_moves_nothing(house: House) -> None:
+    ann = await add_account(house.database, OLD)
+    await house.ask(ann, NEW)
+    link = await house.link_to(NEW)
+    for domain, moves in (("x.example", False), ("y.example", True)):
+        rules = RegistrationRules("closed", frozenset({domain}))
+        later = EmailChanges(house.database, house.outbox, rules)
+        assert (await later.confirm(link) is not None) == moves
 
 
 async def test_a_link_moves_the_account_once(house: House) -> None:

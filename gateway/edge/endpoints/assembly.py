@@ -67,7 +67,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     def counts_alone(host: str) -> bool:
         return host != public_host and bool(deps.shared_hosts())
 
-    email_changes = EmailChanges(deps.database, deps.mailer)
+    email_changes = EmailChanges(deps.database, deps.mailer, deps.registration_rules)
     public = PublicHost(public_host, counts_alone)
     factors = build_factors(deps, notifications)
     fresh_callers = FreshCallers(deps.authenticator, factors.own.kinds, deps.clock, counts_alone)
@@ -172,6 +172,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     mail_links = MailLinkEndpoints(
         MailLinkDependencies(
             registrations=registrations,
+            registration_rules=deps.registration_rules,
             email_changes=email_changes,
             passwords=deps.passwords,
             throttle=deps.throttle,

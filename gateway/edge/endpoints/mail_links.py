@@ -35,6 +35,7 @@ from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import normalize_email
 from gateway.identity.made_up import AddressTurns
 from gateway.identity.mail.recipients import requester_of
@@ -51,6 +52,7 @@ _RESET_SENT = "reset_sent"
 @dataclass(frozen=True, slots=True)
 class MailLinkDependencies:
     registrations: Registrations
+    registration_rules: RegistrationRules
     email_changes: EmailChanges
     passwords: Passwords
     throttle: Throttle
@@ -98,6 +100,10 @@ class MailLinkEndpoints:
             return await self._bad_link(call)
         if confirmation is None:
             return await self._deps.shielded(self._change_email(token, call))
+        # The rules may have been others when the link was asked for.
+        takes = self._deps.registration_rules.takes_stranger
+        if confirmation.account_id is None and not takes(confirmation.normalized_email):
+            return await self._bad_link(call)
         if password is None:
             return invalid_field("password", "is missing")
         # Counted by the link: its holder reads the mailbox, and nobody else's failures count.

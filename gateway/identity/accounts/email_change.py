@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.accounts.accounts import Proof, outdated
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
 from gateway.identity.mail.mail_requests import MailRequest, queue_link
@@ -25,9 +26,16 @@ from gateway.stores.protocols import Conflict, Database
 
 
 class EmailChanges:
-    def __init__(self, database: Database, outbox: MailOutbox) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: MailOutbox,
+        rules: RegistrationRules | None = None,
+    ) -> None:
+        """`rules` are those of now: those of a link that was sent before may have been others."""
         self._database = database
         self._outbox = outbox
+        self._rules = rules or RegistrationRules()
         self._notifications = SecurityNotifications(database, outbox)
 
     async def request(self, account_id: str, new_email: str, proof: Proof) -> Reason | None:
@@ -54,8 +62,10 @@ class EmailChanges:
         """
         async with self._database.read_transaction() as tx:
             # Takes no write lock for what is no link: a stranger can try without limit.
-            if await find_link(tx, token, Purpose.EMAIL_CHANGE) is None:
-                return None
+            link = await find_link(tx, token, Purpose.EMAIL_CHANGE)
+        key = normalize_email(link.new_email or "") if link is not None else None
+        if key is None or not self._rules.takes_domain(key):
+            return None
         try:
             return await self._confirm(token)
         except Conflict:  # the address was taken meanwhile; the link stays valid

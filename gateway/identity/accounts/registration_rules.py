@@ -31,6 +31,10 @@ class RegistrationRules:
         """Whether the address is of one of the domains: a host below one of them is another."""
         return not self.domains or normalized_email.rpartition("@")[2] in self.domains
 
+    def takes_stranger(self, normalized_email: str) -> bool:
+        """Whether somebody who was not invited may make an account of the address."""
+        return self.mode == "open" and self.takes_domain(normalized_email)
+
 
 def invitation_problem(rules: RegistrationRules, normalized_email: str) -> str | None:
     """Why nobody could use an invitation of this address, for the operator; None where somebody

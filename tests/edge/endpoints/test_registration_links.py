@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.registration_rules import RegistrationRules
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sign_in.devices import Device
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, open_house, reason, told
@@ -325,3 +326,24 @@ async def test_where_sign_in_waits_for_no_mail_a_second_registration_changes_not
         assert (await mail.post("/auth/login", email=EMAIL, password=ATTACKERS)).status == 401
         mail.house.clock.move(1)
         assert (await mail.post("/auth/login", **CREDENTIALS)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("rules", "takes"),
+    [
+        (RegistrationRules("closed"), False),
+        (RegistrationRules("invited"), False),
+        (RegistrationRules("open", frozenset({"another.example"})), False),
+        (RegistrationRules("open"), True),
+    ],
+)
+async def test_what_waits_when_registration_closes_makes_no_account(
+    tmp_path: Path, rules: RegistrationRules, takes: bool
+) -> None:
+    async with open_house(tmp_path, verification="required", registration_rules=rules) as house:
+        mail = MailHouse(house, house.deps.mailer)
+        await mail.as_from("192.0.2.9", EMAIL, PASSWORD)
+        (token,) = await mail.links()
+        answer = await mail.post("/auth/email/verify", token=token, password=PASSWORD)
+        assert answer.status == (204 if takes else 400), answer.body
+        assert (await house.deps.accounts.by_email(EMAIL) is not None) == takes
