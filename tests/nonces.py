@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.stores.protocols import StoreUnavailable
 
 
@@ -10,29 +12,29 @@ class Moments:
 
     def __init__(self) -> None:
         self._at = 0
-        self.noted: dict[str, int] = {}
-        self._since: int | None = 0
+        self._since = 0
+        self.noted: dict[tuple[str, str], int] = {}
 
     def forget(self) -> None:
         """As a Redis that comes back empty."""
         self.noted.clear()
-        self._since = None
-
-    async def now(self) -> int:
         self._at += 1
-        if self._since is None:
-            self._since = self._at
+        self._since = self._at
+
+    async def now(self, kind: str) -> int:
+        del kind
+        self._at += 1
         return self._at
 
-    async def known_since(self) -> int | None:
-        return self._since
+    async def note(self, kind: str, names: Sequence[str]) -> None:
+        for name in names:
+            self.noted[kind, name] = await self.now(kind)
 
-    async def note(self, key: str, ttl_s: int) -> None:
-        del ttl_s
-        self.noted[key] = await self.now()
-
-    async def noted_at(self, key: str) -> int | None:
-        return self.noted.get(key)
+    async def has_come(self, kind: str, names: Sequence[str], since: int | None) -> bool:
+        found = [self.noted[kind, name] for name in names if (kind, name) in self.noted]
+        if since is None:
+            return bool(found)
+        return since < self._since or any(at > since for at in found)
 
 
 class Once:

@@ -155,7 +155,7 @@ class ProviderEndpoints:
             return link
         asked = target.asked if target is not None else None
         max_age_s = asked.max_age_s if asked is not None else None
-        begun_at = await self._deps.ended_sessions.now()
+        begun_at = await self._deps.ended_sessions.now(provider.issuer.issuer)
         return await self._send(
             call, provider, RoundTrip(provider.name, return_to, link, max_age_s, begun_at)
         )

@@ -10,13 +10,18 @@ commit: what is written by then stays, as if it were older than the end.
 A session there has a name, which comes back no more once it has ended.  Who is named by `sub` alone
 signs in again, so of them it is noted when: a sign-in for which the browser was sent there later is
 theirs.  When the code came, or what was asked for it, says nothing: a provider may tell of the end
-first, and honour until it is done what it gave before.  Both times are of one clock.  So it is
-with who is named beside their session, where the sign-in does not say in which session there it is.
+first, and honour until it is done what it gave before.  So it is with who is named beside their
+session, where the sign-in does not say in which session there it is.
+
+Both times are places in one order, of what that provider has ended: no clock is asked, so one that
+steps forgets no end and turns none round.  That a session's name comes back no more is besides
+kept for a while, against what began after its end; an end itself is looked for in the order.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.identity.providers.identities import ProviderIdentity
@@ -35,15 +40,14 @@ class Marks(Protocol):
 
 
 class Moments(Protocol):
-    """When something happened, by a clock that all workers share; all raise StoreUnavailable."""
+    """What happened in which order, for all workers; all raise StoreUnavailable."""
 
-    async def now(self) -> int: ...
+    async def now(self, kind: str) -> int: ...
 
-    async def known_since(self) -> int | None: ...
+    async def note(self, kind: str, names: Sequence[str]) -> None: ...
 
-    async def note(self, key: str, ttl_s: int) -> None: ...
-
-    async def noted_at(self, key: str) -> int | None: ...
+    async def has_come(self, kind: str, names: Sequence[str], since: int | None) -> bool:
+        """Whether one of them was noted after `since` (None: at all), or nobody can say."""
 
 
 class EndedSessions:
@@ -51,19 +55,21 @@ class EndedSessions:
         self._marks = marks
         self._moments = moments
 
-    async def now(self) -> int:
+    async def now(self, issuer: str) -> int:
         """For `ProviderIdentity.begun_at`; taken before the browser is sent there."""
-        return await self._moments.now()
+        return await self._moments.now(_hashed(issuer))
 
     async def note(self, issuer: str, provider_session: str, subject: str | None = None) -> None:
         """That session of theirs is over: of what they began in no known one it may be that."""
-        await self._marks.claim(_key(issuer, provider_session), KEPT_S)
+        await self._marks.claim(_mark(issuer, provider_session), KEPT_S)
+        names = [_session(provider_session)]
         if subject is not None:
-            await self._moments.note(_in_no_known(issuer, subject), KEPT_S)
+            names.append(_in_no_known(subject))
+        await self._moments.note(_hashed(issuer), names)
 
     async def note_person(self, issuer: str, subject: str) -> None:
         """All that they had there is over."""
-        await self._moments.note(_key(issuer, subject), KEPT_S)
+        await self._moments.note(_hashed(issuer), [_person(subject)])
 
     async def has_ended(self, origin: SessionOrigin | None) -> bool:
         """Whether the provider has told that what the sign-in rests on is over."""
@@ -83,29 +89,32 @@ class EndedSessions:
     async def _has_ended(
         self, issuer: str, subject: str, provider_session: str | None, begun_at: int | None
     ) -> bool:
-        if provider_session is not None and await self._marks.is_claimed(
-            _key(issuer, provider_session)
-        ):
-            return True
-        if begun_at is not None:
-            since = await self._moments.known_since()
-            if since is None or begun_at < since:
-                return True  # whatever ended meanwhile is forgotten
-        names = [_key(issuer, subject)]
         if provider_session is None:
-            names.append(_in_no_known(issuer, subject))
-        for name in names:
-            ended_at = await self._moments.noted_at(name)
-            if ended_at is not None and (begun_at is None or begun_at <= ended_at):
-                return True
-        return False
+            names = [_person(subject), _in_no_known(subject)]
+        elif await self._marks.is_claimed(_mark(issuer, provider_session)):
+            return True
+        else:
+            names = [_person(subject), _session(provider_session)]
+        return await self._moments.has_come(_hashed(issuer), names, begun_at)
 
 
-def _key(issuer: str, name: str) -> str:
-    named = hashlib.sha256(f"{issuer}\x00{name}".encode()).hexdigest()
-    return f"provider-ended:{named[:32]}"
+def _mark(issuer: str, provider_session: str) -> str:
+    named = _hashed(issuer + "\x00" + provider_session)
+    return f"provider-ended:{named}"
 
 
-def _in_no_known(issuer: str, subject: str) -> str:
+def _session(name: str) -> str:
+    return f"session:{_hashed(name)}"
+
+
+def _person(subject: str) -> str:
+    return f"person:{_hashed(subject)}"
+
+
+def _in_no_known(subject: str) -> str:
     """Of what the subject has there in no session that is known."""
-    return f"{_key(issuer, subject)}:unnamed"
+    return f"unnamed:{_hashed(subject)}"
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -64,7 +64,7 @@ class ProviderIdentity:
     """`sid` of the session there."""
     id_token: str | None = field(default=None, repr=False)
     begun_at: int | None = None
-    """When the browser was sent to the provider, by the clock of `EndedSessions`; None where
+    """When the browser was sent to the provider, as `EndedSessions` counts; None where
     nobody knows."""
     missing: str | None = None
     """Of what the configuration asks for: the claim that is not as it should be."""

@@ -1,5 +1,12 @@
--- KEYS: what has happened.  ARGV: the seconds for which it is kept.  Notes when, in microseconds.
-local time = redis.call('TIME')
-local now = string.format('%.0f', tonumber(time[1]) * 1000000 + tonumber(time[2]))
-redis.call('SET', KEYS[1], now, 'EX', ARGV[1])
-return now
+-- ARGV: epoch, the names of what has happened now.
+for i = 2, #ARGV do
+  last = last + 1
+  redis.call('ZADD', key, string.format('%.0f', last), ARGV[i])
+end
+local over = redis.call('ZCARD', key) - 1 - MOST
+if over > 0 then
+  forgotten = redis.call('ZRANGE', key, over, over, 'WITHSCORES')[2]
+  redis.call('ZREMRANGEBYRANK', key, 0, over)
+  redis.call('ZADD', key, forgotten, 'epoch:' .. epoch)
+end
+return string.format('%.0f', last)

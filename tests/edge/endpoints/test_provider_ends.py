@@ -21,7 +21,10 @@ from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
 from gateway.identity.providers.metadata import ProviderMetadata
 from gateway.model import Reason
+from gateway.stores.moments import RedisMoments
+from gateway.stores.nonces import RedisNonceStore
 from gateway.stores.protocols import StoreUnavailable
+from gateway.stores.redis import open_redis
 from tests.authenticator import Authenticator
 from tests.edge.auth_house import EMAIL, URL, House, open_house, reason, request, told
 from tests.edge.endpoints.passkey_calls import PASSKEYS
@@ -32,6 +35,8 @@ from tests.edge.endpoints.test_required_factors import links_of
 from tests.edge.rig import Answer
 from tests.identity.issuers.event_provider import ABSENT, PublishedKey
 from tests.identity.providers.parts import CLIENT, ISSUER, provider
+from tests.servers import ValkeyServer
+from tests.turned_clock import TurnedClock
 
 THERE = "session-1"
 IDP = provider("trust_email: true\naccounts: create\nbackchannel_logout: true")
@@ -257,6 +262,41 @@ async def test_where_redis_has_forgotten_what_ended_no_session_begins_by_what_be
     assert session_cookies(await come_back_from(house, await start(house)))
 
 
+@pytest.mark.parametrize("is_session_named", [False, True])
+@pytest.mark.parametrize(
+    ("before", "after"), [(-2, -2), (-3600, -3600), (0, -3600), (0, 3600), (3600, 0)]
+)
+async def test_what_ended_stays_so_where_the_clock_of_redis_steps_meanwhile(
+    house: House,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own_valkey: Callable[..., ValkeyServer],
+    before: int,
+    after: int,
+    is_session_named: bool,
+) -> None:
+    """Whoever holds a code of the provider waits for it: the clock steps before the end is told,
+    or when it has been."""
+    clock = TurnedClock(tmp_path)
+    redis = open_redis(clock.valkey(own_valkey, monkeypatch).url)
+    try:
+        ended = vars(house.deps.providers.ended_sessions)
+        ended["_marks"], ended["_moments"] = RedisNonceStore(redis), RedisMoments(redis)
+        comes_back_as(house, monkeypatch, there=THERE if is_session_named else None)
+        held = await start(house)
+        await clock.turn_of(redis, before)
+        told_of = ended_there(house) if is_session_named else all_ended_there(house)
+        assert (await told_of).status == 200
+        await clock.turn_of(redis, after)
+        answer = await come_back_from(house, held)
+        assert (answer.status, reason(answer)) == (401, "invalid_credentials")
+        assert await live_sessions(house) == []
+        comes_back_as(house, monkeypatch, there="a later one" if is_session_named else None)
+        assert session_cookies(await come_back_from(house, await start(house)))
+    finally:
+        await redis.close()
+
+
 async def test_whom_the_provider_ends_once_their_account_is_found_gets_no_session(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,9 +358,11 @@ async def test_who_is_at_the_second_factor_is_ended_by_name_where_they_began_bef
     """Though their link was looked up behind the end, and so names nothing that has gone."""
     secret, _ = await enrol(house)
     ended = house.deps.providers.ended_sessions
-    before = await ended.now()
+    before = await ended.now(ISSUER)
     await end_there(house, "alice")
-    waiting = await at_the_second_factor(house, before if began == "before" else await ended.now())
+    waiting = await at_the_second_factor(
+        house, before if began == "before" else await ended.now(ISSUER)
+    )
     done = await second_step(house, waiting, code_at(house, secret))
     assert done.status == (401 if began == "before" else 200), done.body
     assert len(await live_sessions(house)) == (0 if began == "before" else 1)

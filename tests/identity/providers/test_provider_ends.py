@@ -21,6 +21,7 @@ from gateway.stores.protocols import Database
 from gateway.stores.redis import RedisStore
 
 ISSUER = "https://id.example"
+OTHER = "https://other.example"
 
 
 class Person:
@@ -135,16 +136,16 @@ async def test_who_is_ended_by_name_is_known_to_every_worker_until_they_sign_in_
     redis: RedisStore,
 ) -> None:
     here, there = (EndedSessions(RedisNonceStore(redis), RedisMoments(redis)) for _ in range(2))
-    before = await here.now()
+    before, elsewhere = await here.now(ISSUER), await here.now(OTHER)
     origin = SessionOrigin("id-1", ISSUER, "alice", "idp", None, None, begun_at=before)
     assert not await here.has_ended(origin)
     await there.note_person(ISSUER, "alice")
     assert await here.has_ended(origin)
     assert await here.has_ended(replace(origin, begun_at=None))
     assert await here.has_ended(replace(origin, provider_session="of no end"))
-    assert not await here.has_ended(replace(origin, begun_at=await here.now()))
+    assert not await here.has_ended(replace(origin, begun_at=await here.now(ISSUER)))
     assert not await here.has_ended(replace(origin, subject="bob"))
-    assert not await here.has_ended(replace(origin, issuer="https://other.example"))
+    assert not await here.has_ended(replace(origin, issuer=OTHER, begun_at=elsewhere))
     # A name of a session is no name of somebody.
     await there.note(ISSUER, "bob")
     assert not await here.has_ended(replace(origin, subject="bob"))
@@ -154,7 +155,7 @@ async def test_of_a_session_that_is_named_with_its_owner_those_know_who_name_non
     redis: RedisStore,
 ) -> None:
     here, there = (EndedSessions(RedisNonceStore(redis), RedisMoments(redis)) for _ in range(2))
-    before = await here.now()
+    before, elsewhere = await here.now(ISSUER), await here.now(OTHER)
     origin = SessionOrigin("id-1", ISSUER, "alice", "idp", None, None, begun_at=before)
     await there.note(ISSUER, "one")
     assert not await here.has_ended(origin)
@@ -163,6 +164,6 @@ async def test_of_a_session_that_is_named_with_its_owner_those_know_who_name_non
     assert await here.has_ended(replace(origin, begun_at=None))
     assert await here.has_ended(replace(origin, provider_session="one"))
     assert not await here.has_ended(replace(origin, provider_session="another"))
-    assert not await here.has_ended(replace(origin, begun_at=await here.now()))
+    assert not await here.has_ended(replace(origin, begun_at=await here.now(ISSUER)))
     assert not await here.has_ended(replace(origin, subject="bob"))
-    assert not await here.has_ended(replace(origin, issuer="https://other.example"))
+    assert not await here.has_ended(replace(origin, issuer=OTHER, begun_at=elsewhere))
