@@ -86,11 +86,21 @@ class Provider:
     location: SourceLocation = field(default=NOWHERE, compare=False)
 
     @property
+    def name_and_issuer(self) -> str:
+        """What was begun with it goes on with no other that has its name by then."""
+        return f"{self.name} {self.issuer.issuer}"
+
+    @property
     def roles(self) -> ClaimReader | None:
         """None where the provider gives no roles."""
         return self.issuer.roles
 
 
+def provider_of(providers: Mapping[str, Provider], issuer: str) -> Provider | None:
+    """The one that is this issuer: what it is called here may change, and be said of another."""
+    return next((one for one in providers.values() if one.issuer.issuer == issuer), None)
+
+
 def trusted_for_factors(providers: Mapping[str, Provider]) -> frozenset[str]:
-    """The names of those that are believed to have asked for a second factor."""
-    return frozenset(name for name, one in providers.items() if one.trust_mfa)
+    """The issuers of those that are believed to have asked for a second factor."""
+    return frozenset(one.issuer.issuer for one in providers.values() if one.trust_mfa)

@@ -64,7 +64,7 @@ class Snapshot:
 
     @property
     def trusted_providers(self) -> frozenset[str]:
-        """Those that are believed to have asked for a second factor, by name."""
+        """Those that are believed to have asked for a second factor, by issuer."""
         return trusted_for_factors(self.providers)
 
     @property

@@ -166,7 +166,7 @@ def _find_caller(components: Components) -> FindCaller:
             now=components.clock.now(),
             email=account.email,
             email_verified=account.email_verified,
-            claims=claims.of(account.attributes, account.tenants, None),
+            claims=claims.of(account, None),
         )
 
     return find

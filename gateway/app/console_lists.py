@@ -107,7 +107,11 @@ def _account_pages(components: Components, database: OperatorDatabase) -> Sequen
             sessions=Sessions(database, idle_s=settings.refresh_idle_s),
             keys=PersonalKeys(database),
             factors=OwnFactors(database, totp, notifications),
-            links=LinkedIdentities(database, notifications),
+            links=LinkedIdentities(
+                database,
+                notifications,
+                providers=lambda: components.plan.configuration.snapshot.providers,
+            ),
             attempts=RedisAttempts(components.redis),
         )
     )

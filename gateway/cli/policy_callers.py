@@ -202,7 +202,7 @@ def account_of(email: str, snapshot: Snapshot) -> Principal:
             now=context.clock.now(),
             email=account.email,
             email_verified=account.email_verified,
-            claims=claims.of(account.attributes, account.tenants, None),
+            claims=claims.of(account, None),
         )
 
     return run(work)

@@ -6,19 +6,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gateway.access.providers import Provider, ProviderKind
+from gateway.access.snapshot import Snapshot
 from gateway.audit.log import AuditKind
 from gateway.cli.account_names import Email, account_of, named
 from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
-from gateway.cli.configurations import compiled, compiled_for_here
+from gateway.cli.configurations import compiled, compiled_for_here, read
 from gateway.cli.context import CommandContext, run
 from gateway.cli.environment import settings
 from gateway.cli.notifications import notifications_of
-from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, when
+from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, warn, when
 from gateway.edge.upstream.resolver import SystemResolver
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.issuers.fetching import Fetcher, FetchFailed
@@ -28,11 +30,8 @@ from gateway.identity.providers.client import ProviderClient
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused
 from gateway.identity.providers.key_sets import ProviderKeySets
-from gateway.identity.providers.linked_identities import (
-    LinkedIdentities,
-    LinkedIdentity,
-    LinkRefusal,
-)
+from gateway.identity.providers.link_rows import LinkedIdentity
+from gateway.identity.providers.linked_identities import LinkedIdentities, LinkRefusal
 from gateway.model import SystemClock
 
 _TIMES = ("linked_at", "last_used_at")
@@ -99,12 +98,18 @@ def check(
         raise CliError("nobody could sign in by a provider")
 
 
-def links(email: Email, as_json: AsJson = False) -> None:
-    """List the providers that an account is linked with."""
+def links(
+    email: Email,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
+    as_json: AsJson = False,
+) -> None:
+    """List the providers that an account is linked with, by the names that they have now."""
+    providers = _providers(config, policies)
 
     async def work(context: CommandContext) -> list[LinkedIdentity]:
         account = await account_of(context, email)
-        return await _identities(context).of_account(account.id)
+        return await _identities(context, providers).of_account(account.id)
 
     rows: list[dict[str, object]] = [asdict(link) for link in run(work)]
     if not as_json:
@@ -119,16 +124,20 @@ def unlink(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Of the provider, as `links` shows it.")
     ],
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
 ) -> None:
-    """Unlink an account: its sessions by the provider end, the roles that it gave go, and the owner
-    is told by mail.
+    """Unlink an account: its sessions by the provider end, the roles and attributes that it gave
+    go, and the owner is told by mail.
 
-    It may be the last way in: then the owner asks for a password by mail.
+    It may be the last way in: then the owner asks for a password by mail.  A link that was made
+    while the provider of this name was another issuer goes too.
     """
+    providers = _providers(config, policies)
 
     async def work(context: CommandContext) -> Account:
         account = await account_of(context, email)
-        changes = await _identities(context).unlink(
+        changes = await _identities(context, providers).unlink(
             account.id, name, label=name, session_id=None, may_be_last=True
         )
         if changes is None or isinstance(changes, LinkRefusal):
@@ -140,8 +149,18 @@ def unlink(
     echo(f"unlinked: {named(run(work))}")
 
 
-def _identities(context: CommandContext) -> LinkedIdentities:
-    return LinkedIdentities(context.database, notifications_of(context))
+def _identities(context: CommandContext, providers: Mapping[str, Provider]) -> LinkedIdentities:
+    notifications = notifications_of(context)
+    return LinkedIdentities(context.database, notifications, providers=lambda: providers)
+
+
+def _providers(config: Path, policies: Path) -> Mapping[str, Provider]:
+    """None where the configuration is wrong: that must not keep an operator from unlinking."""
+    found = read(config, policies)
+    if isinstance(found, Snapshot):
+        return found.providers
+    warn(f"{config} is not there or not valid: providers are named as when somebody last used them")
+    return {}
 
 
 @dataclass(slots=True)

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.identity.accounts.accounts import Accounts
+from gateway.stores.protocols import Database
 from tests.cli.installed import GOOD, NO, USAGE, Gateway
+from tests.cli.test_people import inside
 
 EMAIL = "alice@example.com"
 ROUTES = """
@@ -102,3 +106,21 @@ routes:
   expect: deny
 """)
     assert gateway("test")[0] == GOOD
+
+
+def test_what_an_operator_sets_is_the_operators_though_it_was_there(
+    folder: Path, gateway: Gateway
+) -> None:
+    (folder / "routes.yaml").write_text(ROUTES)
+    assert gateway("users", "create", EMAIL)[0] == GOOD
+
+    async def by_person(database: Database) -> None:
+        account = await Accounts(database).by_email(EMAIL)
+        assert account is not None
+        await AccountFacts(database).put_attributes(account.id, {"department": "sales"}, "person")
+
+    inside(folder, by_person)
+    for said in ("changed: ", "as it was: "):
+        assert gateway("users", "attributes", EMAIL, "department=sales")[1].startswith(said)
+        [row] = json.loads(gateway("users", "attributes", EMAIL, "--json")[1])
+        assert (row["value"], row["set_by"]) == ("sales", "operator")

@@ -10,7 +10,7 @@ import pytest
 from gateway.access.attributes import Attribute, AttributeType, SetBy, TenantRules
 from gateway.identity.accounts import account_facts
 from gateway.identity.accounts.account_claims import AccountClaims
-from gateway.identity.accounts.account_facts import AccountFacts, Chosen
+from gateway.identity.accounts.account_facts import AccountFacts, Chosen, Giver, put_provided
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.sessions.sessions import SignInSource
@@ -38,7 +38,7 @@ async def opened(database: Database) -> Account:
 async def claims_of(database: Database) -> dict[str, Any]:
     account = await Accounts(database).by_email("alice@example.com")
     assert account is not None
-    return CLAIMS.of(account.attributes, account.tenants, None)
+    return CLAIMS.of(account, None)
 
 
 async def test_what_is_given_is_in_the_claims(database: Database) -> None:
@@ -72,10 +72,80 @@ async def test_what_is_given_is_in_the_claims(database: Database) -> None:
     assert [row["email"] for row in await facts.members("acme")] == ["alice@example.com"]
 
 
+def described(
+    attributes: dict[str, Any], tenants: dict[str, str], set_by: str = SetBy.OPERATOR
+) -> Account:
+    return Account(
+        "id", "a@x.example", "a@x.example", True, False, 0, 0, (), None,
+        attributes=attributes, tenants=tenants, set_by=dict.fromkeys(attributes, set_by),
+    )  # fmt: skip
+
+
 async def test_what_the_configuration_does_not_take_any_more_is_left_out() -> None:
     stored = {"department": "marketing", "clearance": "high", "gone": 1}
-    assert CLAIMS.of(stored, {"acme": "janitor"}, "acme") == {}
-    assert AccountClaims().of({"department": "sales"}, {"acme": "owner"}, None) == {}
+    assert CLAIMS.of(described(stored, {"acme": "janitor"}), "acme") == {}
+    said = described({"department": "sales"}, {"acme": "owner"})
+    assert AccountClaims().of(said, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("set_by", "may_set", "is_told"),
+    [
+        ("person", ("operator",), False),
+        ("person", ("operator", "person"), True),
+        ("provider https://id.example", ("operator",), False),
+        ("provider https://id.example", ("provider",), True),
+        ("provider idp", ("provider",), True),
+        ("operator", ("operator",), True),
+        # `gateway users attributes` sets any, and says who besides may change it.
+        ("operator", ("person",), True),
+    ],
+)
+async def test_what_is_from_somebody_who_may_not_set_it_any_more_is_left_out(
+    set_by: str, may_set: tuple[str, ...], is_told: bool
+) -> None:
+    """Else a rule that asks for an operator's word believes what people said of themselves."""
+    nick = Attribute("nick", set_by=frozenset(map(SetBy, may_set)))
+    claims = AccountClaims(lambda: {"nick": nick})
+    assert bool(claims.of(described({"nick": "al"}, {}, set_by), None)) is is_told
+
+
+async def test_tokens_leave_out_what_the_person_may_not_set_any_more(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    assert await facts.put_attributes(account.id, {"department": "sales"}, SetBy.PERSON)
+    assert await claims_of(database) == {}
+    # What the operator says is the operator's, though it was there.
+    assert await facts.put_attributes(account.id, {"department": "sales"})
+    assert (await claims_of(database))["dept"] == "sales"
+    assert not await facts.put_attributes(account.id, {"department": "sales"})
+    assert [one.set_by for one in await facts.attributes(account.id)] == ["operator"]
+
+
+async def test_what_an_operator_said_stays_where_the_provider_says_nothing_any_more(
+    database: Database,
+) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    giver = Giver("https://id.example", frozenset())
+    async with database.transaction() as tx:
+        assert await put_provided(tx, account.id, {"department": "sales"}, giver)
+    assert await facts.put_attributes(account.id, {"department": "sales"})
+    async with database.transaction() as tx:
+        assert not await put_provided(tx, account.id, {"department": None}, giver)
+    stored = [(one.value, one.set_by) for one in await facts.attributes(account.id)]
+    assert stored == [("sales", "operator")]
+
+
+async def test_what_counts_no_more_is_that_of_whoever_says_it_again(database: Database) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    by_provider = {
+        "department": Attribute("department", set_by=frozenset((SetBy.PROVIDER, SetBy.OPERATOR)))
+    }
+    await facts.put_attributes(account.id, {"department": "sales"}, SetBy.PERSON)
+    giver = Giver("https://id.example", frozenset())
+    for definitions, owner in (({}, "person"), (by_provider, "provider https://id.example")):
+        async with database.transaction() as tx:
+            await put_provided(tx, account.id, {"department": "sales"}, giver, definitions)
+        assert [one.set_by for one in await facts.attributes(account.id)] == [owner]
 
 
 async def test_more_than_a_token_holds_is_refused(database: Database) -> None:

@@ -26,7 +26,9 @@ def build_provider_endpoints(
     fresh_callers: FreshCallers,
 ) -> Endpoints:
     parts = deps.providers
-    identities = LinkedIdentities(deps.database, notifications, parts.ended_sessions)
+    identities = LinkedIdentities(
+        deps.database, notifications, parts.ended_sessions, parts.providers
+    )
 
     providers = ProviderEndpoints(
         ProviderDependencies(

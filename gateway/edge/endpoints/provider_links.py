@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
-from gateway.access.providers import Provider
+from gateway.access.providers import Provider, provider_of
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
@@ -32,6 +32,7 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.factor_changes import FreshCallers
 from gateway.edge.endpoints.provider_refusals import REFUSALS
 from gateway.edge.endpoints.providers import START
+from gateway.identity.providers.link_rows import LinkedIdentity
 from gateway.identity.providers.linked_identities import LinkedIdentities, LinkRefusal
 from gateway.identity.providers.round_trips import RoundTrips
 from gateway.model import Call, Principal, Reason
@@ -71,37 +72,40 @@ class LinkEndpoints:
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         providers = self._deps.providers()
-        links = [
-            {
-                "name": link.provider,
-                "label": (
-                    providers[link.provider].label if link.provider in providers else link.provider
-                ),
-                "start": (
-                    self._deps.own_paths.endpoint("providers", link.provider, START)
-                    if link.provider in providers
-                    else None
-                ),
-                "email": link.email,
-                "linked_at": link.linked_at,
-                "last_used_at": link.last_used_at,
-            }
-            for link in await self._deps.identities.of_account(principal.subject)
-        ]
-        linked = {link["name"] for link in links}
+        found = await self._deps.identities.of_account(principal.subject)
+        links = [self._shown(link, providers) for link in found]
+        linked = {link.issuer for link in found}
         available = [
-            {"name": name, "label": provider.label, "start": self._start(name, principal, call)}
+            {"name": name, "label": provider.label, "start": self._start(provider, principal, call)}
             for name, provider in providers.items()
-            if name not in linked
+            if provider.issuer.issuer not in linked
         ]
         return JsonReply(200, {"links": links, "available": available})
 
-    def _start(self, name: str, principal: Principal, call: Call) -> str | None:
+    def _shown(self, link: LinkedIdentity, providers: Mapping[str, Provider]) -> dict[str, object]:
+        provider = provider_of(providers, link.issuer)
+        start = None
+        if provider is not None:
+            label = provider.label
+            start = self._deps.own_paths.endpoint("providers", provider.name, START)
+        else:
+            # Whoever has its name now is another, of whom the account may have a link besides.
+            label = link.issuer if link.provider in providers else link.provider
+        return {
+            "name": link.provider,
+            "label": label,
+            "start": start,
+            "email": link.email,
+            "linked_at": link.linked_at,
+            "last_used_at": link.last_used_at,
+        }
+
+    def _start(self, provider: Provider, principal: Principal, call: Call) -> str | None:
         """None for who has no session, and for a page that may be that of an application."""
         if principal.session_id is None or is_of_one_application(call, self._deps.counts_alone):
             return None
-        permit = self._deps.trips.permit(name, principal.session_id)
-        path = self._deps.own_paths.endpoint("providers", name, START)
+        permit = self._deps.trips.permit(provider.name_and_issuer, principal.session_id)
+        path = self._deps.own_paths.endpoint("providers", provider.name, START)
         return f"{path}?{urlencode({'permit': permit})}"
 
     async def unlink(self, request: web.BaseRequest, call: Call) -> Reply:

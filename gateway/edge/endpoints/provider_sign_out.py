@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode
 
-from gateway.access.providers import Provider
+from gateway.access.providers import Provider, provider_of
 from gateway.identity.providers.client import ProviderClient
 from gateway.identity.providers.id_tokens import ProviderUnavailable
 from gateway.identity.providers.identities import IdentityRefused
@@ -29,12 +29,15 @@ class ProviderSignOut:
         self._client = client
 
     async def offer(self, session_id: str, *, names_session: bool) -> dict[str, str] | None:
-        """`label` and `location`; None where no provider began the session, or it has no
-        sign-out, or cannot be asked now.  `names_session`: by its ID token (OpenID Connect
-        RP-Initiated Logout section 2: recommended); without it the provider asks the person."""
+        """`label` and `location`; None where no provider began the session, the configuration does
+        not name it any more, or it has no sign-out, or cannot be asked now.  `names_session`: by
+        its ID token (OpenID Connect RP-Initiated Logout section 2: recommended); without it the
+        provider asks the person."""
         session = await self._sessions.of_session(session_id)
-        provider = None if session is None else self._providers().get(session.provider)
-        if session is None or provider is None or not provider.sign_out:
+        if session is None:
+            return None
+        provider = provider_of(self._providers(), session.issuer)
+        if provider is None or not provider.sign_out:
             return None
         try:
             metadata = await self._client.metadata(provider)

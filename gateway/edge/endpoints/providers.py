@@ -157,7 +157,9 @@ class ProviderEndpoints:
         max_age_s = asked.max_age_s if asked is not None else None
         begun_at = await self._deps.ended_sessions.now(provider.issuer.issuer)
         return await self._send(
-            call, provider, RoundTrip(provider.name, return_to, link, max_age_s, begun_at)
+            call,
+            provider,
+            RoundTrip(provider.name_and_issuer, return_to, link, max_age_s, begun_at),
         )
 
     async def _link_request(
@@ -168,7 +170,8 @@ class ProviderEndpoints:
         if isinstance(principal, Reason):
             return ProblemReply(principal)
         session_id = principal.session_id
-        if session_id is None or not self._deps.trips.permits(permit, provider.name, session_id):
+        whose = provider.name_and_issuer
+        if session_id is None or not self._deps.trips.permits(permit, whose, session_id):
             return OVER
         refusal = await self._deps.fresh_callers.stale(principal)
         if refusal is not None:
@@ -214,7 +217,7 @@ class ProviderEndpoints:
         state = "" if answer is None else answer.get("state", "")
         trip = None
         if answer is not None and state and len(state) <= _CODE_MAX:
-            trip = await self._deps.trips.end(state, provider.name, _trips_of(call))
+            trip = await self._deps.trips.end(state, provider.name_and_issuer, _trips_of(call))
         if trip is None or answer is None:
             # Anybody can bring a browser here: counted, and not written.
             self._deps.audit.denied("provider_state", "/" + "/".join(call.segments), None)

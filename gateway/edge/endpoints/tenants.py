@@ -28,7 +28,12 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.json_body import Text, read_fields, read_object
 from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.edge.replies.cookies import cookie_of
-from gateway.identity.accounts.account_facts import AccountFacts, Chosen
+from gateway.identity.accounts.account_facts import (
+    AccountFacts,
+    Chosen,
+    StoredAttribute,
+    takes_over,
+)
 from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionWait
 from gateway.model import Call, Principal, Reason
@@ -123,15 +128,16 @@ class TenantEndpoints:
             return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
         if isinstance(values, ProblemReply):
             return values
-        errors = _errors(values, self._own(principal))
+        own = self._own(principal)
+        errors = _errors(values, own)
         if errors:
             return ProblemReply(Reason.BODY_INVALID, tuple(errors))
         # A key is limited as the session that it is not.
         wait_s = await self._deps.session_wait_s(principal.session_id or principal.token_id)
         if wait_s == 0:
             stored = await self._deps.facts.attributes(principal.subject)
-            before = {one.name: one.value for one in stored}
-            if all(before.get(name) == value for name, value in values.items()):
+            before = {one.name: one for one in stored}
+            if all(_is_kept(before.get(name), value, own[name]) for name, value in values.items()):
                 return JsonReply(204)
             wait_s = await self._deps.account_event_wait_s(principal.subject)
         if wait_s > 0:
@@ -185,7 +191,9 @@ class TenantEndpoints:
 
     async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:
         try:
-            changes = await self._deps.facts.put_own_attributes(principal, values)
+            changes = await self._deps.facts.put_own_attributes(
+                principal, values, self._own(principal)
+            )
         except ValueError:
             return invalid_field("", "is more than an account can hold")
         if isinstance(changes, TooSoon):
@@ -204,6 +212,13 @@ class TenantEndpoints:
             )
         )
         return await await_propagation(self._deps.publisher, changes)
+
+
+def _is_kept(before: StoredAttribute | None, value: Any, attribute: Attribute) -> bool:
+    """Whether to set it would change nothing."""
+    if before is None:
+        return value is None
+    return before.value == value and not takes_over(before.set_by, SetBy.PERSON, attribute)
 
 
 def _errors(values: Mapping[str, Any], own: Mapping[str, Attribute]) -> list[FieldError]:

@@ -1,7 +1,8 @@
 """What tokens and cookie sessions say of an account besides its address and roles.
 
 Law: a token carries only what the configuration of this moment lets an account have: a value
-that its attribute would not take any more, and a tenant that the account has left, are left out.
+that its attribute would not take any more, or not from whom it is, and a tenant that the account
+has left, are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from gateway.access.attributes import Attribute, TenantRules
+from gateway.access.attributes import Attribute, SetBy, TenantRules
+from gateway.identity.accounts.account_rows import Account
 
 _LENGTH_MAX = 4096
 """Characters: a token of more than 8 KiB is refused unread, and what is said of its account may
@@ -36,9 +38,7 @@ class AccountClaims:
         own = (one.claim for one in self._attributes().values() if one.claim is not None)
         return frozenset(("attributes", "tenants", "tenant", *own))
 
-    def of(
-        self, attributes: Mapping[str, Any], tenants: Mapping[str, str], chosen: str | None
-    ) -> dict[str, Any]:
+    def of(self, account: Account, chosen: str | None) -> dict[str, Any]:
         """`attributes`, `tenants` and `tenant`, and the claims that attributes have of their own.
 
         `chosen` is the tenant of the session.  An account of one tenant alone acts for that one.
@@ -46,8 +46,10 @@ class AccountClaims:
         claims: dict[str, Any] = {}
         table: dict[str, Any] = {}
         for name, attribute in self._attributes().items():
-            value = attributes.get(name)
+            value = account.attributes.get(name)
             if value is None or not attribute.in_token or attribute.problem(value) is not None:
+                continue
+            if not may_set(attribute, account.set_by.get(name, "")):
                 continue
             table[name] = value
             if attribute.claim is not None:
@@ -55,13 +57,22 @@ class AccountClaims:
         if table:
             claims["attributes"] = table
         rules = self._tenants()
-        held = {} if rules is None else {t: r for t, r in tenants.items() if r in rules.roles}
+        held = (
+            {} if rules is None else {t: r for t, r in account.tenants.items() if r in rules.roles}
+        )
         if held:
             claims["tenants"] = held
             tenant = chosen if chosen is not None else next(iter(held)) if len(held) == 1 else None
             if tenant in held:
                 claims["tenant"] = tenant
         return claims
+
+
+def may_set(attribute: Attribute, set_by: str) -> bool:
+    """Whether what `set_by` gave counts now.  An operator's always does: `set_by` of the
+    configuration says who besides may change it."""
+    kind = set_by.partition(" ")[0]
+    return kind == SetBy.OPERATOR or kind in attribute.set_by
 
 
 def check_length(

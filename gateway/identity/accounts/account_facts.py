@@ -7,13 +7,13 @@ what was changed or taken away stays so over a restore.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from gateway.access.attributes import SetBy, Value
-from gateway.identity.accounts.account_claims import check_length
+from gateway.access.attributes import NO_ATTRIBUTES, Attribute, SetBy, Value
+from gateway.identity.accounts.account_claims import check_length, may_set
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.sessions.callers import is_signed_in
 from gateway.identity.sessions.sessions import outdate
@@ -29,6 +29,16 @@ class StoredAttribute:
     value: Value
     set_by: str
     set_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Giver:
+    """A provider that says something of an account."""
+
+    issuer: str
+    others: Set[str]
+    """The other providers of the account, by issuer and by the names that they had: earlier
+    versions kept whose a value is by name.  What belongs to none of them is this one's."""
 
 
 class Chosen(Enum):
@@ -77,10 +87,14 @@ class AccountFacts:
             return await put_attributes(tx, account_id, values, set_by)
 
     async def put_own_attributes(
-        self, person: Principal, values: Mapping[str, Value | None]
+        self,
+        person: Principal,
+        values: Mapping[str, Value | None],
+        definitions: Mapping[str, Attribute] = NO_ATTRIBUTES,
     ) -> Sequence[Change] | TooSoon | Reason:
         """The same by the person, who has to wait where they have just changed so many;
-        TOKEN_REVOKED where what they ask with has ended meanwhile."""
+        TOKEN_REVOKED where what they ask with has ended meanwhile.  `definitions` as of
+        `put_attributes`."""
         async with self._database.transaction() as tx:
             account = await locked(tx, person.subject)
             if account is not None:
@@ -89,7 +103,7 @@ class AccountFacts:
                 wait = too_soon(int(await tx.now()), account.not_before)
                 if wait is not None:
                     return wait
-            return await _put_attributes(tx, account, values, SetBy.PERSON)
+            return await _put_attributes(tx, account, values, SetBy.PERSON, definitions)
 
     async def put_tenant(self, account_id: str, tenant: str, role: str | None) -> Sequence[Change]:
         """Gives the account a role in the tenant; None takes it out of it.  Both are of the form
@@ -176,28 +190,55 @@ class AccountFacts:
 
 
 async def put_attributes(
-    tx: Transaction, account_id: str, values: Mapping[str, Value | None], set_by: str
+    tx: Transaction,
+    account_id: str,
+    values: Mapping[str, Value | None],
+    set_by: str,
+    definitions: Mapping[str, Attribute] = NO_ATTRIBUTES,
 ) -> Sequence[Change]:
-    """As `AccountFacts.put_attributes`, within a transaction."""
-    return await _put_attributes(tx, await locked(tx, account_id), values, set_by)
+    """As `AccountFacts.put_attributes`, within a transaction.
+
+    A value that is there already becomes the operator's who gives it, and by `definitions` that of
+    whoever gives it where what was given by another does not count any more.
+    """
+    return await _put_attributes(tx, await locked(tx, account_id), values, set_by, definitions)
 
 
 async def _put_attributes(
-    tx: Transaction, account: Account | None, values: Mapping[str, Value | None], set_by: str
+    tx: Transaction,
+    account: Account | None,
+    values: Mapping[str, Value | None],
+    set_by: str,
+    definitions: Mapping[str, Attribute] = NO_ATTRIBUTES,
 ) -> Sequence[Change]:
     """Of one that is locked."""
     if account is None:
         return []
-    after = {**account.attributes, **values}
-    kept = {name: value for name, value in after.items() if value is not None}
-    if kept == account.attributes:
+    changed = {
+        name: value
+        for name, value in values.items()
+        if account.attributes.get(name) != value
+        or (
+            value is not None
+            and takes_over(account.set_by.get(name, ""), set_by, definitions.get(name))
+        )
+    }
+    if not changed:
         return []
+    after = {**account.attributes, **changed}
+    kept = {name: value for name, value in after.items() if value is not None}
     check_length(account.roles, kept, account.tenants)
     now = int(await tx.now())
-    for name, value in values.items():
-        if account.attributes.get(name) != value:
-            await _put_attribute(tx, account, name, value, (set_by, now))
+    for name, value in changed.items():
+        await _put_attribute(tx, account, name, value, (set_by, now))
     return [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
+
+
+def takes_over(before: str, set_by: str, attribute: Attribute | None) -> bool:
+    """Whether who gives the value that is there already is who set it from then on."""
+    if before == set_by:
+        return False
+    return set_by == SetBy.OPERATOR or (attribute is not None and not may_set(attribute, before))
 
 
 async def take_back_own(tx: Transaction, account_id: str) -> Sequence[Change]:
@@ -208,18 +249,50 @@ async def take_back_own(tx: Transaction, account_id: str) -> Sequence[Change]:
 
 
 async def put_provided(
-    tx: Transaction, account_id: str, values: Mapping[str, Value | None], provider: str
+    tx: Transaction,
+    account_id: str,
+    values: Mapping[str, Value | None],
+    giver: Giver,
+    definitions: Mapping[str, Attribute] = NO_ATTRIBUTES,
 ) -> Sequence[Change]:
-    """What a provider says of the account now; where it says nothing, it takes away what it gave
-    itself, and nothing that an operator or the person did."""
-    own = await provided(tx, account_id, provider)
-    said = {name: value for name, value in values.items() if value is not None or name in own}
-    return await put_attributes(tx, account_id, said, f"{SetBy.PROVIDER} {provider}")
+    """What a provider says of the account now.  All that it gave itself and does not say is taken
+    away, and nothing that an operator or the person set."""
+    owner = f"{SetBy.PROVIDER} {giver.issuer}"
+    for former in await _provided(tx, account_id, giver.others):
+        if former != owner:
+            await tx.run(
+                "UPDATE account_attributes SET set_by = :by"
+                " WHERE account_id = :id AND set_by = :former",
+                by=owner,
+                id=account_id,
+                former=former,
+            )
+    said: dict[str, Value | None] = dict.fromkeys(await _set_by(tx, account_id, owner))
+    said |= {name: value for name, value in values.items() if value is not None}
+    return await put_attributes(tx, account_id, said, owner, definitions)
 
 
-async def provided(tx: Transaction, account_id: str, provider: str) -> frozenset[str]:
-    """The attributes of the account that a provider gave."""
-    return await _set_by(tx, account_id, f"{SetBy.PROVIDER} {provider}")
+async def take_back_provided(
+    tx: Transaction, account_id: str, others: Set[str]
+) -> Sequence[Change]:
+    """Takes away what providers gave, but those of `others` (as of `Giver`)."""
+    gone: dict[str, Value | None] = {}
+    for owner in await _provided(tx, account_id, others):
+        gone |= dict.fromkeys(await _set_by(tx, account_id, owner))
+    return await put_attributes(tx, account_id, gone, SetBy.PROVIDER)
+
+
+async def _provided(tx: Transaction, account_id: str, others: Set[str]) -> list[str]:
+    """The providers that gave what the account has, as `set_by` names them, but `others`."""
+    rows = await tx.all(
+        "SELECT DISTINCT set_by FROM account_attributes WHERE account_id = :id", id=account_id
+    )
+    parted = [str(row["set_by"]).partition(" ") for row in rows]
+    return [
+        f"{kind} {named}"
+        for kind, _, named in parted
+        if kind == SetBy.PROVIDER and named not in others
+    ]
 
 
 async def _set_by(tx: Transaction, account_id: str, set_by: str) -> frozenset[str]:

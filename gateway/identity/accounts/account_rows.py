@@ -29,6 +29,8 @@ class Account:
     leaves it.  So what counts by it knows no account that had the address before."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """As they were given: what the configuration takes of them may have changed since."""
+    set_by: Mapping[str, str] = field(default_factory=dict)
+    """Who gave each of them: one of `SetBy`, of a provider with its issuer behind it."""
     tenants: Mapping[str, str] = field(default_factory=dict)
     """Each with the role there."""
 
@@ -39,9 +41,11 @@ SELECT = (
 )
 
 _FACTS = (
-    "SELECT 'role' AS kind, role AS name, '' AS value FROM held_roles WHERE account_id = :id"
-    " UNION ALL SELECT 'attribute', name, value FROM account_attributes WHERE account_id = :id"
-    " UNION ALL SELECT 'tenant', tenant, role FROM account_tenants WHERE account_id = :id"
+    "SELECT 'role' AS kind, role AS name, '' AS value, '' AS set_by FROM held_roles"
+    " WHERE account_id = :id"
+    " UNION ALL SELECT 'attribute', name, value, set_by FROM account_attributes"
+    " WHERE account_id = :id"
+    " UNION ALL SELECT 'tenant', tenant, role, '' FROM account_tenants WHERE account_id = :id"
     " ORDER BY 1, 2"
 )
 
@@ -59,6 +63,9 @@ async def _with_facts(tx: Transaction, row: Row | None) -> Account | None:
     return replace(
         account_of_row(row, list(by_kind["role"])),
         attributes={name: json.loads(value) for name, value in by_kind["attribute"].items()},
+        set_by={
+            str(fact["name"]): str(fact["set_by"]) for fact in facts if fact["kind"] == "attribute"
+        },
         tenants=by_kind["tenant"],
     )
 

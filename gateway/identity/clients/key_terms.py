@@ -24,7 +24,7 @@ class KeyTerms:
         self, factor_rule: Callable[[], FactorRule], trusted_providers: Callable[[], Set[str]]
     ) -> None:
         """`factor_rule` is `require_factor` as the current snapshot says, `trusted_providers` are
-        the names of those that are believed to have asked for a factor (`trust_mfa`)."""
+        the issuers of those that are believed to have asked for a factor (`trust_mfa`)."""
         self._factor_rule = factor_rule
         self._trusted_providers = trusted_providers
         self._to_begin: set[str] = set()
@@ -77,6 +77,6 @@ class KeyTerms:
         if not trusted:
             return False
         rows = await tx.all(
-            "SELECT provider FROM linked_identities WHERE account_id = :id", id=account_id
+            "SELECT issuer FROM linked_identities WHERE account_id = :id", id=account_id
         )
-        return any(row["provider"] in trusted for row in rows)
+        return any(row["issuer"] in trusted for row in rows)

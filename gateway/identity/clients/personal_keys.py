@@ -223,7 +223,7 @@ async def personal_principal(
         email=account.email,
         email_verified=account.email_verified,
         amr=AMR,
-        claims=(claims or AccountClaims()).of(account.attributes, account.tenants, None),
+        claims=(claims or AccountClaims()).of(account, None),
         scopes=scopes,
         routes=None if limits.routes is None else frozenset(limits.routes),
         held_roles=held_roles,

@@ -28,7 +28,8 @@ _AT_ONCE = 200
 class ProviderSession:
     """Of a session of ours: whom to lead to the provider's sign-out, and with what."""
 
-    provider: str
+    issuer: str
+    """Of the provider then, whatever the configuration calls it now."""
     id_token: str | None = field(repr=False)
     """For `id_token_hint`; None where none was kept, or it cannot be read any more."""
 
@@ -59,7 +60,7 @@ class ProviderSessions:
         """None for a session that no provider began."""
         async with self._database.read_transaction() as tx:
             row = await tx.one(
-                "SELECT issuer, subject, provider, id_token_sealed FROM provider_sessions"
+                "SELECT issuer, subject, id_token_sealed FROM provider_sessions"
                 " WHERE session_id = :id",
                 id=session_id,
             )
@@ -70,8 +71,8 @@ class ProviderSessions:
                 row["issuer"],
                 row["subject"],
             ):
-                return ProviderSession(str(row["provider"]), id_token)
-        return ProviderSession(str(row["provider"]), None)
+                return ProviderSession(str(row["issuer"]), id_token)
+        return ProviderSession(str(row["issuer"]), None)
 
 
 async def end_sessions_of(

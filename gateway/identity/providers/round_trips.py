@@ -43,6 +43,7 @@ class LinkRequest:
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
     provider: str
+    """Its `name_and_issuer`."""
     return_to: str
     """As `ReturnTargets` sealed it; empty for `/`."""
     link: LinkRequest | None = None

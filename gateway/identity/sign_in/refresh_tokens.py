@@ -309,7 +309,7 @@ class RefreshTokens:
 
     def claims_of(self, account: Account, tenant: str | None) -> Mapping[str, Any]:
         """What the tokens of a session in this tenant say of the account's attributes."""
-        return self._options.claims.of(account.attributes, account.tenants, tenant)
+        return self._options.claims.of(account, tenant)
 
     def claim_names(self) -> frozenset[str]:
         """Of what `claims_of` gives."""

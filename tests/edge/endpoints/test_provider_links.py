@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from gateway.access.providers import Provider
 from gateway.edge.endpoints.rate_limits import LINKS
+from gateway.identity.providers.identities import ProviderIdentity
+from gateway.identity.providers.linked_identities import LinkedAccount
 from gateway.identity.providers.metadata import ProviderMetadata
 from gateway.identity.providers.provider_sessions import ProviderSession
+from gateway.identity.sessions.session_origins import record_origin
 from tests.config.provider_texts import provider as provider_of
 from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, request, told
 from tests.edge.endpoints.test_provider_guesses import HUB
+from tests.edge.endpoints.test_required_factors import links_of
 from tests.edge.rig import Answer
 from tests.identity.providers.parts import ISSUER, provider
 
@@ -65,7 +72,7 @@ async def test_the_page_of_an_application_is_told_no_id_token(
     """Where tokens of that provider count, it would be one that outlives the sign-out."""
 
     async def of_session(_session_id: str) -> ProviderSession:
-        return ProviderSession("idp", "an.id.token")
+        return ProviderSession(ISSUER, "an.id.token")
 
     async def metadata(_provider: object) -> ProviderMetadata:
         ends = "https://id.example/end"
@@ -113,3 +120,128 @@ async def test_an_account_sets_out_to_be_linked_fifty_times_a_day(tmp_path: Path
         answer = await ask("GET", start)
         assert (answer.status, reason(answer)) == (429, "rate_limited")
         assert (await ask("DELETE", "/auth/links/idp")).status == 404
+
+
+# --- a block that names another issuer now
+
+
+MOVED = "https://moved.example"
+
+
+def moved(name: str = "idp", issuer: str = MOVED) -> Provider:
+    before = provider("accounts: create\ntrust_email: true")
+    return replace(
+        before, name=name, label=name, issuer=replace(before.issuer, name=name, issuer=issuer)
+    )
+
+
+async def linked_before(house: House) -> LinkedAccount:
+    """The visitor, by `idp` when it was `ISSUER`."""
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE accounts SET email_verified = 1")
+    identity = ProviderIdentity(
+        moved(issuer=ISSUER), "ada", CREDENTIALS["email"], email_verified=True
+    )
+    found = await links_of(house).sign_in(identity)
+    assert isinstance(found, LinkedAccount), found
+    return found
+
+
+async def listed(house: House, fields: list[str]) -> dict[str, list[dict[str, object]]]:
+    answer = await house.raw(request("GET", "/auth/links", b"", headers=fields, host=GATE))
+    assert answer.status == 200
+    return dict(told(answer))
+
+
+async def unlinked(house: House, fields: list[str], name: str) -> int:
+    path = f"/auth/links/{name}"
+    return (await house.raw(request("DELETE", path, b"", headers=fields, host=GATE))).status
+
+
+async def test_a_link_with_an_issuer_that_has_gone_is_seen_and_goes_with_its_name(
+    tmp_path: Path,
+) -> None:
+    async with open_house(tmp_path, providers={"idp": moved()}) as house:
+        await house.register()
+        await linked_before(house)
+        fields = await signed_in_at(house, GATE)
+        shown = await listed(house, fields)
+        [link] = shown["links"]
+        # Its button would lead to another, who knows nothing of it.
+        assert (link["name"], link["label"], link["start"]) == ("idp", ISSUER, None)
+        assert [one["name"] for one in shown["available"]] == ["idp"]
+        again = ProviderIdentity(moved(), "ada", CREDENTIALS["email"], email_verified=True)
+        assert isinstance(await links_of(house).sign_in(again), LinkedAccount)
+        shown = await listed(house, fields)
+        assert {str(one["label"]): one["start"] for one in shown["links"]} == {
+            ISSUER: None,
+            "idp": "/auth/providers/idp/start",
+        }
+        assert shown["available"] == []
+        assert await unlinked(house, fields, "idp") == 204
+        assert (await listed(house, fields))["links"] == []
+
+
+async def test_a_link_is_shown_by_the_name_that_its_provider_has_now(tmp_path: Path) -> None:
+    async with open_house(tmp_path, providers={"company": moved("company", ISSUER)}) as house:
+        await house.register()
+        await linked_before(house)
+        fields = await signed_in_at(house, GATE)
+        shown = await listed(house, fields)
+        [link] = shown["links"]
+        assert (link["name"], link["start"]) == ("company", "/auth/providers/company/start")
+        assert shown["available"] == []
+        assert await unlinked(house, fields, "company") == 204
+
+
+@pytest.mark.parametrize(
+    ("provider_now", "is_offered"),
+    [(moved(), False), (moved("company", ISSUER), True), (moved(issuer=ISSUER), True)],
+)
+async def test_an_id_token_is_shown_to_no_provider_but_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider_now: Provider, is_offered: bool
+) -> None:
+    """Whoever has the name now would read what another said of the person."""
+    async with open_house(tmp_path, providers={provider_now.name: provider_now}) as house:
+        await house.register()
+        found = await linked_before(house)
+        identity = ProviderIdentity(moved(issuer=ISSUER), "ada", id_token="an.id.token")
+        origin = house.deps.providers.sessions.origin(identity, found.identity_id)
+        fields = await signed_in_at(house, GATE)
+        async with house.database.transaction() as tx:
+            [row] = await tx.all("SELECT id FROM families")
+            await record_origin(tx, str(row["id"]), origin)
+
+        async def metadata(_provider: object) -> ProviderMetadata:
+            return ProviderMetadata("a", "t", "k", end_session="https://id.example/end")
+
+        monkeypatch.setattr(house.deps.providers.client, "metadata", metadata)
+        answer = await house.raw(
+            request("POST", "/auth/logout", b'{"provider": true}', headers=fields, host=GATE)
+        )
+        assert answer.status == (200 if is_offered else 204)
+        assert (b"an.id.token" in answer.body) is is_offered
+
+
+async def test_what_was_begun_with_one_issuer_is_not_completed_with_another(
+    tmp_path: Path,
+) -> None:
+    """The code that one provider gave would be sent to the other."""
+    before = provider_of(HUB)
+    providers = {"idp": before}
+    async with open_house(tmp_path, providers=providers) as house:
+        await house.register()
+        fields = await signed_in_at(house, GATE)
+        permitted = str((await listed(house, fields))["available"][0]["start"])
+        begun = await house.raw(
+            request("GET", "/auth/providers/idp/start", b"", headers=fields, host=GATE)
+        )
+        assert begun.status == 303
+        location = begun.values("location")[0].decode()
+        state = parse_qs(urlsplit(location).query)["state"][0]
+        trip = begun.values("set-cookie")[0].split(b";")[0].decode()
+        providers["idp"] = replace(before, issuer=replace(before.issuer, issuer=MOVED))
+        back = f"/auth/providers/idp/callback?state={state}&code=x&iss={quote(MOVED)}"
+        for path, cookies in ((back, [f"Cookie: {trip}"]), (permitted, fields)):
+            answer = await house.raw(request("GET", path, b"", headers=cookies, host=GATE))
+            assert (answer.status, reason(answer)) == (400, "invalid_token")

@@ -235,3 +235,18 @@ async def test_a_client_has_no_attributes_to_set(house: House) -> None:
     assert answer.status == 422
     shown = await house.ask("GET", "/auth/me/attributes", token=token)
     assert told(shown) == {"attributes": {}, "editable": {}}
+
+
+async def test_what_a_person_says_again_is_theirs_where_it_did_not_count(house: House) -> None:
+    """A provider gave it before only people could."""
+    path = "/auth/me/attributes"
+    account = await house.deps.accounts.by_email(CREDENTIALS["email"])
+    assert account is not None
+    facts = AccountFacts(house.database)
+    await facts.put_attributes(account.id, {"nickname": "Al"}, "provider https://id.example")
+    token = str((await house.sign_in())["access_token"])
+    assert "nickname" not in (await bearer(house, token)).claims["attributes"]
+    assert told(await house.ask("GET", path, token=token))["attributes"]["nickname"] == "Al"
+    assert (await house.ask("PATCH", path, {"nickname": "Al"}, token=token)).status == 204
+    token = str((await house.sign_in())["access_token"])
+    assert (await bearer(house, token)).claims["attributes"]["nickname"] == "Al"

@@ -281,7 +281,7 @@ async def test_a_session_ends_with_the_one_at_the_provider(town: Town) -> None:
         begun[name] = grant.session_id
     kept = await town.sessions.of_session(begun["there-1"])
     assert kept is not None
-    assert (kept.provider, kept.id_token) == ("idp", "an.id.token")
+    assert (kept.issuer, kept.id_token) == (here.provider.issuer.issuer, "an.id.token")
     issuer = here.provider.issuer.issuer
     async with town.database.transaction() as tx:
         assert await end_sessions_of(tx, "https://other.example", "x", subject="alice") == []
