@@ -547,3 +547,57 @@ def test_the_places_of_an_expression() -> None:
     }
     assert uses.fields == {(("l", ITEM), ("d", "o")), (("l", ITEM), ("r",)), (("m",), ("k",))}
     assert uses.names == set()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"_id": "admin", "x": 1},
+        {"_id": " admin", "x": 1},
+        {"$ne": None},
+        {"$in": ["admin", "y"]},
+        {"$eq": "admin", "$exists": True},
+    ],
+)
+def test_an_object_that_a_database_takes_for_the_value_is_none(other: object) -> None:
+    """Mongoose makes the text of an `_id` in it, and asks MongoDB what its operators say."""
+    for rule in ("deny: ['*'], when: \"resource.a == 'admin'\"",
+                 "allow: ['*'], when: \"resource.a != 'admin'\""):  # fmt: skip
+        where = world(ALL, rule) if rule.startswith("deny") else world(rule)
+        assert reason(where, {"a": other}) is Reason.BODY_MALFORMED
+        assert reason(where, {"a": {"_id": "buyer", "x": 1}}) is Reason.RULE_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("deny", "others"),
+    [
+        ("resource.a in ['036', '040']", ["044", "050", "032", "008"]),
+        ("resource.a in ['840', '978', '036']", ["044"]),
+        ("resource.a == '64'", ["0100"]),
+        ("resource.a in ['1', '2', '10']", ["012"]),
+    ],
+)
+def test_of_two_codes_none_is_the_other_in_octal(deny: str, others: list[str]) -> None:
+    where = world(ALL, f'deny: ["*"], when: "{deny}"')
+    for other in others:
+        assert reason(where, {"a": other}) is Reason.RULE_ALLOWED
+    assert reason(world(ALL, 'deny: ["*"], when: resource.a == 8'), {"a": "010"}) is (
+        Reason.BODY_MALFORMED
+    )
+
+
+@pytest.mark.parametrize("place", ["resource.a", "(resource.a)", "((resource.a))"])
+@pytest.mark.parametrize("count", [1, 5, 6, 8, 40])
+def test_a_list_is_looked_in_to_its_end_behind_brackets_too(place: str, count: int) -> None:
+    items = [f"a{number}" for number in range(count)]
+    where = world(ALL, f'deny: ["*"], when: "{place} in {items}"')
+    for item in (items[0], items[-1]):
+        assert reason(where, {"a": f"{item} "}) is Reason.BODY_MALFORMED
+        assert reason(where, {"a": [item]}) is Reason.BODY_MALFORMED
+
+
+@pytest.mark.parametrize("named", ["''", "0"])
+def test_a_list_of_null_is_as_empty_as_none(named: str) -> None:
+    where = world(ALL, f'deny: ["*"], when: "resource.a == {named}"')
+    for other in ([], [None], {"x": None}):
+        assert reason(where, {"a": other}) is Reason.BODY_MALFORMED

@@ -331,9 +331,12 @@ class _ExpressionReader:
         return path, index
 
     def _words_behind(self, index: int) -> int:
-        if self._text(index) != "in" or index + 1 not in self._closing:
+        sign = index
+        while self._text(sign) == ")":
+            sign += 1
+        if self._text(sign) != "in" or sign + 1 not in self._closing:
             return WORDS
-        return max(WORDS, self._closing[index + 1] - index + 2)
+        return max(WORDS, self._closing[sign + 1] - index + 2)
 
     def _looked_in(self, path: FieldPath, at: int, asked: FieldPath | None) -> FieldPath:
         """The path behind `in`, with what stands before that."""

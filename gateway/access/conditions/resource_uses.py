@@ -121,8 +121,8 @@ class ResourceUses:
             self.fields.add((place, tuple(names)))
 
     def _note_form(self, place: Place, before: Sequence[str], behind: Sequence[str]) -> None:
-        while before[0] == "(" and behind[0] == ")" and not _is_name(before[1]):
-            before, behind = [*before[1:], ""], [*behind[1:], ""]
+        while len(before) > 2 and before[0] == "(" and behind[0] == ")" and not _is_name(before[1]):
+            before, behind = before[1:], behind[1:]
         if behind[0] == ".":
             if behind[1] in _GOES_THROUGH:
                 self.lists.add(place)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from gateway.access.conditions.resource_uses import Value
 from gateway.access.routing.value_spellings import uuid_of, with_plain_digits
@@ -30,9 +31,12 @@ _EXACT = 2**53
 _WHOLES = (
     (re.compile(r"([+-]?+)([0-9][0-9_]*+)"), 10),
     (re.compile(r"([+-]?+)0[xX]([0-9a-fA-F_]++)"), 16),
-    (re.compile(r"([+-]?+)0[oO]?+([0-7_]++)"), 8),
+    (re.compile(r"([+-]?+)0[oO]([0-7_]++)"), 8),
     (re.compile(r"([+-]?+)0[bB]([01_]++)"), 2),
 )
+_BARE_OCTAL = re.compile(r"([+-]?+)0([0-7_]++)")
+"""Who reads a text so makes a number of it: of two texts (codes of countries) it is no other way to
+write one of them."""
 _REAL = re.compile(
     r"[+-]?+(?:[0-9]++(?:\.[0-9]*+(?:[eE][+-]?+[0-9]++)?+|[eE][+-]?+[0-9]++)"
     r"|\.[0-9]++(?:[eE][+-]?+[0-9]++)?+)"
@@ -100,7 +104,7 @@ class NamedValues:
         if isinstance(value, int | float):
             return self._may_be_number(value)
         if isinstance(value, dict):
-            return self._may_be_list(list(value.values()))  # to PHP
+            return self._may_be_object(value)
         return isinstance(value, list) and self._may_be_list(value)
 
     def probes(self) -> Iterator[object]:
@@ -108,6 +112,7 @@ class NamedValues:
         named = (*self._texts, *self._numbers, *self._truths)
         for one in (*named, 0, 1, 0.5, 7.5, "x", "07", True, False):
             yield from (one, str(one), str(one).upper(), f" {one} ", [one])
+        yield {"_id": next(iter(named), "x"), "x": 1}
         for whole in self._wholes:
             if isinstance(whole, int) and abs(whole) < _EXACT:
                 yield from (whole - 0.5, whole + 0.5)
@@ -157,11 +162,21 @@ class NamedValues:
             not number and "" in self._texts
         )
 
+    def _may_be_object(self, value: dict[Any, object]) -> bool:
+        """What Mongoose takes for the `_id` in it, or MongoDB for what is asked for, and PHP for a
+        list of its values."""
+        if any(str(name).startswith("$") for name in value):
+            return True
+        values = (
+            [[value["_id"]], list(value.values())] if "_id" in value else [list(value.values())]
+        )
+        return any(map(self._may_be_list, values))
+
     def _may_be_list(self, items: list[object]) -> bool:
         """A list of one is what it holds to who compares in JavaScript."""
         if self._is_text_of_caller or self._is_ordered or bool(items) in self._truths:
             return True
-        if not items:
+        if not items or items == [None]:
             return "" in self._texts or 0 in self._wholes
         if 1 in self._wholes:
             return True  # of any list PHP makes 1
@@ -180,9 +195,9 @@ def _rounded(number: object) -> list[object]:
 
 def _numbers_in(text: str) -> Iterator[tuple[object, bool]]:
     """Those that a text begins with, as whatever follows some language reads no further; and
-    whether nothing does."""
+    whether it is one, and nothing follows."""
     text = with_plain_digits(text)
-    for pattern, base in _WHOLES:
+    for pattern, base in (*_WHOLES, (_BARE_OCTAL, 8)):
         begins = pattern.match(text)
         if begins is None:
             continue
@@ -192,6 +207,7 @@ def _numbers_in(text: str) -> Iterator[tuple[object, bool]]:
             bare = digits.lstrip("0")
             if digits and len(bare) <= _LONGEST:
                 is_all = begins.end() == len(text) and (digits != first or not more)
+                is_all = is_all and pattern is not _BARE_OCTAL
                 yield int(f"{begins[1]}{bare or '0'}", base), is_all
     real = _REAL.match(text)
     if real is not None:
