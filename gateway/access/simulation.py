@@ -16,6 +16,7 @@ from gateway.access.conditions.context import NO_RESOURCE, RequestedResource
 from gateway.access.decision_record import RecordedDecision
 from gateway.access.definitions import Limit
 from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.hosts import canonical_host
 from gateway.access.routing.paths import split_target
 from gateway.access.snapshot import Snapshot
 from gateway.limit_state import LimitState
@@ -229,6 +230,9 @@ def simulated_call(request: SimulatedRequest) -> Call | Reason:
     read = split_target(target.encode("utf-8").decode("latin-1"))
     if isinstance(read, Reason):
         return read
+    named = canonical_host(host.encode("latin-1", "replace"))
+    if named is None:
+        return Reason.REQUEST_MALFORMED
     fields = [
         (name.encode("latin-1", "replace"), value.encode()) for name, value in request.headers
     ]
@@ -242,7 +246,7 @@ def simulated_call(request: SimulatedRequest) -> Call | Reason:
         credential = Credential(CredentialKind.BEARER, "")
     return Call(
         method=request.method.upper(),
-        host=_bare_host(host),
+        host=named[0],
         path=read.path,
         segments=read.segments,
         query=read.query,
@@ -254,11 +258,3 @@ def simulated_call(request: SimulatedRequest) -> Call | Reason:
         files_only=read.files_only,
         body=request.body,
     )
-
-
-def _bare_host(authority: str) -> str:
-    host = authority.lower()
-    name, colon, port = host.rpartition(":")
-    if colon and (port.isdigit() or not port):
-        host = name
-    return host.removesuffix(".")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import chain
+from urllib.parse import quote
 
 import pytest
 
@@ -154,6 +156,31 @@ def test_letters_that_were_folded_are_as_any_fold_has_them() -> None:
     for code in chain(range(0xD800), range(0xE000, 0x110000)):
         once = folded_letters(chr(code))
         assert folded_letters(once) == once, hex(code)
+
+
+def test_whatever_is_a_letter_to_who_ignores_case_is_folded_into_it() -> None:
+    """By a regular expression of Python, by the case of each letter (Java), or by simple mapping
+    (Go), to which U+0130 is an `i` without its dot."""
+    ascii_letter = re.compile("[a-z]", re.IGNORECASE)
+    for code in chain(range(0x80, 0xD800), range(0xE000, 0x110000)):
+        char = chr(code)
+        cases = {char.lower(), char.upper(), char.upper().lower(), char.lower()[:1]}
+        letters = {
+            one.lower() for one in cases if one.isascii() and one.isalpha() and len(one) == 1
+        }
+        if ascii_letter.fullmatch(char) or letters:
+            assert folded_letters(char) in (letters or "abcdefghijklmnopqrstuvwxyz"), hex(code)
+    assert folded_letters("\u0130nternal") == folded_letters("\u0131nternal") == "internal"
+
+
+@pytest.mark.parametrize("path", ["/adm\u0130n/users", "/adm\u0131n/users", "/ADM%C4%B0N/users"])
+def test_an_i_with_a_dot_and_without_is_no_way_around_a_protected_path(path: str) -> None:
+    world = snapshot(
+        "- {id: admin, match: {path: /admin/users}, policy: signed-in, upstream: api}\n"
+        '- {id: rest, match: {path: "/{rest:path}", except_reserved: true}, auth: public, upstream: api}\n'
+    )
+    url = quote(path, safe="/%")
+    assert decide(world, f"GET {url}").refusal is Reason.AMBIGUOUS_PATH
 
 
 def test_the_letters_of_all_that_is_made_of_a_path_are_told() -> None:

@@ -189,7 +189,9 @@ def folded_letters(text: str) -> str:
     if not text.isascii():
         apart = ((letter, unicodedata.normalize("NFKD", letter)) for letter in set(text))
         changed = {ord(one): other for one, other in apart if len(other) <= _LONGEST_FOLD}
-        text = text.translate(changed)
+        # An `i` to who ignores case letter by letter (Go, Java, regular expressions of Python),
+        # though Unicode folds neither into it.
+        text = text.translate(changed | {ord("İ"): "i"}).replace("ı", "i")
     return text.casefold()
 
 

@@ -16,15 +16,10 @@ from types import MappingProxyType
 
 from gateway.access.field_names import TELLING_NAMES
 from gateway.access.routing.destinations import MOVING, has_destination
+from gateway.access.routing.hosts import MAX_HOST_BYTES, canonical_host, plain_ip
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.http1.request_head import RequestHead, RequestLine
-from gateway.edge.proxy.request import (
-    MAX_HOST_BYTES,
-    MOST_HOPS,
-    canonical_host,
-    last_hops,
-    plain_ip,
-)
+from gateway.edge.proxy.request import MOST_HOPS, last_hops
 from gateway.edge.server.peer import Peer
 
 _METHOD = re.compile(rb"[A-Z]+(?:-[A-Z]+)*")

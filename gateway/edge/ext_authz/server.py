@@ -17,13 +17,13 @@ import grpc
 import grpc.aio
 import structlog
 
+from gateway.access.routing.hosts import plain_ip
 from gateway.bounded_memo import BoundedMemo
 from gateway.edge.admin.decision_point import DecisionPoint, Permission, Question
 from gateway.edge.admin.dialects import Unreadable
 from gateway.edge.ext_authz.check_request import CheckedCall, read_check, unread_head
 from gateway.edge.ext_authz.check_response import ResponseWriter, denied
 from gateway.edge.http1.request_head import HeadLimits, RequestHeadReader
-from gateway.edge.proxy.request import plain_ip
 from gateway.edge.server.listener_tls import Certificates
 from gateway.model import Reason
 from gateway.telemetry.metrics import Tally

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from mypy_extensions import mypyc_attr
 
+from gateway.access.routing.hosts import canonical_host, plain_ip
 from gateway.access.routing.paths import Target, split_target
 from gateway.bounded_memo import MINUTE_S, BoundedMemo
 from gateway.call_trace import TRACEPARENT
@@ -29,13 +30,9 @@ SESSION_COOKIE = b"__Host-session"
 MAX_TOKEN_BYTES = 8_192
 _KEY_PREFIXES = tuple(prefix.encode() for prefix in PREFIXES)
 _KINDS = {b"bearer": CredentialKind.BEARER, b"basic": CredentialKind.BASIC}
-MAX_HOST_BYTES = 254
 MOST_HOPS = 32
 """Proxies that may stand between the client and this gateway."""
 
-_HOST = re.compile(
-    rb"(?:(?P<name>[A-Za-z0-9._~-]+)|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[0-9]{0,5}))?"
-)
 _ABSOLUTE = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]*)(?P<rest>[/?].*)?", re.I | re.S)
 # RFC 7239 section 4: a parameter of an element.
 _FORWARDED_HOST = re.compile(rb"(?:^|[;,])[ \t]*host[ \t]*=([^;,]*)", re.I)
@@ -285,43 +282,6 @@ def _new_traces() -> list[bytes]:
         b"00-%b1-%b1-00" % (ids[at : at + 31], ids[at + 32 : at + 47])
         for at in range(0, len(ids), 48)
     ]
-
-
-def canonical_host(raw: bytes) -> tuple[str, int | None] | None:
-    """Host in lower case without final dot, and the port; None when it is no host.
-
-    An IPv6 literal stands in brackets, in its shortest spelling (RFC 5952).
-    """
-    if len(raw) > MAX_HOST_BYTES:
-        return None
-    match = _HOST.fullmatch(raw)
-    if match is None:
-        return None
-    port = int(match["port"]) if match["port"] else None
-    if port is not None and not 0 < port < 65_536:
-        return None
-    if match["v6"]:
-        ip = plain_ip(match["v6"].decode("ascii"), mapped=False)
-        return None if ip is None else (f"[{ip}]", port)
-    name = match["name"].decode("ascii").lower()
-    if ".." in name or name[0] == ".":
-        return None
-    return name.removesuffix("."), port
-
-
-def plain_ip(text: str, *, mapped: bool = True) -> str | None:
-    """The shortest spelling of an address; None when it is none.
-
-    With `mapped`, `::ffff:10.0.0.1` is `10.0.0.1`: a dual-stack socket shows IPv4 peers so,
-    and an address list must not miss them.
-    """
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if mapped and isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(address)
 
 
 def _without_port(hop: str) -> str:

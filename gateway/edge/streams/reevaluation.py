@@ -60,7 +60,8 @@ class Reevaluation:
         if decision.route is not None:
             self._route = decision.route
         if decision.allowed:
-            return None
+            # A route that answers by itself now leads nobody to a backend.
+            return None if self._route.upstream else (Reason.ROUTE_UNKNOWN, Reason.ROUTE_UNKNOWN)
         if decision.conceal:
             return Reason.ROUTE_UNKNOWN, Reason.ROUTE_UNKNOWN
         return decision.refusal or Reason.NO_RULE, decision.reason

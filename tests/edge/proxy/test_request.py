@@ -6,8 +6,9 @@ import ipaddress
 
 import pytest
 
+from gateway.access.routing.hosts import canonical_host, plain_ip
 from gateway.edge.http1.request_head import RequestHead, RequestHeadReader
-from gateway.edge.proxy.request import CallReader, canonical_host, plain_ip
+from gateway.edge.proxy.request import CallReader
 from gateway.model import Call, Credential, CredentialKind, Reason
 
 TRUSTED = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")]

@@ -300,6 +300,14 @@ async def test_a_concealed_refusal_tells_a_socket_no_more_than_an_unknown_route(
         assert await client.rest() == goodbye(1008, "route_unknown")
 
 
+async def test_a_socket_whose_route_answers_by_itself_now_ends() -> None:
+    async with signed_in() as (rig, worker):
+        client = await opened(rig)
+        rig.route(upstream=None)
+        worker.calls.reloaded()
+        assert await client.rest() == goodbye(1008, "route_unknown")
+
+
 async def test_an_anonymous_socket_is_judged_by_another_configuration_too() -> None:
     async with signed_in() as (rig, worker):
         rig.gate.principal = None
