@@ -140,6 +140,18 @@ async def test_a_reuse_is_judged_however_much_a_thief_has_renewed(database: Data
     assert len(asked) == 2
 
 
+async def test_a_used_token_of_what_is_over_holds_no_account(
+    timed: Database, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be sent again and again, and is not counted."""
+    first = await signed_in(timed)
+    tokens = RefreshTokens(timed, RefreshOptions())
+    await rotated(tokens, first.refresh_token)
+    clock.move(RefreshOptions().life_s + 1)
+    monkeypatch.setattr(timed, "transaction", None)
+    assert await tokens.rotate(first.refresh_token, ORIGIN) is Reason.INVALID_REFRESH_TOKEN
+
+
 async def test_a_reuse_is_judged_behind_the_term_of_a_second_factor(
     timed: Database, clock: Hands
 ) -> None:

@@ -17,7 +17,8 @@ from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.base64url import encoded
 from gateway.identity.opaque_tokens import hash_token
-from gateway.identity.sessions.sessions import SESSIONS_MAX, Sessions, SignInSource
+from gateway.identity.sessions.session_room import SESSIONS_MAX
+from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sessions.token_dates import TooSoon
 from gateway.identity.sign_in.refresh_tokens import (
     RefreshOptions,
@@ -255,7 +256,7 @@ async def test_a_renewal_may_let_one_more_cookie_stand_for_the_session(
 async def test_one_cookie_more_than_a_session_may_have_drops_the_oldest_and_tells_it(
     tokens: RefreshTokens, account: Account, hands: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.identity.sessions.sessions.COOKIES_MAX", 2)
+    monkeypatch.setattr("gateway.identity.sessions.session_room.COOKIES_MAX", 2)
     grant = await began(tokens, account, cookie_hash=COOKIE_HASH)
     dropped = []
     for letter in "defg":

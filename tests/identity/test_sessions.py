@@ -10,8 +10,8 @@ import pytest
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.revocations import refuse
 from gateway.identity.sessions.purging import purge_sessions
+from gateway.identity.sessions.session_room import SESSIONS_MAX
 from gateway.identity.sessions.sessions import (
-    SESSIONS_MAX,
     Session,
     Sessions,
     SignInSource,

@@ -18,7 +18,8 @@ from aiohttp_session import Session
 
 from gateway.edge.endpoints.endpoint import JsonReply, ProblemReply, Reply
 from gateway.edge.replies.cookies import ENDS_AT, SessionStorage, new_session
-from gateway.identity.sessions.sessions import Displaced, Sessions
+from gateway.identity.sessions.session_room import Displaced
+from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.refresh_tokens import RefreshTokens, SessionGrant, SessionWait
 from gateway.identity.sign_in.session_cookies import EXPIRED, Csrf, hash_cookie, set_cookie
 from gateway.identity.tokens.access_tokens import FIRST_PARTY_CLIENT, acr_of

@@ -76,6 +76,7 @@ def build_provider_endpoints(
             clock=deps.clock,
             database=deps.database,
             reports=EndReports(deps.deliveries, deps.publisher, parts.count_report),
+            publisher=deps.publisher,
             ended_sessions=parts.ended_sessions,
             shielded=deps.shielded,
             audit=deps.audit,

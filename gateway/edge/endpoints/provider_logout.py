@@ -32,7 +32,7 @@ from gateway.identity.providers.id_tokens import ProviderKeys, ProviderUnavailab
 from gateway.identity.providers.identities import IdentityRefused
 from gateway.identity.providers.provider_sessions import end_sessions_of
 from gateway.model import Call, Change, Clock, Reason
-from gateway.stores.protocols import Database
+from gateway.stores.protocols import Database, RevocationPublisher, StoreUnavailable
 
 _KIND = f"provider-{LOGOUT}"
 
@@ -46,6 +46,7 @@ class ProviderLogoutDependencies:
     clock: Clock
     database: Database
     reports: EndReports
+    publisher: RevocationPublisher
     ended_sessions: EndedSessions
     shielded: ShieldedTasks
     audit: AuditSink
@@ -100,14 +101,11 @@ class ProviderLogoutEndpoint:
         self, provider: Provider, token: EventToken, call: Call, request: web.BaseRequest
     ) -> Sequence[Change]:
         changes: list[Change] = []
-        for end in token.ends:
-            # Before any is looked for: one that begins meanwhile finds this.
-            if end.session_id is not None:
-                await self._deps.ended_sessions.note(
-                    provider.issuer.issuer, end.session_id, end.subject
-                )
-            elif end.subject is not None:
-                await self._deps.ended_sessions.note_person(provider.issuer.issuer, end.subject)
+        unnoted: StoreUnavailable | None = None
+        try:
+            await self._note(provider.issuer.issuer, token)
+        except StoreUnavailable as error:
+            unnoted = error
         async with self._deps.database.transaction() as tx:
             for end in token.ends:
                 changes += await end_sessions_of(
@@ -129,4 +127,16 @@ class ProviderLogoutEndpoint:
                         jti=token.token_id,
                     )
                 )
+        if unnoted is not None:
+            # What was there has ended all the same; whoever repeats it has the rest noted.
+            await self._deps.publisher.publish(changes)
+            raise unnoted
         return changes
+
+    async def _note(self, issuer: str, token: EventToken) -> None:
+        """Before any is looked for: one that begins meanwhile finds this."""
+        for end in token.ends:
+            if end.session_id is not None:
+                await self._deps.ended_sessions.note(issuer, end.session_id, end.subject)
+            elif end.subject is not None:
+                await self._deps.ended_sessions.note_person(issuer, end.subject)

@@ -32,7 +32,7 @@ from gateway.identity.accounts.invitations import Invitations
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations
 from gateway.identity.accounts.registration_rules import RegistrationRules
-from gateway.identity.email_address import display_email, normalize_email
+from gateway.identity.email_address import display_email, is_same_mailbox, normalize_email
 from gateway.identity.made_up import AddressTurns
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
@@ -95,7 +95,10 @@ class RegistrationEndpoints:
             return await self._by_invitation(invitation, email, fields["password"], call)
         if self._deps.registration_rules.mode == "invited":
             return NOT_INVITED
-        if self._deps.verification != "off":
+        if self._deps.verification == "off":
+            if not is_same_mailbox(email, normalize_email(email) or ""):
+                return invalid_field("email", "has letters that mail may take for others")
+        else:
             wait_s = await self._deps.throttle.count_request(call.client_ip, RequestKind.REGISTER)
             if wait_s > 0:
                 return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.identity.sessions.sessions import told_of_use
 from gateway.stores.protocols import Row, Transaction
 
 _BOOLEANS = ("email_verified", "disabled")
@@ -84,7 +85,7 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
         "roles": [dict(row) for row in roles],
         "attributes": [{**row, "value": json.loads(row["value"])} for row in attributes],
         "tenants": [dict(row) for row in tenants],
-        "sessions": [dict(row) for row in reversed(sessions)],
+        "sessions": [_session(row) for row in reversed(sessions)],
         "personal_keys": [_key(row) for row in keys],
         "passkeys": [_passkey(row) for row in passkeys],
         "linked_identities": [_identity(row, given) for row in identities],
@@ -97,6 +98,11 @@ async def export_data(tx: Transaction, account_id: str) -> dict[str, Any] | None
 def _identity(row: Row, given: Sequence[Row]) -> dict[str, Any]:
     roles = [one["role"] for one in given if one["identity_id"] == row["id"]]
     return {**{name: row[name] for name in row if name != "id"}, "roles": roles}
+
+
+def _session(row: Row) -> dict[str, Any]:
+    told = told_of_use(int(row["last_used_at"]), int(row["created_at"]))
+    return {**row, "last_used_at": told}
 
 
 def _key(row: Row) -> dict[str, Any]:

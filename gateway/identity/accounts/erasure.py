@@ -12,7 +12,7 @@ from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
 from gateway.identity.sessions.sessions import end_every, is_live, lock
 from gateway.identity.tombstones import Ended, add_tombstone
 from gateway.model import Change
-from gateway.stores.protocols import Database, Transaction
+from gateway.stores.protocols import Database, Row, Transaction
 
 
 async def erase(
@@ -29,22 +29,42 @@ async def erase(
         return []
     changes = await end_every(tx, account_id, "deleted")
     await add_tombstone(tx, Ended.ACCOUNT, account_id)
-    key, has_proven = row["email_key"], bool(row["email_verified"])
-    if has_proven:
-        others = "email_key = :key OR recipient_key = :key OR recipient = :email"
-        await tx.run(f"DELETE FROM outbox WHERE {others}", key=key, email=row["email"])  # noqa: S608
+    await _erase_mail(tx, row)
+    if row["email_verified"]:
+        key = row["email_key"]
         await tx.run("DELETE FROM registrations WHERE email_key = :key", key=key)
         await tx.run("DELETE FROM invitations WHERE email_key = :key", key=key)
-    else:
-        await tx.run(
-            "DELETE FROM outbox WHERE email_key = :key AND COALESCE(purpose, '') <> :invitation",
-            key=key,
-            invitation=Purpose.INVITATION.value,
-        )
     if notifications is not None:
         await notifications.notify(tx, account_id, MailTemplate.ACCOUNT_DELETED)
     await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
     return changes
+
+
+async def _erase_mail(tx: Transaction, account: Row) -> None:
+    """Mail to an address that the account has confirmed goes; of what went elsewhere by its doing
+    nothing is left but that it counts: whoever deletes an account fills no mailbox by that."""
+    key = account["email_key"]
+    if account["email_verified"]:
+        await tx.run(
+            "DELETE FROM outbox WHERE recipient_key = :key OR recipient = :email",
+            key=key,
+            email=account["email"],
+        )
+    await tx.run(
+        "DELETE FROM outbox WHERE email_key = :key AND prepared_at IS NULL"
+        " AND (purpose = :move OR password_hash = :password_hash)",
+        key=key,
+        move=Purpose.EMAIL_CHANGE.value,
+        password_hash=account["password_hash"],
+    )
+    await tx.run(
+        "UPDATE outbox SET state = 'dropped', finished_at = :now, email_key = '', recipient = NULL,"
+        " fields = '{}', password_hash = NULL WHERE email_key = :key AND prepared_at IS NOT NULL"
+        " AND purpose <> :invitation",
+        now=int(await tx.now()),
+        key=key,
+        invitation=Purpose.INVITATION.value,
+    )
 
 
 async def erase_own(

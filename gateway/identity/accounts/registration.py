@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from gateway.identity.accounts.account_facts import take_back_own
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add, mark_verified, replace_password
-from gateway.identity.email_address import require_normalized
+from gateway.identity.email_address import is_same_mailbox, require_normalized
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
 from gateway.identity.mail.mail_requests import MailRequest, queue_link
@@ -63,11 +63,14 @@ class Registrations:
         """Send a mail to the e-mail address: with a link where it has no account, else one that
         says so.  An existing account stays as it is.
 
-        Where sign-in does not wait for the confirmation, the account is made at once.
+        Where sign-in does not wait for the confirmation, the account is made at once; but of a
+        spelling that may be another mailbox, once it is confirmed.
         """
         key = require_normalized(email)
         async with self._database.transaction() as tx:
-            if not self._waits:
+            # Whoever has not shown that mail of this spelling is theirs takes no address of
+            # another one: its owner's mail would go there.
+            if not self._waits and is_same_mailbox(email, key):
                 # The same statement, whether or not the address has an account.
                 await tx.run(
                     "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"

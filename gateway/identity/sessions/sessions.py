@@ -28,15 +28,6 @@ SESSION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 COARSE_S = 900
 """When a session was last used is told to its owner to the quarter of an hour."""
 
-SESSIONS_MAX = 100
-"""Live sessions of one account.  Each is a row, a line of the list that its owner reads, a change
-to tell when the password is replaced, and with a cookie a record in Redis."""
-_ROOM_AT_ONCE = 10
-
-COOKIES_MAX = 64
-"""Cookies of one session, one for each host that it was handed over to, beside the first: each is a
-record in Redis for as long as the session lasts, and who brings none is given a new one."""
-
 SIGN_OUT = "logout"
 """Why sessions end that their owner signs out of."""
 
@@ -61,7 +52,7 @@ class Session:
     def seen_at(self) -> int:
         """`last_used_at` as the owner is told it: whoever has one of their tokens must not
         learn the moment of a refresh, and with it when an old token may be repeated."""
-        return max(self.last_used_at - self.last_used_at % COARSE_S, self.created_at)
+        return told_of_use(self.last_used_at, self.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +66,6 @@ class SignInSource:
     def shown_user_agent(self) -> str:
         """What is kept of it: printable, and no more than 256 characters."""
         return "".join(c if c.isprintable() else " " for c in self.user_agent[:256]).strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Displaced:
-    """A session that made room for a newer one; `changes` are to be announced."""
-
-    session_id: str
-    cookie_hashes: Sequence[str]
-    """Of the cookies that held it: what Redis keeps of it stands under these."""
-    changes: Sequence[Change]
 
 
 class Sessions:
@@ -135,21 +116,36 @@ class Sessions:
             session = await find(tx, sid) if sid is not None else None
             if sid is None or (session is not None and session.account_id != principal.subject):
                 return await refuse_once(tx, ChangeKind.TOKEN, principal.token_id)
-            if not everywhere:
-                return await _sign_out(tx, sid, session)
-            if session is not None:
-                return await _end_all_of(tx, session, principal.issued_at)
-            recorded = await _recorded_changes(tx, sid, principal.subject, principal.issued_at)
-            if not recorded and principal.expires_at > await tx.now():
-                return await end_every(tx, principal.subject, SIGN_OUT)
-            return recorded or await end_one(tx, sid, SIGN_OUT)
+            if everywhere:
+                if session is not None:
+                    return await _end_all_of(tx, session, principal.issued_at)
+                recorded = await _recorded_changes(tx, sid, principal.subject, principal.issued_at)
+                if not recorded and principal.expires_at > await tx.now():
+                    return await end_every(tx, principal.subject, SIGN_OUT)
+                return recorded or await end_one(tx, sid, SIGN_OUT)
+            changes = await end_one(tx, sid, SIGN_OUT)
+        await self._settle(session)
+        return changes
 
     async def sign_out_session(self, session: Session, *, everywhere: bool) -> Sequence[Change]:
         """The same for whoever has a refresh token of the session, used or not."""
         async with self._database.transaction() as tx:
-            if not everywhere:
-                return await _sign_out(tx, session.id, session)
-            return await _end_all_of(tx, session, session.created_at)
+            if everywhere:
+                return await _end_all_of(tx, session, session.created_at)
+            changes = await end_one(tx, session.id, SIGN_OUT)
+        await self._settle(session)
+        return changes
+
+    async def _settle(self, session: Session | None) -> None:
+        """Waits for who holds the account: what it asked for is written, or finds it ended."""
+        if session is not None and session.ended_at is None:
+            async with self._database.transaction() as tx:
+                await lock(tx, session.account_id)
+
+
+def told_of_use(last_used_at: int, created_at: int) -> int:
+    """As `Session.seen_at`, of a session of these times."""
+    return max(last_used_at - last_used_at % COARSE_S, created_at)
 
 
 _SELECT = (
@@ -195,51 +191,6 @@ async def begin(
         expires=expires_at,
     )
     return session_id
-
-
-async def make_room(tx: Transaction, account_id: str) -> Sequence[Displaced]:
-    """Ends the sessions that were used longest ago, so that with one more the account has no
-    more than SESSIONS_MAX.  The account's row is held by the transaction."""
-    rows = await tx.all(
-        "SELECT id, transport FROM families"
-        " WHERE account_id = :account AND ended_at IS NULL AND expires_at > :now"
-        " ORDER BY last_used_at DESC, created_at DESC, id LIMIT :at_once OFFSET :kept",
-        account=account_id,
-        now=int(await tx.now()),
-        at_once=_ROOM_AT_ONCE,
-        kept=SESSIONS_MAX - 1,
-    )
-    return [
-        Displaced(
-            str(row["id"]),
-            await cookie_hashes(tx, str(row["id"])) if row["transport"] == "cookie" else (),
-            await end_one(tx, str(row["id"]), "displaced"),
-        )
-        for row in rows
-    ]
-
-
-async def cookie_hashes(tx: Transaction, session_id: str) -> Sequence[str]:
-    """Of every cookie that stands for a cookie session: one for each host that has it."""
-    rows = await tx.all("SELECT hash FROM refresh_tokens WHERE family_id = :id", id=session_id)
-    return [str(row["hash"]) for row in rows]
-
-
-async def make_room_for_cookie(tx: Transaction, session_id: str) -> Sequence[str]:
-    """Forgets the oldest cookies that the session was handed over with, so that there is room for
-    one; their hashes.  That of the sign-in, and what is as old, stays."""
-    rows = await tx.all(
-        "SELECT hash FROM refresh_tokens WHERE family_id = :id AND created_at >"
-        " (SELECT created_at FROM families WHERE id = :id)"
-        " ORDER BY created_at DESC, hash LIMIT :at_once OFFSET :kept",
-        id=session_id,
-        at_once=COOKIES_MAX,
-        kept=COOKIES_MAX - 1,
-    )
-    hashes = [str(row["hash"]) for row in rows]
-    for cookie_hash in hashes:
-        await tx.run("DELETE FROM refresh_tokens WHERE hash = :hash", hash=cookie_hash)
-    return hashes
 
 
 async def end_one(tx: Transaction, session_id: str, why: str) -> Sequence[Change]:
@@ -333,13 +284,6 @@ async def lock(tx: Transaction, account_id: str) -> Row | None:
         " email_verified, password_hash, password_epoch, disabled, not_before, created_at",
         id=account_id,
     )
-
-
-async def _sign_out(tx: Transaction, sid: str, session: Session | None) -> Sequence[Change]:
-    """Whoever holds the account for what the session asked for writes it before, or not at all."""
-    if session is not None and session.ended_at is None:
-        await lock(tx, session.account_id)
-    return await end_one(tx, sid, SIGN_OUT)
 
 
 async def _end_all_of(tx: Transaction, session: Session, since: int) -> Sequence[Change]:

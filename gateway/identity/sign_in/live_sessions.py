@@ -42,9 +42,7 @@ class LiveSessions:
         one.  `account` is held by the transaction, `row` is the session's, and `methods` are those
         that it will have, where it gets others.  `begins_term`: False for who only describes it.
         """
-        if account is None or row is None or account.disabled or row["ended_at"] is not None:
-            return Reason.SESSION_UNKNOWN
-        if int(row["expires_at"]) <= now or self.is_idle(int(row["last_used_at"]), now):
+        if account is None or row is None or account.disabled or self.is_over(row, now):
             return Reason.SESSION_UNKNOWN
         if MFA in (str(row["amr"]).split() if methods is None else methods):
             return None
@@ -64,6 +62,12 @@ class LiveSessions:
             account="" if account is None else account.id,
         )
         return await self.refusal(tx, account, row, int(await tx.now()))
+
+    def is_over(self, row: Row, now: int) -> bool:
+        """Whether the session has ended, by whatever, or will not be used any more."""
+        if row["ended_at"] is not None or int(row["expires_at"]) <= now:
+            return True
+        return self.is_idle(int(row["last_used_at"]), now)
 
     def is_idle(self, last_used_at: int, now: int) -> bool:
         return bool(self._idle_s) and last_used_at + self._idle_s <= now

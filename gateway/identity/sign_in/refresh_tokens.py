@@ -22,6 +22,7 @@ from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.opaque_tokens import hash_token, well_formed
 from gateway.identity.sessions import sessions
 from gateway.identity.sessions.session_origins import SessionOrigin, is_linked, record_origin
+from gateway.identity.sessions.session_room import Displaced, make_room, make_room_for_cookie
 from gateway.identity.sessions.sessions import SignInSource, StillProven, Transport
 from gateway.identity.sessions.token_dates import TooSoon, next_issued_at, too_soon
 from gateway.identity.sign_in.live_sessions import LiveSessions
@@ -50,7 +51,7 @@ class SessionGrant:
     """What is said of the account besides its address and roles."""
     repeated: bool = False
     """The token had been used: the successor was given once more."""
-    displaced: Sequence[sessions.Displaced] = ()
+    displaced: Sequence[Displaced] = ()
     """What ended to make room for this sign-in."""
     dropped_cookies: Sequence[str] = ()
     """The hashes of cookies of this session that made room for one more."""
@@ -146,7 +147,7 @@ class RefreshTokens:
             needed = await needed_factor(tx, account, amr, self._factor_rule(), now)
             if needed is not None:
                 return needed
-            displaced = await sessions.make_room(tx, account.id)
+            displaced = await make_room(tx, account.id)
             session_id = await sessions.begin(
                 tx,
                 account.id,
@@ -192,11 +193,12 @@ class RefreshTokens:
         token_hash = hash_token(token)
         async with self._database.read_transaction() as tx:
             family = await tx.one(_WITH_SESSION, hash=token_hash)
+            now_ms = int(await tx.now() * 1000)
             # No write lock is taken for what stands for nothing any more.
-            if family is None or family["ended_at"] is not None:
+            if family is None or self.live_sessions.is_over(family, now_ms // 1000):
                 return Reason.INVALID_REFRESH_TOKEN
             is_reused = family["used_at"] is not None and not await successor_in_grace(
-                tx, token, family, source, int(await tx.now() * 1000)
+                tx, token, family, source, now_ms
             )
         if wait_s is not None and not is_reused:
             seconds = await wait_s(str(family["family_id"]), str(family["account_id"]))
@@ -262,7 +264,7 @@ class RefreshTokens:
                 return None
             dropped: Sequence[str] = ()
             if cookie_hash is not None:
-                dropped = await sessions.make_room_for_cookie(tx, session_id)
+                dropped = await make_room_for_cookie(tx, session_id)
                 await _add_hash(tx, cookie_hash, session_id, now)
             issued_at = next_issued_at(now, account.not_before)
             await mark_used(tx, session_id, issued_at)

@@ -69,6 +69,20 @@ async def test_all_that_is_held_of_its_owner_can_be_taken_away(house: House) -> 
         assert secret.encode() not in answer.body
 
 
+async def test_what_is_taken_away_tells_no_moment_of_a_refresh(house: House) -> None:
+    """As the list of sessions: whoever has a token of theirs may have stolen another."""
+    await house.register()
+    session = await house.sign_in()
+    house.clock.move(3)
+    fields = {"refresh_token": session["refresh_token"]}
+    assert (await house.ask("POST", "/auth/refresh", fields)).status == 200
+    times = [
+        told(await house.ask("GET", path, token=session["access_token"]))["sessions"][0]
+        for path in ("/auth/me/export", "/auth/sessions")
+    ]
+    assert times[0]["last_used_at"] == times[1]["last_used_at"]
+
+
 async def test_what_is_taken_away_holds_no_list_without_an_end(house: House) -> None:
     """Sessions that were signed out are kept for a day, however many they are."""
     account = await house.register()

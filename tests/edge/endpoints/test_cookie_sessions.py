@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.endpoints import cookie_sessions
-from gateway.identity.sessions.sessions import SESSIONS_MAX, SignInSource
+from gateway.identity.sessions.session_room import SESSIONS_MAX
+from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import SessionGrant
 from gateway.identity.sign_in.session_cookies import hash_cookie
 from gateway.model import ChangeKind

@@ -108,7 +108,7 @@ async def test_a_session_has_so_many_cookies_and_no_more(
     browser: Browser, redis: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who brings none is given a new one, and each is a record in Redis for a week."""
-    monkeypatch.setattr("gateway.identity.sessions.sessions.COOKIES_MAX", 3)
+    monkeypatch.setattr("gateway.identity.sessions.session_room.COOKIES_MAX", 3)
     given = []
     for number in range(6):
         browser.house.clock.move(1)

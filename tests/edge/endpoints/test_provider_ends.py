@@ -297,6 +297,33 @@ async def test_what_ended_stays_so_where_the_clock_of_redis_steps_meanwhile(
         await redis.close()
 
 
+@pytest.mark.parametrize("is_session_named", [False, True])
+async def test_an_end_that_no_replica_has_ends_what_is_there_and_is_to_be_told_again(
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    own_valkey: Callable[..., ValkeyServer],
+    is_session_named: bool,
+) -> None:
+    """Whoever tells of an end once must not leave its sessions alive for a week."""
+    redis = open_redis(own_valkey().url)
+    try:
+        ended = vars(house.deps.providers.ended_sessions)
+        ended["_marks"], ended["_moments"] = RedisNonceStore(redis), RedisMoments(redis)
+        comes_back_as(house, monkeypatch, there=THERE if is_session_named else None)
+        assert session_cookies(await come_back(house))
+        redis.replicas = 1
+        for _ in range(2):
+            told_of = ended_there(house) if is_session_named else all_ended_there(house)
+            answer = await told_of
+            assert (answer.status, reason(answer)) == (503, "store_unavailable")
+            assert await live_sessions(house) == []
+        redis.replicas = 0
+        told_of = ended_there(house) if is_session_named else all_ended_there(house)
+        assert (await told_of).status == 200
+    finally:
+        await redis.close()
+
+
 async def test_whom_the_provider_ends_once_their_account_is_found_gets_no_session(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,3 +228,16 @@ async def test_an_address_that_has_an_account_is_told_to_who_is_invited(tmp_path
             "POST", "/auth/register", who("ann@example.com") | {"invitation": token}
         )
         assert (answer.status, reason(answer)) == (409, "email_taken")
+
+
+@pytest.mark.parametrize("email", ["\uff41nna@example.com", "gro\xdf@example.com"])
+async def test_without_mail_no_spelling_takes_the_address_of_another_mailbox(
+    tmp_path: Path, email: str
+) -> None:
+    async with open_house(tmp_path, verification="off") as house:
+        answer = await house.ask("POST", "/auth/register", who(email))
+        assert answer.status == 422
+        assert await house.deps.accounts.by_email(email) is None
+        owner = normalize_email(email)
+        assert owner is not None
+        assert (await house.ask("POST", "/auth/register", who(owner))).status == 201
