@@ -131,19 +131,19 @@ def unlink(
     go, and the owner is told by mail.
 
     It may be the last way in: then the owner asks for a password by mail.  A link that was made
-    while the provider of this name was another issuer goes too.
+    while the provider of this name was another issuer goes too; by its issuer it goes alone.
     """
     providers = _providers(config, policies)
 
     async def work(context: CommandContext) -> Account:
         account = await account_of(context, email)
-        changes = await _identities(context, providers).unlink(
-            account.id, name, label=name, session_id=None, may_be_last=True
+        ended = await _identities(context, providers).unlink(
+            account.id, name, session_id=None, may_be_last=True
         )
-        if changes is None or isinstance(changes, LinkRefusal):
+        if ended is None or isinstance(ended, LinkRefusal):
             raise CliError(f"the account is not linked with {name}")
-        context.tell(AuditKind.PROVIDER_UNLINKED, account.id, "unlinked", provider=name)
-        await context.publish(changes)
+        context.tell(AuditKind.PROVIDER_UNLINKED, account.id, "unlinked", provider=ended.providers)
+        await context.publish(ended.changes)
         return account
 
     echo(f"unlinked: {named(run(work))}")

@@ -67,7 +67,10 @@ def test_an_operator_unlinks_every_issuer_that_the_name_has_meant(
     assert gateway("users", "create", EMAIL)[0] == GOOD
     configure(folder, corp=NEW)
     link(folder, OLD, NEW)
-    assert linked(gateway) == {OLD: "corp", NEW: "corp"}
+    assert linked(gateway) == {OLD: OLD, NEW: "corp"}
+    assert gateway("providers", "unlink", EMAIL, OLD)[0] == GOOD
+    assert linked(gateway) == {NEW: "corp"}
+    link(folder, OLD)
     assert gateway("providers", "unlink", EMAIL, "corp")[0] == GOOD
     assert linked(gateway) == {}
     assert gateway("providers", "unlink", EMAIL, "corp")[0] == NO

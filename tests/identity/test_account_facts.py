@@ -125,7 +125,7 @@ async def test_what_an_operator_said_stays_where_the_provider_says_nothing_any_m
     database: Database,
 ) -> None:
     account, facts = await opened(database), AccountFacts(database)
-    giver = Giver("https://id.example", frozenset())
+    giver = Giver("https://id.example", frozenset(), is_alone=True)
     async with database.transaction() as tx:
         assert await put_provided(tx, account.id, {"department": "sales"}, giver)
     assert await facts.put_attributes(account.id, {"department": "sales"})
@@ -135,13 +135,23 @@ async def test_what_an_operator_said_stays_where_the_provider_says_nothing_any_m
     assert stored == [("sales", "operator")]
 
 
+async def test_a_number_is_no_truth(database: Database) -> None:
+    """To Python they are equal: an attribute that is a `boolean` now, and was an `integer`, could
+    not be set."""
+    account, facts = await opened(database), AccountFacts(database)
+    await facts.put_attributes(account.id, {"admin": 1})
+    assert await facts.put_attributes(account.id, {"admin": True})
+    assert [one.value for one in await facts.attributes(account.id)] == [True]
+    assert not await facts.put_attributes(account.id, {"admin": True})
+
+
 async def test_what_counts_no_more_is_that_of_whoever_says_it_again(database: Database) -> None:
     account, facts = await opened(database), AccountFacts(database)
     by_provider = {
         "department": Attribute("department", set_by=frozenset((SetBy.PROVIDER, SetBy.OPERATOR)))
     }
     await facts.put_attributes(account.id, {"department": "sales"}, SetBy.PERSON)
-    giver = Giver("https://id.example", frozenset())
+    giver = Giver("https://id.example", frozenset(), is_alone=True)
     for definitions, owner in (({}, "person"), (by_provider, "provider https://id.example")):
         async with database.transaction() as tx:
             await put_provided(tx, account.id, {"department": "sales"}, giver, definitions)

@@ -84,15 +84,14 @@ class LinkEndpoints:
 
     def _shown(self, link: LinkedIdentity, providers: Mapping[str, Provider]) -> dict[str, object]:
         provider = provider_of(providers, link.issuer)
-        start = None
+        label, start = link.provider, None
         if provider is not None:
             label = provider.label
             start = self._deps.own_paths.endpoint("providers", provider.name, START)
-        else:
-            # Whoever has its name now is another, of whom the account may have a link besides.
-            label = link.issuer if link.provider in providers else link.provider
+        # Another has its name: no path holds an issuer, so it goes alone by its id.
+        name = link.id if link.provider == link.issuer else link.provider
         return {
-            "name": link.provider,
+            "name": name,
             "label": label,
             "start": start,
             "email": link.email,
@@ -116,13 +115,8 @@ class LinkEndpoints:
         return await self._deps.shielded(self._unlink(request, call, principal))
 
     async def _unlink(self, request: web.BaseRequest, call: Call, principal: Principal) -> Reply:
-        name = call.segments[-1]
-        provider = self._deps.providers().get(name)
         ended = await self._deps.identities.unlink(
-            principal.subject,
-            name,
-            label=name if provider is None else provider.label,
-            session_id=principal.session_id,
+            principal.subject, call.segments[-1], session_id=principal.session_id
         )
         if ended is None:
             return ProblemReply(Reason.ROUTE_UNKNOWN)
@@ -130,7 +124,11 @@ class LinkEndpoints:
             return REFUSALS[ended]
         self._deps.audit.record(
             event_of(
-                AuditKind.PROVIDER_UNLINKED, call, request, subject=principal.subject, provider=name
+                AuditKind.PROVIDER_UNLINKED,
+                call,
+                request,
+                subject=principal.subject,
+                provider=ended.providers,
             )
         )
-        return await await_propagation(self._deps.publisher, ended)
+        return await await_propagation(self._deps.publisher, ended.changes)

@@ -32,6 +32,7 @@ from gateway.identity.accounts.account_facts import (
     AccountFacts,
     Chosen,
     StoredAttribute,
+    is_same,
     takes_over,
 )
 from gateway.identity.sessions.token_dates import TooSoon
@@ -218,7 +219,7 @@ def _is_kept(before: StoredAttribute | None, value: Any, attribute: Attribute) -
     """Whether to set it would change nothing."""
     if before is None:
         return value is None
-    return before.value == value and not takes_over(before.set_by, SetBy.PERSON, attribute)
+    return is_same(before.value, value) and not takes_over(before.set_by, SetBy.PERSON, attribute)
 
 
 def _errors(values: Mapping[str, Any], own: Mapping[str, Attribute]) -> list[FieldError]:

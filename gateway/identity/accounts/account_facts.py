@@ -7,7 +7,7 @@ what was changed or taken away stays so over a restore.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -38,7 +38,9 @@ class Giver:
     issuer: str
     others: Set[str]
     """The other providers of the account, by issuer and by the names that they had: earlier
-    versions kept whose a value is by name.  What belongs to none of them is this one's."""
+    versions kept whose a value is by name, and it may be one that nobody has any more."""
+    is_alone: bool
+    """Whether nobody can sign in by the others: what belongs to none of them is this one's."""
 
 
 class Chosen(Enum):
@@ -217,7 +219,7 @@ async def _put_attributes(
     changed = {
         name: value
         for name, value in values.items()
-        if account.attributes.get(name) != value
+        if not is_same(account.attributes.get(name), value)
         or (
             value is not None
             and takes_over(account.set_by.get(name, ""), set_by, definitions.get(name))
@@ -232,6 +234,11 @@ async def _put_attributes(
     for name, value in changed.items():
         await _put_attribute(tx, account, name, value, (set_by, now))
     return [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
+
+
+def is_same(before: Value | None, value: Value | None) -> bool:
+    """Whether both are one value of one type: to Python `True` is 1."""
+    return type(before) is type(value) and before == value
 
 
 def takes_over(before: str, set_by: str, attribute: Attribute | None) -> bool:
@@ -257,42 +264,49 @@ async def put_provided(
 ) -> Sequence[Change]:
     """What a provider says of the account now.  All that it gave itself and does not say is taken
     away, and nothing that an operator or the person set."""
+    said = {name: value for name, value in values.items() if value is not None}
+    for word in await _provided(tx, account_id) - giver.others - {giver.issuer}:
+        await hand_over(tx, account_id, word, giver.issuer, None if giver.is_alone else said)
     owner = f"{SetBy.PROVIDER} {giver.issuer}"
-    for former in await _provided(tx, account_id, giver.others):
-        if former != owner:
+    kept: dict[str, Value | None] = dict.fromkeys(await _set_by(tx, account_id, owner))
+    return await put_attributes(tx, account_id, kept | said, owner, definitions)
+
+
+async def hand_over(
+    tx: Transaction, account_id: str, word: str, issuer: str, names: Collection[str] | None = None
+) -> None:
+    """Makes what is kept by the word (as of `Giver`) the issuer's; of `names`, these alone."""
+    former = f"{SetBy.PROVIDER} {word}"
+    for name in await _set_by(tx, account_id, former):
+        if names is None or name in names:
             await tx.run(
                 "UPDATE account_attributes SET set_by = :by"
-                " WHERE account_id = :id AND set_by = :former",
-                by=owner,
+                " WHERE account_id = :id AND name = :name",
+                by=f"{SetBy.PROVIDER} {issuer}",
                 id=account_id,
-                former=former,
+                name=name,
             )
-    said: dict[str, Value | None] = dict.fromkeys(await _set_by(tx, account_id, owner))
-    said |= {name: value for name, value in values.items() if value is not None}
-    return await put_attributes(tx, account_id, said, owner, definitions)
 
 
 async def take_back_provided(
-    tx: Transaction, account_id: str, others: Set[str]
+    tx: Transaction, account_id: str, gone: Set[str], others: Set[str] | None
 ) -> Sequence[Change]:
-    """Takes away what providers gave, but those of `others` (as of `Giver`)."""
-    gone: dict[str, Value | None] = {}
-    for owner in await _provided(tx, account_id, others):
-        gone |= dict.fromkeys(await _set_by(tx, account_id, owner))
-    return await put_attributes(tx, account_id, gone, SetBy.PROVIDER)
+    """Takes away what the providers of `gone` gave (words as of `Giver`), and what belongs to none
+    of `others`; None: who is left may have given that."""
+    taken: dict[str, Value | None] = {}
+    for word in await _provided(tx, account_id):
+        if word in gone or (others is not None and word not in others):
+            taken |= dict.fromkeys(await _set_by(tx, account_id, f"{SetBy.PROVIDER} {word}"))
+    return await put_attributes(tx, account_id, taken, SetBy.PROVIDER)
 
 
-async def _provided(tx: Transaction, account_id: str, others: Set[str]) -> list[str]:
-    """The providers that gave what the account has, as `set_by` names them, but `others`."""
+async def _provided(tx: Transaction, account_id: str) -> frozenset[str]:
+    """The providers that gave what the account has, by the words that `set_by` names them by."""
     rows = await tx.all(
         "SELECT DISTINCT set_by FROM account_attributes WHERE account_id = :id", id=account_id
     )
     parted = [str(row["set_by"]).partition(" ") for row in rows]
-    return [
-        f"{kind} {named}"
-        for kind, _, named in parted
-        if kind == SetBy.PROVIDER and named not in others
-    ]
+    return frozenset(word for kind, _, word in parted if kind == SetBy.PROVIDER)
 
 
 async def _set_by(tx: Transaction, account_id: str, set_by: str) -> frozenset[str]:

@@ -7,11 +7,12 @@ and means no other issuer that it calls the same now.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from gateway.access.providers import Provider, provider_of
-from gateway.identity.accounts.account_facts import Giver, put_provided
+from gateway.identity.accounts.account_facts import Giver, hand_over, put_provided
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity
@@ -30,8 +31,10 @@ _SELECT = (
 class LinkedIdentity:
     """As its owner sees it."""
 
+    id: str
     provider: str
-    """What the configuration calls it now; of one that it does not name any more, what it did."""
+    """What the configuration calls it now; of one that it does not name any more, what it did, and
+    its issuer once it calls another so."""
     issuer: str
     subject: str
     email: str | None
@@ -40,10 +43,11 @@ class LinkedIdentity:
 
 
 def linked_identity(row: Row, providers: Mapping[str, Provider]) -> LinkedIdentity:
-    issuer = str(row["issuer"])
+    issuer, name = str(row["issuer"]), str(row["provider"])
     now = provider_of(providers, issuer)
     return LinkedIdentity(
-        str(row["provider"]) if now is None else now.name,
+        str(row["id"]),
+        now.name if now is not None else issuer if name in providers else name,
         issuer,
         str(row["subject"]),
         row["email"],
@@ -57,22 +61,32 @@ def issuers_of(providers: Mapping[str, Provider]) -> frozenset[str]:
 
 
 def named(rows: Sequence[Row], name: str, providers: Mapping[str, Provider]) -> list[Row]:
-    """The links that somebody means by the name of a provider: that with its issuer, and those
-    that were made by it when it had another, but such as another provider has now."""
-    held = providers.get(name)
-    issuer, issuers = (None, set[str]()) if held is None else (
-        held.issuer.issuer, issuers_of(providers)
-    )  # fmt: skip
-    return [
-        row
-        for row in rows
-        if row["issuer"] == issuer or (row["provider"] == name and row["issuer"] not in issuers)
-    ]
+    """The links that somebody means by the id of one, its issuer, or the name of a provider: by a
+    name that with its issuer, and those that were made by it when it had one that no provider has
+    now.  By a name that means none of them, what was called so: it was read before the change."""
+    one = [row for row in rows if name in (row["id"], row["issuer"])]
+    if one:
+        return one
+    held, issuers = providers.get(name), issuers_of(providers)
+    called = [row for row in rows if row["provider"] == name]
+    gone = [row for row in called if row["issuer"] not in issuers]
+    if held is None:
+        return gone or called
+    return [row for row in rows if row["issuer"] == held.issuer.issuer or row in gone]
 
 
 def words_of(rows: Collection[Row]) -> Set[str]:
     """Their issuers and names, by one of which what they gave is told from what others did."""
     return {str(row[column]) for row in rows for column in ("issuer", "provider")}
+
+
+async def give_by_issuer(tx: Transaction, account_id: str, rows: Collection[Row]) -> None:
+    """What is kept by a name that one of these links alone has becomes that of its issuer: once
+    they are called otherwise, nobody could say whose it was."""
+    counts = Counter(str(row["provider"]) for row in rows)
+    for row in rows:
+        if counts[row["provider"]] == 1:
+            await hand_over(tx, account_id, row["provider"], row["issuer"])
 
 
 async def links_of(tx: Transaction, account_id: str) -> Sequence[Row]:
@@ -151,15 +165,14 @@ async def write_what_is_said(
     name, issuer = identity.provider.name, identity.provider.issuer.issuer
     rows = await links_of(tx, account.id)
     others = [row for row in rows if row["id"] != identity_id]
+    # A link that was made just now has had no name before, so what is kept by one is another's.
+    await give_by_issuer(tx, account.id, others if is_new or was_linked else rows)
     followed = [
         row for row in others if row["provider"] == name and row["issuer"] not in {issuer, *issuers}
     ]
-    # A link that was made just now has had no name before, so what is kept by one is another's.
-    own = (
-        set()
-        if is_new or was_linked
-        else {row["provider"] for row in rows if row["id"] == identity_id}
-    )
+    left = [row for row in others if row not in followed]
+    for word in words_of(followed) - words_of(left):
+        await hand_over(tx, account.id, word, issuer)
     await tx.run(
         "UPDATE linked_identities SET last_used_at = :now, provider = :provider, email = :email"
         " WHERE id = :id",
@@ -173,7 +186,9 @@ async def write_what_is_said(
         is_changed |= bool(
             await tx.run("DELETE FROM linked_roles WHERE identity_id = :id", id=row["id"])
         )
-    giver = Giver(issuer, words_of([row for row in others if row not in followed]) - own)
+    giver = Giver(
+        issuer, words_of(left), is_alone=not any(row["issuer"] in issuers for row in left)
+    )
     definitions = {attribute.name: attribute for attribute, _ in identity.provider.attributes}
     try:
         changes = list(await put_provided(tx, account.id, identity.attributes, giver, definitions))

@@ -88,6 +88,15 @@ class LinkedAccount:
     """It was linked just now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """What went; the changes are to be announced."""
+
+    providers: str
+    """As their owner saw them."""
+    changes: Sequence[Change]
+
+
 class LinkedIdentities:
     def __init__(
         self,
@@ -126,11 +135,11 @@ class LinkedIdentities:
         account_id: str,
         provider: str,
         *,
-        label: str,
         session_id: str | None,
         may_be_last: bool = False,
-    ) -> Sequence[Change] | LinkRefusal | None:
-        """Ends the sessions that it began, but `session_id`; None where there is no such link.
+    ) -> Unlinked | LinkRefusal | None:
+        """`provider` is as `named` takes it.  Ends the sessions that it began, but
+        `session_id`; None where there is no such link.
         `may_be_last`: an operator, who needs no session, takes the last way in, too."""
         providers = self._providers()
         async with self._database.transaction() as tx:
@@ -140,10 +149,10 @@ class LinkedIdentities:
             if account is None or not gone:
                 return None
             left = [row for row in rows if row not in gone]
+            issuers = issuers_of(providers)
+            ways = [row for row in left if row["issuer"] in issuers]
             if not may_be_last:
                 refusal = await _not_by_owner(tx, account, session_id or "")
-                issuers = issuers_of(providers)
-                ways = [row for row in left if row["issuer"] in issuers]
                 if refusal is None and not await has_other_way_in(tx, account, ways):
                     refusal = LinkRefusal.LAST_WAY_IN
                 if refusal is not None:
@@ -153,18 +162,22 @@ class LinkedIdentities:
                 await tx.run("DELETE FROM linked_identities WHERE id = :id", id=row["id"])
                 target = link_target(account_id, row["issuer"], row["subject"])
                 await add_tombstone(tx, Ended.LINK, target)
-            await self._notifications.provider_unlinked(tx, account_id, label)
+            names = list(dict.fromkeys(linked_identity(row, providers).provider for row in gone))
+            labels = [providers[name].label if name in providers else name for name in names]
+            await self._notifications.provider_unlinked(tx, account_id, ", ".join(labels))
             changes: list[Change] = []
             for row in gone:
                 changes += await end_sessions_of(
                     tx, row["issuer"], "unlinked", subject=row["subject"], but=session_id
                 )
-            changes += await take_back_provided(tx, account_id, words_of(left) - words_of(gone))
+            changes += await take_back_provided(
+                tx, account_id, words_of(gone), None if ways else words_of(left)
+            )
             after = await locked(tx, account_id)
             if after is not None and after.roles != account.roles:
                 changes.append(await outdate(tx, account_id, Reason.TOKEN_OUTDATED))
         self._notifications.wake()
-        return changes
+        return Unlinked(", ".join(names), changes)
 
     async def of_account(self, account_id: str) -> list[LinkedIdentity]:
         async with self._database.read_transaction() as tx:

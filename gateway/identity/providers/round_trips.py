@@ -26,9 +26,6 @@ COOKIE_MAX = 3_500
 TARGET_MAX = 2_048
 """Characters of where a trip leads in the end."""
 
-_PARTS_BEFORE = 6
-"""Of nodes of the version before, which do not say when it began."""
-
 _KIND, _PERMIT = b"round trip", b"link permit"
 
 
@@ -139,10 +136,7 @@ class RoundTrips:
 
     def _opened(self, sealed: str) -> RoundTrip | None:
         """None for what was not sealed here, or is over."""
-        parts = self._sealed.open(_KIND, sealed)
-        if isinstance(parts, list) and len(parts) == _PARTS_BEFORE:
-            parts = [*parts, None]
-        match parts:
+        match self._sealed.open(_KIND, sealed):
             case [
                 str(provider),
                 str(return_to),

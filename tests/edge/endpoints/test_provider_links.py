@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from gateway.access.providers import Provider
+from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.rate_limits import LINKS
 from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.providers.linked_identities import LinkedAccount
@@ -168,7 +169,7 @@ async def test_a_link_with_an_issuer_that_has_gone_is_seen_and_goes_with_its_nam
         shown = await listed(house, fields)
         [link] = shown["links"]
         # Its button would lead to another, who knows nothing of it.
-        assert (link["name"], link["label"], link["start"]) == ("idp", ISSUER, None)
+        assert (link["label"], link["start"]) == (ISSUER, None)
         assert [one["name"] for one in shown["available"]] == ["idp"]
         again = ProviderIdentity(moved(), "ada", CREDENTIALS["email"], email_verified=True)
         assert isinstance(await links_of(house).sign_in(again), LinkedAccount)
@@ -180,6 +181,22 @@ async def test_a_link_with_an_issuer_that_has_gone_is_seen_and_goes_with_its_nam
         assert shown["available"] == []
         assert await unlinked(house, fields, "idp") == 204
         assert (await listed(house, fields))["links"] == []
+
+
+async def test_a_link_with_an_issuer_that_has_gone_goes_alone(tmp_path: Path) -> None:
+    """Else its button takes the way in of another name with it."""
+    async with open_house(tmp_path, providers={"idp": moved()}) as house:
+        await house.register()
+        await linked_before(house)
+        again = ProviderIdentity(moved(), "ada", CREDENTIALS["email"], email_verified=True)
+        assert isinstance(await links_of(house).sign_in(again), LinkedAccount)
+        fields = await signed_in_at(house, GATE)
+        shown = (await listed(house, fields))["links"]
+        [name] = [str(one["name"]) for one in shown if one["label"] == ISSUER]
+        assert await unlinked(house, fields, name) == 204
+        assert [one["name"] for one in (await listed(house, fields))["links"]] == ["idp"]
+        [event] = [e for e in house.recorded.events if e.kind is AuditKind.PROVIDER_UNLINKED]
+        assert event.detail["provider"] == ISSUER
 
 
 async def test_a_link_is_shown_by_the_name_that_its_provider_has_now(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from gateway.identity.factors.own_factors import OwnFactors
 from gateway.identity.factors.totp import TotpFactor
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.identities import ProviderIdentity
-from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities
+from gateway.identity.providers.linked_identities import LinkedAccount, LinkedIdentities, Unlinked
 from gateway.identity.providers.provider_sessions import end_sessions_of
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house, reason, told
@@ -170,9 +170,9 @@ async def test_a_link_that_has_gone_enrols_no_factor(house: House) -> None:
     pending = await by_provider(house)
     secret = str(told(await begin(house, pending.mfa_token))["secret"])
     unlinked = await links_of(house).unlink(
-        pending.account_id, "idp", label="X", session_id=None, may_be_last=True
+        pending.account_id, "idp", session_id=None, may_be_last=True
     )
-    assert unlinked == []  # it had begun no session yet
+    assert unlinked == Unlinked("idp", [])  # it had begun no session yet
     done = await confirm(house, pending.mfa_token, code_at(house, secret))
     assert done.status == 401, done.body
     assert (await begin(house, pending.mfa_token)).status == 401

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gateway.access.attributes import tenant_of, tenants_of
+from gateway.access.attributes import Attribute, AttributeType, SetBy, tenant_of, tenants_of
 from gateway.audit.log import AuditKind
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.model import Call, Credential, CredentialKind, Principal
-from tests.edge.auth_house import CREDENTIALS, House, open_house, reason, request, told
+from tests.edge.auth_house import ATTRIBUTES, CREDENTIALS, House, open_house, reason, request, told
 from tests.edge.endpoints.cookie_calls import ask, signed_in
 from tests.edge.endpoints.oauth_clients import created, token_of
 
@@ -250,3 +250,19 @@ async def test_what_a_person_says_again_is_theirs_where_it_did_not_count(house: 
     assert (await house.ask("PATCH", path, {"nickname": "Al"}, token=token)).status == 204
     token = str((await house.sign_in())["access_token"])
     assert (await bearer(house, token)).claims["attributes"]["nickname"] == "Al"
+
+
+async def test_a_truth_is_set_where_a_number_was_kept(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attribute was an `integer` before; to Python both are equal."""
+    news = Attribute("news", AttributeType.BOOLEAN, set_by=frozenset((SetBy.PERSON,)))
+    monkeypatch.setitem(ATTRIBUTES, "news", news)
+    account = await house.deps.accounts.by_email(CREDENTIALS["email"])
+    assert account is not None
+    facts, path = AccountFacts(house.database), "/auth/me/attributes"
+    await facts.put_attributes(account.id, {"news": 1}, "person")
+    token = str((await house.sign_in())["access_token"])
+    assert (await house.ask("PATCH", path, {"news": True}, token=token)).status == 204
+    stored = {one.name: one.value for one in await facts.attributes(account.id)}
+    assert stored["news"] is True

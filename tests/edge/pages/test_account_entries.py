@@ -4,6 +4,7 @@ and more sessions than are shown."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,7 +18,7 @@ from tests.authenticator import Authenticator
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, URL, House, open_house, told
 from tests.edge.endpoints.passkey_calls import register, token_of
 from tests.edge.pages.visitor import Visitor, document, location
-from tests.identity.providers.parts import provider
+from tests.identity.providers.parts import ISSUER, provider
 
 SIGN_IN, ACCOUNT = "/auth/ui/sign-in", "/auth/ui/account"
 LINK = "Link idp"
@@ -93,10 +94,12 @@ async def signed_in_by_code(house: House, code: str) -> Visitor:
     return visitor
 
 
-async def link(house: House) -> None:
+async def link(house: House, issuer: str = ISSUER) -> None:
     """As a sign-in by a provider that is trusted for addresses does."""
     notifications = SecurityNotifications(house.database, house.deps.mailer)
-    identity = ProviderIdentity(provider("trust_email: true"), "a", EMAIL, email_verified=True)
+    by = provider("trust_email: true")
+    by = replace(by, issuer=replace(by.issuer, issuer=issuer))
+    identity = ProviderIdentity(by, "a", EMAIL, email_verified=True)
     found = await LinkedIdentities(house.database, notifications).sign_in(identity)
     assert isinstance(found, LinkedAccount)
 
@@ -125,6 +128,23 @@ async def test_a_provider_is_unlinked_on_the_page(house: House) -> None:
     page = await visitor.get(f"{ACCOUNT}?done=unlink")
     assert "The provider is not linked any more." in document(page).text
     assert LINK in document(page).text
+
+
+async def test_the_button_of_an_issuer_that_has_gone_unlinks_it_alone(house: House) -> None:
+    visitor = await signed_in(house)
+    await link(house, "https://old.example")
+    await link(house)
+    page = document(await visitor.get(ACCOUNT))
+    [old] = [
+        form
+        for form in page.forms
+        if form.action.endswith("/account/unlink") and form.fields["name"] != "idp"
+    ]
+    assert "Unlink https://old.example" in page.text
+    assert (await visitor.post(old.action, old.fields)).status == 303
+    told = document(await visitor.get(ACCOUNT)).text
+    assert "Unlink idp" in told
+    assert "old.example" not in told
 
 
 async def test_who_links_a_provider_comes_back_to_the_page(house: House) -> None:

@@ -14,13 +14,13 @@ from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.options import MailOptions
-from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.providers.linked_identities import (
     LinkedAccount,
     LinkedIdentities,
     LinkRefusal,
+    Unlinked,
 )
 from gateway.identity.providers.provider_sessions import ProviderSessions
 from gateway.identity.providers.round_trips import LinkRequest
@@ -28,9 +28,11 @@ from gateway.identity.sessions.sessions import SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
 from gateway.model import Reason
 from gateway.stores.protocols import Database
+from tests.identity.letters import SettledOutbox
 from tests.identity.providers.parts import provider
 
 OLD, NEW = "https://old.example", "https://new.example"
+GONE = "https://gone.example"
 URL = "https://gate.example"
 SOURCE = SignInSource("browser", "192.0.2.1")
 EMAIL = "ada@example.com"
@@ -54,13 +56,13 @@ class Town:
     def __post_init__(self) -> None:
         templates = MailTemplates.load([], site="gate.example", public_url=URL)
         options = MailOptions("no@x.example", URL, b"m" * 32)
-        outbox = MailOutbox(self.database, templates, options, None)
+        self.outbox = SettledOutbox(self.database, templates, options, None)
         self.accounts, self.facts = Accounts(self.database), AccountFacts(self.database)
         self.tokens = RefreshTokens(self.database, RefreshOptions())
         self.sessions = ProviderSessions(self.database, b"i" * 32)
         self.links = LinkedIdentities(
             self.database,
-            SecurityNotifications(self.database, outbox),
+            SecurityNotifications(self.database, self.outbox),
             providers=lambda: self.configured,
         )
 
@@ -109,6 +111,13 @@ class Town:
     async def told(self) -> dict[str, object]:
         return dict((await self.account()).attributes)
 
+    async def unlinks(self, name: str) -> str:
+        """As an operator does; what went."""
+        account = await self.account()
+        ended = await self.links.unlink(account.id, name, session_id=None, may_be_last=True)
+        assert isinstance(ended, Unlinked)
+        return ended.providers
+
     async def issuers(self) -> list[str]:
         account = await self.account()
         return sorted(link.issuer for link in await self.links.of_account(account.id))
@@ -141,11 +150,10 @@ async def test_who_unlinks_a_provider_unlinks_what_had_its_name_before(town: Tow
     new_session = await town.session(await town.comes("corp", roles=("staff",)), "corp")
     assert await town.live() == {old_session, new_session}
     account = await town.account()
-    ended = await town.links.unlink(
-        account.id, "corp", label="X", session_id=None, may_be_last=True
-    )
-    assert isinstance(ended, list)
-    assert {old_session, new_session} <= {change.target for change in ended}
+    ended = await town.links.unlink(account.id, "corp", session_id=None, may_be_last=True)
+    assert isinstance(ended, Unlinked)
+    assert {old_session, new_session} <= {change.target for change in ended.changes}
+    assert set(ended.providers.split(", ")) == {OLD, "corp"}
     assert (await town.issuers(), await town.live()) == ([], set())
     assert (await town.account()).roles == ()
     assert await town.told() == {}
@@ -189,7 +197,7 @@ async def test_a_provider_that_has_another_name_now_keeps_what_it_gave(town: Tow
     account = found.account
     linked = await town.links.of_account(account.id)
     assert {link.issuer: link.provider for link in linked} == {OLD: "corp-old", NEW: "corp"}
-    await town.links.unlink(account.id, "corp", label="X", session_id=None, may_be_last=True)
+    await town.unlinks("corp")
     assert await town.issuers() == [OLD]
     assert (await town.account()).roles == ("boss",)
     assert await town.told() == {"clearance": 9}
@@ -204,8 +212,7 @@ async def test_two_that_change_names_take_nothing_of_each_other(town: Town) -> N
         assert (await town.comes("b", roles=("x",), attributes={"clearance": 9})).changes == []
         same = await town.comes("a", roles=("y",), attributes={"department": "sales"})
         assert same.changes == []
-    account = await town.account()
-    await town.links.unlink(account.id, "b", label="X", session_id=None, may_be_last=True)
+    await town.unlinks("b")
     assert (await town.issuers(), (await town.account()).roles) == ([NEW], ("y",))
 
 
@@ -220,7 +227,7 @@ async def test_a_link_that_nobody_can_sign_in_by_is_no_way_in(
     )
     await town.comes("b")
     session = await town.session(await town.comes("b"), "b")
-    ended = await town.links.unlink(found.account.id, "b", label="b", session_id=session)
+    ended = await town.links.unlink(found.account.id, "b", session_id=session)
     assert (ended is LinkRefusal.LAST_WAY_IN) is not is_configured
     assert OLD in await town.issuers()
 
@@ -237,8 +244,7 @@ async def test_what_a_provider_gave_is_its_own_under_another_name(town: Town) ->
     ]
     await town.comes("company", attributes={"department": "support"})
     assert await town.told() == {"department": "support"}
-    account = await town.account()
-    await town.links.unlink(account.id, "company", label="X", session_id=None, may_be_last=True)
+    await town.unlinks("company")
     assert (await town.told(), await town.issuers()) == ({}, [])
 
 
@@ -271,8 +277,7 @@ async def test_what_was_kept_by_name_goes_with_the_link(town: Town) -> None:
     await kept_by_name(town, "corp", clearance=9)
     await kept_by_name(town, "before", department="sales")
     town.configure(named("company", OLD))
-    account = await town.account()
-    await town.links.unlink(account.id, "company", label="X", session_id=None, may_be_last=True)
+    await town.unlinks("company")
     assert await town.told() == {}
 
 
@@ -302,7 +307,7 @@ async def test_the_names_of_a_link_are_those_of_the_configuration(town: Town) ->
     found = await moved(town)
     account_id = found.account.id
     for configured, name in (
-        ((named("corp", NEW),), "corp"),
+        ((named("corp", NEW),), OLD),
         ((named("corp", NEW), named("before", OLD)), "before"),
         ((), "corp"),
     ):
@@ -311,6 +316,127 @@ async def test_the_names_of_a_link_are_those_of_the_configuration(town: Town) ->
         assert (link.provider, link.issuer) == (name, OLD)
     town.configure(named("before", OLD))
     # A page that was drawn before the change names what it was called then.
-    gone = await town.links.unlink(account_id, "corp", label="X", session_id=None, may_be_last=True)
-    assert gone is not None
+    assert await town.unlinks("corp") == "before"
     assert await town.issuers() == []
+
+
+# --- which link goes
+
+
+async def test_who_unlinks_a_name_that_has_gone_keeps_what_had_it_and_goes_on(town: Town) -> None:
+    """Their way in went with a link that nobody can sign in by."""
+    town.configure(named("corp", GONE))
+    await town.comes("corp")
+    town.configure(named("corp", OLD))
+    await town.comes("corp", roles=("staff",))
+    town.configure(named("company", OLD))
+    session = await town.session(await town.comes("company", roles=("staff",)), "company")
+    # As both were, where nobody has signed in since the last change.
+    async with town.database.transaction() as tx:
+        await tx.run("UPDATE linked_identities SET provider = 'corp'")
+    account = await town.account()
+    ended = await town.links.unlink(account.id, "corp", session_id=session)
+    assert isinstance(ended, Unlinked)
+    assert (ended.providers, await town.issuers()) == ("corp", [OLD])
+    assert (await town.account()).roles == ("staff",)
+
+
+async def test_an_issuer_that_has_gone_is_unlinked_alone(town: Town) -> None:
+    await moved(town, attributes={"department": "sales"})
+    await town.comes("corp", roles=("staff",), attributes={"clearance": 9})
+    assert await town.unlinks(OLD) == OLD
+    await town.outbox.drain()
+    told = [mail.content.text for mail in await town.outbox.waiting_mail()]
+    assert len([text for text in told if "https old. example" in text]) == 1
+    assert await town.issuers() == [NEW]
+    assert ((await town.account()).roles, await town.told()) == (("staff",), {"clearance": 9})
+
+
+# --- whose it is that was kept by a name which is another's now
+
+
+async def test_what_was_kept_by_a_name_stays_its_providers_whoever_has_the_name(
+    town: Town,
+) -> None:
+    town.configure(named("corp", OLD))
+    await town.comes("corp")
+    await kept_by_name(town, "corp", clearance=9)
+    town.configure(named("corp", NEW), named("corp-old", OLD))
+    for _ in range(3):
+        await town.comes("corp", attributes={"department": "sales"})
+        assert await town.told() == {"clearance": 9, "department": "sales"}
+    await town.unlinks("corp")
+    assert await town.told() == {"clearance": 9}
+    await town.comes("corp-old")
+    assert await town.told() == {}
+
+
+async def test_of_two_that_change_names_each_keeps_what_was_kept_by_its_own(town: Town) -> None:
+    town.configure(named("a", OLD), named("b", NEW))
+    await town.comes("a")
+    await town.comes("b")
+    await kept_by_name(town, "a", clearance=9)
+    await kept_by_name(town, "b", department="sales")
+    town.configure(named("b", OLD), named("a", NEW))
+    for _ in range(3):
+        await town.comes("b", attributes={"clearance": 9})
+        assert await town.told() == {"clearance": 9, "department": "sales"}
+    await town.comes("a", attributes={"department": "sales"})
+    await town.unlinks("b")
+    assert await town.told() == {"department": "sales"}
+
+
+async def test_who_unlinks_one_of_two_that_changed_names_keeps_what_the_other_gave(
+    town: Town,
+) -> None:
+    town.configure(named("a", OLD), named("b", NEW))
+    await town.comes("a")
+    await town.comes("b")
+    await kept_by_name(town, "a", clearance=9)
+    await kept_by_name(town, "b", department="sales")
+    town.configure(named("b", OLD), named("a", NEW))
+    await town.unlinks("b")
+    assert await town.told() == {"department": "sales"}
+
+
+async def test_what_was_kept_by_an_older_name_is_not_taken_by_another_provider(
+    town: Town,
+) -> None:
+    """Earlier versions kept the name by which the same value was said first."""
+    town.configure(named("b", OLD), named("c", NEW), named("d", GONE))
+    await town.comes("b")
+    await kept_by_name(town, "a", clearance=9, department="sales")
+    # What it says itself is its own, and goes with it.
+    await town.comes("c", attributes={"department": "sales"})
+    await town.comes("d")
+    assert await town.told() == {"clearance": 9, "department": "sales"}
+    await town.unlinks("d")
+    assert await town.told() == {"clearance": 9, "department": "sales"}
+    await town.unlinks("c")
+    assert await town.told() == {"clearance": 9}
+    await town.comes("b")
+    assert await town.told() == {}
+
+
+async def test_what_nobody_else_can_have_given_goes_with_the_last_that_can_be_used(
+    town: Town,
+) -> None:
+    town.configure(named("b", OLD), named("c", NEW))
+    await town.comes("b")
+    await town.comes("c")
+    await kept_by_name(town, "a", clearance=9)
+    town.configure(named("c", NEW))
+    await town.unlinks("c")
+    assert (await town.told(), await town.issuers()) == ({}, [OLD])
+
+
+async def test_what_the_old_issuer_gave_ends_though_another_provider_is_linked(
+    town: Town,
+) -> None:
+    town.configure(named("corp", OLD), named("c", URL))
+    await town.comes("corp", attributes={"clearance": 9})
+    await town.comes("c")
+    await kept_by_name(town, "corp", department="sales")
+    town.configure(named("corp", NEW), named("c", URL))
+    await town.comes("corp")
+    assert await town.told() == {}

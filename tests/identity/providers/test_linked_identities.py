@@ -22,6 +22,7 @@ from gateway.identity.providers.linked_identities import (
     LinkedAccount,
     LinkedIdentities,
     LinkRefusal,
+    Unlinked,
 )
 from gateway.identity.providers.provider_sessions import ProviderSessions, end_sessions_of
 from gateway.identity.providers.round_trips import LinkRequest
@@ -222,8 +223,8 @@ async def test_what_was_unlinked_is_not_linked_again_by_its_address(town: Town) 
     account = await town.add("ada@example.com", verified=True)
     await town.identities.sign_in(somebody())
     session_id = await town.session(account)
-    ended = await town.identities.unlink(account.id, "idp", label="X", session_id=session_id)
-    assert ended == []
+    ended = await town.identities.unlink(account.id, "idp", session_id=session_id)
+    assert ended == Unlinked("idp", [])
     assert await town.identities.sign_in(somebody()) is LinkRefusal.ADDRESS_TAKEN
     linked = await town.identities.link(somebody(), LinkRequest(account.id, session_id))
     assert isinstance(linked, LinkedAccount)
@@ -235,11 +236,9 @@ async def test_the_last_way_in_stays(town: Town) -> None:
     assert isinstance(found, LinkedAccount)
     begun = await town.tokens.begin(found.account.id, SOURCE, without_password=True)
     assert isinstance(begun, SessionGrant)
-    refused = await town.identities.unlink(
-        found.account.id, "idp", label="X", session_id=begun.session_id
-    )
+    refused = await town.identities.unlink(found.account.id, "idp", session_id=begun.session_id)
     assert refused is LinkRefusal.LAST_WAY_IN
-    assert await town.identities.unlink(found.account.id, "no", label="X", session_id="s") is None
+    assert await town.identities.unlink(found.account.id, "no", session_id="s") is None
 
 
 async def test_what_a_provider_gives_is_kept_apart_from_what_operators_grant(town: Town) -> None:
@@ -302,7 +301,8 @@ async def test_no_session_begins_by_a_link_that_has_gone(town: Town) -> None:
     assert isinstance(found, LinkedAccount)
     origin = town.sessions.origin(somebody(), found.identity_id)
     session_id = await town.session(account)
-    assert await town.identities.unlink(account.id, "idp", label="X", session_id=session_id) == []
+    ended = await town.identities.unlink(account.id, "idp", session_id=session_id)
+    assert ended == Unlinked("idp", [])
     grant = await town.tokens.begin(
         account.id, SOURCE, without_password=True, amr=("fed",), origin=origin
     )
@@ -406,7 +406,7 @@ async def test_a_provider_sets_attributes_and_takes_its_own_away(town: Town) -> 
     assert isinstance(third, LinkedAccount)
     assert [change.cause for change in third.changes] == [Reason.TOKEN_OUTDATED]
     assert third.account.attributes == {"department": "support", "clearance": 3}
-    await town.identities.unlink(account_id, "idp", label="idp", session_id=None, may_be_last=True)
+    await town.identities.unlink(account_id, "idp", session_id=None, may_be_last=True)
     assert await attributes_of(town, account_id) == {"clearance": 3}
 
 
@@ -439,7 +439,7 @@ async def test_a_session_that_has_ended_takes_no_link_away(town: Town) -> None:
     async with town.database.transaction() as tx:
         await end_one(tx, session_id, "logout")
     for holder in (session_id, None):
-        ended = await town.identities.unlink(account.id, "idp", label="X", session_id=holder)
+        ended = await town.identities.unlink(account.id, "idp", session_id=holder)
         assert ended is LinkRefusal.SESSION_ENDED
     assert await town.identities.of_account(account.id)
 

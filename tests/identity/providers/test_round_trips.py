@@ -50,17 +50,6 @@ async def test_a_trip_comes_back_once(trips: RoundTrips) -> None:
     assert value_of(trips.without(drawn.state, cookie)) == ""
 
 
-async def test_a_trip_of_a_node_of_the_version_before_comes_back_and_began_nobody_knows_when(
-    trips: RoundTrips, clock: Hands
-) -> None:
-    drawn, expires_at = ["state", "nonce", "verifier"], int(clock.now()) + 60
-    parts = ["idp", "sealed", [], None, drawn, expires_at]
-    cookie = SealedTokens(b"k" * 32).seal(b"round trip", parts)
-    trip = await trips.end("state", "idp", cookie)
-    assert trip is not None
-    assert (trip.verifier, trip.begun_at) == ("verifier", None)
-
-
 async def test_a_trip_of_another_browser_provider_or_key_is_none(
     trips: RoundTrips, clock: Hands
 ) -> None:
