@@ -91,7 +91,8 @@ def _validated(email: str, *, test_environment: bool = False) -> ValidatedEmail 
 
 
 def _plain_name(email: str) -> str:
-    return unicodedata.normalize("NFC", email.strip().partition("@")[0]).lower()
+    # At the end of a word a small sigma is written otherwise; a capital has one form.
+    return unicodedata.normalize("NFC", email.strip().partition("@")[0]).lower().replace("ς", "σ")
 
 
 def _storable(text: str) -> bool:

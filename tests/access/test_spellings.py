@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import chain
+from unicodedata import normalize
 from urllib.parse import quote
 
 import pytest
@@ -173,7 +174,32 @@ def test_whatever_is_a_letter_to_who_ignores_case_is_folded_into_it() -> None:
     assert folded_letters("\u0130nternal") == folded_letters("\u0131nternal") == "internal"
 
 
-@pytest.mark.parametrize("path", ["/adm\u0130n/users", "/adm\u0131n/users", "/ADM%C4%B0N/users"])
+def test_whatever_unicode_takes_for_one_letter_is_folded_alike() -> None:
+    for code in chain(range(0x80, 0xD800), range(0xE000, 0x110000)):
+        char = chr(code)
+        if len(normalize("NFKD", char)) <= 4:
+            others = (
+                normalize("NFD", char),
+                char.lower(),
+                normalize("NFC", normalize("NFD", char)),
+            )
+            assert {folded_letters(one) for one in others} == {folded_letters(char)}, hex(code)
+
+
+@pytest.mark.parametrize("path", ["/I\u0307dare", "/i\u0307dare", "/\u0131dare", "/idare"])
+def test_a_protected_letter_with_a_dot_has_no_other_spelling(path: str) -> None:
+    world = snapshot(
+        "- {id: admin, match: {path: /\u0130dare}, policy: signed-in, upstream: api}\n"
+        '- {id: rest, match: {path: "/{rest:path}", except_reserved: true}, auth: public, upstream:'
+        " api}\n"
+    )
+    assert decide(world, f"GET {quote(path)}").refusal is Reason.AMBIGUOUS_PATH
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/adm\u0130n/users", "/adm\u0131n/users", "/ADM%C4%B0N/users", "/admI\u0307n/users"],
+)
 def test_an_i_with_a_dot_and_without_is_no_way_around_a_protected_path(path: str) -> None:
     world = snapshot(
         "- {id: admin, match: {path: /admin/users}, policy: signed-in, upstream: api}\n"

@@ -138,6 +138,11 @@ def test_one_mailbox_is_one_account_in_every_spelling(one: str, other: str) -> N
     [
         ("Ann@a.example", "aNN@a.example", True),
         ("J\u00dcRGEN@a.example", "ju\u0308rgen@a.example", True),
+        (
+            "\u03bd\u03af\u03ba\u03bf\u03c2@a.example",
+            "\u039d\u038a\u039a\u039f\u03a3@a.example",
+            True,
+        ),
         ("stra\u00dfe@a.example", "strasse@a.example", False),
         ("\ufb01nn@a.example", "finn@a.example", False),
         ("\uff41nn@a.example", "ann@a.example", False),

@@ -117,6 +117,19 @@ async def test_a_sign_out_is_over_when_what_its_session_was_writing_is(
     assert await ending
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_sign_out_is_done_though_somebody_holds_the_account_for_too_long(
+    person: Person,
+) -> None:
+    sessions = Sessions(person.database)
+    async with person.database.transaction() as tx:
+        await lock(tx, person.id)
+        assert await sessions.sign_out(person.caller, everywhere=False)
+    ended = await sessions.get(person.one.session_id)
+    assert ended is not None
+    assert ended.ended_at is not None
+
+
 @pytest.mark.parametrize("what", WRITES)
 async def test_who_is_signed_in_makes_it(person: Person, what: str) -> None:
     made = await person.writes(person.caller)[what]()

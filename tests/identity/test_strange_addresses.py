@@ -51,6 +51,40 @@ async def test_who_deletes_an_account_again_and_again_moves_none_to_a_mailbox_an
     assert 0 < len(sent) <= PER_REQUESTER
 
 
+async def test_of_mail_to_a_deleted_account_that_had_no_address_nothing_is_kept_but_that_it_counts(
+    database: Database,
+) -> None:
+    """Also of what says that the address has an account already."""
+    post, email = outbox(database), unique("ann") + "@x.example"
+    registrations, accounts = Registrations(database, post, waits=False), Accounts(database)
+    for number in range(2):
+        await registrations.register(email, f"hash {number}", f"requester {number}")
+    await registrations.forgot(email, "a third")
+    while await post.drain():
+        pass
+    account = await accounts.by_email(email)
+    assert account is not None
+    await accounts.delete(account.id)
+    async with database.read_transaction() as tx:
+        rows = await tx.all("SELECT * FROM outbox WHERE recipient_key = :key", key=email)
+    assert len(rows) == 3
+    for row in rows:
+        told = (row["state"], row["email_key"], row["recipient"], row["password_hash"])
+        assert told == ("dropped", "", None, None)
+
+
+async def test_a_deleted_account_takes_nobody_elses_waiting_link(database: Database) -> None:
+    post, name = outbox(database), unique("gro")
+    registrations, accounts = Registrations(database, post, waits=False), Accounts(database)
+    owner = f"{name}\xdf@x.example"
+    await registrations.register(owner, "hash of the owner", "owner")
+    (link,) = await links(post, owner)
+    stranger = await accounts.register(f"{name}ss@x.example", "hash of a stranger")
+    assert isinstance(stranger, Account)
+    await accounts.delete(stranger.id)
+    assert await links(post, owner) == [link]
+
+
 @pytest.mark.parametrize(
     ("typed", "is_made"),
     [("Anna@x.example", True), ("\uff41nna@x.example", False), ("gro\xdf@x.example", False)],

@@ -189,9 +189,9 @@ def folded_letters(text: str) -> str:
     if not text.isascii():
         apart = ((letter, unicodedata.normalize("NFKD", letter)) for letter in set(text))
         changed = {ord(one): other for one, other in apart if len(other) <= _LONGEST_FOLD}
-        # An `i` to who ignores case letter by letter (Go, Java, regular expressions of Python),
-        # though Unicode folds neither into it.
-        text = text.translate(changed | {ord("İ"): "i"}).replace("ı", "i")
+        # `İ`, its two letters and `ı` are an `i` to who ignores case letter by letter (Go, Java,
+        # regular expressions of Python), though Unicode folds none of them into it.
+        return text.translate(changed).casefold().replace("i\u0307", "i").replace("ı", "i")
     return text.casefold()
 
 

@@ -60,10 +60,15 @@ async def _erase_mail(tx: Transaction, account: Row) -> None:
     await tx.run(
         "UPDATE outbox SET state = 'dropped', finished_at = :now, email_key = '', recipient = NULL,"
         " fields = '{}', password_hash = NULL WHERE email_key = :key AND prepared_at IS NOT NULL"
-        " AND purpose <> :invitation",
+        " AND COALESCE(purpose, '') <> :invitation"
+        # That of somebody else, who has registered the address besides.
+        " AND NOT (COALESCE(purpose, '') = :verify AND state = 'waiting'"
+        " AND COALESCE(password_hash, :password_hash) <> :password_hash)",
         now=int(await tx.now()),
         key=key,
         invitation=Purpose.INVITATION.value,
+        verify=Purpose.VERIFY.value,
+        password_hash=account["password_hash"] or "",
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +19,7 @@ from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.revocations import CONFIRMED, change_of, record, refuse_once
 from gateway.identity.sessions.key_rows import end_keys, newest_key_at
 from gateway.model import Change, ChangeKind, Principal, Reason
-from gateway.stores.protocols import Database, Row, Transaction
+from gateway.stores.protocols import Database, Row, StoreUnavailable, Transaction
 
 Transport = Literal["bearer", "cookie"]
 StillProven = Callable[[Transaction], Awaitable[bool]]
@@ -137,10 +138,12 @@ class Sessions:
         return changes
 
     async def _settle(self, session: Session | None) -> None:
-        """Waits for who holds the account: what it asked for is written, or finds it ended."""
+        """Waits for who holds the account, for as long as a store is waited for: what the session
+        asked for is written, or finds it ended.  It has ended either way."""
         if session is not None and session.ended_at is None:
-            async with self._database.transaction() as tx:
-                await lock(tx, session.account_id)
+            with suppress(StoreUnavailable):
+                async with self._database.transaction() as tx:
+                    await lock(tx, session.account_id)
 
 
 def told_of_use(last_used_at: int, created_at: int) -> int:
