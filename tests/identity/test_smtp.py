@@ -118,3 +118,21 @@ def test_a_wrong_url_is_refused_without_showing_its_password(url: str) -> None:
 
 def test_the_password_is_not_in_the_repr() -> None:
     assert "secret" not in repr(SmtpServer.parse("smtps://u:secret@mail.example"))
+
+
+@pytest.mark.parametrize("greeting", ["554 no service", "421 later"])
+async def test_a_server_that_refuses_before_it_has_seen_the_mail_loses_none(
+    free_port: Callable[[], int], greeting: str
+) -> None:
+    """It refuses this client, for as long as it is listed somewhere, or the server is mended."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        writer.write(f"{greeting}\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    port = free_port()
+    server = await asyncio.start_server(greet, "127.0.0.1", port)
+    async with server:
+        assert (await sent(f"smtp://127.0.0.1:{port}")).outcome is DeliveryOutcome.LATER

@@ -41,7 +41,7 @@ async def test_people_of_another_system_sign_in_with_their_old_passwords(
     assert await passwords.check("their old password 1", ann.password_hash) == Checked(True)
     assert await passwords.check("another", ann.password_hash) == Checked(False)
     assert ann.password_hash is not None
-    assert not passwords.current(ann.password_hash)  # so the first sign-in renews it
+    assert passwords.may_renew(ann.password_hash, "x")  # so the first sign-in renews it
     bob = await Accounts(database).by_email("bob@x.example")
     assert bob is not None
     assert (bob.password_hash, bob.email_verified, bob.roles) == (None, False, ())
@@ -155,7 +155,14 @@ def test_a_line_that_is_not_utf_8_does_not_hide_the_others() -> None:
     result = read_users(b'[]\n{"email":"\xff@example.com"}\n{bad\n', json_lines=True)
     assert isinstance(result, BadLines)
     assert [(bad.line, bad.problem) for bad in result.problems] == [
-        (1, "is not a JSON object"),
+        (1, "is not a JSON object, or has a member twice"),
         (2, "is not UTF-8"),
-        (3, "is not a JSON object"),
+        (3, "is not a JSON object, or has a member twice"),
     ]
+
+
+def test_a_member_that_stands_twice_is_not_taken_for_its_last_value() -> None:
+    line = b'{"email":"a@example.com","verified":false,"verified":true}\n'
+    result = read_users(line, json_lines=True)
+    assert isinstance(result, BadLines)
+    assert [bad.line for bad in result.problems] == [1]

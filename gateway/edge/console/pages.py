@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from gateway.access.console import HOME, ConsolePermission
-from gateway.access.policies import StepUp
+from gateway.access.policies import StepUp, signed_in_within
 from gateway.access.routing.request_values import query_parameter
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.factor_changes import FRESH_S
@@ -46,7 +46,7 @@ class Operator:
         return permission in self.permissions
 
     def is_fresh(self, now: float) -> bool:
-        return self.auth_time is None or now - self.auth_time <= FRESH_S
+        return self.auth_time is None or signed_in_within(FRESH_S, self.auth_time, now)
 
 
 @dataclass(frozen=True, slots=True)

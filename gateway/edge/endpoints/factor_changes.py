@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.policies import signed_in_within
 from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import ACCEPTED, ProblemReply
 from gateway.identity.factors.factor_kinds import MFA, FactorKind
@@ -17,7 +18,7 @@ gain a factor that outlives it."""
 
 def may_change_factors(principal: Principal, now: float, *, has_factor: bool) -> bool:
     """Whether the caller has signed in just now, with a factor where the account has one."""
-    if principal.auth_time is None or now - principal.auth_time > FRESH_S:
+    if not signed_in_within(FRESH_S, principal.auth_time, now):
         return False
     return not has_factor or MFA in principal.amr
 

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
+from gateway.access.policies import signed_in_within
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.csrf import is_of_one_application
@@ -98,7 +99,7 @@ class PersonalKeyEndpoints:
             return fields
         if not fields["name"].isprintable() or not fields["name"].strip():
             return invalid_field("name", "must be printable")
-        if principal.auth_time is None or self._deps.clock.now() - principal.auth_time > FRESH_S:
+        if not signed_in_within(FRESH_S, principal.auth_time, self._deps.clock.now()):
             return ProblemReply(Reason.INSUFFICIENT_USER_AUTHENTICATION, max_age_s=FRESH_S)
         wait_s = await self._deps.limits.key_wait_s(principal.subject)
         if wait_s > 0:

@@ -147,7 +147,8 @@ class SignInEndpoints:
         Hashing takes its time: where another hash was stored meanwhile, the account stays as it
         was checked.  As it is now it would vouch for a password that nobody has given.
         """
-        if account.password_hash is None or self._deps.passwords.current(account.password_hash):
+        stored = account.password_hash
+        if stored is None or not self._deps.passwords.may_renew(stored, attempt.password):
             return account
         renewed = await self._deps.passwords.rehash(
             attempt.password,
@@ -157,8 +158,8 @@ class SignInEndpoints:
         )
         if isinstance(renewed, Reason):
             return account
-        stored = await self._deps.accounts.renew_hash(account.id, account.password_hash, renewed)
-        return replace(account, password_hash=renewed) if stored else account
+        is_kept = await self._deps.accounts.renew_hash(account.id, stored, renewed)
+        return replace(account, password_hash=renewed) if is_kept else account
 
     async def _admit(self, attempt: SignInAttempt, proven: _ProvenAccount) -> Reply:
         """Begin a session for a right password; the session of an older cookie ends."""

@@ -141,9 +141,13 @@ class Passwords:
             lambda: self._check(password, stored), lane, holder, client_ip=client_ip
         )
 
-    def current(self, stored: str) -> bool:
-        """Whether the hash has this installation's cost and scheme; else hash again."""
-        return stored.startswith(f"{self._scheme}$2b${self.rounds:02d}$")
+    def may_renew(self, stored: str, password: str) -> bool:
+        """Whether the hash has another cost or scheme than this installation's, and the password
+        that it has vouched for is to be hashed again: of one that was imported from bcrypt the
+        first 72 bytes, so what is longer may end otherwise than its owner's."""
+        if stored.startswith(_IMPORTED) and len(password.encode("utf-8", "surrogatepass")) > 72:
+            return False
+        return not stored.startswith(f"{self._scheme}$2b${self.rounds:02d}$")
 
     def weakness(self, password: str, words: Sequence[str] = ()) -> WeakPassword | None:
         """Why the password is refused, or None.  Takes up to 0.3 s: for a thread."""

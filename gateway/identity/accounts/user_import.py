@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway import strict_json
 from gateway.identity.accounts.passwords import import_hash
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.email_address import display_email, normalize_email
@@ -124,10 +124,11 @@ def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         if not raw.strip():
             continue
         try:
-            fields = json.loads(raw)
-        except (ValueError, RecursionError):
+            fields = strict_json.loads(raw.encode())
+        except ValueError:
             fields = None
-        yield line, fields if isinstance(fields, dict) else "is not a JSON object"
+        told = "is not a JSON object, or has a member twice"
+        yield line, fields if isinstance(fields, dict) else told
 
 
 def _read_user(line: int, fields: dict[str, Any]) -> ImportedUser | str:

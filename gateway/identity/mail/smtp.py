@@ -121,7 +121,8 @@ class SmtpTransport:
             # 4.2.5); 421 is the server's own.
             return replace(_result_of(refused.code), of_recipient=refused.code != 421)
         except aiosmtplib.SMTPResponseException as refused:
-            return _result_of(refused.code)
+            # By its greeting, or before anything was said of the mail: it refuses this client now.
+            return DeliveryResult(DeliveryOutcome.LATER, f"refused: {refused.code}")
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             return DeliveryResult(DeliveryOutcome.LATER, type(error).__name__)
         return DeliveryResult(DeliveryOutcome.DONE)

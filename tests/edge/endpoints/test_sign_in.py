@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 
+from gateway.identity.accounts.account_rows import Account
+from gateway.identity.accounts.passwords import import_hash
 from gateway.identity.keys.key_ring import SIGNING_LEASE_S
 from gateway.identity.sign_in.throttle import Reservation
 from gateway.model import ChangeKind, Reason
@@ -428,3 +431,18 @@ async def test_a_client_that_leaves_breaks_no_logout(house: House) -> None:
     go_on.set()
     await house.api.close()
     assert [change.kind for change in house.workers.told] == [ChangeKind.SESSION]
+
+
+async def test_what_an_imported_hash_has_not_vouched_for_renews_none(house: House) -> None:
+    """bcrypt reads 72 bytes: a slip behind them would be the password from then on."""
+    real = ("seven quiet rivers carry boats " * 3)[:72]
+    stored = import_hash(bcrypt.hashpw(real.encode(), bcrypt.gensalt(4)).decode())
+    assert stored is not None
+    account = await house.deps.accounts.register("old@example.com", stored, verified=True)
+    assert isinstance(account, Account)
+    for typed in (f"{real} and a slip", real):
+        asked = {"email": "old@example.com", "password": typed}
+        assert (await house.ask("POST", "/auth/login", asked)).status == 200
+    after = await house.deps.accounts.by_id(account.id)
+    assert after is not None
+    assert after.password_hash != stored
