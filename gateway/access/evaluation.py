@@ -104,10 +104,16 @@ def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str
         if found is None or (call.method in WITHOUT_BODY and has_body(call.headers)):
             return Reason.AMBIGUOUS_QUERY
         query = found
-    if route.beside_path is not None and call.query and _path_is_said_anew(call, match):
+    if route.beside_path is not None and _path_is_said_anew(call, match, call.query):
         return Reason.AMBIGUOUS_QUERY
     if route.beside_body is not None and route.beside_body.read(call.query) != {}:
         return Reason.AMBIGUOUS_QUERY
+    if says_parameters(call.path):
+        behind = call.path.replace("%26", "&").partition("&")[2]
+        if route.beside_path is not None and _path_is_said_anew(call, match, behind):
+            return Reason.AMBIGUOUS_QUERY
+        if any(one and one.said(behind) != {} for one in (route.policy_query, route.beside_body)):
+            return Reason.AMBIGUOUS_QUERY
     if route.policy_headers is not None:
         fields = route.policy_headers.read(call.headers)
         if fields is None:
@@ -118,14 +124,20 @@ def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str
     return query, headers
 
 
-def _path_is_said_anew(call: Call, match: Match) -> bool:
+def says_parameters(path: str) -> bool:
+    """Whether a backend that makes a query of the path (`/x.php?id=$1`) may find parameters of
+    their own in it."""
+    return "&" in path or "%26" in path
+
+
+def _path_is_said_anew(call: Call, match: Match, query: str) -> bool:
     """Whether the query says of a parameter of the path what the path does not.
 
     Who says the same once more says nothing: whoever reads it, from wherever, has what was judged.
     Not so where the path has other readings, as each is of other values.
     """
     reader = match.route.beside_path
-    said = None if reader is None else reader.said(call.query)
+    said = None if reader is None else reader.said(query)
     if said is None or (said and has_readings(call)):
         return True
     return any(match.params[name] != value for name, value in said.items())

@@ -12,7 +12,7 @@ from gateway.access.attributes import in_tenant
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
 from gateway.access.decision import Decision, refused
-from gateway.access.evaluation import context_read_as, evaluation_context
+from gateway.access.evaluation import context_read_as, evaluation_context, says_parameters
 from gateway.access.policies import Verdict
 from gateway.access.readings import Readings
 from gateway.access.resource_servers import missing_scopes
@@ -54,7 +54,9 @@ def judged(
         return Decision(True, reason, None, route, params, principal=principal, location=at)
     context: EvaluationContext | None = None
     verdict: Verdict | None = None
-    looks = route.reads_call or (call.query and route.beside_path is not None)
+    looks = route.reads_call or (
+        route.beside_path is not None and (call.query != "" or says_parameters(call.path))
+    )
     limited = principal is not None and principal.held_roles is not None
     if action_rules.by_roles is not None and not looks and not limited:
         verdict = action_rules.by_roles.get(None if principal is None else principal.roles)

@@ -176,6 +176,35 @@ def test_no_parameter_beside_a_path_that_was_judged_says_another(
         assert decide(paths, f"GET {path}?{query}", MEMBER).allowed, query
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/filled/mine/1", "/read/mine/1", "/tenant/mine/1", "/counted/mine/1", "/open/mine/1"],
+)
+def test_no_path_says_a_parameter_of_a_query_that_is_made_of_it(paths: Snapshot, path: str) -> None:
+    """nginx's `rewrite ^/read/(.*)/(.*)$ /read.php?team=$1&id=$2` escapes no ampersand, Apache and
+    `try_files $uri /index.php?q=$uri` not even one that came encoded."""
+    for behind in ("&team=theirs", "%26team=theirs", "&a=1&Team=theirs", "&te%61m[]=theirs", "&team"):  # fmt: skip
+        decision = decide(paths, f"GET {path}{behind}", MEMBER)
+        assert decision.refusal is Reason.AMBIGUOUS_QUERY, behind
+    for behind in ("&D", "%26D", "&a=1&b=2", "&team=mine", "&", "&&"):
+        assert decide(paths, f"GET {path}{behind}", MEMBER).allowed, behind
+
+
+def test_no_path_says_a_parameter_that_a_policy_reads_of_the_query_or_the_body() -> None:
+    world = snapshot(
+        "- {id: query, match: {path: '/q/{id}'}, policy: q, upstream: api}\n"
+        "- {id: body, match: {path: '/b/{id}', methods: [POST]}, policy: b, upstream: api,\n"
+        "   resource: {team: '{body.team}'}}\n",
+        "policy: q\nrules: [{id: a, allow: ['*'], when: \"!has(request.query.team)\"}]",
+        "policy: b\nrules: [{id: a, allow: ['*'], when: \"resource.team == 'mine'\"}]",
+    )
+    assert decide(world, "GET /q/1&x=2", MEMBER).allowed
+    assert decide(world, "GET /q/1&team=2", MEMBER).refusal is Reason.AMBIGUOUS_QUERY
+    for path, allowed in (("/b/1&x=2", True), ("/b/1&team=theirs", False)):
+        decision = decide(world, f"POST {path}", MEMBER, body={"team": "mine"})
+        assert decision.allowed is allowed
+
+
 def test_a_parameter_of_a_path_by_which_nothing_is_decided_may_be_said_anew(
     paths: Snapshot,
 ) -> None:
