@@ -26,6 +26,7 @@ from gateway.identity.mail.links import Purpose, token_text
 from gateway.identity.mail.mail_requests import insert_mail
 from gateway.identity.mail.messages import format_time, message_of, sender_email, single_email
 from gateway.identity.mail.options import MailOptions
+from gateway.identity.mail.outbox_claim import MailClaims
 from gateway.identity.mail.outbox_purge import purge_outbox
 from gateway.identity.mail.recipients import choose_nobody, choose_recipient
 from gateway.identity.mail.templates import InvalidMail, MailTemplate, MailTemplates, RenderedMail
@@ -41,8 +42,6 @@ from gateway.stores.protocols import Database, Row, StoreUnavailable, Transactio
 
 log = structlog.get_logger()
 
-_BATCH = 20
-_CLAIM_S = 120
 _PLACE_S = 1.0
 """At most; whatever lasts longer goes on without its place."""
 _POLL_S = 2.0
@@ -91,8 +90,11 @@ class MailOutbox:
         self._delay_s = delay_s
         self._unwanted = UnwantedMails(rest)
         self._keep_place = keep_place
-        self._under_way = UnderWay(self._deliver, self._kept_place)
+        self._under_way = UnderWay(self._deliver, self._kept_place, self.wake)
+        self._claims = MailClaims(database)
         self._wake_event = asyncio.Event()
+        self._more_may_be_due = False
+        """Whether the last claim took all that it could."""
         self._purge_due = 0.0
         self._logged_kinds: set[str] = set()
 
@@ -127,19 +129,19 @@ class MailOutbox:
         loop = asyncio.get_running_loop()
         while True:
             self._wake_event.clear()
-            drained, most = 0, max(self._under_way.room, 1)
+            goes_on = False
             try:
                 # First: old mail is erased even where none can be sent.
                 if loop.time() >= self._purge_due:
                     await self.purge()
                     self._purge_due = loop.time() + _PURGE_EVERY_S
-                drained = await self.drain()
-                unavailable = False
+                await self.drain()
+                goes_on, unavailable = self._more_may_be_due, False
             except StoreUnavailable as error:
                 if not unavailable:  # logged once, not every two seconds until it is back
                     log.warning("outbox-unreachable", store=error.store, why=error.detail)
                 unavailable = True
-            if drained < min(most, _BATCH):
+            if not goes_on:
                 # Not wait_for: Python 3.11's loses a cancellation that comes with the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
@@ -151,14 +153,22 @@ class MailOutbox:
         its place: what goes on is told of by the next call.  Cancelled, it ends them all."""
         try:
             await self._under_way.has_room()
-            mail_ids = await self._claim(min(_BATCH, self._under_way.room))
+            most, most_limited = self._under_way.room, self._under_way.room_of_limited
+            # Without a mail server a mail is written once and then stays.
+            claimed = await self._claims.claim(
+                most, most_limited, unwritten=self._transport is None
+            )
+            limited = sum(mail.limited for mail in claimed)
+            # Limited mail that finds no place is no reason to look again at once: those under way
+            # wake this when it may begin.
+            self._more_may_be_due = len(claimed) == most or 0 < limited == most_limited
             # Whose turn it is says nothing of who gets which.
-            secrets.SystemRandom().shuffle(mail_ids)
-            await self._under_way.begin(mail_ids)
+            secrets.SystemRandom().shuffle(claimed)
+            await self._under_way.begin(claimed)
         except asyncio.CancelledError:
             await self._under_way.end()
             raise
-        return len(mail_ids)
+        return len(claimed)
 
     async def settle(self) -> None:
         """Wait until what has begun has ended.  Raises what one of them failed for."""
@@ -192,32 +202,6 @@ class MailOutbox:
             )
             for row in rows
         ]
-
-    async def _claim(self, most: int) -> list[str]:
-        """Claim mail that is due: no other worker sends it for two minutes."""
-        # Without a mail server a mail is written once and then stays.
-        due = (
-            "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
-            + ("" if self._transport else " AND prepared_at IS NULL")
-        )  # fmt: skip
-        async with self._database.read_transaction() as tx:
-            now = int(await tx.now())
-            found = await tx.one(f"SELECT id FROM outbox WHERE {due} LIMIT 1", now=now)  # noqa: S608
-        if found is None:
-            return []
-        async with self._database.transaction() as tx:
-            # The condition stands twice: a worker that waited for another's claim must judge
-            # the row anew, and the inner list is not made again.
-            rows = await tx.all(
-                "UPDATE outbox SET claimed_until = :until, attempts = attempts + 1"  # noqa: S608
-                f" WHERE {due} AND id IN"
-                f" (SELECT id FROM outbox WHERE {due} ORDER BY due_at, id LIMIT :most)"
-                " RETURNING id",
-                now=now,
-                most=most,
-                until=now + _CLAIM_S,
-            )
-        return [str(row["id"]) for row in rows]
 
     async def _kept_place(self) -> None:
         if self._transport is not None:

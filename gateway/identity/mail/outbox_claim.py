@@ -1,0 +1,100 @@
+"""Which mails of the outbox a worker sends next: requesters take turns, and what any stranger may
+have sent to any mailbox has a part of the places.
+
+Law: whose turn it is depends on what was asked for, by whom, and on whether a try has failed; never
+on whether anybody gets the mail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.stores.protocols import Database
+
+_CLAIM_S = 120
+_REMEMBERED = 256
+"""Requesters: those of one IPv4 /24."""
+
+# Mail that confirms an address goes to whatever address somebody types; any other to an account
+# or to whom an operator invited.
+_LIMITED = "(failure IS NOT NULL OR COALESCE(purpose, '') IN ('verify', 'address'))"
+_KIND = f"CASE WHEN failure IS NOT NULL THEN 2 WHEN {_LIMITED} THEN 1 ELSE 0 END"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedMail:
+    id: str
+    requester: str
+    limited: bool
+    """Any stranger may have any mailbox for it, or a try has failed: a mail server may be slow for
+    as many of these as somebody likes."""
+
+
+class MailClaims:
+    """Of one worker's outbox."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._served: dict[str, None] = {}
+        """Those who had a mail begun, the latest last.  When one ends has no say, as that would
+        tell who gets one."""
+
+    async def claim(self, most: int, most_limited: int, *, unwritten: bool) -> list[ClaimedMail]:
+        """Claim mail that is due: no other worker sends it for two minutes.
+
+        First comes one mail of each requester (each mail without one), then another; of those who
+        have one, first whoever had none begun for longest; of one's own first what resets or
+        invites or tells, then what confirms an address, then what is tried again.  `unwritten`:
+        only what was never written.
+        """
+        due = (
+            "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
+            + (" AND prepared_at IS NULL" if unwritten else "")
+            + ("" if most_limited else f" AND NOT {_LIMITED}")
+        )
+        async with self._database.read_transaction() as tx:
+            now = int(await tx.now())
+            found = await tx.one(f"SELECT id FROM outbox WHERE {due} LIMIT 1", now=now)  # noqa: S608
+        if found is None:
+            return []
+        names = {f"served_{number}": name for number, name in enumerate(self._served)}
+        whens = "".join(f" WHEN :{name} THEN {rank + 1}" for rank, name in enumerate(names))
+        served = (
+            f"CASE WHEN turn > 1 THEN 0 ELSE CASE requester WHEN '' THEN 0{whens} ELSE 0 END END"
+        )
+        order = "turn, served, kind, due_at, id"
+        async with self._database.transaction() as tx:
+            # The condition stands twice: a worker that waited for another's claim must judge the
+            # row anew, and the inner list is not made again.
+            rows = await tx.all(
+                "UPDATE outbox SET claimed_until = :until, attempts = attempts + 1"  # noqa: S608
+                f" WHERE {due} AND id IN"
+                " (SELECT id FROM (SELECT turns.*, ROW_NUMBER() OVER"
+                f"   (PARTITION BY CASE WHEN kind > 0 THEN 1 ELSE 0 END ORDER BY {order}) AS place"
+                f"   FROM (SELECT counted.*, {served} AS served"
+                "    FROM (SELECT waiting.*, CASE WHEN requester = '' THEN 1 ELSE ROW_NUMBER()"
+                "      OVER (PARTITION BY requester, kind ORDER BY due_at, id) END AS turn"
+                f"     FROM (SELECT id, due_at, requester, {_KIND} AS kind"
+                f"       FROM outbox WHERE {due}) AS waiting) AS counted) AS turns) AS places"
+                "  WHERE kind = 0 OR place <= :most_limited"
+                f"  ORDER BY {order} LIMIT :most)"
+                f" RETURNING id, requester, CASE WHEN {_LIMITED} THEN 1 ELSE 0 END AS limited",
+                now=now,
+                most=most,
+                most_limited=most_limited,
+                until=now + _CLAIM_S,
+                **names,
+            )
+        claimed = [
+            ClaimedMail(str(row["id"]), str(row["requester"]), bool(row["limited"])) for row in rows
+        ]
+        self._remember(claimed)
+        return claimed
+
+    def _remember(self, claimed: list[ClaimedMail]) -> None:
+        for mail in claimed:
+            self._served.pop(mail.requester, None)
+            if mail.requester:
+                self._served[mail.requester] = None
+        while len(self._served) > _REMEMBERED:
+            del self._served[next(iter(self._served))]
