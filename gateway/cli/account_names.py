@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli.context import CommandContext
-from gateway.cli.output import CliError
+from gateway.cli.output import CliError, warn
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 
@@ -23,6 +23,16 @@ async def account_of(context: CommandContext, email: str) -> Account:
     if account is None:
         raise CliError("there is no account with this address; `gateway users list` shows them")
     return account
+
+
+def warn_unconfirmed(context: CommandContext, account: Account, email: str) -> None:
+    """Where anybody may register an address: who it was named by need not be who has it."""
+    optional = context.settings.email_verification == "optional"
+    if optional and "@" in email and not account.email_verified:
+        warn(
+            "nobody has confirmed this address: whoever registered it has the account. Its owner"
+            " takes it over by a password reset"
+        )
 
 
 def named(account: Account) -> str:

@@ -11,7 +11,7 @@ import typer
 from gateway.access.attributes import Attribute, AttributeType, SetBy, Value, is_tenant_name
 from gateway.access.suggestions import suggestion
 from gateway.audit.log import AuditKind
-from gateway.cli.account_names import Email, account_of, named
+from gateway.cli.account_names import Email, account_of, named, warn_unconfirmed
 from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import compiled
 from gateway.cli.context import CommandContext, run
@@ -50,6 +50,7 @@ def attributes(
 
     async def work(context: CommandContext) -> str:
         account = await account_of(context, email)
+        warn_unconfirmed(context, account, email)
         try:
             made = await AccountFacts(context.database).put_attributes(account.id, values)
         except ValueError as error:
@@ -88,6 +89,7 @@ def tenants(
 
     async def work(context: CommandContext) -> str:
         account = await account_of(context, email)
+        warn_unconfirmed(context, account, email)
         facts, changed = AccountFacts(context.database), False
         for tenant, role in wanted:
             try:

@@ -9,6 +9,7 @@ import typer
 
 from gateway.access.snapshot import Snapshot
 from gateway.audit.operator_events import invitation_event
+from gateway.cli.account_names import account_of
 from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
 from gateway.cli.configurations import read
 from gateway.cli.context import CommandContext, run, user_name
@@ -72,10 +73,14 @@ def invite(
         terms = InvitationTerms(roles, days * _DAY_S, not no_mail, verified, user_name())
         invited = await Invitations(context.database).invite(shown, terms)
         if isinstance(invited, Reason):
-            raise CliError(
-                "there is an account with this address already; `gateway roles grant` gives it"
-                " roles"
-            )
+            account = await account_of(context, shown)
+            told = "`gateway roles grant` gives it roles"
+            if not account.email_verified:
+                told = (
+                    "nobody has confirmed the address, so whoever registered it has it: its owner"
+                    " takes it over by a password reset, `gateway users delete` erases it"
+                )
+            raise CliError(f"there is an account with this address already; {told}")
         _tell(context, shown, "invited", invited.invitation)
         pages = context.settings.pages_of_links(lambda: _uses_pages(config, policies))
         return _new_fields(context, invited, pages)

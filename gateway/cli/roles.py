@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.audit.log import AuditKind
-from gateway.cli.account_names import Email, account_of, named
+from gateway.cli.account_names import Email, account_of, named, warn_unconfirmed
 from gateway.cli.context import CommandContext, run
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, table, warn
 from gateway.identity.accounts.account_rows import Account
@@ -30,6 +30,7 @@ def grant(email: Email, role: Role) -> None:
 
     async def work(context: CommandContext) -> Account | None:
         account = await account_of(context, email)
+        warn_unconfirmed(context, account, email)
         try:
             check_roles([role])
             changes = await Accounts(context.database).grant(account.id, role)

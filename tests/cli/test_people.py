@@ -229,6 +229,30 @@ def test_nothing_is_erased_unasked_where_nobody_can_be_asked(gateway: Gateway, k
     assert EMAIL in gateway(kind, "list")[1]
 
 
+def test_who_gives_what_to_an_address_that_nobody_confirmed_is_warned(
+    gateway: Gateway,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With `optional` whoever registered it first has the account."""
+    account = made(gateway)
+    monkeypatch.setenv("GATEWAY_EMAIL_VERIFICATION", "optional")
+    for verified in (False, True):
+        for who in (EMAIL, account["user_id"]):
+            capsys.readouterr()
+            for change in ("grant", "revoke"):
+                assert main(["roles", change, who, "manager"]) == GOOD
+                warned = "nobody has confirmed this address" in capsys.readouterr().err
+                assert warned == (change == "grant" and "@" in who and not verified)
+
+        async def verify(database: Database) -> None:
+            async with database.transaction() as tx:
+                await tx.run("UPDATE accounts SET email_verified = 1")
+
+        inside(folder, verify)
+
+
 def test_unlocking_needs_the_counters_that_rest_with_the_gateway(gateway: Gateway) -> None:
     made(gateway)
     assert gateway("users", "unlock", EMAIL)[0] == UNREACHABLE

@@ -191,13 +191,11 @@ class OAuthEndpoints:
         return JsonReply(200, body, _HEADERS)
 
     async def _describe(self, token: str, call: Call) -> Mapping[str, Any] | Reason:
-        kind = CredentialKind.API_KEY if looks_like_key(token) else CredentialKind.BEARER
-        with_token = replace(call, credential=Credential(kind, token))
-        principal = await self._deps.authenticator.authenticate(with_token, _ACCEPT)
+        principal = await self._holder(token, call)
         if isinstance(principal, Principal):
             if principal.routes is not None:
                 return {"active": False}  # good on some routes of the gateway alone
-            return self._describe_active(principal, kind)
+            return self._describe_active(principal, is_key=looks_like_key(token))
         if principal in _NOT_THE_TOKENS_FAULT:
             return principal
         session = await self._deps.refresh_tokens.find_active(token)
@@ -213,10 +211,16 @@ class OAuthEndpoints:
             "iss": self._deps.issuer_name,
         }
 
-    def _describe_active(self, principal: Principal, kind: CredentialKind) -> dict[str, Any]:
+    async def _holder(self, token: str, call: Call) -> Principal | Reason:
+        """Whose access token or key it is."""
+        kind = CredentialKind.API_KEY if looks_like_key(token) else CredentialKind.BEARER
+        with_token = replace(call, credential=Credential(kind, token))
+        return await self._deps.authenticator.authenticate(with_token, _ACCEPT)
+
+    def _describe_active(self, principal: Principal, *, is_key: bool) -> dict[str, Any]:
         description: dict[str, Any] = {
             "active": True,
-            "token_type": "api_key" if kind is CredentialKind.API_KEY else "Bearer",
+            "token_type": "api_key" if is_key else "Bearer",
             "sub": principal.subject,
             "client_id": principal.client_id,
             "roles": list(principal.roles),
@@ -227,7 +231,7 @@ class OAuthEndpoints:
             "sid": principal.session_id,
             "username": principal.email,
         }
-        if kind is CredentialKind.BEARER:
+        if not is_key:
             description["iat"] = principal.issued_at
         if principal.scopes is not None:
             description["scope"] = " ".join(principal.scopes)
@@ -250,11 +254,12 @@ class OAuthEndpoints:
             changes = await self._deps.api_keys.end_text(token, client.id)
             if changes is not None:
                 return list(changes)
-            # Another client's, or a person's: who is answered 200 takes it to be refused.
-            description = await self._describe(token, call)
-            if isinstance(description, Reason):
-                return ProblemReply(description)
-            return _somebody_elses() if description["active"] else []
+            # Another client's, or a person's, though it is good on some routes alone: who is
+            # answered 200 takes it to be refused.
+            principal = await self._holder(token, call)
+            if isinstance(principal, Principal):
+                return _somebody_elses()
+            return ProblemReply(principal) if principal in _NOT_THE_TOKENS_FAULT else []
         principal = self._deps.verifier.verify(token, allow_expired=True)
         if isinstance(principal, Reason):
             # Not a token of ours, or a refresh token, which no client was ever given.

@@ -204,15 +204,18 @@ async def test_a_client_ends_its_api_key_and_nobody_elses(house: House) -> None:
     assert await introspected(house, client, key.text) == {"active": False}
 
 
-async def test_no_client_is_told_that_the_key_of_a_person_has_ended(house: House) -> None:
+@pytest.mark.parametrize("limits", [{}, {"routes": ["orders"]}])
+async def test_no_client_is_told_that_the_key_of_a_person_has_ended(
+    house: House, limits: dict[str, list[str]]
+) -> None:
     """CVE-2020-15223: never a 200 for what has not happened."""
     client = await created(house)
     await house.register()
     token = (await house.sign_in())["access_token"]
-    made = told(await house.ask("POST", "/auth/keys", {"name": "mine"}, token=token))
+    made = told(await house.ask("POST", "/auth/keys", {"name": "mine", **limits}, token=token))
     refused = await revoked(house, client, made["api_key"])
     assert (refused.status, told(refused)["error"]) == (400, "invalid_grant")
-    assert (await introspected(house, client, made["api_key"]))["active"] is True
+    assert (await introspected(house, client, made["api_key"]))["active"] is (not limits)
     ended = await house.ask("DELETE", f"/auth/keys/{made['key_id']}", token=token)
     assert ended.status == 204
     assert (await revoked(house, client, made["api_key"])).status == 200
