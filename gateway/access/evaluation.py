@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -33,6 +34,8 @@ UNIDENTIFIED = RequestedResource(NO_RESOURCE.params, NO_RESOURCE.resource)
 it says counts for nothing, and its address pays."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_BETWEEN_PARAMETERS = re.compile("[&;]|%26|%3[Bb]")
+"""What parts parameters from one another to some backend, as it stands or once it is decoded."""
 
 
 def evaluation_context(
@@ -108,12 +111,8 @@ def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str
         return Reason.AMBIGUOUS_QUERY
     if route.beside_body is not None and route.beside_body.read(call.query) != {}:
         return Reason.AMBIGUOUS_QUERY
-    if says_parameters(call.path):
-        behind = call.path.replace("%26", "&").partition("&")[2]
-        if route.beside_path is not None and _path_is_said_anew(call, match, behind):
-            return Reason.AMBIGUOUS_QUERY
-        if any(one and one.said(behind) != {} for one in (route.policy_query, route.beside_body)):
-            return Reason.AMBIGUOUS_QUERY
+    if path_says_otherwise(call, match):
+        return Reason.AMBIGUOUS_QUERY
     if route.policy_headers is not None:
         fields = route.policy_headers.read(call.headers)
         if fields is None:
@@ -127,7 +126,23 @@ def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str
 def says_parameters(path: str) -> bool:
     """Whether a backend that makes a query of the path (`/x.php?id=$1`) may find parameters of
     their own in it."""
-    return "&" in path or "%26" in path
+    return "&" in path or ";" in path or "%26" in path or "%3" in path
+
+
+def path_says_otherwise(call: Call, match: Match) -> bool:
+    """Whether such a backend finds one there by which something is decided, as the path stands or
+    decoded once, and it says what was not judged."""
+    if not says_parameters(call.path):
+        return False
+    route = match.route
+    decoded = "/".join(call.segments).encode("utf-8", "replace").decode("latin-1")
+    for text in (call.path, decoded):
+        behind = "&".join(_BETWEEN_PARAMETERS.split(text)[1:])
+        if route.beside_path is not None and _path_is_said_anew(call, match, behind):
+            return True
+        if any(one and one.said(behind) != {} for one in (route.policy_query, route.beside_body)):
+            return True
+    return False
 
 
 def _path_is_said_anew(call: Call, match: Match, query: str) -> bool:

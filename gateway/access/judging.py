@@ -12,7 +12,12 @@ from gateway.access.attributes import in_tenant
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
 from gateway.access.decision import Decision, refused
-from gateway.access.evaluation import context_read_as, evaluation_context, says_parameters
+from gateway.access.evaluation import (
+    context_read_as,
+    evaluation_context,
+    path_says_otherwise,
+    says_parameters,
+)
 from gateway.access.policies import Verdict
 from gateway.access.readings import Readings
 from gateway.access.resource_servers import missing_scopes
@@ -118,6 +123,8 @@ def denied_reading(
     others: list[tuple[Call, Match]] = []
     takes_long = False
     for reading in readings:
+        if path_says_otherwise(*reading):
+            return refused(Reason.AMBIGUOUS_QUERY, match, caller and acting(caller, match))
         what = _shown(reading[0], reading[1])
         if what not in shown:
             shown.add(what)

@@ -183,7 +183,8 @@ def test_no_parameter_beside_a_path_that_was_judged_says_another(
 def test_no_path_says_a_parameter_of_a_query_that_is_made_of_it(paths: Snapshot, path: str) -> None:
     """nginx's `rewrite ^/read/(.*)/(.*)$ /read.php?team=$1&id=$2` escapes no ampersand, Apache and
     `try_files $uri /index.php?q=$uri` not even one that came encoded."""
-    for behind in ("&team=theirs", "%26team=theirs", "&a=1&Team=theirs", "&te%61m[]=theirs", "&team"):  # fmt: skip
+    for behind in ("&team=theirs", "%26team=theirs", "&a=1&Team=theirs", "&te%61m[]=theirs", "&team",
+                   "&team%3Dtheirs", "%26team%3dtheirs", "%26te%61m%3Dtheirs", "&a=1%26team=theirs"):  # fmt: skip
         decision = decide(paths, f"GET {path}{behind}", MEMBER)
         assert decision.refusal is Reason.AMBIGUOUS_QUERY, behind
     for behind in ("&D", "%26D", "&a=1&b=2", "&team=mine", "&", "&&"):
@@ -200,9 +201,31 @@ def test_no_path_says_a_parameter_that_a_policy_reads_of_the_query_or_the_body()
     )
     assert decide(world, "GET /q/1&x=2", MEMBER).allowed
     assert decide(world, "GET /q/1&team=2", MEMBER).refusal is Reason.AMBIGUOUS_QUERY
-    for path, allowed in (("/b/1&x=2", True), ("/b/1&team=theirs", False)):
+    assert decide(world, "GET /q/1%26team%3D2", MEMBER).refusal is Reason.AMBIGUOUS_QUERY
+    for path, allowed in (
+        ("/b/1&x=2", True),
+        ("/b/1&team=theirs", False),
+        ("/b/1%26team%3D1", False),
+    ):
         decision = decide(world, f"POST {path}", MEMBER, body={"team": "mine"})
         assert decision.allowed is allowed
+
+
+@pytest.mark.parametrize("files", ["", ", paths: files"])
+def test_no_other_reading_says_a_parameter_of_a_query_that_is_made_of_it(files: str) -> None:
+    """Nor the path that a COPY or MOVE writes."""
+    world = snapshot(
+        f'- {{id: a, match: {{path: "/f/{{team}}/{{rest:path}}"}}, policy: p, upstream: api{files}}}\n',
+        "policy: p\nrules: [{id: a, allow: ['*'], when: \"request.params.team == 'mine'\"}]",
+    )
+    for rest in ("x", "x/R&D"):
+        assert decide(world, f"GET /f/mine/{rest}", MEMBER).allowed
+    for rest in ("x;team=theirs", "x%3Bteam=theirs", "x&%2574eam=theirs", "x%2526team=theirs"):
+        assert not decide(world, f"GET /f/mine/{rest}", MEMBER).allowed, rest
+    for to, allowed in (("/f/mine/y", True), ("/f/mine/y&team=theirs", False),
+                        ("/f/mine/y%26team%3Dtheirs", False)):  # fmt: skip
+        moved = [("Destination", to)]
+        assert decide(world, "MOVE /f/mine/x", MEMBER, headers=moved).allowed is allowed, to
 
 
 def test_a_parameter_of_a_path_by_which_nothing_is_decided_may_be_said_anew(

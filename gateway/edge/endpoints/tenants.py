@@ -188,7 +188,7 @@ class TenantEndpoints:
         grant = await deps.refresh_tokens.renew(session_id, "cookie" if has_cookie else "bearer")
         if grant is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)
-        return await deps.reissue.reply(call, grant, until=principal.expires_at)
+        return await deps.reissue.reply(call, grant, by=principal)
 
     async def _change(self, principal: Principal, values: dict[str, Any], call: Call) -> Reply:
         try:

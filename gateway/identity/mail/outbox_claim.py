@@ -7,6 +7,7 @@ on whether anybody gets the mail.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.stores.protocols import Database
@@ -18,13 +19,13 @@ _REMEMBERED = 256
 # Mail that confirms an address goes to whatever address somebody types; any other to an account
 # or to whom an operator invited.
 _LIMITED = "(failure IS NOT NULL OR COALESCE(purpose, '') IN ('verify', 'address'))"
-_KIND = f"CASE WHEN failure IS NOT NULL THEN 2 WHEN {_LIMITED} THEN 1 ELSE 0 END"
+_RETRY = 2
+_KIND = f"CASE WHEN failure IS NOT NULL THEN {_RETRY} WHEN {_LIMITED} THEN 1 ELSE 0 END"
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedMail:
     id: str
-    requester: str
     limited: bool
     """Any stranger may have any mailbox for it, or a try has failed: a mail server may be slow for
     as many of these as somebody likes."""
@@ -35,6 +36,7 @@ class MailClaims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._by_age = True
         self._served: dict[str, None] = {}
         """Those who had a mail begun, the latest last.  When one ends has no say, as that would
         tell who gets one."""
@@ -44,8 +46,10 @@ class MailClaims:
 
         First comes one mail of each requester (each mail without one), then another; of those who
         have one, first whoever had none begun for longest; of one's own first what resets or
-        invites or tells, then what confirms an address, then what is tried again.  `unwritten`:
-        only what was never written.
+        invites or tells, then what confirms an address, then what is tried again.  Every second
+        time what has waited for longest: whoever sends a mail in more names than are remembered
+        would else stand before what is tried again for as long as they go on.  `unwritten`: only
+        what was never written.
         """
         due = (
             "state = 'waiting' AND due_at <= :now AND claimed_until <= :now"
@@ -62,7 +66,8 @@ class MailClaims:
         served = (
             f"CASE WHEN turn > 1 THEN 0 ELSE CASE requester WHEN '' THEN 0{whens} ELSE 0 END END"
         )
-        order = "turn, served, kind, due_at, id"
+        self._by_age = not self._by_age
+        order = "due_at, id" if self._by_age else "turn, served, kind, due_at, id"
         async with self._database.transaction() as tx:
             # The condition stands twice: a worker that waited for another's claim must judge the
             # row anew, and the inner list is not made again.
@@ -78,23 +83,20 @@ class MailClaims:
                 f"       FROM outbox WHERE {due}) AS waiting) AS counted) AS turns) AS places"
                 "  WHERE kind = 0 OR place <= :most_limited"
                 f"  ORDER BY {order} LIMIT :most)"
-                f" RETURNING id, requester, CASE WHEN {_LIMITED} THEN 1 ELSE 0 END AS limited",
+                f" RETURNING id, requester, {_KIND} AS kind",
                 now=now,
                 most=most,
                 most_limited=most_limited,
                 until=now + _CLAIM_S,
                 **names,
             )
-        claimed = [
-            ClaimedMail(str(row["id"]), str(row["requester"]), bool(row["limited"])) for row in rows
-        ]
-        self._remember(claimed)
-        return claimed
+        # What is tried again is mail that somebody gets: whose turn comes says nothing of that.
+        self._remember(str(row["requester"]) for row in rows if int(row["kind"]) < _RETRY)
+        return [ClaimedMail(str(row["id"]), limited=int(row["kind"]) > 0) for row in rows]
 
-    def _remember(self, claimed: list[ClaimedMail]) -> None:
-        for mail in claimed:
-            self._served.pop(mail.requester, None)
-            if mail.requester:
-                self._served[mail.requester] = None
+    def _remember(self, requesters: Iterable[str]) -> None:
+        for requester in filter(None, requesters):
+            self._served.pop(requester, None)
+            self._served[requester] = None
         while len(self._served) > _REMEMBERED:
             del self._served[next(iter(self._served))]

@@ -15,6 +15,7 @@ from gateway.model import Call, Credential, CredentialKind, Principal
 from tests.edge.auth_house import ATTRIBUTES, CREDENTIALS, House, open_house, reason, request, told
 from tests.edge.endpoints.cookie_calls import ask, signed_in
 from tests.edge.endpoints.oauth_clients import created, token_of
+from tests.edge.endpoints.test_factors import code_at, enrol
 
 
 @pytest.fixture
@@ -94,6 +95,33 @@ async def test_who_has_a_token_alone_chooses_tenants_for_as_long_as_it_lives(hou
     house.clock.move(ends_at - house.clock.at)
     late = await house.ask("POST", "/auth/tenant", {"tenant": "acme"}, token=token)
     assert (late.status, reason(late)) == (401, "token_expired")
+
+
+async def test_who_has_a_token_alone_gets_nothing_of_what_its_owner_proves_meanwhile(
+    house: House,
+) -> None:
+    """A stolen one would else be as fresh as the owner, who steps up in the same session."""
+    signed_in = await house.sign_in()
+    stolen = str(signed_in["access_token"])
+    before = await bearer(house, stolen)
+    secret, _ = await enrol(house, stolen)
+    house.clock.move(400)
+    stepped = await house.ask(
+        "POST", "/auth/step-up", {"code": code_at(house, secret)}, token=stolen
+    )
+    owner = await bearer(house, str(told(stepped)["access_token"]))
+    assert (owner.auth_time, "mfa" in owner.amr) == (int(house.clock.at), True)
+    for tenant in ("acme", None):
+        chosen = await house.ask("POST", "/auth/tenant", {"tenant": tenant}, token=stolen)
+        thief = await bearer(house, str(told(chosen)["access_token"]))
+        assert (thief.auth_time, thief.amr) == (before.auth_time, before.amr)
+    kept = str(
+        told(
+            await house.ask("POST", "/auth/refresh", {"refresh_token": signed_in["refresh_token"]})
+        )["access_token"]
+    )
+    chosen = await house.ask("POST", "/auth/tenant", {"tenant": "acme"}, token=kept)
+    assert (await bearer(house, str(told(chosen)["access_token"]))).auth_time == owner.auth_time
 
 
 async def test_a_cookie_chooses_a_tenant(house: House) -> None:
