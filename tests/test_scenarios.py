@@ -89,15 +89,22 @@ def test_a_scenario_runs_for_a_moment(scenario: Scenario, folder: Path) -> None:
 class Agreeable(asyncio.Protocol):
     """Lets everybody in, and says what an oracle that looks at good answers alone wants to hear."""
 
+    _transport: asyncio.Transport | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         kind, body = b"text/plain", b"user-000001"
         if b" /auth/" in data:
             kind = b"application/json"
             body = b'{"access_token": "a.b.c", "refresh_token": "d"}'
+        assert self._transport is not None
         self._transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s"
             % (kind, len(body), body)
@@ -109,15 +116,27 @@ def agreeable(
     port: int, tls: ssl.SSLContext | None, kind: Callable[[], Agreeable] = Agreeable
 ) -> Iterator[None]:
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(kind, "127.0.0.1", port, ssl=tls))
+    accepted: list[Agreeable] = []
+
+    def accept() -> Agreeable:
+        accepted.append(kind())
+        return accepted[-1]
+
+    def end() -> None:
+        # What is left open is collected in some other test, and fails there.
+        server.close()
+        for one in accepted:
+            one.abort()
+        loop.call_soon(loop.stop)
+
+    server = loop.run_until_complete(loop.create_server(accept, "127.0.0.1", port, ssl=tls))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         yield
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(end)
         thread.join()
-        server.close()
         loop.close()
 
 
