@@ -132,15 +132,16 @@ def says_parameters(path: str) -> bool:
 def path_says_otherwise(call: Call, match: Match) -> bool:
     """Whether such a backend finds one there by which something is decided, as the path stands or
     decoded once, and it says what was not judged."""
-    if not says_parameters(call.path):
-        return False
     route = match.route
+    others = [one for one in (route.policy_query, route.beside_body) if one is not None]
+    if (route.beside_path is None and not others) or not says_parameters(call.path):
+        return False
     decoded = "/".join(call.segments).encode("utf-8", "replace").decode("latin-1")
     for text in (call.path, decoded):
         behind = "&".join(_BETWEEN_PARAMETERS.split(text)[1:])
         if route.beside_path is not None and _path_is_said_anew(call, match, behind):
             return True
-        if any(one and one.said(behind) != {} for one in (route.policy_query, route.beside_body)):
+        if any(one.said(behind) != {} for one in others):
             return True
     return False
 

@@ -67,7 +67,4 @@ class LiveSessions:
         """Whether the session has ended, by whatever, or will not be used any more."""
         if row["ended_at"] is not None or int(row["expires_at"]) <= now:
             return True
-        return self.is_idle(int(row["last_used_at"]), now)
-
-    def is_idle(self, last_used_at: int, now: int) -> bool:
-        return bool(self._idle_s) and last_used_at + self._idle_s <= now
+        return bool(self._idle_s) and int(row["last_used_at"]) + self._idle_s <= now
