@@ -69,7 +69,7 @@ PROBLEMS: dict[Reason, ProblemType] = {
     Reason.AMBIGUOUS_QUERY: ProblemType(
         400,
         "Ambiguous query",
-        "A query parameter that the policy reads is repeated or does not decode.",
+        "A parameter that the policy reads is said twice, or does not decode.",
         _ERROR,
     ),
     Reason.AMBIGUOUS_HEADER: ProblemType(
