@@ -57,9 +57,12 @@ def evaluation_context(
 
 def context_read_as(
     before: EvaluationContext, call: Call, match: Match, principal: Principal | None
-) -> EvaluationContext:
+) -> EvaluationContext | Reason:
     """`before` of the same route and call, where its path is read as another one.  The query, the
     headers and the body are the same, and were found to be read in one way."""
+    values = match.route.text_values
+    if values is not None and values.refuses_path(match.params):
+        return Reason.AMBIGUOUS_PATH
     context = EvaluationContext(
         call,
         principal,
@@ -118,6 +121,10 @@ def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str
         if fields is None:
             return Reason.AMBIGUOUS_HEADER
         headers = fields
+    if route.text_values is not None:
+        refusal = route.text_values.refusal(match.params, query, headers)
+        if refusal is not None:
+            return refusal
     if route.body_names and not _can_be_read(call.body, route):
         return Reason.BODY_MALFORMED
     return query, headers

@@ -67,15 +67,16 @@ def judged(
         verdict = action_rules.by_roles.get(None if principal is None else principal.roles)
     if verdict is None:
         before = None if contexts is None else contexts.get(route)
-        if before is not None:
-            context = context_read_as(before, call, match, principal)
-        else:
-            read = evaluation_context(call, match, principal, now)
-            if isinstance(read, Reason):
-                return refused(read, match, principal)
-            context = read
-            if contexts is not None:
-                contexts[route] = context
+        read = (
+            evaluation_context(call, match, principal, now)
+            if before is None
+            else context_read_as(before, call, match, principal)
+        )
+        if isinstance(read, Reason):
+            return refused(read, match, principal)
+        context = read
+        if before is None and contexts is not None:
+            contexts[route] = context
         verdict = policy.verdict(route.action, context)
         policy.remember(action_rules, principal, verdict)
     rule = verdict.rule

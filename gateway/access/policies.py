@@ -193,6 +193,8 @@ class Policy:
     """Judged and recorded, never enforced: meanwhile its routes take every signed-in caller."""
     location: SourceLocation = NOWHERE
     data: Mapping[str, Any] = field(default_factory=dict)
+    named_values: dict[object, object] = field(init=False, default_factory=dict)
+    """What routes have found of the values that conditions name (`routing/naming.py`)."""
     _by_action: dict[str, ActionRules] = field(init=False, default_factory=dict)
 
     def rules_for(self, action: str) -> ActionRules:

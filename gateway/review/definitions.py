@@ -60,15 +60,25 @@ def definition_changes(old: Snapshot, new: Snapshot) -> list[DefinitionChange]:
     ]
 
 
-def body_changes(old: Snapshot, new: Snapshot) -> Iterator[tuple[Route, DefinitionChange]]:
-    """Of routes that take bodies which were refused for their form."""
-    before = {route.id: route.body_values for route in old.routes}
+def form_changes(old: Snapshot, new: Snapshot) -> Iterator[tuple[Route, DefinitionChange]]:
+    """Of routes that take bodies, or texts of what else came, which were refused for their form."""
+    before = {route.id: route for route in old.routes}
     for route in new.routes:
-        was, now = before.get(route.id), route.body_values
-        if was is not None and (now is None or now.takes_what_refuses(was)):
-            who = "whoever sends a field of the body in another form"
-            name = f"routes.{route.id}.resource"
-            yield route, DefinitionChange(name, True, who, (), (route.id,), route.location)
+        was = before.get(route.id)
+        if was is None:
+            continue
+        body, now = was.body_values, route.body_values
+        if body is not None and (now is None or now.takes_what_refuses(body)):
+            yield route, _form_change(route, "sends a field of the body in another form")
+        texts, others = was.text_values, route.text_values
+        if texts is not None and (others is None or others.takes_what_refuses(texts)):
+            what = "writes a value of the path, the query or a header in another way"
+            yield route, _form_change(route, what)
+
+
+def _form_change(route: Route, what: str) -> DefinitionChange:
+    name = f"routes.{route.id}.resource"
+    return DefinitionChange(name, True, f"whoever {what}", (), (route.id,), route.location)
 
 
 def _told(

@@ -20,7 +20,7 @@ from gateway.access.routing.routes import Route
 from gateway.access.snapshot import Snapshot
 from gateway.review.changes import AccessChange
 from gateway.review.comparison import Comparison
-from gateway.review.definitions import DefinitionChange, body_changes, definition_changes
+from gateway.review.definitions import DefinitionChange, definition_changes, form_changes
 from gateway.review.elsewhere import led_elsewhere
 from gateway.review.shapes import Pair, Shape, Shapes
 from gateway.review.summary import changes_of
@@ -62,7 +62,7 @@ def compare(old: Snapshot, new: Snapshot) -> Report:
     report.changes = list(chain.from_iterable(changes.values()))
     told = {change.pattern for change in report.changes if change.gains}
     report.definitions += [
-        one for route, one in body_changes(old, new) if route.pattern not in told
+        one for route, one in form_changes(old, new) if route.pattern not in told
     ]
     return report
 

@@ -109,6 +109,11 @@ def test_the_kind_of_the_credential_can_be_asked_for(asked: Any) -> None:
     assert asked("true", "--with", "bearer", accept="api_key")[1]["reason"] == "no_credential"
 
 
+def test_a_value_that_a_backend_takes_for_one_that_is_kept_away_is_told(asked: Any) -> None:
+    code, found = asked("request.query.page != '02'", "--user-id", "u1")
+    assert (code, found["status"], found["reason"]) == (1, 400, "ambiguous_query")
+
+
 def test_a_body_is_read_from_a_file_or_from_standard_input(
     asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,11 @@ routes:
     match: {{path: "/typed/{{n:int}}", methods: [GET]}}
     auth: public
     upstream: echo
+  - id: staff
+    match: {{path: "/staff/{{team}}", methods: [GET]}}
+    policy: staff
+    resource: {{asked: "{{query.team}}"}}
+    upstream: echo
   - id: limited
     match: {{path: /limited}}
     auth: public
@@ -192,6 +197,22 @@ rules:
     deny: ["*"]
     when: "'suspended' in user.roles"
     reason: account_suspended
+""",
+    "staff.yaml": """\
+version: 1
+policy: staff
+rules:
+  - id: anybody
+    allow: ["*"]
+  - id: path
+    deny: ["*"]
+    when: request.params.team in ['hr', '7']
+  - id: query
+    deny: ["*"]
+    when: has(resource.asked) && resource.asked in ['hr', '7']
+  - id: header
+    deny: ["*"]
+    when: "'x-team' in request.headers && request.headers['x-team'] in ['hr', '7']"
 """,
     "tenants.yaml": """\
 version: 1

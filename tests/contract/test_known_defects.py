@@ -213,3 +213,26 @@ def test_no_query_says_of_a_path_what_was_not_judged(
         answer = gateway.call("GET", f"{path}?{query}", token=token)
         assert (answer.status, answer.reason) == (400, "ambiguous_query"), query
     assert len(gateway.echo.seen) == before
+
+
+def test_no_value_is_sent_on_that_a_backend_takes_for_one_that_is_denied(
+    gateway: Running, alice: dict[str, Any]
+) -> None:
+    """Tornado, Laravel and Django's forms trim, and whoever reads a number takes `07` for 7."""
+    token = alice["access_token"]
+    for path, field in (("/staff/hrx", "x"), ("/staff/x?team=h%20r", "78"), ("/staff/70", "hr x")):
+        assert gateway.call("GET", path, ("X-Team", field), token=token).status == 200
+    before = len(gateway.echo.seen)
+    for value in ("hr", "7"):
+        for path, field in ((f"/staff/{value}", "x"), (f"/staff/x?team={value}", "x"), ("/staff/x", value)):  # fmt: skip
+            answer = gateway.call("GET", path, ("X-Team", field), token=token)
+            assert (answer.status, answer.reason) == (403, "no_rule"), (path, field)
+    for value in ("hr%20", "%20hr", "hr%E2%80%83", "07", "7.0", "%2B7", "0x7"):
+        answer = gateway.call("GET", f"/staff/{value}", token=token)
+        assert (answer.status, answer.reason) == (400, "ambiguous_path"), value
+        answer = gateway.call("GET", f"/staff/x?team={value}", token=token)
+        assert (answer.status, answer.reason) == (400, "ambiguous_query"), value
+    for value in ("07", "7.0", "+7", "0x7"):
+        answer = gateway.call("GET", "/staff/x", ("X-Team", value), token=token)
+        assert (answer.status, answer.reason) == (400, "ambiguous_header"), value
+    assert len(gateway.echo.seen) == before

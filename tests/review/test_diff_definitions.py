@@ -413,3 +413,52 @@ def test_a_deny_that_lets_a_form_pass_is_told(before: str, after: str) -> None:
     assert was is not None
     assert now is not None
     assert now.takes_what_refuses(was)
+
+
+def teams_denied(when: str) -> Snapshot:
+    """A route that takes the path, the query and a header, which a deny reads."""
+    routes = """
+    - id: teams
+      match: {path: "/teams/{p}", methods: [GET]}
+      policy: p
+      upstream: api
+      resource: {n: "{query.n}", h: "{headers.x-h}"}
+    """
+    policy = f"""
+    policy: p
+    rules:
+      - {{id: all, allow: ["*"], when: user != null}}
+      - {{id: not, deny: ["*"], when: "{when}"}}
+    """
+    return snapshot(routes, policy)
+
+
+@pytest.mark.parametrize("place", ["request.params.p", "resource.n", "resource.h"])
+def test_a_value_that_may_come_in_another_spelling_is_told(place: str) -> None:
+    strict, lax = teams_denied(f"{place} == 'hr' && 1 == 2"), teams_denied("1 == 2")
+    report = compare(strict, lax)
+    assert report.may_widen
+    assert [str(one) for one in report.definitions] == [
+        "whoever writes a value of the path, the query or a header in another way MAY GAIN the"
+        " route teams (routes.yaml:12) by `routes.teams.resource`"
+    ]
+    assert compare(lax, strict).definitions == []
+    assert compare(strict, strict).definitions == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lets_pass"),
+    [
+        ("resource.n == 'x'", "resource.n in ['x', 'y']", False),
+        ("resource.n == 'x'", "resource.n == 'x' || resource.h == 'x'", False),
+        ("resource.n in ['x', 'y']", "resource.n == 'x'", True),
+        ("resource.n == user.id", "resource.n == 'x'", True),
+        ("resource.n == '7'", "resource.n == 'x'", True),
+        ("resource.n == 'x'", "request.params.p == 'x'", True),
+    ],
+)
+def test_a_deny_that_lets_a_spelling_pass_is_told(before: str, after: str, lets_pass: bool) -> None:
+    was, now = (next(iter(teams_denied(one).routes)).text_values for one in (before, after))
+    assert was is not None
+    assert now is not None
+    assert now.takes_what_refuses(was) is lets_pass

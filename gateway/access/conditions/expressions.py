@@ -119,6 +119,8 @@ class Expression:
     asked_for: set[int] = field(default_factory=set)
     """Where the paths begin that a `has(…)` asks for."""
     uses: ResourceUses = field(default_factory=ResourceUses)
+    call_uses: ResourceUses = field(default_factory=ResourceUses)
+    """The same of what `request` has: `("query", "page")`."""
     problems: list[tuple[int, str]] = field(default_factory=list)
     """Position and sentence."""
 
@@ -317,11 +319,13 @@ class _ExpressionReader:
         )
         path = FieldPath(root.text, tuple(steps), root.at, guarded, iterated, null)
         local = any(root.text == name for _, name, _ in self._scopes)
-        if local or root.text == "resource":
+        if local or root.text in ("resource", "request"):
             begins = next((at for _, name, at in self._scopes if name == root.text), ())
             before_it = [self._word(at - 1 - number) for number in range(WORDS)]
             behind = [self._word(index + number) for number in range(self._words_behind(index))]
-            if begins is not ELSEWHERE:
+            if root.text == "request" and not local:
+                self._expression.call_uses.note(begins, places, before_it, behind)
+            elif begins is not ELSEWHERE:
                 self._expression.uses.note(begins, places, before_it, behind)
         if record and not local:
             if before == "in" and self._text(index) in _BEHIND_IN:

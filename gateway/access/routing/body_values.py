@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from gateway.access.conditions.resource_uses import ITEM, Place, ResourceUses, Value, joined
+from gateway.access.conditions.resource_uses import ITEM, Place, ResourceUses, joined
 from gateway.access.definitions import Limit
-from gateway.access.policies import ActionRules, ResourceField
+from gateway.access.policies import ResourceField
 from gateway.access.routing.body_fields import BodyFields, field_at, hides
-from gateway.access.routing.named_values import NamedValues
+from gateway.access.routing.naming import NamingRules, named_places
 
 _Steps = tuple[str, Place]
 _Told = TypeVar("_Told")
@@ -26,9 +26,7 @@ class BodyValues:
 
     __slots__ = ("_fields", "_lists", "_names", "_paths", "_values")
 
-    def __init__(
-        self, paths: Mapping[str, str], uses: ResourceUses, data: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, paths: Mapping[str, str], uses: ResourceUses, rules: NamingRules) -> None:
         self._paths = tuple(paths.values())
         named: dict[str, set[str]] = defaultdict(set)
         for within_field, name in uses.names:
@@ -45,11 +43,11 @@ class BodyValues:
         free = uses.objects | uses.any_form
         self._lists = [at for at, _ in _below(paths, ((place, None) for place in lists - free))]
         values = {
-            place: named
-            for place, named in _named_values(uses, data)
-            if ITEM not in place[:-1] and place not in free | uses.lists
+            place
+            for place in named_places(uses) - free - uses.lists
+            if ITEM not in place[:-1] and place[0] in paths
         }
-        self._values = list(_below(paths, values.items()))
+        self._values = list(_below(paths, rules.values_of(uses, values)))
 
     def reads_alike(self, body: object) -> bool:
         """Of what a record of a body left out, which is no plain object, nothing is known."""
@@ -73,10 +71,8 @@ class BodyValues:
             known = mine.get(at)
             if known is None:
                 return True
-            for probe in (*named.probes(), *known.probes()):
-                # What is named is judged, as what denies name is refused.
-                if named.may_become(probe) and not (known.may_become(probe) or known.names(probe)):
-                    return True
+            if named.refuses_more(known):
+                return True
         return False
 
     def _names_asked(self) -> set[str]:
@@ -92,13 +88,10 @@ class BodyValues:
 
 
 def body_values(
-    resource: Sequence[ResourceField],
-    limits: Sequence[Limit],
-    action_rules: ActionRules | None,
-    data: Mapping[str, Any],
+    resource: Sequence[ResourceField], limits: Sequence[Limit], rules: NamingRules
 ) -> BodyValues | None:
-    """`action_rules` are those that are enforced, `data` their tables.  None where no condition of
-    theirs, and no key of a limit, reads within a value of the body, or takes it in one form."""
+    """None where no condition of the rules, and no key of a limit, reads within a value of the
+    body, or takes it in one form."""
     paths = {
         one.name: one.template.pieces[0].text
         for one in resource
@@ -106,49 +99,22 @@ def body_values(
     }
     if not paths:
         return None
-    rules = () if action_rules is None else action_rules.allows
-    keys = [limit.expression for limit in (*limits, *(o for rule in rules for o in rule.limits))]
+    keys = [limit.expression for limit in (*limits, *(o for r in rules.allows for o in r.limits))]
     # Keys take a list of one for what it holds (`counted_values.py`).
     plain = [one.expression.uses for one in keys if one is not None]
-    denies = () if action_rules is None else action_rules.denies
-    judged = [rule.condition.expression.uses for rule in denies if rule.condition is not None]
-    for rule in rules:
-        if rule.condition is not None:
-            # What allows by an equal sign does not allow what becomes equal.
-            expression = rule.condition.expression
-            (judged if expression.negates else plain).append(expression.uses)
-    uses = joined((_without_values(joined(plain)), *judged))
+    plain += [one.uses for one in rules.allowing]
+    uses = joined((_without_values(joined(plain)), *(one.uses for one in rules.naming)))
     found = (
         uses.fields, uses.names, uses.lists, uses.values, uses.tables, uses.equals, uses.texts,
         uses.ordered,
     )  # fmt: skip
-    return BodyValues(paths, uses, data) if any(found) else None
+    return BodyValues(paths, uses, rules) if any(found) else None
 
 
 def _without_values(uses: ResourceUses) -> ResourceUses:
     for found in (uses.values, uses.tables, uses.equals, uses.texts, uses.ordered):
         found.clear()
     return uses
-
-
-def _named_values(
-    uses: ResourceUses, data: Mapping[str, Any]
-) -> Iterator[tuple[Place, NamedValues]]:
-    values: dict[Place, list[Value]] = defaultdict(list)
-    for place, _, value in uses.values:
-        values[place].append(value)
-    for place, steps in uses.tables:
-        for table in _entries(data, steps):
-            values[place] += _plain(table if isinstance(table, Mapping | list) else ())
-    for place, steps in uses.equals:
-        values[place] += _plain(_entries(data, steps))
-    for place in {*values, *uses.texts, *uses.ordered}:
-        is_text, is_ordered = place in uses.texts, place in uses.ordered
-        if values[place] or is_text or is_ordered:
-            yield (
-                place,
-                NamedValues(values[place], is_text_of_caller=is_text, is_ordered=is_ordered),
-            )
 
 
 def _hides(value: object, fields: BodyFields) -> bool:
@@ -179,23 +145,6 @@ def _hides_anywhere(value: object, names: BodyFields) -> bool:
 
 def _is_plain(value: object) -> bool:
     return not isinstance(value, dict) or type(value) is dict
-
-
-def _entries(data: Any, steps: Place) -> list[Any]:
-    """What is in `data` there; none where the text does not tell."""
-    found = [data] if steps else []
-    for step in steps:
-        tables = [one for one in found if isinstance(one, Mapping)]
-        if step is ITEM:
-            lists = [one for one in found if isinstance(one, list)]
-            found = [entry for one in (*(t.values() for t in tables), *lists) for entry in one]
-        else:
-            found = [one[step] for one in tables if step in one]
-    return found
-
-
-def _plain(values: Iterable[Any]) -> list[Value]:
-    return [one for one in values if isinstance(one, str | int | float)]
 
 
 def _below(

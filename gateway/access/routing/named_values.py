@@ -107,7 +107,16 @@ class NamedValues:
             return self._may_be_object(value)
         return isinstance(value, list) and self._may_be_list(value)
 
-    def probes(self) -> Iterator[object]:
+    def refuses_more(self, other: NamedValues, *, texts_alone: bool = False) -> bool:
+        """Whether something becomes one of these that is, and becomes, none of the other's.  What
+        is named is judged, as what denies name is refused."""
+        return any(
+            self.may_become(probe) and not (other.may_become(probe) or other.names(probe))
+            for probe in (*self._probes(), *other._probes())
+            if isinstance(probe, str) or not texts_alone
+        )
+
+    def _probes(self) -> Iterator[object]:
         """Values that tell two of these apart."""
         named = (*self._texts, *self._numbers, *self._truths)
         for one in (*named, 0, 1, 0.5, 7.5, "x", "07", True, False):

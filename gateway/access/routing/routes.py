@@ -24,8 +24,10 @@ from gateway.access.issuers import ResourceServer
 from gateway.access.policies import ActionRules, Policy, ResourceField, Rule
 from gateway.access.routing.body_fields import BodyFields, fields_named, parts_of
 from gateway.access.routing.body_values import BodyValues, body_values
+from gateway.access.routing.naming import NamingRules
 from gateway.access.routing.paths import canonical, encoded
 from gateway.access.routing.request_values import HeaderFields, QueryParameters
+from gateway.access.routing.text_values import TextValues, text_values
 from gateway.access.routing.wrapper_names import wrappers_of
 from gateway.access.websocket_options import DEFAULT_WEBSOCKET_OPTIONS, WebSocketOptions
 from gateway.model import (
@@ -208,6 +210,7 @@ class Route:
     body_names: frozenset[str] = field(init=False)
     body_fields: BodyFields = field(init=False)
     body_values: BodyValues | None = field(init=False)
+    text_values: TextValues | None = field(init=False)
     resource_query: QueryParameters | None = field(init=False)
     """What the resource is made of, read; None where it is made of none."""
     resource_headers: HeaderFields | None = field(init=False)
@@ -266,10 +269,10 @@ class Route:
             read = (name for f in self.resource for name in f.template.names(source))
             object.__setattr__(self, attribute, frozenset(read))
         object.__setattr__(self, "body_fields", fields_named(self.body_names))
-        enforced = None if self.policy is None or self.policy.shadow else action_rules
-        data = {} if self.policy is None else self.policy.data
-        values = body_values(self.resource, self.limits, enforced, data)
+        rules = NamingRules(self.policy, action_rules)
+        values = body_values(self.resource, self.limits, rules)
         object.__setattr__(self, "body_values", values)
+        object.__setattr__(self, "text_values", text_values(self.resource, rules))
         query, headers = self.query_names, self.header_names
         object.__setattr__(self, "resource_query", QueryParameters(query) if query else None)
         object.__setattr__(self, "resource_headers", HeaderFields(headers) if headers else None)
