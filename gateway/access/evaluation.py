@@ -34,8 +34,9 @@ UNIDENTIFIED = RequestedResource(NO_RESOURCE.params, NO_RESOURCE.resource)
 it says counts for nothing, and its address pays."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_BETWEEN_PARAMETERS = re.compile("[&;]|%26|%3[Bb]")
-"""What parts parameters from one another to some backend, as it stands or once it is decoded."""
+_BETWEEN_PARAMETERS = re.compile("[&;?]|%26|%3[BbFf]")
+"""What parts parameters from one another, or from the path, to some backend, as it stands or once
+it is decoded."""
 
 
 def evaluation_context(

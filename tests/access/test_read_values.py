@@ -182,12 +182,24 @@ def test_no_parameter_beside_a_path_that_was_judged_says_another(
 )
 def test_no_path_says_a_parameter_of_a_query_that_is_made_of_it(paths: Snapshot, path: str) -> None:
     """nginx's `rewrite ^/read/(.*)/(.*)$ /read.php?team=$1&id=$2` escapes no ampersand, Apache and
-    `try_files $uri /index.php?q=$uri` not even one that came encoded."""
+    `try_files $uri /index.php?q=$uri` not even one that came encoded.  By `proxy_pass http://app$uri`
+    a question mark that came so begins a query."""
     for behind in ("&team=theirs", "%26team=theirs", "&a=1&Team=theirs", "&te%61m[]=theirs", "&team",
-                   "&team%3Dtheirs", "%26team%3dtheirs", "%26te%61m%3Dtheirs", "&a=1%26team=theirs"):  # fmt: skip
+                   "&team%3Dtheirs", "%26team%3dtheirs", "%26te%61m%3Dtheirs", "&a=1%26team=theirs",
+                   "%3Fteam=theirs", "%3fteam%3Dtheirs", "%3Fa=1&team=theirs", "&x%3Fteam=theirs"):  # fmt: skip
         decision = decide(paths, f"GET {path}{behind}", MEMBER)
         assert decision.refusal is Reason.AMBIGUOUS_QUERY, behind
-    for behind in ("&D", "%26D", "&a=1&b=2", "&team=mine", "&", "&&"):
+    for behind in (
+        "&D",
+        "%26D",
+        "&a=1&b=2",
+        "&team=mine",
+        "&",
+        "&&",
+        "%3F",
+        "%3Fa=1",
+        "%3Fteam=mine",
+    ):
         assert decide(paths, f"GET {path}{behind}", MEMBER).allowed, behind
 
 
@@ -220,7 +232,8 @@ def test_no_other_reading_says_a_parameter_of_a_query_that_is_made_of_it(files: 
     )
     for rest in ("x", "x/R&D"):
         assert decide(world, f"GET /f/mine/{rest}", MEMBER).allowed
-    for rest in ("x;team=theirs", "x%3Bteam=theirs", "x&%2574eam=theirs", "x%2526team=theirs"):
+    for rest in ("x;team=theirs", "x%3Bteam=theirs", "x&%2574eam=theirs", "x%2526team=theirs",
+                 "x%3Fteam=theirs", "x%253Fteam=theirs"):  # fmt: skip
         assert not decide(world, f"GET /f/mine/{rest}", MEMBER).allowed, rest
     for to, allowed in (("/f/mine/y", True), ("/f/mine/y&team=theirs", False),
                         ("/f/mine/y%26team%3Dtheirs", False)):  # fmt: skip

@@ -11,7 +11,7 @@ from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.sign_in.refresh_tokens import SessionGrant
 from gateway.identity.tokens.access_tokens import TokenIssuer
-from gateway.model import Call, Principal
+from gateway.model import Call, Principal, Reason
 
 
 class SessionReissue:
@@ -38,6 +38,8 @@ class SessionReissue:
             return await self._cookies.reseal(cookie, grant)
         until = None
         if by is not None:
+            if by.expires_at <= grant.issued_at:
+                return ProblemReply(Reason.TOKEN_EXPIRED)
             until = by.expires_at
             methods = tuple(method for method in grant.amr if method in by.amr)
             proven_at = min(grant.auth_time, by.auth_time or 0)

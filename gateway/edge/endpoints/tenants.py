@@ -82,10 +82,11 @@ class TenantEndpoints:
     async def choose(self, request: web.BaseRequest, call: Call) -> Reply:
         """The tenant for which this session acts; null for none.  The answer is that of a
         refresh: an access token of a bearer's session, for the cookie nothing to keep."""
+        # As below: with a token that expires meanwhile another one would be had.
+        fields = await read_fields(request, {"tenant": Text(longest=128, or_null=True)})
         principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
         if isinstance(principal, Reason):
             return ProblemReply(principal)
-        fields = await read_fields(request, {"tenant": Text(longest=128, or_null=True)})
         if isinstance(fields, ProblemReply):
             return fields
         tenant = fields["tenant"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from gateway.access.attributes import Attribute, AttributeType, SetBy, tenant_of, tenants_of
 from gateway.audit.log import AuditKind
+from gateway.edge.endpoints.endpoint import ProblemReply
+from gateway.edge.endpoints.session_reissue import SessionReissue
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.model import Call, Credential, CredentialKind, Principal
 from tests.edge.auth_house import ATTRIBUTES, CREDENTIALS, House, open_house, reason, request, told
@@ -122,6 +125,44 @@ async def test_who_has_a_token_alone_gets_nothing_of_what_its_owner_proves_meanw
     )
     chosen = await house.ask("POST", "/auth/tenant", {"tenant": "acme"}, token=kept)
     assert (await bearer(house, str(told(chosen)["access_token"]))).auth_time == owner.auth_time
+
+
+async def test_who_sends_a_body_slowly_gets_no_token_after_theirs_has_expired(
+    house: House,
+) -> None:
+    """It may come for ten seconds, and the new token lived for one more: one after the other
+    whoever had stolen one kept it for as long as the session."""
+    token = str((await house.sign_in())["access_token"])
+    expires_at = (await bearer(house, token)).expires_at
+    house.clock.move(600)
+    whole = request("POST", "/auth/tenant", b'{"tenant": null}', token=token)
+    client = await house.client()
+    await client.send(whole[:-5])
+    assert (await house.ask("GET", "/auth/tenant", token=token)).status == 200
+    house.clock.move(expires_at - house.clock.at)
+    await house.ring.refresh()
+    await client.send(whole[-5:])
+    answer = await client.answer()
+    assert (answer.status, reason(answer)) == (401, "token_expired")
+
+
+async def test_no_token_is_given_by_one_that_expired_while_its_session_was_waited_for(
+    house: House,
+) -> None:
+    token = str((await house.sign_in())["access_token"])
+    principal = await bearer(house, token)
+    assert principal.session_id is not None
+    grant = await house.deps.refresh_tokens.renew(principal.session_id, "bearer")
+    assert grant is not None
+    reissue = SessionReissue(house.deps.issuer, house.deps.cookies)
+    call = Call(
+        "POST", "gate.example", "/auth/tenant", ("auth", "tenant"), "", headers=(),
+        client_ip="192.0.2.1", scheme="https", credential=Credential(CredentialKind.BEARER, token),
+    )  # fmt: skip
+    for issued_at, status in ((principal.expires_at - 1, 200), (principal.expires_at, 401)):
+        reply = await reissue.reply(call, replace(grant, issued_at=issued_at), by=principal)
+        given = 401 if isinstance(reply, ProblemReply) else reply.status
+        assert given == status
 
 
 async def test_a_cookie_chooses_a_tenant(house: House) -> None:
