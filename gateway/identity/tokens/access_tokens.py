@@ -102,7 +102,7 @@ class TokenIssuer:
         self._ring.signing_key()
 
     def issue(self, whom: TokenSubject, issued_at: int, *, until: int | None = None) -> IssuedToken:
-        """`until`, which is later than `issued_at`: it ends then, where it would live for longer.
+        """`until`: it ends then, where it would live for longer.
 
         Raises StoreUnavailable when the signing key is not sure, ValueError for a name that the
         verifier would refuse or a text that would be too long for it."""
@@ -114,7 +114,7 @@ class TokenIssuer:
         key = self._ring.signing_key()
         token_id, expires_at = self._new_id(), issued_at + self._ttl_s
         if until is not None:
-            expires_at = min(expires_at, until)
+            expires_at = min(expires_at, max(until, issued_at + 1))
         claims: dict[str, Any] = {
             **whom.claims,
             "iss": self._issuer,
