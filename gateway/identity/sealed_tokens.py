@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.identity.base64url import decoded, encoded
 
+CLOCK_STEP_S = 3_600
+"""Whoever claims what may be used once claims it for so much longer than it is good: it expires by
+the clock of a worker, which may be set back meanwhile, and the claim by another's."""
 _SALT_BYTES, _NONCE_BYTES = 16, 12
 
 

@@ -20,6 +20,7 @@ VALUES = {
     "provider": "Example Inc.",
     "factor": "an authenticator app",
     "left": "7",
+    "ways": "its password, 2 passkeys",
 }
 
 
@@ -101,6 +102,11 @@ def test_a_value_that_could_end_a_line_is_refused(device: str) -> None:
 def test_a_letter_with_a_missing_value_is_refused() -> None:
     with pytest.raises(InvalidMail, match="no value for expires, link, token"):
         shipped().render(MailTemplate.VERIFY, {})
+
+
+def test_a_mail_that_an_earlier_version_wrote_down_is_sent() -> None:
+    letter = shipped().render(MailTemplate.PASSWORD_CHANGED, {"time": VALUES["time"]})
+    assert "opens the account now: what the account page lists." in letter.text
 
 
 @given(st.text())

@@ -10,7 +10,7 @@ from gateway.identity.accounts.account_rows import Account
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.factors.factor_kinds import AccountVersion, FactorKind, FactorNeeded
 from gateway.identity.key_derivation import KeyPurpose, derived_key
-from gateway.identity.sealed_tokens import SealedTokens
+from gateway.identity.sealed_tokens import CLOCK_STEP_S, SealedTokens
 from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import Transport
 from gateway.identity.sign_in.mfa_tokens import MFA_TTL_S, MfaTokens, PendingSignIn
@@ -178,4 +178,4 @@ async def test_it_completes_one_sign_in(tokens: MfaTokens, nonces: Once) -> None
     assert not await tokens.claim(pending)
     assert await tokens.claim(another)
     # As long as it could be read: what is forgotten sooner would let it be used twice.
-    assert nonces.claimed[f"mfa:{issued.id}"] == MFA_TTL_S
+    assert nonces.claimed[f"mfa:{issued.id}"] == MFA_TTL_S + CLOCK_STEP_S

@@ -128,3 +128,34 @@ def test_a_user_agent_cannot_bring_a_link_into_a_letter(sent: str, said: str) ->
 def test_a_user_agent_is_told_as_it_is() -> None:
     browser = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:140.0) Gecko/20100101 Firefox/140.0"
     assert plain_text(browser) == browser
+
+
+async def test_a_new_password_is_told_with_whatever_else_opens_the_account(house: House) -> None:
+    """Somebody else may have moved the account to its owner's mailbox, and keeps these."""
+    ann = await add_account(house.database, "ann@x.example", verified=True)
+    async with house.database.transaction() as tx:
+        await house.notifications.password_changed(tx, ann)
+        for number in range(2):
+            await tx.run(
+                "INSERT INTO passkeys (id, account_id, credential_id, public_key, name, sign_count,"
+                " backup_eligible, backed_up, transports, aaguid, created_at)"
+                " VALUES (:id, :ann, :id, '', 'a name', 0, 0, 0, '', '', 0)",
+                id=f"p{number}",
+                ann=ann,
+            )
+        await tx.run(
+            "INSERT INTO totp_factors (id, account_id, sealed_secret, begun_by, created_at,"
+            " confirmed_at, last_step) VALUES ('t', :ann, '', '', 0, 1, 0)",
+            ann=ann,
+        )
+        await tx.run(
+            "INSERT INTO linked_identities (id, account_id, issuer, subject, provider, linked_at,"
+            " last_used_at) VALUES ('l', :ann, 'https://id.example', 's', 'company', 0, 0)",
+            ann=ann,
+        )
+        await house.notifications.password_changed(tx, ann)
+    told = {re.search(r"opens the account now: (.*)\.\n", text)[1] for text in await house.texts()}  # type: ignore[index]
+    assert told == {
+        "its password",
+        "its password with an authenticator app, 2 passkeys, a sign-in by company",
+    }

@@ -106,6 +106,45 @@ async def test_an_old_token_cannot_sign_its_owner_out_of_a_newer_session(
     assert [family.id for family in await sessions.find_active(new.account.id)] == [new.session_id]
 
 
+@pytest.mark.parametrize("idle_s", [0, 3_600], ids=["time", "want of use"])
+@pytest.mark.parametrize("by_refresh_token", [True, False])
+async def test_a_token_of_a_session_that_is_over_by_time_ends_no_newer_one(
+    tmp_path: Path, idle_s: int, by_refresh_token: bool
+) -> None:
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        sessions = Sessions(database, idle_s=idle_s)
+        old = await signed_in(database)
+        session = await sessions.get(old.session_id)
+        assert session is not None
+        clock.move(7_200 if idle_s else session.expires_at - session.created_at)
+        new = await signed_in(database)
+        clock.move(1)
+        for _ in range(2):
+            if by_refresh_token:
+                session = await sessions.get(old.session_id)
+                assert session is not None
+                changes = await sessions.sign_out_session(session, everywhere=True)
+            else:
+                changes = await sessions.sign_out(holder(old), everywhere=True)
+            assert targets(changes) == [("session", old.session_id)]
+        left = await sessions.find_active(new.account.id)
+        assert [session.id for session in left] == [new.session_id]
+
+
+async def test_a_token_that_is_good_signs_out_everywhere_though_its_session_is_idle(
+    tmp_path: Path,
+) -> None:
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        sessions = Sessions(database, idle_s=60)
+        old = await signed_in(database)
+        clock.move(120)
+        new = await signed_in(database)
+        changes = await sessions.sign_out(holder(old), everywhere=True)
+        assert targets(changes) == [("subject", new.account.id)]
+
+
 async def test_with_a_session_that_a_thief_ended_its_owner_signs_the_thief_out(
     tmp_path: Path,
 ) -> None:

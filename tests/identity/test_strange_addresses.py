@@ -40,7 +40,7 @@ async def test_who_deletes_an_account_again_and_again_moves_none_to_a_mailbox_an
     post, accounts = outbox(database), Accounts(database)
     moves, victim = EmailChanges(database, post), unique("victim") + "@x.example"
     sent: set[str] = set()
-    for number in range(PER_REQUESTER + 3):
+    for number in range(15 + 3):
         mine = await accounts.register(unique(f"u{number}") + "@x.example", "hash", verified=True)
         assert isinstance(mine, Account)
         await moves.request(mine.id, victim, await proof(database, mine))
@@ -48,7 +48,31 @@ async def test_who_deletes_an_account_again_and_again_moves_none_to_a_mailbox_an
             pass
         sent |= {one.id for one in await post.waiting_mail(1000) if one.recipient == victim}
         await accounts.delete(mine.id)
-    assert 0 < len(sent) <= PER_REQUESTER
+    assert 0 < len(sent) <= 15
+
+
+async def test_one_account_that_asks_in_vain_keeps_no_owner_from_moving_to_a_mailbox(
+    database: Database,
+) -> None:
+    post, accounts = outbox(database), Accounts(database)
+    moves, wanted = EmailChanges(database, post), unique("ann") + "@x.example"
+
+    sent: set[str] = set()
+
+    async def ask(account: Account) -> int:
+        await moves.request(account.id, wanted, await proof(database, account))
+        while await post.drain():
+            pass
+        sent.update(one.id for one in await post.waiting_mail(1000) if one.recipient == wanted)
+        return len(sent)
+
+    other = await accounts.register(unique("other") + "@x.example", "hash", verified=True)
+    ann = await accounts.register(unique("ann-of-old") + "@x.example", "hash", verified=True)
+    assert isinstance(other, Account)
+    assert isinstance(ann, Account)
+    for number in range(1, PER_REQUESTER + 3):
+        assert await ask(other) == min(number, PER_REQUESTER)
+    assert await ask(ann) == PER_REQUESTER + 1
 
 
 async def test_of_mail_to_a_deleted_account_that_had_no_address_nothing_is_kept_but_that_it_counts(

@@ -56,7 +56,9 @@ keeps nobody from stepping up."""
 
 SIGN_INS = (Limit("auth/sign-ins-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
 """Sign-ins of one account: each leaves rows and events, and its end is held by every worker for two
-days.  By the account alone: a new password brings no new thousands."""
+days.  By the account alone: a new password brings no new thousands.  Those with a second factor, or
+from a device that has signed in before, are counted apart: who has the password alone is asked for
+the factor as often as they like, and must not keep the owner waiting by it."""
 
 PROVIDED_SIGN_INS = (Limit("auth/provided-sign-ins-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
 """Sign-ins of one person of a provider: what it says of them is written before their account is
@@ -173,9 +175,11 @@ class EndpointLimits:
         """Past it an event of `TOLD` is counted and not written."""
         return (await self._limits.take_for(TOLD, account_id)).wait_s
 
-    async def account_wait_s(self, account_id: str) -> float:
-        """The same for one more sign-in of an account, whose password was right."""
-        return (await self._limits.take_for(SIGN_INS, account_id)).wait_s
+    async def account_wait_s(self, account_id: str, proven: bool) -> float:
+        """The same for one more sign-in of an account, whose password was right; `proven` by more
+        than that."""
+        key = f"{account_id} proven" if proven else account_id
+        return (await self._limits.take_for(SIGN_INS, key)).wait_s
 
     async def provided_wait_s(self, issuer: str, subject: str) -> float:
         """The same for one whom a provider names, before what it says of them is written."""

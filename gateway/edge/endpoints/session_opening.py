@@ -24,6 +24,7 @@ from gateway.edge.endpoints.sessions import token_reply
 from gateway.edge.replies.cookies import cookie_of
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.factors.factor_kinds import (
+    MFA,
     AccountVersion,
     FactorNeeded,
     FactorProof,
@@ -62,8 +63,9 @@ class SessionOpenerDependencies:
     verification: Verification
     counts_alone: Callable[[str], bool]
     """Whether a session cookie that is given at this host counts there alone."""
-    account_wait_s: Callable[[str], Awaitable[float]]
-    """Seconds that an account has to wait for its next sign-in; 0.0 for none."""
+    account_wait_s: Callable[[str, bool], Awaitable[float]]
+    """Seconds that an account has to wait for its next sign-in; 0.0 for none.  Whether it is proven
+    by more than a password that anybody may have come by: those are counted apart."""
     mfa_tokens: MfaTokens
     factor_checks: FactorChecks
     ended_sessions: EndedSessions
@@ -220,7 +222,8 @@ class SessionOpener:
         self, opening: SessionOpening, account_id: str, proof: SignInProof
     ) -> Reply | Reason:
         self.require_key(opening)
-        if (seconds := await self._deps.account_wait_s(account_id)) > 0:
+        proven = MFA in proof.amr or opening.known_device
+        if (seconds := await self._deps.account_wait_s(account_id, proven)) > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=seconds)
         grant = await self._deps.refresh_tokens.begin(
             account_id,

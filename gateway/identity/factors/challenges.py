@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.identity.base64url import decoded, encoded
-from gateway.identity.sealed_tokens import SealedTokens
+from gateway.identity.sealed_tokens import CLOCK_STEP_S, SealedTokens
 from gateway.model import Clock
 from gateway.stores.protocols import NonceStore
 
@@ -68,5 +68,6 @@ class PasskeyChallenges:
                 if sealed_for != holder or expires_at <= self._clock.now():
                     return None
                 key = "passkey:" + hashlib.sha256(text.encode()).hexdigest()[:32]
-                return decoded(text) if await self._nonces.claim(key, CHALLENGE_TTL_S) else None
+                is_first = await self._nonces.claim(key, CHALLENGE_TTL_S + CLOCK_STEP_S)
+                return decoded(text) if is_first else None
         return None

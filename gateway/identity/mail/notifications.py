@@ -13,6 +13,7 @@ from gateway.client_networks import neighbourhood
 from gateway.identity.mail.messages import format_time
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplate
+from gateway.identity.mail.ways_in import ways_in
 from gateway.stores.protocols import Database, Transaction
 
 _PER_HOUR = 5
@@ -65,7 +66,8 @@ class SecurityNotifications:
 
     async def password_changed(self, tx: Transaction, account_id: str) -> None:
         """Queue it within the transaction that changes the password; `wake` after its commit."""
-        await self.notify(tx, account_id, MailTemplate.PASSWORD_CHANGED)
+        values = {"time": format_time(await tx.now()), "ways": await ways_in(tx, account_id)}
+        await self._enqueue(tx, account_id, MailTemplate.PASSWORD_CHANGED, values)
 
     async def password_known(self, account_id: str, password_epoch: int) -> None:
         """Tell the owner that the world knows the password of this epoch, once.  Raises

@@ -34,8 +34,8 @@ class _Budget:
 _BUDGETS = {
     Purpose.VERIFY: _Budget((MailTemplate.VERIFY, MailTemplate.REGISTERED_ALREADY), 15),
     Purpose.RESET: _Budget((MailTemplate.RESET,), 15),
-    # The requester is signed in, and the mailbox is not known to be theirs.
-    Purpose.EMAIL_CHANGE: _Budget((MailTemplate.EMAIL_CHANGE_CONFIRM,), 5),
+    # The requester is an account, and the mailbox is not known to be theirs.
+    Purpose.EMAIL_CHANGE: _Budget((MailTemplate.EMAIL_CHANGE_CONFIRM,), 15),
 }
 
 

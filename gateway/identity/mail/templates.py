@@ -54,7 +54,7 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.VERIFY: _ALWAYS | _LINK,
     MailTemplate.REGISTERED_ALREADY: _ALWAYS,
     MailTemplate.RESET: _ALWAYS | _LINK,
-    MailTemplate.PASSWORD_CHANGED: _ALWAYS | {"time"},
+    MailTemplate.PASSWORD_CHANGED: _ALWAYS | {"time", "ways"},
     MailTemplate.KNOWN_PASSWORD: _ALWAYS | {"time"},
     MailTemplate.EMAIL_CHANGE_CONFIRM: _ALWAYS | _LINK,
     MailTemplate.EMAIL_CHANGE_REQUESTED: _ALWAYS | {"time"},
@@ -73,6 +73,8 @@ FIELDS: dict[MailTemplate, frozenset[str]] = {
     MailTemplate.PROVIDER_UNLINKED: _ALWAYS | {"time", "provider"},
 }
 """What a template may name.  `link` is the whole link, `token` the secret in it."""
+_OF_BEFORE = {"ways": "what the account page lists"}
+"""What stands for a value that a node of an earlier version has not written."""
 
 
 class InvalidMail(Exception):
@@ -124,7 +126,7 @@ class MailTemplates:
         """Fill the template.  Raises InvalidMail where a value is missing or may not stand in a
         mail."""
         parsed = self._parsed[template]
-        all_values = {**values, **self._always}
+        all_values = {**_OF_BEFORE, **values, **self._always}
         if missing := FIELDS[template] - all_values.keys():
             raise InvalidMail(f"{template}: no value for {', '.join(sorted(missing))}")
         for name, value in all_values.items():

@@ -34,7 +34,12 @@ from gateway.identity.providers.id_tokens import (
     ProviderUnavailable,
     read_id_token,
 )
-from gateway.identity.providers.identities import IdentityRefused, ProviderIdentity, identity_of
+from gateway.identity.providers.identities import (
+    IdentityRefused,
+    ProviderIdentity,
+    identity_of,
+    joined_claims,
+)
 from gateway.identity.providers.metadata import (
     ProviderMetadata,
     known_metadata,
@@ -50,7 +55,6 @@ STARTS_OF_NEIGHBOURHOOD = 8
 fail before a provider is left alone, so that the visitors of one office find out, too."""
 PLACE_WAIT_S = 2.0
 _TOLD_MAX = 200
-_OF_ADDRESSES = frozenset(("email", "email_verified"))
 ANY_AGE_S = 10 * 365 * 86_400
 """`max_age` of who may have signed in at any time."""
 GITHUB_ISS = "/login/oauth"
@@ -229,10 +233,7 @@ class ProviderClient:
         told = dict((await self._get(provider, url, access_token)).members())
         if told.get("sub") != claims["sub"]:
             raise IdentityRefused(f"{url} speaks of somebody else")
-        # Whether an address is verified is said of the address beside it.
-        if "email" in claims and told.get("email") != claims["email"]:
-            told = {name: value for name, value in told.items() if name not in _OF_ADDRESSES}
-        return {**told, **claims}
+        return joined_claims(provider.issuer, claims, told)
 
     def _token_form(self, provider: Provider, code: str, verifier: str) -> str:
         from authlib.oauth2.rfc6749.parameters import prepare_token_request

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.access.attributes import LIST_MAX, AttributeType, Value
-from gateway.access.issuers import ClaimError
+from gateway.access.issuers import ClaimError, ClaimPath, Issuer
 from gateway.access.providers import Provider
 from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.factors.factor_kinds import MFA
@@ -72,6 +72,22 @@ class ProviderIdentity:
     @property
     def normalized_email(self) -> str | None:
         return None if self.email is None else normalize_email(self.email)
+
+
+def joined_claims(
+    issuer: Issuer, claims: Mapping[str, Any], userinfo: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of the ID token before those of userinfo; but whether an address is verified is said of
+    the address beside it, and of none elsewhere."""
+    email = issuer.email.keys[0] if isinstance(issuer.email, ClaimPath) else "email"
+    reader = issuer.email_verified
+    verified = reader.keys[0] if isinstance(reader, ClaimPath) else "email_verified"
+    if email not in claims:
+        claims = {name: value for name, value in claims.items() if name != verified}
+    elif userinfo.get(email) != claims[email]:
+        names = (email, verified)
+        userinfo = {name: value for name, value in userinfo.items() if name not in names}
+    return {**userinfo, **claims}
 
 
 def identity_of(

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.identity.base64url import encoded
-from gateway.identity.sealed_tokens import SealedTokens
+from gateway.identity.sealed_tokens import CLOCK_STEP_S, SealedTokens
 from gateway.model import Clock
 from gateway.stores.protocols import NonceStore
 
@@ -144,7 +144,7 @@ class HandOvers:
         Raises StoreUnavailable.
         """
         return is_of_browser(code, browsers) and await self._nonces.claim(
-            f"hand-over:{code.id}", CODE_TTL_S
+            f"hand-over:{code.id}", CODE_TTL_S + CLOCK_STEP_S
         )
 
     def _unsealed_code(self, sealed: str, *, console: bool) -> HandOverCode | None:

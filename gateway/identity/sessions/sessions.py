@@ -119,7 +119,9 @@ class Sessions:
                 return await refuse_once(tx, ChangeKind.TOKEN, principal.token_id)
             if everywhere:
                 if session is not None:
-                    return await _end_all_of(tx, session, principal.issued_at)
+                    return await self._end_all_of(
+                        tx, session, principal.issued_at, good_until=principal.expires_at
+                    )
                 recorded = await _recorded_changes(tx, sid, principal.subject, principal.issued_at)
                 if not recorded and principal.expires_at > await tx.now():
                     return await end_every(tx, principal.subject, SIGN_OUT)
@@ -132,10 +134,53 @@ class Sessions:
         """The same for whoever has a refresh token of the session, used or not."""
         async with self._database.transaction() as tx:
             if everywhere:
-                return await _end_all_of(tx, session, session.created_at)
+                return await self._end_all_of(tx, session, session.created_at)
             changes = await end_one(tx, session.id, SIGN_OUT)
         await self._settle(session)
         return changes
+
+    async def _end_all_of(
+        self, tx: Transaction, session: Session, since: int, good_until: int = 0
+    ) -> Sequence[Change]:
+        """Ends every session of the account, for who holds one of them, or did.
+
+        With one that is over, by whatever, nothing ends that began after it was: an old token,
+        found in some log, must not be a switch that signs its owner out for ever.  What was there
+        before its end does: whoever ended it may be the thief, and its owner is told that all is
+        over.  `good_until`: of an access token, which may outlive the use of its session.
+        """
+        over_since = self._over_since(session, int(await tx.now()), good_until)
+        if over_since is None:
+            return await end_every(tx, session.account_id, SIGN_OUT)
+        await lock(tx, session.account_id)
+        older = "account_id = :account AND created_at < :before AND id <> :id"
+        values = {"account": session.account_id, "before": over_since, "id": session.id}
+        for row in await tx.all(
+            f"SELECT id FROM families WHERE {older} AND ended_at IS NULL",  # noqa: S608
+            **values,
+        ):
+            await end_one(tx, str(row["id"]), SIGN_OUT)
+            await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
+        # Those of a first call that could not be confirmed stand there too, and are told again.
+        pending = await tx.all(
+            "SELECT * FROM changes WHERE kind = 'session' AND published < :confirmed"  # noqa: S608
+            f" AND target IN (SELECT id FROM families WHERE {older})",
+            confirmed=CONFIRMED,
+            **values,
+        )
+        recorded = await _recorded_changes(tx, session.id, session.account_id, since)
+        first = recorded or await end_one(tx, session.id, SIGN_OUT)
+        return [*first, *map(change_of, pending)]
+
+    def _over_since(self, session: Session, now: int, good_until: int) -> int | None:
+        """Since when the session is over: by its time, for want of use, or by a sign-out, whichever
+        came first; None while it is not."""
+        over_at = session.expires_at
+        if self._idle_s:
+            over_at = min(over_at, max(session.last_used_at + self._idle_s, good_until))
+        if session.ended_at is not None:
+            return min(session.ended_at, over_at)
+        return over_at if over_at <= now else None
 
     async def _settle(self, session: Session | None) -> None:
         """Waits for who holds the account, for as long as a store is waited for: what the session
@@ -287,36 +332,6 @@ async def lock(tx: Transaction, account_id: str) -> Row | None:
         " email_verified, password_hash, password_epoch, disabled, not_before, created_at",
         id=account_id,
     )
-
-
-async def _end_all_of(tx: Transaction, session: Session, since: int) -> Sequence[Change]:
-    """Ends every session of the account, for who holds one of them, or did.
-
-    With one that is over nothing ends that began after it was: an old token, found in some log,
-    must not be a switch that signs its owner out for ever.  What was there before its end does:
-    whoever ended it may be the thief, and its owner is told that all is over.
-    """
-    if session.ended_at is None:
-        return await end_every(tx, session.account_id, SIGN_OUT)
-    await lock(tx, session.account_id)
-    older = "account_id = :account AND created_at < :before AND id <> :id"
-    values = {"account": session.account_id, "before": session.ended_at, "id": session.id}
-    for row in await tx.all(
-        f"SELECT id FROM families WHERE {older} AND ended_at IS NULL",  # noqa: S608
-        **values,
-    ):
-        await end_one(tx, str(row["id"]), SIGN_OUT)
-        await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
-    # Those of a first call that could not be confirmed stand there too, and are told again.
-    pending = await tx.all(
-        "SELECT * FROM changes WHERE kind = 'session' AND published < :confirmed"  # noqa: S608
-        f" AND target IN (SELECT id FROM families WHERE {older})",
-        confirmed=CONFIRMED,
-        **values,
-    )
-    recorded = await _recorded_changes(tx, session.id, session.account_id, since)
-    first = recorded or await end_one(tx, session.id, SIGN_OUT)
-    return [*first, *map(change_of, pending)]
 
 
 async def _recorded_changes(

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from gateway.identity.factors.factor_kinds import AccountVersion, FactorNeeded
-from gateway.identity.sealed_tokens import SealedTokens
+from gateway.identity.sealed_tokens import CLOCK_STEP_S, SealedTokens
 from gateway.identity.sessions.session_origins import SessionOrigin
 from gateway.identity.sessions.sessions import Transport
 from gateway.model import Clock
@@ -113,4 +113,4 @@ class MfaTokens:
 
     async def claim(self, pending: PendingSignIn) -> bool:
         """Whether it is completed for the first time.  Raises StoreUnavailable."""
-        return await self._nonces.claim(f"mfa:{pending.id}", MFA_TTL_S)
+        return await self._nonces.claim(f"mfa:{pending.id}", MFA_TTL_S + CLOCK_STEP_S)

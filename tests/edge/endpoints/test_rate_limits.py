@@ -22,16 +22,19 @@ from gateway.edge.endpoints.rate_limits import (
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.redis import RedisStore, open_redis
+from tests.authenticator import Authenticator
 from tests.databases import Hands
 from tests.edge.auth_house import (
     CREDENTIALS,
     PASSWORD,
+    URL,
     House,
     open_house,
     reason,
     request,
     told,
 )
+from tests.edge.endpoints.passkey_calls import add_passkey, sign_in
 from tests.edge.house_parts import Recorded
 from tests.edge.rig import Answer
 
@@ -116,13 +119,32 @@ async def test_an_account_that_signs_in_all_day_waits_and_no_other_does(house: H
     account_id = (await house.register()).id
     await house.register("bob@example.com")
     for _ in range(SIGN_INS[0].burst):
-        assert await house.deps.limits.account_wait_s(account_id) == 0.0
+        assert await house.deps.limits.account_wait_s(account_id, False) == 0.0
     early = await house.ask("POST", "/auth/login", CREDENTIALS)
     assert (early.status, reason(early)) == (429, "rate_limited")
     assert early.values("retry-after") == [b"18"]
     await house.sign_in("bob@example.com")
     house.clock.move(18)
     await house.sign_in()
+
+
+async def test_who_has_the_password_alone_keeps_no_owner_from_a_known_device_or_a_passkey(
+    house: House,
+) -> None:
+    """With a factor each right password is answered with a question, and nothing throttles it."""
+    account_id = (await house.register()).id
+    signed_in = await house.ask("POST", "/auth/login", CREDENTIALS)
+    (device,) = (v for v in signed_in.values("set-cookie") if v.startswith(b"__Host-device="))
+    authenticator = Authenticator(URL)
+    await add_passkey(house, authenticator)
+    while await house.deps.limits.account_wait_s(account_id, False) == 0.0:
+        pass
+    stranger = await house.ask("POST", "/auth/login", CREDENTIALS)
+    assert (stranger.status, reason(stranger)) == (429, "rate_limited")
+    cookie = f"Cookie: {device.decode().partition(';')[0]}"
+    owner = await house.ask("POST", "/auth/login", CREDENTIALS, headers=[cookie])
+    assert (owner.status, reason(owner)) == (401, "insufficient_user_authentication")
+    assert (await sign_in(house, authenticator)).status == 200
 
 
 @pytest.mark.parametrize(

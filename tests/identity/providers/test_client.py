@@ -155,6 +155,28 @@ async def test_an_address_is_verified_by_what_is_said_beside_it(
 
 
 @pytest.mark.parametrize(
+    ("options", "email", "verified"),
+    [
+        ("", "email", "email_verified"),
+        ("email: claims.mail\nemail_verified: claims.ok", "mail", "ok"),
+    ],
+)
+async def test_a_token_that_names_no_address_says_of_none_that_it_is_verified(
+    client: ProviderClient, site: Site, options: str, email: str, verified: str
+) -> None:
+    site.answers[f"{ISSUER}/token"] = (
+        200, {"access_token": "a", "id_token": id_token(**{verified: True})},
+    )  # fmt: skip
+    told: dict[str, object] = {"sub": "alice", email: "victim@example.com", verified: False}
+    site.answers[f"{ISSUER}/me"] = (200, told)
+    one = await client.identity(provider(options), TRIP, ProviderResponse("c", None))
+    assert (one.email, one.email_verified) == ("victim@example.com", False)
+    site.answers[f"{ISSUER}/me"] = (200, {**told, verified: True})
+    one = await client.identity(provider(options), TRIP, ProviderResponse("c", None))
+    assert one.email_verified
+
+
+@pytest.mark.parametrize(
     ("path", "answer"),
     [
         ("token", (200, {})),
