@@ -18,6 +18,7 @@ from gateway.access.definitions import Limit
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.hosts import canonical_host
 from gateway.access.routing.paths import split_target
+from gateway.access.routing.request_values import has_body
 from gateway.access.snapshot import Snapshot
 from gateway.limit_state import LimitState
 from gateway.model import (
@@ -238,6 +239,9 @@ def simulated_call(request: SimulatedRequest) -> Call | Reason:
     ]
     if not any(name.lower() == b"host" for name, _ in fields):
         fields.insert(0, (b"Host", host.encode("latin-1", "replace")))
+    if request.body is not None and not has_body(fields):
+        # No condition reads this one: it says that there is a body, and nothing else.
+        fields.append((b"Transfer-Encoding", b"chunked"))
     caller = request.caller
     credential = None
     if isinstance(caller, Principal):

@@ -16,6 +16,7 @@ from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Route
 from gateway.access.suggestions import suggestion
 from gateway.config.asking import Asking
+from gateway.config.never_equal import never_equal
 from gateway.config.policies import ROLE_PERMISSIONS
 from gateway.config.refused_rewrites import refused_rewrites
 from gateway.config.shared_backends import shared_backends
@@ -55,7 +56,7 @@ def notices(
     around = list(shared_backends(table, asking))
     told = {(problem.line, problem.column) for problem in around}
     weaker = (one for one in weaker_routes(table, asking) if (one.line, one.column) not in told)
-    problems += [*around, *weaker, *refused_rewrites(table)]
+    problems += [*around, *weaker, *refused_rewrites(table), *never_equal(table)]
     problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()
     for route in table:

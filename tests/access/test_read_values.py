@@ -72,6 +72,16 @@ def test_no_body_beside_a_parameter_that_was_judged_says_another(
     assert decide(DENIED, "POST /list?team=a", who(), headers=[field]).allowed
 
 
+def test_a_body_that_is_asked_about_came_with_the_call() -> None:
+    """What `gateway explain --body` and `gateway test` say is what the gateway answers."""
+    body = {"team": "hr"}
+    for method in ("GET", "DELETE"):
+        decision = decide(DENIED, f"{method} /list?team=it", who(), body=body)
+        assert decision.refusal is Reason.AMBIGUOUS_QUERY
+        assert decide(DENIED, f"{method} /plain?team=it", who(), body=body).allowed
+    assert decide(DENIED, "POST /list?team=it", who(), body=body).allowed
+
+
 def test_a_route_that_reads_no_body_takes_any_query_beside_it() -> None:
     world = rule_world("- {id: all, allow: ['*']}")
     assert decide(world, "GET /orders/u1?a=1;b=2", who(), body={"a": "1"}).allowed
@@ -344,9 +354,9 @@ def test_a_resource_is_made_of_path_query_headers_and_body() -> None:
     assert route.reads_body
     body = {"meta": {"owner": "u1"}, "size": 5}
     more: dict[str, Any] = {"headers": [("X-Zone", "z")], "body": body}
-    assert decide(world, "GET /r/7?tenant=t", who("u1"), **more).allowed
-    assert not decide(world, "GET /r/7?tenant=t", who("u2"), **more).allowed
-    two = decide(world, "GET /r/7?tenant=t&tenant=u", who("u1"), **more)
+    assert decide(world, "POST /r/7?tenant=t", who("u1"), **more).allowed
+    assert not decide(world, "POST /r/7?tenant=t", who("u2"), **more).allowed
+    two = decide(world, "POST /r/7?tenant=t&tenant=u", who("u1"), **more)
     assert two.refusal is Reason.AMBIGUOUS_QUERY
 
 

@@ -78,7 +78,13 @@ def call(**more: Any) -> Call:
         (
             SimulatedRequest("POST", "/a%2Fb", client_ip="10.0.0.1", body={"x": 1}),
             call(method="POST", path="/a%2Fb", segments=("a/b",), client_ip="10.0.0.1",
-                 body={"x": 1}, encoded_slash=True),
+                 body={"x": 1}, encoded_slash=True,
+                 headers=((b"Host", b"localhost"), (b"Transfer-Encoding", b"chunked"))),
+        ),
+        (
+            SimulatedRequest("POST", "/a", headers=[("content-length", "9")], body={"x": 1}),
+            call(method="POST", body={"x": 1},
+                 headers=((b"Host", b"localhost"), (b"content-length", b"9"))),
         ),
         (
             SimulatedRequest("GET", "/a;b"),

@@ -25,6 +25,7 @@ from bench.difference_cases import (
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.decision_record import KEYS, kept_call, record_of
 from gateway.access.routing.csrf import OwnOrigins
+from gateway.access.routing.request_values import WITHOUT_BODY
 from gateway.access.simulation import (
     FixedAuthenticator,
     FixedClock,
@@ -246,9 +247,10 @@ def question(choose: random.Random) -> SimulatedRequest:
     if kind is CredentialKind.COOKIE:
         headers.append(("Sec-Fetch-Site", "same-origin"))
     url = f"{path}?{query}" if query else path
-    return SimulatedRequest(
-        method, url, who, headers, choose.choice(ADDRESSES), _body(choose), FixedClock(now), kind
-    )
+    address, body = choose.choice(ADDRESSES), _body(choose)
+    if method in WITHOUT_BODY and ("Content-Length", "5") not in headers:
+        body = None  # with one nearly all of them would be refused
+    return SimulatedRequest(method, url, who, headers, address, body, FixedClock(now), kind)
 
 
 def decided(asked: SimulatedRequest, world: Snapshot) -> tuple[Call, Decision]:

@@ -60,6 +60,8 @@ class TypedPart(NamedTuple):
     type: str
     at: int
     literal: str | None = None
+    items: tuple[TypedPart, ...] = ()
+    """Of a list that is written out."""
 
 
 class _Untyped(Exception):
@@ -142,6 +144,15 @@ class _TypeChecker:
                 self.problems.append((at, f"`{sign}`: {sides}{_convert(left, right)}"))
             return TypedPart("bool", left.at)
         default = "bool" if sign in RELATIONS else ANY
+        if (
+            sign == "in"
+            and right.items
+            and not any(_comparable(left.type, one.type) for one in right.items)
+        ):
+            first = right.items[0]
+            sides = f"{_TYPE_NAMES[left.type]} and {_TYPE_NAMES[first.type]} are never equal"
+            self.problems.append((at, f"`{sign}`: {sides}{_convert(left, first)}"))
+            return TypedPart("bool", left.at)
         if ANY in (left.type, right.type):
             return TypedPart(default, left.at)
         result = self._types.result(sign, left.type, right.type)
@@ -222,10 +233,10 @@ class _TypeChecker:
         if token.text == "(":
             inner = self.expression()
             self._must(")")
-            return TypedPart(inner.type, token.at)
+            return TypedPart(inner.type, token.at, items=inner.items)
         if token.text == "[":
-            self._list("]", self.expression)
-            return TypedPart("list", token.at)
+            items = self._list("]", self.expression)
+            return TypedPart("list", token.at, items=tuple(items))
         if token.text == "{":
             self._list("}", self._entry)
             return TypedPart("map", token.at)

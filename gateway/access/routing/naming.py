@@ -44,27 +44,43 @@ class NamingRules:
         return found
 
     def _values_at(self, uses: ResourceUses, place: Place) -> NamedValues | None:
-        written = frozenset((kind, value) for at, kind, value in uses.values if at == place)
-        tables = frozenset(steps for at, steps in uses.tables if at == place)
-        entries = frozenset(steps for at, steps in uses.equals if at == place)
+        compared = _compared(uses, place)
         is_text, is_ordered = place in uses.texts, place in uses.ordered
-        if not (written or tables or entries or is_text or is_ordered):
+        if not (any(compared) or is_text or is_ordered):
             return None
         # Routes share rules, and a table may be long.
-        key = written, tables, entries, is_text, is_ordered
+        key = compared, is_text, is_ordered
         known = self._known.get(key)
         if known is None:
-            values: list[Value] = [value for _, value in written]
-            for steps in tables:
-                for table in _entries(self.data, steps):
-                    values += _plain(table if isinstance(table, Mapping | list) else ())
-            for steps in entries:
-                values += _plain(_entries(self.data, steps))
+            values = values_at(uses, place, self.data)
             known = False
             if values or is_text or is_ordered:
                 known = NamedValues(values, is_text_of_caller=is_text, is_ordered=is_ordered)
             self._known[key] = known
         return known if isinstance(known, NamedValues) else None
+
+
+def values_at(uses: ResourceUses, place: Place, data: Mapping[str, Any]) -> list[Value]:
+    """What is compared with the place, or looked through for it, as far as it is written out or
+    stands in a table."""
+    written, tables, entries = _compared(uses, place)
+    values = [value for _, value in written]
+    for steps in tables:
+        for table in _entries(data, steps):
+            values += _plain(table if isinstance(table, Mapping | list) else ())
+    for steps in entries:
+        values += _plain(_entries(data, steps))
+    return values
+
+
+def _compared(
+    uses: ResourceUses, place: Place
+) -> tuple[frozenset[tuple[type, Value]], frozenset[Place], frozenset[Place]]:
+    return (
+        frozenset((kind, value) for at, kind, value in uses.values if at == place),
+        frozenset(steps for at, steps in uses.tables if at == place),
+        frozenset(steps for at, steps in uses.equals if at == place),
+    )
 
 
 def named_places(uses: ResourceUses) -> set[Place]:
