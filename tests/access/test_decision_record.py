@@ -94,7 +94,7 @@ def test_of_a_public_route_nobody_is_written_and_nothing_that_it_does_not_read()
         "host": "h.example", "path": "/public/a%2Fb", "scheme": "https", "decision": "allow",
         "reason": "route_public", "route": "public", "policy": None, "rule": None,
         "file": "routes.yaml", "line": 12,
-        "beside": {"credentials": ["bearer"], "query": True},
+        "beside": {"credentials": ["bearer"], "query": True, "body": True},
     }  # fmt: skip
 
 
