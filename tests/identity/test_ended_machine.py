@@ -241,8 +241,11 @@ class Town:
         async with self.database.read_transaction() as tx:
             for link in self.server.links:
                 waiting = await registrations.find(tx, link)
+                # With an account that has never shown that the address is its own a registration
+                # waits, and goes on once that is gone (`accounts.erasure`).
                 taken = waiting is not None and await tx.one(
-                    "SELECT id FROM accounts WHERE email_key = :key", key=waiting.normalized_email
+                    "SELECT id FROM accounts WHERE email_key = :key AND email_verified = 1",
+                    key=waiting.normalized_email,
                 )
                 if (waiting is not None and not taken) or await find_link(tx, link, *Purpose):
                     facts.add(("link", link))
