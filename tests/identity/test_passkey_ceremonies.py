@@ -56,12 +56,15 @@ async def test_a_challenge_is_taken_back_once_by_all_workers_together() -> None:
     first, second = (PasskeyChallenges(b"k" * 32, once, clock) for _ in range(2))
     made = first.issue(CeremonyPurpose.SIGN_IN)
     assert len(made.challenge) == 32
-    assert await second.redeem(CeremonyPurpose.SIGN_IN, made.token) == made.challenge
-    assert await first.redeem(CeremonyPurpose.SIGN_IN, made.token) is None
+    for challenges in (first, second):
+        assert challenges.read(CeremonyPurpose.SIGN_IN, made.token) == made.challenge
+    assert once.claimed == {}
+    assert await second.claim(made.challenge)
+    assert not await first.claim(made.challenge)
     assert set(once.claimed.values()) == {CHALLENGE_TTL_S + CLOCK_STEP_S}
 
 
-async def test_a_challenge_is_good_for_its_purpose_and_holder_alone() -> None:
+def test_a_challenge_is_good_for_its_purpose_and_holder_alone() -> None:
     clock, once = Hands(), Once()
     challenges = PasskeyChallenges(b"k" * 32, once, clock)
     made = challenges.issue(CeremonyPurpose.FACTOR, "ann 1")
@@ -72,12 +75,11 @@ async def test_a_challenge_is_good_for_its_purpose_and_holder_alone() -> None:
         (CeremonyPurpose.STEP_UP, "ann 1"),
         (CeremonyPurpose.REGISTER, "ann 1"),
     ):
-        assert await challenges.redeem(purpose, made.token, holder) is None
+        assert challenges.read(purpose, made.token, holder) is None
     others = PasskeyChallenges(b"o" * 32, once, clock)
-    assert await others.redeem(CeremonyPurpose.FACTOR, made.token, "ann 1") is None
-    assert once.claimed == {}
+    assert others.read(CeremonyPurpose.FACTOR, made.token, "ann 1") is None
     clock.move(CHALLENGE_TTL_S)
-    assert await challenges.redeem(CeremonyPurpose.FACTOR, made.token, "ann 1") is None
+    assert challenges.read(CeremonyPurpose.FACTOR, made.token, "ann 1") is None
 
 
 async def test_a_challenge_that_cannot_be_claimed_is_not_taken() -> None:
@@ -85,17 +87,13 @@ async def test_a_challenge_that_cannot_be_claimed_is_not_taken() -> None:
     challenges = PasskeyChallenges(b"k" * 32, once, Hands())
     once.away = True
     with pytest.raises(StoreUnavailable):
-        await challenges.redeem(
-            CeremonyPurpose.SIGN_IN, challenges.issue(CeremonyPurpose.SIGN_IN).token
-        )
+        await challenges.claim(challenges.issue(CeremonyPurpose.SIGN_IN).challenge)
 
 
 @given(st.text(max_size=80) | st.binary(max_size=200).map(b64))
-async def test_what_was_not_sealed_here_is_no_challenge(token: str) -> None:
-    once = Once()
-    challenges = PasskeyChallenges(b"k" * 32, once, Hands())
-    assert await challenges.redeem(CeremonyPurpose.SIGN_IN, token) is None
-    assert once.claimed == {}
+def test_what_was_not_sealed_here_is_no_challenge(token: str) -> None:
+    challenges = PasskeyChallenges(b"k" * 32, Once(), Hands())
+    assert challenges.read(CeremonyPurpose.SIGN_IN, token) is None
 
 
 def created(authenticator: Authenticator) -> dict[str, Any]:

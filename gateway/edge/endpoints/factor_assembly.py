@@ -75,7 +75,8 @@ def build_factors(deps: EndpointDependencies, notifications: SecurityNotificatio
     party, parts = relying_party(deps.public_url), None
     if party is not None:
         passkeys = Passkeys(deps.database)
-        ceremonies = PasskeyCeremonies(party, deps.passkey_challenges, passkeys)
+        use_wait_s = deps.limits.passkey_use_wait_s
+        ceremonies = PasskeyCeremonies(party, deps.passkey_challenges, passkeys, use_wait_s)
         events = AccountEvents(deps.audit, deps.limits.told_event_wait_s)
         proofs = PasskeyProofs(ceremonies, deps.database, notifications, events)
         own_passkeys = OwnPasskeys(deps.database, own, notifications)

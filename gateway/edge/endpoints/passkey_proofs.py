@@ -18,6 +18,7 @@ from gateway.identity.factors.passkey_ceremonies import (
     CeremonyRefusal,
     PasskeyCeremonies,
     RefusedUse,
+    UsedTooOften,
 )
 from gateway.identity.factors.passkeys import PasskeyUse
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -76,7 +77,8 @@ class PasskeyProofs:
         """The use of one of the account's passkeys.  `value` is the field `passkey` of a body.
 
         INVALID_TOKEN where the options were not given for this, are over, or were answered;
-        INVALID_CREDENTIALS for whatever else is wrong.
+        INVALID_CREDENTIALS for whatever else is wrong; RATE_LIMITED where a good answer comes too
+        often.
         """
         answer = check(value, ANSWER)
         if isinstance(answer, ProblemReply):
@@ -100,10 +102,12 @@ class PasskeyProofs:
         self,
         request: web.BaseRequest,
         call: Call,
-        outcome: PasskeyUse | RefusedUse | CeremonyRefusal,
+        outcome: PasskeyUse | RefusedUse | UsedTooOften | CeremonyRefusal,
     ) -> PasskeyUse | ProblemReply:
         if outcome is CeremonyRefusal.CHALLENGE:
             return CHALLENGE_OVER
+        if isinstance(outcome, UsedTooOften):
+            return ProblemReply(Reason.RATE_LIMITED, retry_after_s=outcome.wait_s)
         if isinstance(outcome, RefusedUse):
             await self._tell_of_refused(request, call, outcome)
         if not isinstance(outcome, PasskeyUse):

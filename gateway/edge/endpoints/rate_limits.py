@@ -70,6 +70,10 @@ KEYS = (Limit("auth/keys-day", LimitKey.ADDRESS, 100 / 86_400, 100),)
 PASSKEYS = (Limit("auth/passkeys-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
 """Passkeys that one account adds: each that is removed leaves a tombstone."""
 
+PASSKEY_USES = (Limit("auth/passkey-uses-day", LimitKey.ADDRESS, 10_000 / 86_400, 10_000),)
+"""Good answers of one account's passkeys: the challenge of each stays in Redis for an hour, whether
+or not a sign-in or a step-up comes of it.  As many as there may be of both."""
+
 GENERATORS = (Limit("auth/generators-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
 """Secrets of an authenticator app that one account is shown: each that counted leaves tombstones,
 of itself and of the recovery codes that go with it."""
@@ -192,6 +196,10 @@ class EndpointLimits:
     async def passkey_wait_s(self, account_id: str) -> float:
         """The same for one more passkey of an account."""
         return (await self._limits.take_for(PASSKEYS, account_id)).wait_s
+
+    async def passkey_use_wait_s(self, account_id: str) -> float:
+        """The same for one more use of a passkey of an account, whose signature was good."""
+        return (await self._limits.take_for(PASSKEY_USES, account_id)).wait_s
 
     async def generator_wait_s(self, account_id: str) -> float:
         """The same for one more secret of an authenticator app."""

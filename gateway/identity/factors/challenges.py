@@ -2,8 +2,8 @@
 
 Law: a challenge is good once, within five minutes, for one purpose and, where somebody is known
 already, for that holder alone.  It travels sealed (AES-256-GCM) to the page and back, so nothing is
-kept of those that nobody answers; one that was answered is claimed in Redis, which every worker
-asks.
+kept of those that nobody answers; one that was answered well is claimed in Redis, which every
+worker asks.
 """
 
 from __future__ import annotations
@@ -58,16 +58,19 @@ class PasskeyChallenges:
         parts = [encoded(challenge), holder, expires_at]
         return PasskeyChallenge(self._sealed.seal(purpose.encode(), parts), challenge)
 
-    async def redeem(self, purpose: CeremonyPurpose, token: str, holder: str = "") -> bytes | None:
-        """The challenge; None for what was not sealed here for this, is over, or was answered.
+    def read(self, purpose: CeremonyPurpose, token: str, holder: str = "") -> bytes | None:
+        """The challenge; None for what was not sealed here for this, or is over.  It may have been
+        answered: `claim` it before anything rests on the answer."""
+        match self._sealed.open(purpose.encode(), token):
+            case [str(text), str(sealed_for), int(expires_at)]:
+                if sealed_for == holder and expires_at > self._clock.now():
+                    return decoded(text)
+        return None
+
+    async def claim(self, challenge: bytes) -> bool:
+        """Whether it is answered for the first time.
 
         Raises StoreUnavailable: one that cannot be claimed is not taken.
         """
-        match self._sealed.open(purpose.encode(), token):
-            case [str(text), str(sealed_for), int(expires_at)]:
-                if sealed_for != holder or expires_at <= self._clock.now():
-                    return None
-                key = "passkey:" + hashlib.sha256(text.encode()).hexdigest()[:32]
-                is_first = await self._nonces.claim(key, CHALLENGE_TTL_S + CLOCK_STEP_S)
-                return decoded(text) if is_first else None
-        return None
+        key = "passkey:" + hashlib.sha256(encoded(challenge).encode()).hexdigest()[:32]
+        return await self._nonces.claim(key, CHALLENGE_TTL_S + CLOCK_STEP_S)

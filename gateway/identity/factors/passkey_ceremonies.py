@@ -11,7 +11,7 @@ worker: py_webauthn and what it brings along take 6 MB, and many installations h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -46,13 +46,26 @@ class RefusedUse:
     refusal: UseRefusal
 
 
+@dataclass(frozen=True, slots=True)
+class UsedTooOften:
+    """The signature is good, and the account has to wait for its next use of a passkey."""
+
+    wait_s: float
+
+
 class PasskeyCeremonies:
     def __init__(
-        self, party: RelyingParty, challenges: PasskeyChallenges, passkeys: Passkeys
+        self,
+        party: RelyingParty,
+        challenges: PasskeyChallenges,
+        passkeys: Passkeys,
+        use_wait_s: Callable[[str], Awaitable[float]],
     ) -> None:
+        """`use_wait_s`: seconds that an account has to wait for its next use; 0.0 for none."""
         self._party = party
         self._challenges = challenges
         self._passkeys = passkeys
+        self._use_wait_s = use_wait_s
         self._unknown_key = _some_public_key()
 
     async def registration_options(self, owner: FactorOwner, email: str) -> dict[str, Any] | None:
@@ -77,8 +90,8 @@ class PasskeyCeremonies:
         self, owner: FactorOwner, token: str, credential: Mapping[str, Any]
     ) -> NewCredential | CeremonyRefusal:
         """The credential that was made for the owner; it is not added yet."""
-        challenge = await self._challenges.redeem(CeremonyPurpose.REGISTER, token, _holder(owner))
-        if challenge is None:
+        challenge = self._challenges.read(CeremonyPurpose.REGISTER, token, _holder(owner))
+        if challenge is None or not await self._challenges.claim(challenge):
             return CeremonyRefusal.CHALLENGE
         from gateway.identity.factors.ceremonies import judged_registration
 
@@ -110,7 +123,7 @@ class PasskeyCeremonies:
 
     async def sign_in(
         self, token: str, credential: Mapping[str, Any]
-    ) -> PasskeyUse | RefusedUse | CeremonyRefusal:
+    ) -> PasskeyUse | RefusedUse | UsedTooOften | CeremonyRefusal:
         """Who signs in with a passkey alone; their authenticator has verified them."""
         return await self._proven(CeremonyPurpose.SIGN_IN, token, credential)
 
@@ -120,7 +133,7 @@ class PasskeyCeremonies:
         account_id: str,
         holder: str,
         answer: tuple[str, Mapping[str, Any]],
-    ) -> PasskeyUse | RefusedUse | CeremonyRefusal:
+    ) -> PasskeyUse | RefusedUse | UsedTooOften | CeremonyRefusal:
         """The same for options that `factor_options` gave; `answer` is the challenge's token, and
         the credential."""
         return await self._proven(purpose, *answer, account_id=account_id, holder=holder)
@@ -133,9 +146,9 @@ class PasskeyCeremonies:
         *,
         account_id: str | None = None,
         holder: str = "",
-    ) -> PasskeyUse | RefusedUse | CeremonyRefusal:
+    ) -> PasskeyUse | RefusedUse | UsedTooOften | CeremonyRefusal:
         sealed_for = "" if account_id is None else _of_account(account_id, holder)
-        challenge = await self._challenges.redeem(purpose, token, sealed_for)
+        challenge = self._challenges.read(purpose, token, sealed_for)
         if challenge is None:
             return CeremonyRefusal.CHALLENGE
         from gateway.identity.factors.ceremonies import judged_assertion, presented_assertion
@@ -160,6 +173,11 @@ class PasskeyCeremonies:
             )
         if not is_owner:
             return CeremonyRefusal.CREDENTIAL
+        # What is claimed stays in Redis: only of answers that count, and of each account as many.
+        if (wait_s := await self._use_wait_s(passkey.account_id)) > 0:
+            return UsedTooOften(wait_s)
+        if not await self._challenges.claim(challenge):
+            return CeremonyRefusal.CHALLENGE
         use = await self._passkeys.record_use(passkey, assertion)
         return RefusedUse(passkey, use) if isinstance(use, UseRefusal) else use
 

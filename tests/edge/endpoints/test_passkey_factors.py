@@ -11,8 +11,13 @@ import pytest
 from gateway.edge.endpoints.audit_events import AccountEvents
 from gateway.edge.endpoints.endpoint import ProblemReply
 from gateway.edge.endpoints.passkey_proofs import PasskeyProofs, ProvenAccount
-from gateway.identity.factors.challenges import CeremonyPurpose
-from gateway.identity.factors.passkey_ceremonies import PasskeyCeremonies
+from gateway.edge.endpoints.rate_limits import SIGN_INS
+from gateway.identity.factors.challenges import CeremonyPurpose, PasskeyChallenges
+from gateway.identity.factors.passkey_ceremonies import (
+    CeremonyRefusal,
+    PasskeyCeremonies,
+    UsedTooOften,
+)
 from gateway.identity.factors.passkeys import Passkeys, PasskeyUse
 from gateway.identity.factors.relying_party import RelyingParty
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -32,6 +37,7 @@ from tests.edge.endpoints.passkey_calls import (
     is_refused,
     signed_in_by_passkey,
 )
+from tests.nonces import Once
 
 
 @pytest.fixture
@@ -60,6 +66,7 @@ async def test_a_passkey_as_a_factor_is_asked_of_one_account_by_one_proof(
         RelyingParty("gate.example", (URL,)),
         house.deps.passkey_challenges,
         Passkeys(house.database),
+        house.deps.limits.passkey_use_wait_s,
     )
     events = AccountEvents(house.recorded, house.deps.limits.told_event_wait_s)
     proofs = PasskeyProofs(ceremonies, house.database, notifications, events)
@@ -115,6 +122,60 @@ def answer_to(authenticator: Authenticator, asked: dict[str, Any]) -> dict[str, 
         "challenge_token": asked["challenge_token"],
         "credential": authenticator.get(asked["public_key"]),
     }
+
+
+async def test_what_signs_nobody_in_leaves_no_challenge_behind(house: House) -> None:
+    """A passkey of software answers as often as somebody likes, and each key in Redis stays for
+    an hour: by what it is refused for none may come."""
+    once, stranger, by_software = Once(), Authenticator(URL), Authenticator(URL)
+    await add_passkey(house, by_software)
+    stranger.create({"rp": {"id": "gate.example"}, "user": {"id": "AAAA"}, "challenge": "AAAA"})
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    ceremonies = PasskeyCeremonies(
+        RelyingParty("gate.example", (URL,)),
+        PasskeyChallenges(b"k" * 32, once, house.clock),
+        Passkeys(house.database),
+        house.deps.limits.passkey_use_wait_s,
+    )
+
+    async def answered(by: Authenticator) -> object:
+        options = ceremonies.sign_in_options()
+        return await ceremonies.sign_in(options["challenge_token"], by.get(options["public_key"]))
+
+    assert await answered(stranger) is CeremonyRefusal.CREDENTIAL
+    assert once.claimed == {}
+    assert isinstance(await answered(by_software), PasskeyUse)
+    assert len(once.claimed) == 1
+    while await house.deps.limits.passkey_use_wait_s(account.id) == 0.0:
+        pass
+    refused = await answered(by_software)
+    assert isinstance(refused, UsedTooOften)
+    assert 0 < refused.wait_s < 9
+    assert len(once.claimed) == 1
+
+
+async def test_an_account_that_uses_passkeys_all_day_waits(
+    house: House, authenticator: Authenticator
+) -> None:
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    asked = await first_step(house)
+    used = 0
+    while await house.deps.limits.passkey_use_wait_s(account.id) == 0.0:
+        used += 1
+    assert used >= 2 * SIGN_INS[0].burst - 1  # for as many sign-ins, and step-ups
+    for path, body in (
+        (SIGN_IN, answer_to(authenticator, await asked_to_sign_in(house))),
+        ("/auth/login/factor", {
+            "mfa_token": asked["mfa_token"], "passkey": answer_to(authenticator, asked["passkey"]),
+        }),
+    ):  # fmt: skip
+        early = await house.ask("POST", path, body)
+        assert (early.status, reason(early)) == (429, "rate_limited")
+        assert 0 < int(early.values("retry-after")[0]) < 10
+    house.clock.move(9)
+    assert (await signed_in_by_passkey(house, authenticator)) != ""
 
 
 async def test_a_passkey_is_asked_for_after_the_password(
