@@ -231,3 +231,13 @@ def test_what_is_asked_of_a_call_itself() -> None:
     assert found.values == {(("query", "a"), str, "x")}
     assert found.tables == {(("params", "b"), ("t",))}
     assert found.texts == {("headers", "x-c")}
+
+
+@pytest.mark.parametrize("named", ["7", "123456789012345", "9007199254740992", "1e15"])
+def test_a_plain_number_and_a_word_are_read_as_any_other(named: str) -> None:
+    where = world(ALL, f"deny: ['*'], when: \"resource.q == '{named}'\"")
+    assert reason(where, "resource.q", named) is Reason.NO_RULE
+    for value in ("e7", "x123456789012345", "70", "123456789012346", "9007199254740993", "a"):
+        assert reason(where, "resource.q", value) is Reason.RULE_ALLOWED, value
+    found = reason(where, "resource.q", "1000000000000000")
+    assert found is (Reason.AMBIGUOUS_QUERY if named == "1e15" else Reason.RULE_ALLOWED)

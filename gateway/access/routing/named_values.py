@@ -134,7 +134,7 @@ class NamedValues:
             return True
         if not self._reads_numbers:
             return False
-        numbers = list(_numbers_in(bare))
+        numbers = _numbers_of(bare)
         if any(one in self._numbers or self._rounds_to(one) for one, _ in numbers):
             return True
         if numbers:
@@ -200,6 +200,16 @@ def _rounded(number: object) -> list[object]:
     if not isinstance(number, float) or not math.isfinite(number):
         return []
     return [math.floor(number), math.ceil(number)]
+
+
+def _numbers_of(text: str) -> list[tuple[object, bool]]:
+    """As `_numbers_in`, of a word and a plain number at once: nearly always it is one of these."""
+    if text.isascii():
+        if text[:1].isalpha():
+            return []
+        if text[:1] != "0" and len(text) <= _LONGEST and text.isdecimal():
+            return [(int(text), True)]
+    return list(_numbers_in(text))
 
 
 def _numbers_in(text: str) -> Iterator[tuple[object, bool]]:
