@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.factor_rule import FactorRule
+from gateway.identity.factors.challenges import CHALLENGE_TTL_S
 from tests.authenticator import USER_PRESENT, Authenticator
 from tests.edge.auth_house import EMAIL, PASSWORD, URL, House, open_house, request, told
 from tests.edge.endpoints.passkey_calls import add_passkey, asked_to_sign_in
@@ -61,6 +62,8 @@ async def test_a_passkey_that_is_refused_shows_the_form_again(
     refused = await visitor.post(form.action, form.fields)
     assert refused.status == 401
     assert "This passkey does not sign in here." in document(refused).text
+    assert (await visitor.post(form.action, form.fields)).status == 401
+    house.clock.move(CHALLENGE_TTL_S)
     again = await visitor.post(form.action, form.fields)
     assert again.status == 400
     assert "That took too long." in document(again).text
