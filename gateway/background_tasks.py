@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from gateway.client_networks import OWN_TASKS, asking_for
 from gateway.stores.protocols import StoreUnavailable
 from gateway.telemetry.metrics import Tally
 
@@ -60,6 +61,7 @@ class Tasks:
 
 
 async def _supervised(name: str, work: Callable[[], Awaitable[None]], failed: Tally) -> None:
+    asking_for.set(OWN_TASKS)
     loop = asyncio.get_running_loop()
     failures = 0
     while True:

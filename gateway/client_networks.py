@@ -14,8 +14,10 @@ from contextvars import ContextVar
 UNKNOWN = "unknown"
 """What is no address counts together."""
 
+OWN_TASKS = "own tasks"
 asking_for: ContextVar[str] = ContextVar("asking_for", default="")
-"""The neighbourhood of the call of `/auth` for which a store is asked; empty for any other."""
+"""The neighbourhood of the call of `/auth` for which a store is asked; empty for any other call,
+`OWN_TASKS` where a worker asks of itself."""
 
 # RFC 6052 section 2.1 (NAT64), RFC 4291 section 2.5.5.2 (mapped), RFC 7915 section 2.1
 # (translated): the IPv4 address is the last 32 bits.

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.background_tasks import Tasks
+from gateway.client_networks import OWN_TASKS, asking_for
 from gateway.stores.protocols import StoreUnavailable
 from gateway.telemetry.metrics import Tally
 
@@ -30,6 +31,20 @@ async def test_a_task_that_fails_is_begun_again_and_told_once() -> None:
             await done.wait()
     await tasks.stop()
     assert [entry["event"] for entry in logs] == ["task-failed"]
+
+
+async def test_what_a_task_asks_of_a_store_is_asked_for_the_worker_itself() -> None:
+    """Callers from many neighbourhoods must not keep it waiting."""
+    asked_for = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        asked_for.set_result(asking_for.get())
+
+    tasks = Tasks()
+    tasks.start("work", work)
+    assert await asked_for == OWN_TASKS
+    assert asking_for.get() != OWN_TASKS
+    await tasks.stop()
 
 
 async def test_a_store_that_is_away_is_told_without_a_traceback() -> None:

@@ -5,7 +5,9 @@ in it raises StoreBusy, and the store does not count as unavailable.
 
 Law: neighbourhoods (/24, IPv6 /48) take turns in it, and where it is full one that has few callers
 there takes a place from the one that has most.  Whoever has an account may ask as often as they
-have addresses, and must keep nobody from elsewhere waiting.
+have addresses, and must keep nobody from elsewhere waiting.  Every second slot is for what the
+worker asks of itself, as long as that waits: else who asks from many neighbourhoods would stop all
+mail, and what keeps workers in step.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.client_networks import asking_for
+from gateway.client_networks import OWN_TASKS, asking_for
 from gateway.stores.protocols import StoreBusy
 
 WAITING_MAX = 500
@@ -33,6 +35,8 @@ class ConnectionSlots:
         """None while anybody waits."""
         self._by_network: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._waiting = 0
+        self._was_own = False
+        """Whether the last slot that came free went to the worker's own."""
         self._waiting_max = waiting_max
         self._wait_s = wait_s
 
@@ -59,14 +63,23 @@ class ConnectionSlots:
 
     def release(self) -> None:
         while self._by_network:
-            network, queue = next(iter(self._by_network.items()))
-            self._by_network.move_to_end(network)
-            granted = queue[0]
+            network = self._next()
+            granted = self._by_network[network][0]
             self._leave(network, granted)
             if not granted.done():  # else its caller has gone, and has not noticed yet
                 granted.set_result(None)
                 return
         self._free += 1
+
+    def _next(self) -> str:
+        """Whose turn it is, of those who wait."""
+        others = (network for network in self._by_network if network != OWN_TASKS)
+        network = next(others, OWN_TASKS)
+        self._was_own = not self._was_own and OWN_TASKS in self._by_network
+        if self._was_own:
+            return OWN_TASKS
+        self._by_network.move_to_end(network)
+        return network
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -80,8 +93,10 @@ class ConnectionSlots:
     def _make_room(self, network: str) -> bool:
         """Whether the latest of the neighbourhood that has most here, and more than this one even
         then, has given its place up."""
-        crowd, queue = max(self._by_network.items(), key=lambda item: len(item[1]))
-        if len(queue) < len(self._by_network.get(network, ())) + 2:
+        others = (item for item in self._by_network.items() if item[0] != OWN_TASKS)
+        crowd, queue = max(others, key=lambda item: len(item[1]), default=(network, deque()))
+        own = 0 if network == OWN_TASKS else len(self._by_network.get(network, ())) + 1
+        if len(queue) <= own:
             return False
         displaced = queue[-1]
         self._leave(crowd, displaced)

@@ -132,6 +132,21 @@ async def test_a_token_of_a_session_that_is_over_by_time_ends_no_newer_one(
         assert [session.id for session in left] == [new.session_id]
 
 
+async def test_a_token_that_outlives_its_session_signs_out_everywhere(tmp_path: Path) -> None:
+    clock = Hands()
+    async with fresh_database(tmp_path, clock) as database:
+        sessions = Sessions(database)
+        old = await signed_in(database)
+        session = await sessions.get(old.session_id)
+        assert session is not None
+        clock.move(session.expires_at - session.created_at + 1)
+        new = await signed_in(database)
+        good = holder(old)
+        good.expires_at = new.issued_at + 60
+        changes = await sessions.sign_out(good, everywhere=True)
+        assert targets(changes) == [("subject", new.account.id)]
+
+
 async def test_a_token_that_is_good_signs_out_everywhere_though_its_session_is_idle(
     tmp_path: Path,
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.client_networks import asking_for
+from gateway.client_networks import OWN_TASKS, asking_for
 from gateway.stores.connection_slots import ConnectionSlots
 from gateway.stores.protocols import StoreBusy
 
@@ -66,6 +66,32 @@ async def test_neighbourhoods_take_turns(crowd: Crowd) -> None:
     crowd.go_on.set()
     await asyncio.gather(*tasks)
     assert crowd.served == ["many", "many", "many", "one", "other", "many", "many", "many"]
+
+
+async def test_what_a_worker_asks_of_itself_has_every_second_slot(crowd: Crowd) -> None:
+    """However many neighbourhoods ask."""
+    tasks = [crowd.ask(network) for network in "abcdef"]
+    await settled()
+    tasks += [crowd.ask(OWN_TASKS), crowd.ask(OWN_TASKS)]
+    await settled()
+    crowd.go_on.set()
+    await asyncio.gather(*tasks)
+    assert crowd.served == ["a", "b", OWN_TASKS, "c", OWN_TASKS, "d", "e", "f"]
+
+
+async def test_what_a_worker_asks_of_itself_is_refused_for_no_number_of_others(
+    crowd: Crowd,
+) -> None:
+    tasks = [crowd.ask(network) for network in "abcdefgh"]
+    await settled()
+    own = [crowd.ask(OWN_TASKS) for _ in range(2)]
+    await settled()
+    assert [task.done() for task in tasks].count(True) == 2
+    assert await refusal(crowd.slots, "z") == "sql: too many are waiting"
+    crowd.go_on.set()
+    await asyncio.gather(*own)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await all_free(crowd.slots, 2)
 
 
 async def test_who_fills_the_queue_keeps_nobody_from_elsewhere_out(crowd: Crowd) -> None:

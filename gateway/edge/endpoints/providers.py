@@ -307,7 +307,10 @@ class ProviderEndpoints:
         found: LinkedAccount,
     ) -> JsonReply | ProblemReply:
         origin = self._deps.sessions.origin(identity, found.identity_id)
-        opening = self._deps.opener.opening(request, call, "cookie", origin=origin)
+        device = await self._deps.guard.known_device(call, found.account.normalized_email)
+        opening = self._deps.opener.opening(
+            request, call, "cookie", known_device=device is not None, origin=origin
+        )
         reply = await self._deps.opener.open(
             opening, found.account, amr=identity.amr, without_password=True
         )

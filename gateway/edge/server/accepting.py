@@ -13,6 +13,7 @@ import socket
 import ssl
 from typing import Protocol
 
+from gateway.client_networks import asking_for
 from gateway.edge.server.admission import Admission, network
 from gateway.edge.server.connection import Connection
 from gateway.edge.server.limits import ListenerLimits
@@ -138,6 +139,7 @@ class ListeningSocket:
     async def _connect(self, sock: socket.socket, connection: Connection) -> None:
         """A handshake has the time that a head has."""
         context, listener = self._context, self._listener
+        asking_for.set("")  # whatever began to listen, or goes on, asked for itself
         try:
             await self._loop.connect_accepted_socket(
                 lambda: connection,

@@ -175,7 +175,7 @@ class Sessions:
     def _over_since(self, session: Session, now: int, good_until: int) -> int | None:
         """Since when the session is over: by its time, for want of use, or by a sign-out, whichever
         came first; None while it is not."""
-        over_at = session.expires_at
+        over_at = max(session.expires_at, good_until)
         if self._idle_s:
             over_at = min(over_at, max(session.last_used_at + self._idle_s, good_until))
         if session.ended_at is not None:

@@ -79,3 +79,17 @@ async def test_roles_that_change_at_each_sign_in_are_written_as_often_as_one_may
     assert account.roles == ("two",)
     hub.number = 8
     assert (await come_back(house)).status == 303
+
+
+async def test_who_comes_back_in_a_known_browser_is_counted_apart_from_strangers(
+    house: House,
+) -> None:
+    """Whoever has the password of an account with a factor may use up what is not proven."""
+    first = await come_back(house)
+    (device,) = (v for v in first.values("set-cookie") if v.startswith(b"__Host-device="))
+    account = await house.deps.accounts.by_email("p7@x.example")
+    assert account is not None
+    while await house.deps.limits.account_wait_s(account.id, False) == 0.0:
+        pass
+    assert (await come_back(house)).status == 429
+    assert (await come_back(house, device.decode().partition(";")[0])).status == 303

@@ -16,12 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.decision import Decision
+from gateway.client_networks import OWN_TASKS, asking_for
 from gateway.edge.proxy.request import CallReader
 from gateway.edge.server.admission import Admission, network
 from gateway.edge.server.descriptors import RESERVED, room_for_clients
 from gateway.edge.server.listener import ListenerLimits
+from gateway.model import Call
 from tests.certificates import Authority
-from tests.edge.rig import HUNG_S, OK, Client, Exchange, Rig, listen, running
+from tests.edge.rig import HUNG_S, OK, Client, Exchange, FakeGate, Rig, listen, running
 
 BOTH_LOOPS = True
 
@@ -57,6 +60,27 @@ async def test_past_the_connection_limit_nobody_is_accepted_until_one_has_gone()
         assert rig.listener.open == 2
         clients[0].close()
         assert (await waiting).status == 200
+
+
+async def test_a_call_asks_stores_for_itself_whoever_began_to_listen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Calls that stood where a worker's own tasks do would keep these waiting."""
+    asked_for: list[str] = []
+
+    async def decide(gate: FakeGate, call: Call, snapshot: object) -> Decision:
+        asked_for.append(asking_for.get())
+        return await decided(gate, call, snapshot)
+
+    decided = FakeGate.decide
+    monkeypatch.setattr(FakeGate, "decide", decide)
+    began = asking_for.set(OWN_TASKS)
+    try:
+        async with running() as rig:
+            await asked(rig)
+    finally:
+        asking_for.reset(began)
+    assert asked_for == [""]
 
 
 async def test_at_the_limit_the_longest_idle_makes_room() -> None:
