@@ -12,8 +12,7 @@ ordinary client sends, all is taken off.
 from __future__ import annotations
 
 from gateway.access.counted_values import counted_path, counted_text
-
-_ENCODED_DOT = "%2e"
+from gateway.access.routing.cut_values import ENCODED_DOT, without_ending
 
 
 def counted_last_text(text: str, sent: str) -> str | None:
@@ -38,13 +37,17 @@ def _before_ending(counted: str, text: str, sent: str, *, parts: bool) -> str | 
     if "." not in written:
         return counted
     head, slash, last = counted.rstrip("/").rpartition("/")
-    is_encoded = _ENCODED_DOT in _last(sent).lower()
+    is_encoded = ENCODED_DOT in _last(sent).lower()
     if "." not in last:
         # Of a number or an address, of which it was a part: `7.0`, `415.5552671`, `x.<ann@host>`.
         if not is_encoded and written.count(".") > 1:
             return counted
-        return counted if counted_text(_stem(written, is_encoded)) == last else None
-    stem = _stem(last, is_encoded)
+        return (
+            counted
+            if counted_text(without_ending(written, is_encoded=is_encoded)) == last
+            else None
+        )
+    stem = without_ending(last, is_encoded=is_encoded)
     if "@" in stem or (slash and not parts):
         return f"{head}{slash}{stem}"
     again = counted_text(stem)
@@ -53,16 +56,3 @@ def _before_ending(counted: str, text: str, sent: str, *, parts: bool) -> str | 
 
 def _last(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
-
-
-def _stem(name: str, is_encoded: bool) -> str:
-    """A name that begins with a dot has no ending there; a version or an IPv4 address has none at
-    all."""
-    bare = name.lstrip(".")
-    hidden = name[: len(name) - len(bare)]
-    if is_encoded:
-        return hidden + bare.partition(".")[0]
-    stem, dot, ending = bare.rpartition(".")
-    if not dot or ("." in stem and stem[-1].isdigit() and ending[:1].isdigit()):
-        return name
-    return hidden + stem.rstrip(".")

@@ -61,8 +61,7 @@ def context_read_as(
 ) -> EvaluationContext | Reason:
     """`before` of the same route and call, where its path is read as another one.  The query, the
     headers and the body are the same, and were found to be read in one way."""
-    values = match.route.text_values
-    if values is not None and values.refuses_path(match.params):
+    if _path_becomes_named(call, match):
         return Reason.AMBIGUOUS_PATH
     context = EvaluationContext(
         call,
@@ -123,12 +122,21 @@ def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str
             return Reason.AMBIGUOUS_HEADER
         headers = fields
     if route.text_values is not None:
-        refusal = route.text_values.refusal(match.params, query, headers)
+        refusal = route.text_values.refusal(query, headers)
         if refusal is not None:
             return refusal
+        if _path_becomes_named(call, match):
+            return Reason.AMBIGUOUS_PATH
     if route.body_names and not _can_be_read(call.body, route):
         return Reason.BODY_MALFORMED
     return query, headers
+
+
+def _path_becomes_named(call: Call, match: Match) -> bool:
+    values = match.route.text_values
+    return values is not None and values.refuses_path(
+        match.params, call.path, partial(_last_param, call, match.route)
+    )
 
 
 def says_parameters(path: str) -> bool:

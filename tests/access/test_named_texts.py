@@ -90,6 +90,98 @@ def test_what_becomes_a_value_that_a_deny_names_is_refused_wherever_it_stands(
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
+    ("named", "becomes", "passes"),
+    [
+        ("true", ["1", "True", "TRUE", "on", "Yes", "t", "y"], ["all", "false", "0", "2", "only"]),
+        ("false", ["0", "False", "off", "NO", "f"], ["all", "true", "1", "null"]),
+        ("yes", ["1", "true", "YES", "on"], ["no", "maybe"]),
+        ("1", ["true", "ON", "yes"], ["t", "y", "0", "false", "x"]),
+        ("0", ["false", "off"], ["n", "f", "1", "null"]),
+    ],
+)
+def test_one_of_two_has_no_other_word(
+    place: str, named: str, becomes: list[str], passes: list[str]
+) -> None:
+    """A query has no other way to say true or false, and Spring, Rails and pydantic read these."""
+    where = world(ALL, f"deny: ['*'], when: \"{place} == '{named}'\"")
+    assert reason(where, place, named) is Reason.NO_RULE
+    for value in becomes:
+        assert reason(where, place, value) is PLACES[place], value
+    for value in passes:
+        assert reason(where, place, value) is Reason.RULE_ALLOWED, value
+
+
+def test_nothing_is_no_word_for_false() -> None:
+    """A form sends each of its fields, also the empty ones."""
+    where = world(ALL, "deny: ['*'], when: \"request.query.a == 'false'\"")
+    assert reason(where, "request.query.a", "") is Reason.RULE_ALLOWED
+
+
+def path_world(path: str, condition: str, more: str = "") -> Snapshot:
+    return snapshot(
+        f"""
+        - id: x
+          match: {{path: "{path}", methods: [GET]}}
+          policy: p
+          upstream: api
+          resource: {{r: "{{a}}"}}
+          {more}
+        """,
+        f"policy: p\nrules:\n  - {{id: all, allow: ['*']}}\n"
+        f"  - {{id: d, deny: ['*'], when: \"{condition}\"}}\n",
+    )
+
+
+@pytest.mark.parametrize("condition", ["request.params.a in ['7', 'hr']", "resource.r == 'hr'"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hr.json",
+        "hr.",
+        "hr.zz9",
+        "hr.a%2Eb",
+        "hr%2Ejson",
+        "hr%20.json",
+        "hr&x",
+        "hr&",
+        "hr%26x=1",
+        "hr%3Fx",
+        "hr%23x",
+        "hr.json&x",
+    ],
+)
+def test_a_value_ends_where_a_backend_ends_it(condition: str, value: str) -> None:
+    """Rails takes an ending for a format, and nginx makes a query of a path (`?id=$1`)."""
+    where = path_world("/x/{a}", condition)
+    assert decide(where, "GET /x/hr", who()).reason is Reason.NO_RULE
+    assert decide(where, f"GET /x/{value}", who()).refusal is Reason.AMBIGUOUS_PATH
+    for other in ("hrx.json", "x.hr", "a&hr", "it.json", "10.0.0.1", "ann@example.com", ".hr"):
+        assert decide(where, f"GET /x/{other}", who()).allowed, other
+
+
+def test_a_slash_ends_the_rest_of_a_path() -> None:
+    where = path_world("/x/{a:path}", "request.params.a in ['hr', 'a/b']")
+    for value in ("hr/", "a/b/", "a/b.json", "a/b.json/", "hr/%20"):
+        assert decide(where, f"GET /x/{value}", who()).refusal is Reason.AMBIGUOUS_PATH, value
+    for value in ("hr/x", "x/hr", "a/b/c", "a.json/b.c/d", "a/"):
+        assert decide(where, f"GET /x/{value}", who()).allowed, value
+
+
+def test_an_ending_is_one_where_a_value_stands_last_alone() -> None:
+    where = path_world("/x/{a}/y", "resource.r == 'hr'")
+    assert decide(where, "GET /x/hr.json/y", who()).allowed
+    assert decide(where, "GET /x/hr&b/y", who()).refusal is Reason.AMBIGUOUS_PATH
+    last = path_world("/x/{a}/y", "resource.r == 'hr'", "rewrite: {path: '/{a}'}")
+    assert decide(last, "GET /x/hr.json/y", who()).refusal is Reason.AMBIGUOUS_PATH
+
+
+def test_a_value_that_is_named_itself_is_judged() -> None:
+    where = path_world("/x/{a}", "request.params.a in ['hr', 'hr.json']")
+    assert decide(where, "GET /x/hr.json", who()).reason is Reason.NO_RULE
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
     "condition",
     ["{} != 'hr'", "!({} in ['hr', 'it'])", "{} == 'hr' ? false : true", "!({} in data.frozen)"],
 )

@@ -18,6 +18,14 @@ from gateway.access.routing.value_spellings import uuid_of, with_plain_digits
 
 _TRUE = frozenset(("1", "true", "on", "yes", "y", "t"))
 _FALSE = frozenset(("", "0", "false", "off", "no", "n", "f", "null"))
+_WORDS_FOR = {
+    **dict.fromkeys(("true", "on", "yes"), _TRUE),
+    **dict.fromkeys(("false", "off", "no"), _FALSE - {"", "null"}),
+    "1": frozenset(("true", "on", "yes")),
+    "0": frozenset(("false", "off", "no")),
+}
+"""Texts by which one of two is meant, as a query has no other way to say it; and what Spring,
+Rails, pydantic and others take for the same.  A letter alone is a code as well as a word."""
 _TEXTS_OF_FALSE = ("", "0", "false", "False")
 _BLANKS = (
     "".join(map(chr, range(0x21))) + "\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -57,6 +65,7 @@ class NamedValues:
         "_truths",
         "_uuids",
         "_wholes",
+        "_words",
     )
 
     def __init__(
@@ -81,6 +90,8 @@ class NamedValues:
             number for one in texts for number, is_all in _numbers_in(one) if is_all
         )
         self._uuids = frozenset(_uuids(texts))
+        words = (_WORDS_FOR.get(one.lower(), frozenset()) for one in texts)
+        self._words: frozenset[str] = frozenset[str]().union(*words)
         self._is_text_of_caller = is_text_of_caller
         self._has_texts = bool(texts) or is_text_of_caller
         self._is_ordered = is_ordered
@@ -131,6 +142,8 @@ class NamedValues:
         if bare != text and (bare in self._texts or self._is_text_of_caller):
             return True
         if self._uuids and not self._uuids.isdisjoint(_uuids([bare])):
+            return True
+        if self._words and bare.lower() in self._words:
             return True
         if not self._reads_numbers:
             return False

@@ -2,15 +2,17 @@
 
 Law: as within a body (`body_values.py`), what a backend makes one of these by trimming, rounding or
 converting is refused, and it is refused wherever it came from.  All of it is text: none is a list,
-an object or a number.
+an object or a number.  Of a path so is what is left of it where some backend ends it earlier
+(`cut_values.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.access.conditions.resource_uses import ITEM, Place, ResourceUses, joined
 from gateway.access.policies import ResourceField
+from gateway.access.routing.cut_values import cuts
 from gateway.access.routing.named_values import NamedValues
 from gateway.access.routing.naming import NamingRules, named_places
 from gateway.model import Reason
@@ -29,18 +31,29 @@ class TextValues:
         self._query = _of(_QUERY, named)
         self._headers = _of(_HEADERS, named)
 
-    def refusal(
-        self, params: Mapping[str, str], query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> Reason | None:
+    def refusal(self, query: Mapping[str, str], headers: Mapping[str, str]) -> Reason | None:
         """Of a call of which this was read."""
         if _any_becomes(self._query, query):
             return Reason.AMBIGUOUS_QUERY
-        if _any_becomes(self._headers, headers):
-            return Reason.AMBIGUOUS_HEADER
-        return Reason.AMBIGUOUS_PATH if self.refuses_path(params) else None
+        return Reason.AMBIGUOUS_HEADER if _any_becomes(self._headers, headers) else None
 
-    def refuses_path(self, params: Mapping[str, str]) -> bool:
-        return _any_becomes(self._path, params)
+    def refuses_path(
+        self, params: Mapping[str, str], sent: str, last_param: Callable[[], str]
+    ) -> bool:
+        """`sent`: the path as it came; `last_param`: which parameter stands last in it."""
+        for name, named in self._path:
+            value = params.get(name)
+            if value is None:
+                continue
+            if named.may_become(value):
+                return True
+            # Nearly every value is of letters and digits, or one of these with `-` between them.
+            if value.replace("-", "").isalnum() or named.names(value):
+                continue
+            for cut in cuts(value, is_last=name == last_param(), sent=sent):
+                if named.names(cut) or named.may_become(cut):
+                    return True
+        return False
 
     def takes_what_refuses(self, other: TextValues) -> bool:
         """Whether some call passes here that does not there."""
