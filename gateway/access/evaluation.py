@@ -22,6 +22,7 @@ from gateway.access.routing.request_values import (
 )
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
+from gateway.access.routing.text_values import TextValues
 from gateway.access.templates import Piece
 from gateway.model import Call, Principal, Reason
 
@@ -58,11 +59,9 @@ def evaluation_context(
 
 def context_read_as(
     before: EvaluationContext, call: Call, match: Match, principal: Principal | None
-) -> EvaluationContext | Reason:
+) -> EvaluationContext:
     """`before` of the same route and call, where its path is read as another one.  The query, the
     headers and the body are the same, and were found to be read in one way."""
-    if _path_becomes_named(call, match):
-        return Reason.AMBIGUOUS_PATH
     context = EvaluationContext(
         call,
         principal,
@@ -121,22 +120,22 @@ def _read(call: Call, match: Match) -> tuple[Mapping[str, str], Mapping[str, str
         if fields is None:
             return Reason.AMBIGUOUS_HEADER
         headers = fields
-    if route.text_values is not None:
-        refusal = route.text_values.refusal(query, headers)
-        if refusal is not None:
-            return refusal
-        if _path_becomes_named(call, match):
-            return Reason.AMBIGUOUS_PATH
     if route.body_names and not _can_be_read(call.body, route):
         return Reason.BODY_MALFORMED
     return query, headers
 
 
-def _path_becomes_named(call: Call, match: Match) -> bool:
-    values = match.route.text_values
-    return values is not None and values.refuses_path(
-        match.params, call.path, partial(_last_param, call, match.route)
-    )
+def said_otherwise(
+    values: TextValues, call: Call, match: Match, context: EvaluationContext
+) -> Reason | None:
+    """The Reason when a text of a call that is allowed may be another way to write one for which
+    it would not be.  Of others this is not asked: who may not call learns nothing of these."""
+    refusal = values.refusal(context.query, context.headers)
+    if refusal is not None:
+        return refusal
+    last_param = partial(_last_param, call, match.route)
+    refuses = values.refuses_path(match.params, call.path, last_param)
+    return Reason.AMBIGUOUS_PATH if refuses else None
 
 
 def says_parameters(path: str) -> bool:

@@ -16,6 +16,7 @@ from gateway.access.evaluation import (
     context_read_as,
     evaluation_context,
     path_says_otherwise,
+    said_otherwise,
     says_parameters,
 )
 from gateway.access.policies import Verdict
@@ -79,6 +80,10 @@ def judged(
             contexts[route] = context
         verdict = policy.verdict(route.action, context)
         policy.remember(action_rules, principal, verdict)
+        if verdict.allowed and route.text_values is not None:
+            refusal = said_otherwise(route.text_values, call, match, context)
+            if refusal is not None:
+                return refused(refusal, match, principal)
     rule = verdict.rule
     decision = Decision(
         verdict.allowed,

@@ -333,3 +333,15 @@ def test_a_plain_number_and_a_word_are_read_as_any_other(named: str) -> None:
         assert reason(where, "resource.q", value) is Reason.RULE_ALLOWED, value
     found = reason(where, "resource.q", "1000000000000000")
     assert found is (Reason.AMBIGUOUS_QUERY if named == "1e15" else Reason.RULE_ALLOWED)
+
+
+def test_who_may_not_call_learns_nothing_of_what_is_denied() -> None:
+    where = world(
+        "allow: ['*'], when: \"has_role('staff')\"",
+        "deny: ['*'], when: 'request.query.a in data.frozen'",
+    )
+    for value in ("hr", "hr%20", "it", "it%20"):
+        found = decide(where, f"GET /x/n?a={value}", who("u1"), headers=[("X-A", "n")])
+        assert found.reason is Reason.NO_RULE, value
+    found = decide(where, "GET /x/n?a=hr%20", who("u1", "staff"), headers=[("X-A", "n")])
+    assert found.refusal is Reason.AMBIGUOUS_QUERY
