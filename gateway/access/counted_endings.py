@@ -6,17 +6,19 @@ have as many tries as there are endings.
 
 Law: one ending is taken off, as all of them do; to take off more would count all names of a domain
 as one.  Rails splits before it decodes, others after it: of what has an encoded dot, which no
-ordinary client sends, all is taken off.
+ordinary client sends, all is taken off.  So is what stands behind a `?`, `#` or `&`: there a value
+ends to who reads a decoded path as a target again, or makes a query of it.
 """
 
 from __future__ import annotations
 
 from gateway.access.counted_values import counted_path, counted_text
-from gateway.access.routing.cut_values import ENCODED_DOT, without_ending
+from gateway.access.routing.cut_values import ENCODED_DOT, before_query, without_ending
 
 
 def counted_last_text(text: str, sent: str) -> str | None:
     """As `counted_text`, of a value that stands last in a path.  `sent`: the path as it came."""
+    text = before_query(text) or text
     counted = counted_text(text)
     if counted is None or "." not in text:
         return counted
@@ -25,6 +27,7 @@ def counted_last_text(text: str, sent: str) -> str | None:
 
 def counted_whole_path(path: str, sent: str) -> str | None:
     """As `counted_path`, of a path to its end."""
+    path = before_query(path)
     counted = counted_path(path)
     if counted is None or "." not in path:
         return counted

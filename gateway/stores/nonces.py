@@ -8,7 +8,7 @@ from gateway.stores.redis import RedisStore, Script
 
 
 class RedisNonceStore:
-    """Implements `protocols.NonceStore`."""
+    """Implements `protocols.ReadableNonceStore`."""
 
     def __init__(self, redis: RedisStore) -> None:
         self._redis = redis

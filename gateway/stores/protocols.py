@@ -130,6 +130,11 @@ class NonceStore(Protocol):
         StoreUnavailable."""
 
 
+class ReadableNonceStore(NonceStore, Protocol):
+    async def is_claimed(self, key: str) -> bool:
+        """Whether somebody has claimed it, and its time is not over.  Raises StoreUnavailable."""
+
+
 class DeliveryState(StrEnum):
     FIRST = "first"
     UNDER_WAY = "under-way"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from gateway.access.conditions.expressions import read_expression
@@ -345,3 +347,21 @@ def test_who_may_not_call_learns_nothing_of_what_is_denied() -> None:
         assert found.reason is Reason.NO_RULE, value
     found = decide(where, "GET /x/n?a=hr%20", who("u1", "staff"), headers=[("X-A", "n")])
     assert found.refusal is Reason.AMBIGUOUS_QUERY
+
+
+# The code points of `Str::INVISIBLE_CHARACTERS` of Laravel 12, which its `TrimStrings` takes off.
+LARAVEL = (
+    "\x09 \xa0\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u202f\u205f\u3000\u2800\u3164"
+    "\ufeff\uffa0\U0001d159\U000e0020"
+    + "".join(map(chr, range(0x2000, 0x2010)))
+    + "".join(map(chr, (*range(0x2060, 0x2066), *range(0x206A, 0x2070))))
+    + "".join(map(chr, range(0x1D173, 0x1D17B)))
+)
+
+
+@pytest.mark.parametrize("blank", LARAVEL, ids=lambda blank: f"{ord(blank):04x}")
+def test_what_a_framework_takes_off_unseen_makes_no_other_value(blank: str) -> None:
+    where = world(f"{ALL}", "deny: ['*'], when: \"request.query.a == 'hr'\"")
+    for text in (f"hr{blank}", f"{blank}hr"):
+        found = decide(where, f"GET /x/n?a={quote(text)}", who("u1"))
+        assert found.reason == Reason.AMBIGUOUS_QUERY, text

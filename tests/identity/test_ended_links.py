@@ -21,7 +21,7 @@ from gateway.identity.mail.mail_requests import MailRequest, queue_link
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.sessions import Sessions, SignInSource
 from gateway.identity.sign_in.refresh_tokens import RefreshOptions, RefreshTokens, SessionGrant
-from gateway.model import Reason
+from gateway.model import Principal, Reason
 from gateway.stores.protocols import Database
 from tests.databases import reset_password
 from tests.identity.test_both_stores import links, outbox, unique
@@ -134,6 +134,35 @@ async def test_a_change_that_was_begun_before_its_end_writes_nothing(
         assert results in (Reason.TOKEN_REVOKED, Reason.INVALID_CREDENTIALS)
     assert await house.accounts.by_id(house.id) == before
     assert await links(house.post, new) == []
+
+
+@pytest.mark.parametrize("by_refresh_token", [True, False])
+async def test_a_sign_out_of_all_by_an_ended_session_stops_a_move_of_one_that_has_left(
+    house: House, by_refresh_token: bool
+) -> None:
+    """A thief ends the owner's session, asks for a move and signs out."""
+    owner, sessions = await house.sign_in(), Sessions(house.database)
+    await sessions.end(owner.session_id, "logout", owner=house.id)
+    link = await house.link(Purpose.EMAIL_CHANGE)
+    for live in await sessions.find_active(house.id):
+        await sessions.sign_out_session(live, everywhere=False)
+    if by_refresh_token:
+        ended = await sessions.get(owner.session_id)
+        assert ended is not None
+        await sessions.sign_out_session(ended, everywhere=True)
+    else:
+        token = Principal(
+            subject=house.id,
+            roles=(),
+            session_id=owner.session_id,
+            token_id="jti",
+            client_id="authgate",
+            kid="k",
+            issued_at=owner.issued_at,
+            expires_at=owner.issued_at + 900,
+        )
+        await sessions.sign_out(token, everywhere=True)
+    assert not await house.good(Purpose.EMAIL_CHANGE, link)
 
 
 async def test_of_ten_changes_at_once_one_wins_and_its_password_is_the_one(house: House) -> None:

@@ -18,7 +18,7 @@ _PARTED = re.compile("[&?#]")
 def cuts(value: str, *, is_last: bool, sent: str) -> Iterator[str]:
     """What is left of a value where it is cut.  `is_last`: it stands last in the path, which came
     as `sent`."""
-    bare = _PARTED.split(value, maxsplit=1)[0]
+    bare = before_query(value)
     if is_last:
         bare = bare.rstrip("/ ") or bare
     if bare != value:
@@ -28,6 +28,10 @@ def cuts(value: str, *, is_last: bool, sent: str) -> Iterator[str]:
         yield f"{head}{slash}{without_ending(name, is_encoded=False)}"
         if ENCODED_DOT in sent.lower():
             yield f"{head}{slash}{without_ending(name, is_encoded=True)}"
+
+
+def before_query(value: str) -> str:
+    return _PARTED.split(value, maxsplit=1)[0]
 
 
 def without_ending(name: str, *, is_encoded: bool) -> str:

@@ -30,8 +30,12 @@ _TEXTS_OF_FALSE = ("", "0", "false", "False")
 _BLANKS = (
     "".join(map(chr, range(0x21))) + "\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
-_BLANKS += "".join(map(chr, range(0x2000, 0x200E)))
-"""What some language takes off the ends of a text."""
+_BLANKS += "".join(map(chr, range(0x2000, 0x2010)))
+_BLANKS += "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2060, 0x2070))))
+_BLANKS += "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+_BLANKS += "".join(map(chr, (0x1D159, *range(0x1D173, 0x1D17B), *range(0xE0020, 0xE0080))))
+"""What some language or framework takes off the ends of a text: white space, and what nobody sees
+(`Str::trim` of Laravel)."""
 _LONGEST = 400
 """Digits of a whole number, without the noughts before it, that any backend holds."""
 _EXACT = 2**53

@@ -16,7 +16,7 @@ from enum import StrEnum
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.sealed_tokens import CLOCK_STEP_S, SealedTokens
 from gateway.model import Clock
-from gateway.stores.protocols import NonceStore
+from gateway.stores.protocols import ReadableNonceStore
 
 CHALLENGE_TTL_S = 300
 TOKEN_LONGEST = 1_024
@@ -45,7 +45,7 @@ class PasskeyChallenge:
 class PasskeyChallenges:
     """Makes challenges, and takes each back once."""
 
-    def __init__(self, key: bytes, nonces: NonceStore, clock: Clock) -> None:
+    def __init__(self, key: bytes, nonces: ReadableNonceStore, clock: Clock) -> None:
         """`key` is `derived_key(secret, KeyPurpose.PASSKEY_CHALLENGE)`."""
         self._sealed = SealedTokens(key)
         self._nonces = nonces
@@ -67,10 +67,17 @@ class PasskeyChallenges:
                     return decoded(text)
         return None
 
+    async def is_claimed(self, challenge: bytes) -> bool:
+        """Whether it has been answered.  Raises StoreUnavailable."""
+        return await self._nonces.is_claimed(_nonce(challenge))
+
     async def claim(self, challenge: bytes) -> bool:
         """Whether it is answered for the first time.
 
         Raises StoreUnavailable: one that cannot be claimed is not taken.
         """
-        key = "passkey:" + hashlib.sha256(encoded(challenge).encode()).hexdigest()[:32]
-        return await self._nonces.claim(key, CHALLENGE_TTL_S + CLOCK_STEP_S)
+        return await self._nonces.claim(_nonce(challenge), CHALLENGE_TTL_S + CLOCK_STEP_S)
+
+
+def _nonce(challenge: bytes) -> str:
+    return "passkey:" + hashlib.sha256(encoded(challenge).encode()).hexdigest()[:32]

@@ -174,6 +174,9 @@ class PasskeyCeremonies:
         if not is_owner:
             return CeremonyRefusal.CREDENTIAL
         # What is claimed stays in Redis: only of answers that count, and of each account as many.
+        # Whoever sends an answer again that has come uses up none of these.
+        if await self._challenges.is_claimed(challenge):
+            return CeremonyRefusal.CHALLENGE
         if (wait_s := await self._use_wait_s(passkey.account_id)) > 0:
             return UsedTooOften(wait_s)
         if not await self._challenges.claim(challenge):

@@ -26,17 +26,10 @@ from typing import Protocol
 
 from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.sessions.session_origins import SessionOrigin
+from gateway.stores.protocols import ReadableNonceStore
 
 KEPT_S = 1_200
 """Longer than a sign-in is under way: five minutes at the second factor, and what came before."""
-
-
-class Marks(Protocol):
-    """What all workers may note for a while; both raise StoreUnavailable."""
-
-    async def claim(self, key: str, ttl_s: int) -> bool: ...
-
-    async def is_claimed(self, key: str) -> bool: ...
 
 
 class Moments(Protocol):
@@ -51,7 +44,7 @@ class Moments(Protocol):
 
 
 class EndedSessions:
-    def __init__(self, marks: Marks, moments: Moments) -> None:
+    def __init__(self, marks: ReadableNonceStore, moments: Moments) -> None:
         self._marks = marks
         self._moments = moments
 

@@ -21,6 +21,7 @@ from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add
 from gateway.identity.email_address import is_same_mailbox
 from gateway.identity.mail import registrations
+from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.identities import ProviderIdentity
@@ -165,6 +166,8 @@ class LinkedIdentities:
             names = list(dict.fromkeys(linked_identity(row, providers).provider for row in gone))
             labels = [providers[name].label if name in providers else name for name in names]
             await self._notifications.provider_unlinked(tx, account_id, ", ".join(labels))
+            # Who signed in so may have asked for a change of the address, and have it confirmed.
+            await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
             changes: list[Change] = []
             for row in gone:
                 changes += await end_sessions_of(

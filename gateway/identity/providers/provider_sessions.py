@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.providers.identities import ProviderIdentity
 from gateway.identity.sealed_tokens import SealedTokens
 from gateway.identity.sessions.session_origins import SessionOrigin
@@ -90,9 +91,9 @@ async def end_sessions_of(
 
     Of what the person has under way nothing is known here, but to `EndedSessions`.  Where all that
     they had there is over, a new id of their link makes what names the old one begin no session
-    besides (`session_origins.is_linked`); else that would stop what they began in another session
-    there.  Either way their account is waited for: who holds it may have looked for this end before
-    it was noted.
+    besides (`session_origins.is_linked`), and a change of the address that they asked for is
+    stopped; else that would stop what they began in another session there.  Either way their
+    account is waited for: who holds it may have looked for this end before it was noted.
     """
     await _hold_links(tx, issuer, subject=subject, provider_session=provider_session)
     changes: list[Change] = []
@@ -146,6 +147,7 @@ async def _hold_links(
             continue
         if provider_session is None:
             await _rename_link(tx, str(row["id"]))
+            await revoke_links(tx, str(row["account_id"]), Purpose.EMAIL_CHANGE)
 
 
 async def _rename_link(tx: Transaction, identity_id: str) -> None:

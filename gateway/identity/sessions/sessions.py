@@ -153,6 +153,8 @@ class Sessions:
         if over_since is None:
             return await end_every(tx, session.account_id, SIGN_OUT)
         await lock(tx, session.account_id)
+        # Whichever session asked for one: it may have ended since, and left it to its mailbox.
+        await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
         older = "account_id = :account AND created_at < :before AND id <> :id"
         values = {"account": session.account_id, "before": over_since, "id": session.id}
         for row in await tx.all(
@@ -160,7 +162,6 @@ class Sessions:
             **values,
         ):
             await end_one(tx, str(row["id"]), SIGN_OUT)
-            await revoke_links(tx, session.account_id, Purpose.EMAIL_CHANGE)
         # Those of a first call that could not be confirmed stand there too, and are told again.
         pending = await tx.all(
             "SELECT * FROM changes WHERE kind = 'session' AND published < :confirmed"  # noqa: S608

@@ -97,6 +97,26 @@ async def test_an_assertion_counts_once(house: House, authenticator: Authenticat
     assert told(again)["detail"].startswith("The challenge ")
 
 
+async def test_an_answer_that_is_sent_again_and_again_uses_up_nothing_of_its_owner(
+    house: House, authenticator: Authenticator
+) -> None:
+    account = await house.deps.accounts.by_email(EMAIL)
+    assert account is not None
+    options = await asked_to_sign_in(house)
+    body = {
+        "challenge_token": options["challenge_token"],
+        "credential": authenticator.get(options["public_key"]),
+    }
+    assert (await house.ask("POST", SIGN_IN, body)).status == 200
+    # One of a day is left.
+    while await house.deps.limits.passkey_use_wait_s(account.id) == 0.0:
+        pass
+    house.clock.move(9)
+    for _ in range(3):
+        assert (await house.ask("POST", SIGN_IN, body)).status == 400
+    assert (await sign_in(house, authenticator)).status == 200
+
+
 async def test_a_challenge_is_over_after_five_minutes(
     house: House, authenticator: Authenticator
 ) -> None:

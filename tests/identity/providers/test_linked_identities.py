@@ -13,6 +13,7 @@ from gateway.access.providers import Provider
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.mail.links import MailToken, Purpose, find_link, store_link, token_text
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import MailOutbox
@@ -229,6 +230,22 @@ async def test_what_was_unlinked_is_not_linked_again_by_its_address(town: Town) 
     linked = await town.identities.link(somebody(), LinkRequest(account.id, session_id))
     assert isinstance(linked, LinkedAccount)
     assert (await town.mails()).count("provider_unlinked") == 1
+
+
+async def test_a_move_that_was_asked_for_ends_with_the_link(town: Town) -> None:
+    """Whoever signed in by it may have asked for it, and reads the mailbox that it goes to."""
+    account = await town.add("ada@example.com", verified=True)
+    await town.identities.sign_in(somebody())
+    session_id = await town.session(account)
+    text = token_text(b"k" * 32, "mail")
+    async with town.database.transaction() as tx:
+        link = MailToken(account.id, Purpose.EMAIL_CHANGE, "ada@example.com", "e@x.example", 2**40)
+        await store_link(tx, text, "mail", link)
+    assert isinstance(
+        await town.identities.unlink(account.id, "idp", session_id=session_id), Unlinked
+    )
+    async with town.database.read_transaction() as tx:
+        assert await find_link(tx, text, Purpose.EMAIL_CHANGE) is None
 
 
 async def test_the_last_way_in_stays(town: Town) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.mail.links import MailToken, Purpose, find_link, store_link, token_text
 from gateway.identity.providers.ended_sessions import EndedSessions
 from gateway.identity.providers.provider_sessions import end_sessions_of
 from gateway.identity.sessions.session_origins import SessionOrigin
@@ -97,6 +98,29 @@ async def test_what_the_provider_began_ends_and_a_report_may_be_repeated(
     after = await Accounts(database).by_id(ann.account_id)
     assert after is not None
     assert after.roles == ("staff",)
+
+
+@pytest.mark.parametrize("named", ["subject", "provider_session"])
+async def test_a_move_ends_with_all_that_somebody_had_there(database: Database, named: str) -> None:
+    """Whoever signed in there may have asked for it, and reads the mailbox that it goes to."""
+    ann = await Person(database).enter()
+    await ann.session("there")
+    text = token_text(b"k" * 32, ann.unique)
+    async with database.transaction() as tx:
+        link = MailToken(
+            ann.account_id,
+            Purpose.EMAIL_CHANGE,
+            f"{ann.unique}@example.com",
+            "new@x.example",
+            2**40,
+        )
+        await store_link(tx, text, f"mail-{ann.unique}", link)
+    whom = {"subject": ann.subject, "provider_session": ann.there("there")}
+    await ended_by(database, **{named: whom[named]})
+    async with database.read_transaction() as tx:
+        found = await find_link(tx, text, Purpose.EMAIL_CHANGE)
+    # As with a sign-out here, its own end leaves it.
+    assert (found is None) == (named == "subject")
 
 
 async def test_what_began_before_all_is_over_there_begins_no_session(database: Database) -> None:
