@@ -177,6 +177,16 @@ def test_an_ending_is_one_where_a_value_stands_last_alone() -> None:
     assert decide(last, "GET /x/hr.json/y", who()).refusal is Reason.AMBIGUOUS_PATH
 
 
+@pytest.mark.parametrize("path", ["/x/{a}", "/x/{a}/y"])
+def test_a_blank_before_a_cut_makes_no_text_of_a_caller(path: str) -> None:
+    where = path_world(path, "request.params.a == user.id")
+    for value in ("R%20%26%20D", "R&D", "Report%20.pdf", "why%20%3F"):
+        assert decide(where, f"GET {path.replace('{a}', value)}", who("u1")).allowed, value
+    named = path_world(path, "request.params.a == 'R'")
+    found = decide(named, f"GET {path.replace('{a}', 'R%20%26%20D')}", who("u1"))
+    assert found.refusal is Reason.AMBIGUOUS_PATH
+
+
 def test_a_value_that_is_named_itself_is_judged() -> None:
     where = path_world("/x/{a}", "request.params.a in ['hr', 'hr.json']")
     assert decide(where, "GET /x/hr.json", who()).reason is Reason.NO_RULE

@@ -232,7 +232,7 @@ def test_a_text_is_no_other_with_blanks_at_its_ends(deny: str) -> None:
             ("x", 5, [], ["x"], {}, {"type": "function"}, {"a": "x", "b": "required"}),
             (True, {"type": "required"}, [{"0": "required"}]),
         ),
-        ("resource.a == 'false'", ("x", 0, "true"), (False, True)),
+        ("resource.a == 'false'", ("x", 1, "true"), (False, True)),
         ("resource.a == user.id", ("u2", "x y"), (5, 7.5, True, False, ["x"], {"x": "y"})),
         (
             "resource.a == '123e4567-e89b-12d3-a456-426614174000'",
@@ -249,6 +249,10 @@ def test_a_text_is_no_other_with_blanks_at_its_ends(deny: str) -> None:
         ("resource.a in [7, '7']", (8, "8"), ("07", "7abc", " 7", 7.5)),
         ("resource.a == '7'", ("8", "7abc", 8), (7, 7.0, 6.9, [7], "07", "7.0", "+7")),
         ("resource.a == ''", ("x", 1, True), (False, 0, [], " ")),
+        ("resource.a == 'true'", (0, 2, False, "all"), (1, 1.0, True, [1], "1")),
+        ("resource.a == 'yes'", (0, 2, False), (1, True)),
+        ("resource.a == 'false'", (1, 2, 0.5, "", []), (0, 0.0, False, [0], "0")),
+        ("resource.a == 'off'", (1, 2, "", []), (0, False, [False])),
         ("resource.a in [true, 'auto']", ("manual", "no", 0), ("1", "on", "TRUE", 2, [1])),
         ("resource.a == true || resource.a == 7", (0, False), (2, "2", "x")),
         (

@@ -179,10 +179,14 @@ class NamedValues:
             return True
         if value:  # whatever is not empty or 0, to PHP
             return any(self._texts) or any(self._numbers)
+        if "false" in self._words:
+            return True
         return 0 in self._numbers or not self._texts.isdisjoint(_TEXTS_OF_FALSE)
 
     def _may_be_number(self, number: object) -> bool:
         if self._is_text_of_caller or self._rounds_to(number) or bool(number) in self._truths:
+            return True
+        if number in (0, 1) and ("1" if number else "0") in self._words:
             return True
         return any(one in self._digits for one in (number, *_rounded(number))) or (
             not number and "" in self._texts

@@ -50,7 +50,8 @@ class TextValues:
             # Nearly every value is of letters and digits, or one of these with `-` between them.
             if value.replace("-", "").isalnum() or named.names(value):
                 continue
-            for cut in cuts(value, is_last=name == last_param(), sent=sent):
+            for found in cuts(value, is_last=name == last_param(), sent=sent):
+                cut = found.strip()  # a blank that stood within says nothing of a caller's text
                 if named.names(cut) or named.may_become(cut):
                     return True
         return False

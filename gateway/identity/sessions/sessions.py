@@ -147,7 +147,8 @@ class Sessions:
         With one that is over, by whatever, nothing ends that began after it was: an old token,
         found in some log, must not be a switch that signs its owner out for ever.  What was there
         before its end does: whoever ended it may be the thief, and its owner is told that all is
-        over.  `good_until`: of an access token, which may outlive the use of its session.
+        over.  A change of the address is stopped either way: it can be asked for again.
+        `good_until`: of an access token, which may outlive the use of its session.
         """
         over_since = self._over_since(session, int(await tx.now()), good_until)
         if over_since is None:
