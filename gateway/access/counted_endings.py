@@ -1,4 +1,5 @@
-"""What stands last in a path, as limits count it: without the ending that a framework takes off.
+"""Values of a path as limits count them: what stands last there without the ending that a framework
+takes off.
 
 To Rails `/login/ann.json` is `/login/ann` in a format (`(.:format)`), by whatever name; so it is to
 ASP.NET (`{name}.{ext?}`), to DRF with its suffixes and to Spring before 5.3.  Whoever guesses would
@@ -6,14 +7,19 @@ have as many tries as there are endings.
 
 Law: one ending is taken off, as all of them do; to take off more would count all names of a domain
 as one.  Rails splits before it decodes, others after it: of what has an encoded dot, which no
-ordinary client sends, all is taken off.  So is what stands behind a `?`, `#` or `&`: there a value
-ends to who reads a decoded path as a target again, or makes a query of it.
+ordinary client sends, all is taken off.  So is what stands behind a `?`, `#` or `&`, wherever a
+value stands: there it ends to who reads a decoded path as a target again, or makes a query of it.
 """
 
 from __future__ import annotations
 
 from gateway.access.counted_values import counted_path, counted_text
 from gateway.access.routing.cut_values import ENCODED_DOT, before_query, without_ending
+
+
+def counted_inner_text(text: str) -> str | None:
+    """As `counted_text`, of a value of a path that does not stand last there."""
+    return counted_text(before_query(text) or text)
 
 
 def counted_last_text(text: str, sent: str) -> str | None:

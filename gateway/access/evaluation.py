@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
-from gateway.access.counted_endings import counted_last_text
+from gateway.access.counted_endings import counted_inner_text, counted_last_text
 from gateway.access.counted_values import counted_text
 from gateway.access.policies import Policy, Verdict
 from gateway.access.readings import has_readings
@@ -242,16 +242,18 @@ def _requested(
     last = _last_param(call, route)
 
     def spelled(piece: Piece, text: str) -> str | None:
-        is_last = piece.source == "params" and piece.text == last
-        return counted_last_text(text, call.path) if is_last else counted_text(text)
+        if piece.source != "params":
+            return counted_text(text)
+        is_last = piece.text == last
+        return counted_last_text(text, call.path) if is_last else counted_inner_text(text)
 
     joined: dict[str, Callable[[], str | None]] = {}
     for one in route.resource:
         pieces = one.template.pieces
         if len(pieces) > 1:
             joined[one.name] = partial(one.template.fill, values, spelled)
-        elif pieces[0].source == "params" and pieces[0].text == last:
-            joined[one.name] = partial(counted_last_text, params[last], call.path)
+        elif pieces[0].source == "params":
+            joined[one.name] = partial(spelled, pieces[0], params[pieces[0].text])
     return RequestedResource(params, route.resource_of(values), joined, last)
 
 

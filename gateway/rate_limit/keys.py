@@ -11,7 +11,11 @@ from gateway.access.attributes import tenant_of
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
 from gateway.access.conditions.counted_reads import CountedRead, counted_reads
-from gateway.access.counted_endings import counted_last_text, counted_whole_path
+from gateway.access.counted_endings import (
+    counted_inner_text,
+    counted_last_text,
+    counted_whole_path,
+)
 from gateway.access.counted_values import LONGEST_IN_ALL, counted_text, counted_value
 from gateway.access.definitions import Limit, LimitKey
 from gateway.access.evaluation import UNIDENTIFIED
@@ -240,6 +244,8 @@ class LimitKeys:
                         value = None
                     elif read.kind == "params" and name == requested.last_param:
                         value = counted_last_text(value, context.call.path)
+                    elif read.kind == "params":
+                        value = counted_inner_text(value)
                     else:
                         value = counted_text(value)
                 elif read.is_text:

@@ -161,6 +161,16 @@ routes:
     rewrite: {path: "/{name}/login"}
     limits: [by-param]
   - {id: middle, match: {path: "/middle/{name}/login"}, auth: public, limits: [by-param]}
+  - id: within
+    match: {path: "/within/{name}/login"}
+    auth: public
+    resource: {account: "{name}"}
+    limits: [by-resource]
+  - id: part-within
+    match: {path: "/part-within/{name}/{x}"}
+    auth: public
+    resource: {account: "{name} {x}"}
+    limits: [by-resource]
   - {id: choice, match: {path: "/choice/{name}"}, auth: public, limits: [by-choice]}
 """
 
@@ -177,6 +187,24 @@ def passed(*paths: str) -> list[bool]:
         assert decision.allowed or decision.refusal is Reason.RATE_LIMITED
         found.append(decision.allowed)
     return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/middle/{}/login",
+        "/within/{}/login",
+        "/part-within/{}/x",
+        "/cut/{}",
+        "/made/{}/login",
+        "/open/{}",
+    ],
+)
+def test_what_is_made_a_query_of_ends_at_its_marks_wherever_it_stands(path: str) -> None:
+    names = ("victim", "victim&1", "VICTIM%26a=1", "victim%3F0", "victim%23")
+    assert passed(*(path.format(name) for name in names)) == [True, *[False] * 4]
+    assert passed(path.format("a&victim"), path.format("b&victim")) == [True, True]
+    assert passed(path.format("a.json"), path.format("b.json")) == [True, True]
 
 
 @pytest.mark.parametrize(
