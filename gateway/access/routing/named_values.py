@@ -26,6 +26,7 @@ _WORDS_FOR = {
 }
 """Texts by which one of two is meant, as a query has no other way to say it; and what Spring,
 Rails, pydantic and others take for the same.  A letter alone is a code as well as a word."""
+_WORD_OF: dict[object, str] = {0: "0", 1: "1"}
 _TEXTS_OF_FALSE = ("", "0", "false", "False")
 _BLANKS = (
     "".join(map(chr, range(0x21))) + "\x85\xa0\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -186,7 +187,7 @@ class NamedValues:
     def _may_be_number(self, number: object) -> bool:
         if self._is_text_of_caller or self._rounds_to(number) or bool(number) in self._truths:
             return True
-        if number in (0, 1) and ("1" if number else "0") in self._words:
+        if _WORD_OF.get(number) in self._words:
             return True
         return any(one in self._digits for one in (number, *_rounded(number))) or (
             not number and "" in self._texts
