@@ -197,12 +197,12 @@ async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row 
         **names,
     )
     by_requester = {str(count["requester"]): int(count["mails"]) for count in rows}
-    if by_requester.get(str(row["requester"]), 0) >= PER_REQUESTER:
-        return True
-    if sum(by_requester.values()) < budget.per_mailbox:
+    own = by_requester.get(str(row["requester"]), 0)
+    if own < PER_REQUESTER and sum(by_requester.values()) < budget.per_mailbox:
         return False
     # A reset is how an owner gets in whom others have locked out: those who ask in the owner's
-    # name use up no more than what the mailbox already has a valid link for.
+    # name, from the owner's own network too, use up no more than what the mailbox already has a
+    # valid link for.
     return purpose is not Purpose.RESET or account is None or await _has_reset_link(tx, account)
 
 

@@ -64,6 +64,19 @@ async def test_three_who_ask_in_the_owners_name_keep_no_owner_from_a_reset(
     assert answer.status == 204
 
 
+async def test_who_shares_the_owners_network_keeps_no_owner_from_a_reset(mail: MailHouse) -> None:
+    await mail.house.register()
+    forgot, network = mail.registrations().forgot, requester_of("203.0.113.9")
+    for _ in range(6):
+        await forgot(EMAIL, network)
+    assert len(await mail.links()) == 5
+    mail.house.clock.move(1_800)
+    await forgot(EMAIL, network)
+    newest = (await mail.links())[0]
+    answer = await mail.post("/auth/password/reset", token=newest, password=OTHER)
+    assert answer.status == 204
+
+
 async def test_who_asks_for_resets_all_hour_sends_a_bounded_number_of_letters(
     mail: MailHouse,
 ) -> None:
