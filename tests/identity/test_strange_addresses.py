@@ -10,7 +10,7 @@ from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.registration import Registrations
-from gateway.identity.mail.recipients import PER_REQUESTER
+from gateway.identity.mail.recipients import PER_MAILBOX, PER_REQUESTER
 from gateway.model import Reason
 from gateway.stores.protocols import Database
 from tests.identity.test_both_stores import links, outbox, proof, unique
@@ -40,7 +40,7 @@ async def test_who_deletes_an_account_again_and_again_moves_none_to_a_mailbox_an
     post, accounts = outbox(database), Accounts(database)
     moves, victim = EmailChanges(database, post), unique("victim") + "@x.example"
     sent: set[str] = set()
-    for number in range(15 + 3):
+    for number in range(PER_MAILBOX + 3):
         mine = await accounts.register(unique(f"u{number}") + "@x.example", "hash", verified=True)
         assert isinstance(mine, Account)
         await moves.request(mine.id, victim, await proof(database, mine))
@@ -48,7 +48,7 @@ async def test_who_deletes_an_account_again_and_again_moves_none_to_a_mailbox_an
             pass
         sent |= {one.id for one in await post.waiting_mail(1000) if one.recipient == victim}
         await accounts.delete(mine.id)
-    assert 0 < len(sent) <= 15
+    assert 0 < len(sent) <= PER_MAILBOX
 
 
 async def test_one_account_that_asks_in_vain_keeps_no_owner_from_moving_to_a_mailbox(

@@ -8,7 +8,7 @@ somebody else's name uses up their own share.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.client_networks import holder
@@ -22,20 +22,14 @@ from gateway.stores.protocols import Row, Transaction
 HOUR_S = 3600
 PER_REQUESTER = 5
 """Mails with a link for one purpose that one requester may have sent to one mailbox an hour."""
+PER_MAILBOX = 15
+"""The same of all requesters together."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Budget:
-    templates: Sequence[MailTemplate]
-    per_mailbox: int
-    """In an hour, by all requesters."""
-
-
-_BUDGETS = {
-    Purpose.VERIFY: _Budget((MailTemplate.VERIFY, MailTemplate.REGISTERED_ALREADY), 15),
-    Purpose.RESET: _Budget((MailTemplate.RESET,), 15),
+_COUNTED: Mapping[Purpose, Sequence[MailTemplate]] = {
+    Purpose.VERIFY: (MailTemplate.VERIFY, MailTemplate.REGISTERED_ALREADY),
+    Purpose.RESET: (MailTemplate.RESET,),
     # The requester is an account, and the mailbox is not known to be theirs.
-    Purpose.EMAIL_CHANGE: _Budget((MailTemplate.EMAIL_CHANGE_CONFIRM,), 15),
+    Purpose.EMAIL_CHANGE: (MailTemplate.EMAIL_CHANGE_CONFIRM,),
 }
 
 
@@ -178,8 +172,7 @@ async def _replaced(tx: Transaction, row: Row, purpose: Purpose, account: Row | 
 
 
 async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row | None) -> bool:
-    budget = _BUDGETS[purpose]
-    names = {f"t{number}": template.value for number, template in enumerate(budget.templates)}
+    names = {f"t{number}": one.value for number, one in enumerate(_COUNTED[purpose])}
     spread = ", ".join(f":{name}" for name in names)
     rows = await tx.all(
         f"SELECT requester, COUNT(*) AS mails FROM outbox WHERE recipient_key = :key"  # noqa: S608
@@ -198,7 +191,7 @@ async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row 
     )
     by_requester = {str(count["requester"]): int(count["mails"]) for count in rows}
     own = by_requester.get(str(row["requester"]), 0)
-    if own < PER_REQUESTER and sum(by_requester.values()) < budget.per_mailbox:
+    if own < PER_REQUESTER and sum(by_requester.values()) < PER_MAILBOX:
         return False
     # A reset is how an owner gets in whom others have locked out: those who ask in the owner's
     # name, from the owner's own network too, use up no more than what the mailbox already has a
