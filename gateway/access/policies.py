@@ -18,15 +18,15 @@ from mypy_extensions import mypyc_attr
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
+from gateway.access.conditions.mailboxes import NamedMailboxes, names_mailboxes
 from gateway.access.definitions import Limit
 from gateway.access.roles import RoleBook, matches
+from gateway.access.step_up import StepUp
 from gateway.access.templates import TextTemplate
 from gateway.model import NOWHERE, Principal, Reason, SourceLocation
 
 SIGNED_IN = "signed-in"
 """The built-in policy that allows every signed-in caller."""
-_AHEAD_S = 5
-"""As clocks of nodes may differ."""
 
 
 class Effect(StrEnum):
@@ -40,29 +40,6 @@ class ResourceField:
 
     name: str
     template: TextTemplate
-
-
-def signed_in_within(seconds: int, auth_time: int | None, now: float) -> bool:
-    """Whether who signed in then did so at most so many seconds ago.  A sign-in from the future
-    proves nothing about its age: the clock of whoever asks is behind."""
-    return auth_time is not None and now - seconds <= auth_time <= now + _AHEAD_S
-
-
-@dataclass(frozen=True, slots=True)
-class StepUp:
-    """How the caller must have signed in for this (RFC 9470)."""
-
-    max_age_s: int | None = None
-    amr: tuple[str, ...] = ()
-
-    def met(self, principal: Principal | None, now: float) -> bool:
-        if principal is None:
-            return False
-        if self.max_age_s is not None and not signed_in_within(
-            self.max_age_s, principal.auth_time, now
-        ):
-            return False
-        return all(method in principal.amr for method in self.amr)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -84,6 +61,14 @@ class Rule:
     limits: tuple[Limit, ...] = ()
     headers: tuple[tuple[str, TextTemplate], ...] = ()
     location: SourceLocation = NOWHERE
+    _mailboxes: NamedMailboxes | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        is_deny = self.effect is Effect.DENY
+        named = None
+        if self.condition is not None and names_mailboxes(self.condition, is_deny=is_deny):
+            named = NamedMailboxes(self.condition, is_deny=is_deny)
+        object.__setattr__(self, "_mailboxes", named)
 
     def matches_action(self, action: str) -> bool:
         """Whether the rule has anything to say about `action`."""
@@ -106,7 +91,11 @@ class Rule:
             principal and context.roles.permits(principal.roles, action)
         ):
             return False
-        return True if self.condition is None else self.condition.evaluate(context)
+        if self.condition is None:
+            return True
+        outcome = self.condition.evaluate(context)
+        named = self._mailboxes
+        return outcome if named is None else named.outcome(outcome, context)
 
     def allows(self, action: str, context: EvaluationContext) -> bool:
         """Whether it lets this caller pass: `step_up` asked too."""

@@ -39,6 +39,8 @@ class Snapshot:
     public URL) and path, each with the scopes of all its routes."""
     factor_rule: FactorRule = NO_FACTOR_RULE
     """Whose sign-in needs a second factor."""
+    barring_roles: frozenset[str] = frozenset()
+    """Those that only keep their bearer away."""
     limits: Mapping[str, Limit] = field(default_factory=dict)
     cors: Mapping[str, Cors] = field(default_factory=dict)
     auth_cors: Cors | None = None

@@ -233,6 +233,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
             parts.clock,
         ),
         factor_rule=lambda: parts.configuration.snapshot.factor_rule,
+        barring_roles=lambda: parts.configuration.snapshot.barring_roles,
         sealer=Sealer(parts.key_secret),
         mfa_tokens=MfaTokens(
             derived_key(parts.key_secret, KeyPurpose.MFA),

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, SecretStr
 
 from gateway.cores import usable_cores
-from gateway.identity.email_address import normalize_domain
+from gateway.email_address import normalize_domain
 from gateway.loopback import is_loopback
 
 EMBEDDED = "embedded:"

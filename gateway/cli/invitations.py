@@ -14,10 +14,10 @@ from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, Polici
 from gateway.cli.configurations import read
 from gateway.cli.context import CommandContext, run, user_name
 from gateway.cli.output import AsJson, CliError, ExitCode, echo, record, table, when
+from gateway.email_address import display_email, normalize_email
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms, NewInvitation
 from gateway.identity.accounts.registration_rules import invitation_problem
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.invitations import Invitation
 from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.options import link

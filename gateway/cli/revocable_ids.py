@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from gateway.cli.output import CliError, ExitCode
+from gateway.email_address import normalize_email
 from gateway.identity.base64url import decoded
 from gateway.identity.clients.key_form import key_in, may_be_part_of_key
-from gateway.identity.email_address import normalize_email
 from gateway.identity.sessions.sessions import SESSION_ID
 from gateway.strict_json import loads
 

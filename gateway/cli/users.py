@@ -33,6 +33,7 @@ from gateway.cli.output import (
 from gateway.cli.personal_keys import keys
 from gateway.edge.endpoints.json_body import PASSWORD
 from gateway.edge.replies.cookies import erase_sessions
+from gateway.email_address import display_email, normalize_email
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.known_passwords import KnownPasswords
@@ -44,7 +45,6 @@ from gateway.identity.accounts.passwords import (
 )
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.accounts.user_import import BadLine, BadLines, import_users, read_users
-from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.sessions.sessions import Sessions
 from gateway.identity.sign_in.throttle import forget_failures
 from gateway.model import Change, Reason

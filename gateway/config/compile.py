@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.access.barring_roles import barring_roles
 from gateway.access.conditions.conditions import ConditionCompiler
 from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
@@ -120,6 +121,7 @@ def compile_snapshot(
         attributes=attributes,
         tenants=tenants,
         factor_rule=factor_rule,
+        barring_roles=barring_roles(policies.values()),
         providers=providers,
         resources=resources,
         limits=limits,

@@ -13,9 +13,10 @@ import yaml
 
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.definitions import Limit
-from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule, StepUp
+from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, is_action_pattern
 from gateway.access.snapshot import TableLocation
+from gateway.access.step_up import StepUp
 from gateway.access.suggestions import suggestion
 from gateway.access.templates import TextTemplate, read_template
 from gateway.config.headers import check_written_name

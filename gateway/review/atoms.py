@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.access.conditions.conditions import Condition
-from gateway.review.surveys import ADDRESS, NOW, SIGN_IN, Path, Survey, TableStep
-from gateway.review.syntax import (
+from gateway.access.conditions.syntax import (
     Node,
     NotUnderstood,
     is_null,
@@ -21,6 +20,7 @@ from gateway.review.syntax import (
     unwound,
     word_of,
 )
+from gateway.review.surveys import ADDRESS, NOW, SIGN_IN, Path, Survey, TableStep
 from gateway.review.time_texts import moment_of, seconds_of
 
 MAX_HELD = 4

@@ -9,12 +9,12 @@ from typing import Any
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.conditions import Condition
+from gateway.access.conditions.parts import Outcome, joined
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom
 from gateway.review.call_kinds import CallKind, ProbeGroup, Solver, combined, groups_of
 from gateway.review.calls import MOMENT, ORIGINS, Roles, Source, Values, source_of
-from gateway.review.opaque import Outcome, joined
 from gateway.review.outcomes import FAILED, FALSE, TRUE, BeforeAfter, outcome_of, reached
 from gateway.review.probes import Probes
 from gateway.review.questions import Probe, World

@@ -15,6 +15,7 @@ from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import Expression
+from gateway.access.conditions.parts import Outcome, Part, taken_apart
 from gateway.access.decision_record import RecordedDecision
 from gateway.access.policies import Effect, Policy, Rule
 from gateway.access.record_gaps import LeftOut
@@ -31,7 +32,7 @@ from gateway.model import (
     Principal,
     Reason,
 )
-from gateway.review.opaque import Outcome, Part, possible_outcomes, taken_apart
+from gateway.review.opaque import possible_outcomes
 from gateway.review.policy_override import with_policies
 from gateway.review.unknown_reads import unknown_reads
 

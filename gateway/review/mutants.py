@@ -148,7 +148,7 @@ class _Negated(Rule):
 
 
 def _negated(rule: Rule) -> Rule:
-    values = {one.name: getattr(rule, one.name) for one in dataclasses.fields(rule)}
+    values = {one.name: getattr(rule, one.name) for one in dataclasses.fields(rule) if one.init}
     return _Negated(**values)
 
 

@@ -1,33 +1,12 @@
-"""Conditions taken apart at their `&&`, `||` and `!`, and evaluated with some parts assumed."""
+"""Conditions of which some parts are assumed, or may come out in any way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.expressions import read_expression
-from gateway.review.syntax import Node, tree_of
-
-Outcome = bool | str
-"""True, False, or the sentence of a failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A condition taken apart; an atom is evaluated as a whole."""
-
-    kind: str
-    """`and`, `or`, `not` or `atom`."""
-    parts: tuple[Part, ...] = ()
-    atom: Condition | None = None
-
-    def atoms(self) -> Iterator[Condition]:
-        if self.atom is not None:
-            yield self.atom
-        for part in self.parts:
-            yield from part.atoms()
+from gateway.access.conditions.parts import Outcome, Part, joined
 
 
 class Assumed(Condition):
@@ -50,20 +29,6 @@ class Assumed(Condition):
             return atom.evaluate(context) if assumed is None else assumed
 
         return joined(self._part, of_atom)
-
-
-def joined(part: Part, of_atom: Callable[[Condition], Outcome]) -> Outcome:
-    """As CEL does: one false settles an `and`, one true an `or`, whatever else fails."""
-    if part.atom is not None:
-        return of_atom(part.atom)
-    outcomes = [joined(one, of_atom) for one in part.parts]
-    if part.kind == "not":
-        (outcome,) = outcomes
-        return outcome if isinstance(outcome, str) else not outcome
-    settles = part.kind == "or"
-    if any(outcome is settles for outcome in outcomes):
-        return settles
-    return next((o for o in outcomes if isinstance(o, str)), not settles)
 
 
 _FAILS = "what it reads is not known"
@@ -94,17 +59,3 @@ def _both(kind: str, one: Outcome, other: Outcome) -> Outcome:
     if one is settles or other is settles:
         return settles
     return _FAILS if isinstance(one, str) or isinstance(other, str) else not settles
-
-
-def taken_apart(condition: Condition) -> Part:
-    """`condition` as its parts; one atom where it cannot be split."""
-    tree = tree_of(condition.source)
-    return Part("atom", atom=condition) if tree is None else _split(condition.source, tree)
-
-
-def _split(source: str, node: Node) -> Part:
-    if node.kind in ("and", "or", "not"):
-        return Part(node.kind, tuple(_split(source, part) for part in node.parts))
-    text = source[node.start : node.end]
-    # Its names and types were checked with the whole condition.
-    return Part("atom", atom=Condition(text, read_expression(text)))

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from gateway.access.attributes import in_tenant
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.evaluation import evaluation_context
-from gateway.access.policies import Policy, StepUp
+from gateway.access.policies import Policy
 from gateway.access.readings import bypasses_route
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Route, SegmentKind
+from gateway.access.step_up import StepUp
 from gateway.identity.issuers.external_ids import is_external_id
 from gateway.model import OWN_ISSUER, OWN_ISSUERS, Principal, Reason
 from gateway.review.atoms import Atom

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.access.policies import StepUp
+from gateway.access.step_up import StepUp
 from gateway.model import Reason
 from tests.access.test_policies import OWN
 from tests.access.worlds import NOW, decide, rule_world, who

@@ -251,6 +251,7 @@ async def open_house(
     rounds: int = QUICK_ROUNDS,
     page_overrides: PageOverrides | None = None,
     factor_rule: FactorRule = NO_FACTOR_RULE,
+    barring_roles: frozenset[str] = frozenset(),
     providers: Mapping[str, SignInProvider] | None = None,
     provider_servers: ProviderServers | None = None,
 ) -> AsyncIterator[House]:
@@ -328,6 +329,7 @@ async def open_house(
             verification=verification,
             registration_rules=registration_rules or RegistrationRules(),
             factor_rule=lambda: factor_rule,
+            barring_roles=lambda: barring_roles,
             sealer=sealer,
             mfa_tokens=MfaTokens(b"f" * 32, Once(), clock),
             hand_overs=HandOvers(b"h" * 32, Once(), clock),

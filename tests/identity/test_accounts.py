@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.email_address import display_email, is_same_mailbox, normalize_email
 from gateway.identity.accounts.account_rows import Account, find_by_key
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import display_email, is_same_mailbox, normalize_email
 from gateway.identity.sessions.sessions import lock
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database, Row, Transaction

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.policies import StepUp
 from gateway.access.routing.own_paths import OwnPaths
+from gateway.access.step_up import StepUp
 from gateway.identity.base64url import decoded, encoded
 from gateway.identity.key_derivation import KeyPurpose, derived_key
 from gateway.identity.sealed_tokens import SealedTokens

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.identity.email_address import normalize_email
+from gateway.email_address import normalize_email
 from gateway.identity.sign_in.local_attempts import LocalAttempts
 from gateway.identity.sign_in.throttle import (
     ACCOUNT_FAILURES,

@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway.access.policies import StepUp
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.request_values import query_parameter
+from gateway.access.step_up import StepUp
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.console.operators import CONSOLE_HOST, COOKIE, Operators, console_cookie
 from gateway.edge.console.replies import console_path, redirect

@@ -25,7 +25,7 @@ import structlog
 from aiohttp import web
 
 from gateway.access.console import HOME, ConsolePermission
-from gateway.access.policies import StepUp
+from gateway.access.step_up import StepUp
 from gateway.audit.log import AuditEvent
 from gateway.edge.console.operator_database import OperatorGone, acting_as
 from gateway.edge.console.operators import Operators

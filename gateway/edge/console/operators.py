@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from gateway.access.authorizer import Authenticator
 from gateway.access.console import ConsolePermission, admin_policy
 from gateway.access.evaluation import action_verdict
-from gateway.access.policies import Policy, StepUp
+from gateway.access.policies import Policy
+from gateway.access.step_up import StepUp
 from gateway.edge.console.local_sign_in import LOCAL_ACTOR, LocalSignIn, caller_of
 from gateway.edge.console.pages import Operator
 from gateway.edge.replies.cookies import single_cookie

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from gateway.access.console import HOME, ConsolePermission
-from gateway.access.policies import StepUp, signed_in_within
 from gateway.access.routing.request_values import query_parameter
+from gateway.access.step_up import StepUp, signed_in_within
 from gateway.audit.log import AuditEvent
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.model import Call, Change, Principal

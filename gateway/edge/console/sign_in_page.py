@@ -10,8 +10,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from gateway.access.console import HOME
-from gateway.access.policies import StepUp
 from gateway.access.routing.request_values import query_parameter
+from gateway.access.step_up import StepUp
 from gateway.audit.log import AuditEvent, AuditKind
 from gateway.edge.console.account_sign_in import AccountSignIn
 from gateway.edge.console.local_sign_in import LOCAL_ACTOR, LOCAL_TTL_S, LocalSignIn

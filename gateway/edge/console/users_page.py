@@ -15,10 +15,10 @@ from gateway.edge.console.pages import (
     NotDone,
     View,
 )
+from gateway.email_address import display_email, normalize_email
 from gateway.identity.accounts.account_search import AccountFilter, AccountSearch
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms
 from gateway.identity.accounts.registration_rules import RegistrationRules, invitation_problem
-from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.model import Reason
 

@@ -6,6 +6,7 @@ Law: what takes the account from its owner asks for more than a session, which m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -32,19 +33,25 @@ from gateway.edge.endpoints.password_prover import PasswordProver
 from gateway.edge.endpoints.rate_limits import EventWait
 from gateway.edge.endpoints.registration import OTHER_DOMAIN
 from gateway.edge.replies.cookies import cookie_of
+from gateway.email_address import display_email, normalize_email
 from gateway.identity.accounts.accounts import Accounts, Proof
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.erasure import erase_own
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration_rules import RegistrationRules
-from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sign_in.session_cookies import EXPIRED
 from gateway.identity.sign_in.throttle import RequestKind, Throttle
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import Database, RevocationPublisher
 
+_BARRED = ProblemReply(
+    Reason.NO_RULE,
+    detail="A role of this account keeps it away from something: only whoever runs this service"
+    " may delete it.",
+    told="account.barred",
+)
 _OTHER_HOST = "With a session cookie an account is deleted at the host of the public URL alone."
 
 
@@ -66,6 +73,7 @@ class AccountDependencies:
     fresh_callers: FreshCallers
     event_wait_s: EventWait
     database: Database
+    barring_roles: Callable[[], frozenset[str]]
 
 
 class AccountEndpoints:
@@ -223,11 +231,15 @@ class AccountEndpoints:
         deps = self._deps
         cookies = await deps.accounts.cookie_hashes(principal.subject)
         changes = await erase_own(
-            deps.database, principal.subject, principal.session_id or "", deps.notifications
+            deps.database,
+            principal.subject,
+            principal.session_id or "",
+            deps.notifications,
+            barring_roles=deps.barring_roles(),
         )
-        if changes is None:
+        if isinstance(changes, Reason):
             # It has ended while it was asked, or is of an imported key and has no account here.
-            return ProblemReply(Reason.SESSION_UNKNOWN)
+            return ProblemReply(changes) if changes is not Reason.NO_RULE else _BARRED
         deps.notifications.wake()
         deps.audit.record(
             event_of(

@@ -167,6 +167,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             fresh_callers=fresh_callers,
             event_wait_s=deps.limits.event_wait_s,
             database=deps.database,
+            barring_roles=deps.barring_roles,
         )
     )
     mail_links = MailLinkEndpoints(

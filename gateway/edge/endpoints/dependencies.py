@@ -70,6 +70,8 @@ class EndpointDependencies:
     passkey_challenges: PasskeyChallenges
     factor_rule: Callable[[], FactorRule]
     """Whose sign-in needs a second factor, as the current snapshot says."""
+    barring_roles: Callable[[], frozenset[str]]
+    """Those that their bearer cannot take off, as the current snapshot says."""
     sealer: Sealer
     """Seals the secrets of second factors at rest."""
     mfa_tokens: MfaTokens

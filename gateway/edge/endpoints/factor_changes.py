@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.access.authorizer import Authenticator
-from gateway.access.policies import signed_in_within
+from gateway.access.step_up import signed_in_within
 from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import ACCEPTED, ProblemReply
 from gateway.identity.factors.factor_kinds import MFA, FactorKind

@@ -30,13 +30,13 @@ from gateway.edge.endpoints.json_body import (
 )
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.new_passwords import hash_for_link
+from gateway.email_address import normalize_email
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.email_change import EmailChanges
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords
 from gateway.identity.accounts.registration import EmailConfirmation, Registrations
 from gateway.identity.accounts.registration_rules import RegistrationRules
-from gateway.identity.email_address import normalize_email
 from gateway.identity.made_up import AddressTurns
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.opaque_tokens import hash_token

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.access.authorizer import Authenticator
-from gateway.access.policies import signed_in_within
+from gateway.access.step_up import signed_in_within
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
 from gateway.edge.endpoints.csrf import is_of_one_application

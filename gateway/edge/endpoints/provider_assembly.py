@@ -27,7 +27,11 @@ def build_provider_endpoints(
 ) -> Endpoints:
     parts = deps.providers
     identities = LinkedIdentities(
-        deps.database, notifications, parts.ended_sessions, parts.providers
+        deps.database,
+        notifications,
+        parts.ended_sessions,
+        parts.providers,
+        barring_roles=deps.barring_roles,
     )
 
     providers = ProviderEndpoints(

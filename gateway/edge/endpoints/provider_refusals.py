@@ -77,6 +77,12 @@ REFUSALS: Mapping[LinkRefusal, ProblemReply] = MappingProxyType(
             detail="It is the only way into your account: set a password first.",
             told="provider.last_way_in",
         ),
+        LinkRefusal.BARRED: ProblemReply(
+            Reason.NO_RULE,
+            detail="A role that it gave keeps your account away from something: only whoever runs"
+            " this service may take it off.",
+            told="provider.barred",
+        ),
         LinkRefusal.ENDED_THERE: ProblemReply(
             Reason.INVALID_CREDENTIALS,
             detail="The provider has ended your session there: try again, or another way.",

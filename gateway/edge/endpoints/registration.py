@@ -26,13 +26,13 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Text, read_fields
 from gateway.edge.endpoints.new_passwords import hash_for_link, hash_or_refusal
 from gateway.edge.endpoints.session_opening import Verification
+from gateway.email_address import display_email, is_same_mailbox, normalize_email
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.invitations import Invitations
 from gateway.identity.accounts.passwords import Passwords
 from gateway.identity.accounts.registration import Registrations
 from gateway.identity.accounts.registration_rules import RegistrationRules
-from gateway.identity.email_address import display_email, is_same_mailbox, normalize_email
 from gateway.identity.made_up import AddressTurns
 from gateway.identity.mail.recipients import requester_of
 from gateway.identity.sign_in.throttle import RequestKind, Throttle

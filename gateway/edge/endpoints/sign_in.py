@@ -26,11 +26,11 @@ from gateway.edge.endpoints.endpoint import (
 from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Text, read_fields
 from gateway.edge.endpoints.login_guard import AdmittedAttempt, LoginGuard
 from gateway.edge.endpoints.session_opening import SessionOpener, SessionOpening
+from gateway.email_address import normalize_email
 from gateway.identity.accounts.account_rows import Account
 from gateway.identity.accounts.accounts import Accounts
 from gateway.identity.accounts.hashing_threads import Lane
 from gateway.identity.accounts.passwords import Checked, Passwords
-from gateway.identity.email_address import normalize_email
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.model import Call, Reason
 from gateway.stores.protocols import StoreUnavailable

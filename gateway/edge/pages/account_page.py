@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.access.policies import StepUp
+from gateway.access.step_up import StepUp
 from gateway.edge.endpoints.endpoint import (
     Endpoint,
     JsonReply,

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway.access.policies import StepUp
+from gateway.access.step_up import StepUp
 from gateway.edge.endpoints.endpoint import (
     Endpoint,
     Endpoints,

@@ -10,10 +10,10 @@ from enum import Enum
 from urllib.parse import quote, urlsplit
 
 from gateway.access.authorizer import Decision
-from gateway.access.policies import StepUp
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.access.snapshot import Snapshot
+from gateway.access.step_up import StepUp
 from gateway.edge.replies.navigations import (
     NAVIGATION_METHODS,
     asks_for_page,

@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.email_address import normalize_email
 from gateway.identity.accounts.account_rows import SELECT, Account, account_of_row
-from gateway.identity.email_address import normalize_email
 from gateway.stores.protocols import Database, Row, Transaction
 
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")

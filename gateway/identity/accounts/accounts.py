@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.email_address import normalize_email, require_normalized
 from gateway.identity.accounts.account_claims import check_length
 from gateway.identity.accounts.account_rows import (
     SELECT,
@@ -24,7 +25,6 @@ from gateway.identity.accounts.account_rows import (
 from gateway.identity.accounts.data_export import export_data
 from gateway.identity.accounts.erasure import erase
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import normalize_email, require_normalized
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.sessions.purging import erase_sessions_of_many_tokens

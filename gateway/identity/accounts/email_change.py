@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.email_address import display_email, normalize_email
 from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.accounts.accounts import Proof, outdated
 from gateway.identity.accounts.registration_rules import RegistrationRules
-from gateway.identity.email_address import display_email, normalize_email
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
 from gateway.identity.mail.mail_requests import MailRequest, queue_link
 from gateway.identity.mail.notifications import SecurityNotifications

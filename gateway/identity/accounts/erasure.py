@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.identity.accounts.account_rows import account_by_id
 from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.templates import MailTemplate
 from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
 from gateway.identity.sessions.sessions import end_every, is_live, lock
 from gateway.identity.tombstones import Ended, add_tombstone
-from gateway.model import Change
+from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
 
@@ -73,16 +74,31 @@ async def _erase_mail(tx: Transaction, account: Row) -> None:
 
 
 async def erase_own(
-    database: Database, account_id: str, session_id: str, notifications: SecurityNotifications
-) -> Sequence[Change] | None:
-    """The same for its owner, who asks by a session of theirs; None where the session, or the
-    account, has ended meanwhile."""
+    database: Database,
+    account_id: str,
+    session_id: str,
+    notifications: SecurityNotifications,
+    *,
+    barring_roles: frozenset[str],
+) -> Sequence[Change] | Reason:
+    """The same for its owner, who asks by a session of theirs: SESSION_UNKNOWN where the session,
+    or the account, has ended meanwhile.  NO_RULE for who has one of `barring_roles`, and would
+    come back without it."""
     async with database.read_transaction() as tx:
         if not await is_live(tx, session_id, account_id):
-            return None
+            return Reason.SESSION_UNKNOWN
+        if await _is_barred(tx, account_id, barring_roles):
+            return Reason.NO_RULE
     ended = await erase_sessions_of_many_tokens(database, account_id, by=session_id)
     async with database.transaction() as tx:
         await lock(tx, account_id)
         if not ended and not await is_live(tx, session_id, account_id):
-            return None
+            return Reason.SESSION_UNKNOWN
+        if await _is_barred(tx, account_id, barring_roles):
+            return Reason.NO_RULE
         return [*ended, *await erase(tx, account_id, notifications)]
+
+
+async def _is_barred(tx: Transaction, account_id: str, barring_roles: frozenset[str]) -> bool:
+    account = await account_by_id(tx, account_id)
+    return account is not None and not barring_roles.isdisjoint(account.roles)

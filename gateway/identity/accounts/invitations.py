@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gateway.email_address import is_same_mailbox, require_normalized
 from gateway.identity.accounts.account_rows import Account, find_by_key
 from gateway.identity.accounts.accounts import add
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import is_same_mailbox, require_normalized
 from gateway.identity.mail import invitations, registrations
 from gateway.identity.mail.invitations import Invitation, OpenedInvitation
 from gateway.identity.mail.links import Purpose

@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from gateway.email_address import is_same_mailbox, require_normalized
 from gateway.identity.accounts.account_facts import take_back_own
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add, mark_verified, replace_password
-from gateway.identity.email_address import is_same_mailbox, require_normalized
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
 from gateway.identity.mail.mail_requests import MailRequest, queue_link

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.identity.email_address import normalize_email
+from gateway.email_address import normalize_email
 from gateway.stores.protocols import Database, Row, Transaction
 
 _WAIT_S = 60.0

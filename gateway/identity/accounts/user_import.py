@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import strict_json
+from gateway.email_address import display_email, normalize_email
 from gateway.identity.accounts.passwords import import_hash
 from gateway.identity.accounts.role_names import check_roles
-from gateway.identity.email_address import display_email, normalize_email
 from gateway.stores.protocols import Conflict, Database, Transaction
 
 _FIELDS = ("email", "password_hash", "verified", "roles")

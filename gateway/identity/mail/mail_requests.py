@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
-from gateway.identity.email_address import normalize_email
+from gateway.email_address import normalize_email
 from gateway.identity.mail.links import Purpose
 from gateway.identity.mail.messages import single_email
 from gateway.identity.mail.templates import MailTemplate

@@ -21,7 +21,7 @@ from email.message import EmailMessage
 
 import structlog
 
-from gateway.identity.email_address import normalize_email
+from gateway.email_address import normalize_email
 from gateway.identity.mail.links import Purpose, token_text
 from gateway.identity.mail.mail_requests import insert_mail
 from gateway.identity.mail.messages import format_time, message_of, sender_email, single_email

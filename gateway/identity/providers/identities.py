@@ -14,7 +14,7 @@ from typing import Any
 from gateway.access.attributes import LIST_MAX, AttributeType, Value
 from gateway.access.issuers import ClaimError, ClaimPath, Issuer
 from gateway.access.providers import Provider
-from gateway.identity.email_address import display_email, normalize_email
+from gateway.email_address import display_email, normalize_email
 from gateway.identity.factors.factor_kinds import MFA
 from gateway.identity.issuers.external_ids import EXTERNAL_ID_MAX, is_external_id
 from gateway.identity.issuers.verifier import role_names

@@ -16,10 +16,10 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from gateway.access.providers import AccountRule, Provider
+from gateway.email_address import is_same_mailbox
 from gateway.identity.accounts.account_facts import take_back_provided
 from gateway.identity.accounts.account_rows import Account, find_by_key, locked
 from gateway.identity.accounts.accounts import add
-from gateway.identity.email_address import is_same_mailbox
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
@@ -72,6 +72,8 @@ class LinkRefusal(StrEnum):
     """Without it nobody could sign in to the account."""
     ENDED_THERE = "ended_there"
     """The provider has ended what it gave, meanwhile."""
+    BARRED = "barred"
+    """What the provider gave keeps the account away from something: it is not taken off so."""
     TOO_SOON = "too_soon"
     """The account has just been changed so often that its tokens are dated ahead."""
 
@@ -105,13 +107,17 @@ class LinkedIdentities:
         notifications: SecurityNotifications,
         ended: EndedSessions | None = None,
         providers: Callable[[], Mapping[str, Provider]] = lambda: _NONE,
+        *,
+        barring_roles: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         """`ended` is for who signs in and links; None for who shows links and takes them away.
-        `providers` are those of the running configuration."""
+        `providers` are those of the running configuration, and `barring_roles` what nobody takes
+        off who has it."""
         self._database = database
         self._notifications = notifications
         self._ended = ended
         self._providers = providers
+        self._barring_roles = barring_roles
 
     async def sign_in(self, identity: ProviderIdentity) -> LinkedAccount | LinkRefusal:
         """The account of somebody whom the provider knows; made or linked where the configuration
@@ -142,6 +148,17 @@ class LinkedIdentities:
         """`provider` is as `named` takes it.  Ends the sessions that it began, but
         `session_id`; None where there is no such link.
         `may_be_last`: an operator, who needs no session, takes the last way in, too."""
+        try:
+            unlinked = await self._unlink(account_id, provider, session_id, may_be_last)
+        except _WouldShed:
+            return LinkRefusal.BARRED
+        if isinstance(unlinked, Unlinked):
+            self._notifications.wake()
+        return unlinked
+
+    async def _unlink(
+        self, account_id: str, provider: str, session_id: str | None, may_be_last: bool
+    ) -> Unlinked | LinkRefusal | None:
         providers = self._providers()
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
@@ -178,8 +195,10 @@ class LinkedIdentities:
             )
             after = await locked(tx, account_id)
             if after is not None and after.roles != account.roles:
+                lost = set(account.roles) - set(after.roles)
+                if not (may_be_last or self._barring_roles().isdisjoint(lost)):
+                    raise _WouldShed
                 changes.append(await outdate(tx, account_id, Reason.TOKEN_OUTDATED))
-        self._notifications.wake()
         return Unlinked(", ".join(names), changes)
 
     async def of_account(self, account_id: str) -> list[LinkedIdentity]:
@@ -306,6 +325,10 @@ class LinkedIdentities:
             was_linked=was_linked,
         )
         return LinkedAccount(after, identity_id, changes, is_new, was_linked)
+
+
+class _WouldShed(Exception):
+    """Its owner would take off a role that keeps them away."""
 
 
 class _EndedMeanwhile(Exception):

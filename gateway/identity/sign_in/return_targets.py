@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from gateway.access.policies import StepUp
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.own_paths import OwnPaths, url_host
 from gateway.access.routing.paths import Target, split_target
+from gateway.access.step_up import StepUp
 from gateway.identity.sealed_tokens import SealedTokens
 from gateway.identity.sessions.hand_over import CONSOLE_START, path_of_own
 from gateway.model import Clock

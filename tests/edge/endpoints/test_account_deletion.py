@@ -84,3 +84,20 @@ async def test_while_a_worker_has_not_confirmed_it_the_answer_says_so(house: Hou
     answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
     assert (answer.status, reason(answer)) == (503, "revocation_pending")
     assert await house.deps.accounts.by_email(EMAIL) is None
+
+
+async def test_who_is_kept_away_by_a_role_does_not_come_back_without_it(tmp_path: Path) -> None:
+    async with open_house(tmp_path, barring_roles=frozenset(("suspended",))) as house:
+        await house.register()
+        account = await house.deps.accounts.by_email(EMAIL)
+        assert account is not None
+        await house.deps.accounts.grant(account.id, "suspended")
+        session = await house.sign_in()
+        answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
+        assert (answer.status, reason(answer)) == (403, "no_rule")
+        assert "whoever runs this service" in told(answer)["detail"]
+        assert (await house.ask("GET", "/auth/me", token=session["access_token"])).status == 200
+        await house.deps.accounts.revoke(account.id, "suspended")
+        session = await house.sign_in()
+        answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
+        assert answer.status == 204

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.policies import signed_in_within
+from gateway.access.step_up import signed_in_within
 from gateway.edge.console.pages import Operator
 from tests.edge.auth_house import open_house, reason
 from tests.edge.endpoints.cookie_calls import ask, signed_in

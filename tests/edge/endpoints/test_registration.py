@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.edge.endpoints.session_opening import Verification
+from gateway.email_address import normalize_domain, normalize_email
 from gateway.identity.accounts.invitations import Invitations, InvitationTerms, NewInvitation
 from gateway.identity.accounts.registration_rules import RegistrationMode, RegistrationRules
-from gateway.identity.email_address import normalize_domain, normalize_email
 from tests.edge.auth_house import PASSWORD, House, open_house, reason, told
 
 CLOSED = RegistrationRules("closed")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gateway.access.policies import StepUp
+from gateway.access.step_up import StepUp
 from gateway.edge.endpoints.factor_changes import FRESH_S
 from gateway.edge.pages.account_actions import attributes_of_form
 from gateway.identity.accounts.account_facts import AccountFacts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.factor_rule import FactorRule
-from gateway.access.policies import StepUp
+from gateway.access.step_up import StepUp
 from gateway.identity.sign_in.mfa_tokens import MFA_TTL_S
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, House, open_house
 from tests.edge.endpoints.test_factors import code_at, enrol

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.access.authorizer import Decision
-from gateway.access.policies import StepUp
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.routing.routes import Route
+from gateway.access.step_up import StepUp
 from gateway.edge.replies.sign_in_redirects import SignInRedirects
 from gateway.identity.sign_in.return_targets import ReturnTargets
 from gateway.model import Call, Credential, CredentialKind, Principal, Reason

@@ -72,6 +72,12 @@ class Town:
         return {str(row["id"]) for row in rows}
 
 
+def _notifications(database: Database) -> SecurityNotifications:
+    templates = MailTemplates.load([], site="gate.example", public_url=URL)
+    outbox = MailOutbox(database, templates, MailOptions("no@x.example", URL, b"m" * 32), None)
+    return SecurityNotifications(database, outbox)
+
+
 async def now_of(town: Town) -> int:
     async with town.database.read_transaction() as tx:
         return int(await tx.now())
@@ -80,12 +86,10 @@ async def now_of(town: Town) -> int:
 @pytest.fixture
 async def town(tmp_path: Path) -> AsyncIterator[Town]:
     async with fresh_database(tmp_path) as database:
-        templates = MailTemplates.load([], site="gate.example", public_url=URL)
-        outbox = MailOutbox(database, templates, MailOptions("no@x.example", URL, b"m" * 32), None)
         yield Town(
             database,
             Accounts(database),
-            LinkedIdentities(database, SecurityNotifications(database, outbox)),
+            LinkedIdentities(database, _notifications(database)),
             RefreshTokens(database, RefreshOptions()),
             ProviderSessions(database, b"i" * 32),
         )
@@ -246,6 +250,39 @@ async def test_a_move_that_was_asked_for_ends_with_the_link(town: Town) -> None:
     )
     async with town.database.read_transaction() as tx:
         assert await find_link(tx, text, Purpose.EMAIL_CHANGE) is None
+
+
+async def test_a_role_that_keeps_its_bearer_away_is_not_taken_off_with_the_link(town: Town) -> None:
+    account = await town.add("ada@example.com", verified=True)
+    await town.identities.sign_in(somebody(roles=("suspended", "staff")))
+    session_id = await town.session(account)
+    barring = frozenset(("suspended",))
+    letters = _notifications(town.database)
+    identities = LinkedIdentities(town.database, letters, barring_roles=lambda: barring)
+    refused = await identities.unlink(account.id, "idp", session_id=session_id)
+    assert refused is LinkRefusal.BARRED
+    after = await town.accounts.by_id(account.id)
+    assert after is not None
+    assert after.roles == ("staff", "suspended")
+    assert len(await identities.of_account(account.id)) == 1
+    assert "provider_unlinked" not in await town.mails()
+    # What an operator has granted besides stays, whoever gave it too.
+    await town.accounts.grant(account.id, "suspended")
+    session_id = await town.session(account)
+    assert isinstance(await identities.unlink(account.id, "idp", session_id=session_id), Unlinked)
+    after = await town.accounts.by_id(account.id)
+    assert after is not None
+    assert after.roles == ("suspended",)
+
+
+async def test_an_operator_takes_off_whatever_a_link_gave(town: Town) -> None:
+    account = await town.add("ada@example.com", verified=True)
+    await town.identities.sign_in(somebody(roles=("suspended",)))
+    letters = _notifications(town.database)
+    barring = frozenset(("suspended",))
+    identities = LinkedIdentities(town.database, letters, barring_roles=lambda: barring)
+    ended = await identities.unlink(account.id, "idp", session_id=None, may_be_last=True)
+    assert isinstance(ended, Unlinked)
 
 
 async def test_the_last_way_in_stays(town: Town) -> None:

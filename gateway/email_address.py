@@ -8,12 +8,14 @@ can be known without asking.  The host is compared as the DNS knows it (its ASCI
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from email_validator import ValidatedEmail
 
 MAX_EMAIL_LENGTH = 254
+_ENCODED = "xn--"
 
 
 def normalize_email(text: str) -> str | None:
@@ -52,6 +54,25 @@ def is_same_mailbox(email: str, other: str) -> bool:
     """Whether two spellings of one account are surely one mailbox: they differ in the case of
     letters alone.  A mail server may well tell `gross` from `groß`, which are one account here."""
     return _plain_name(email) == _plain_name(other)
+
+
+@lru_cache(maxsize=1024)
+def other_spellings(email: str) -> tuple[str, ...]:
+    """By which people name the mailbox of an address besides: in lower case and as accounts are
+    told apart, with the host in its ASCII form and in its own letters.  Empty where it is written
+    so itself; of what is no address, in lower case."""
+    if email == email.lower() and email.isascii() and _ENCODED not in email:
+        return ()
+    normalized_email = normalize_email(email)
+    if normalized_email is None:
+        found = [email.lower()]
+    else:
+        name, _, ascii_host = normalized_email.rpartition("@")
+        validated = _validated(f"a@{ascii_host}", test_environment=True)
+        hosts = [ascii_host, ascii_host if validated is None else validated.domain]
+        names = [name, _plain_name(email)]
+        found = [f"{one}@{host}" for one in names for host in hosts]
+    return tuple(one for one in dict.fromkeys(found) if one != email)
 
 
 def display_email(text: str) -> str | None:

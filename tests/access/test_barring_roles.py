@@ -1,0 +1,72 @@
+"""Roles that only keep their bearer away, found in the rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.access.worlds import rule_world, snapshot
+
+OPEN = "- {id: all, allow: ['*']}\n"
+
+
+def found(rules: str, roles: str = "") -> frozenset[str]:
+    return rule_world(rules, roles=roles).barring_roles
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "deny: ['*'], when: \"'suspended' in user.roles\"",
+        "deny: ['x'], when: \"has_role('suspended') && request.method != 'GET'\"",
+        "deny: ['*'], when: \"user != null && !(!('suspended' in user.roles))\"",
+        "allow: ['*'], when: \"!has_role('suspended')\"",
+        "allow: ['*'], when: \"user != null && !('suspended' in user.roles || has_role('suspended'))\"",
+    ],
+)
+def test_a_role_by_which_a_rule_refuses_bars(rule: str) -> None:
+    assert found(f"{OPEN}- {{id: r, {rule}}}") == {"suspended"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "deny: ['*'], when: \"!('member' in user.roles)\"",
+        "deny: ['*'], when: \"('member' in user.roles) == false\"",
+        "deny: ['*'], when: \"has_role('member') ? false : true\"",
+        "deny: ['*'], when: \"'member' in user.scopes\"",
+        "deny: ['*'], when: \"'member' in user.roles\", mode: shadow",
+        "allow: ['*'], when: \"has_role('member')\"",
+        "deny: ['*'], when: \"user.id == 'member'\"",
+    ],
+)
+def test_one_for_which_nothing_is_refused_does_not(rule: str) -> None:
+    assert found(f"{OPEN}- {{id: r, {rule}}}") == frozenset()
+
+
+DENY = "- {id: d, deny: ['*'], when: \"'support' in user.roles\"}\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "roles"),
+    [
+        ("- {id: a, allow: ['*'], when: \"has_role('support')\"}", ""),
+        ("- {id: a, allow: ['*'], when: \"user.roles.exists(r, r == 'support')\"}", ""),
+        ("- {id: a, allow: ['*'], when: \"(has_role('support') ? 1 : 2) == 1\"}", ""),
+        ("- {id: a, allow: ['*'], when: \"has_role('support')\", mode: shadow}", ""),
+        ("- {id: a, allow: role-permissions}", "support: {permissions: ['x']}"),
+        ("- {id: a, allow: ['*']}", "support: {inherits: [other]}\nother: {}"),
+    ],
+)
+def test_one_that_gives_anything_does_not(rules: str, roles: str) -> None:
+    assert found(DENY + rules, roles) == frozenset()
+
+
+def test_what_one_policy_gives_no_other_takes() -> None:
+    policies = (
+        "policy: p\nrules:\n  - {id: a, allow: ['*']}\n"
+        "  - {id: d, deny: ['*'], when: \"'x' in user.roles || 'y' in user.roles\"}\n",
+        "policy: q\nrules:\n  - {id: a, allow: ['*'], when: \"'x' in user.roles\"}\n",
+        "policy: s\nmode: shadow\nrules:\n  - {id: d, deny: ['*'], when: \"'z' in user.roles\"}\n",
+    )
+    routes = '- {id: r, match: {path: "/r"}, policy: p, upstream: api}'
+    assert snapshot(routes, *policies).barring_roles == {"y"}
