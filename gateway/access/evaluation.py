@@ -152,7 +152,7 @@ def path_says_otherwise(call: Call, match: Match) -> bool:
     if (route.beside_path is None and not others) or not says_parameters(call.path):
         return False
     decoded = "/".join(call.segments).encode("utf-8", "replace").decode("latin-1")
-    for text in (call.path, decoded):
+    for text in {call.path, decoded}:
         behind = "&".join(_BETWEEN_PARAMETERS.split(text)[1:])
         if route.beside_path is not None and _path_is_said_anew(call, match, behind):
             return True

@@ -13,6 +13,13 @@ from gateway.access.routing.name_letters import letters_in_steps, letters_of, pl
 from tests.cpu_cost import cost_ratio
 
 
+def test_no_letter_becomes_more_than_four() -> None:
+    """Nor does a long text of them become many times as long."""
+    grown = {c for c in map(chr, range(0x110000)) if len(plain(c)) > 4}
+    assert not grown
+    assert plain("\ufdfa") == "\ufdfa"
+
+
 @pytest.mark.parametrize(
     ("name", "letters"),
     [

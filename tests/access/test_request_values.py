@@ -283,10 +283,41 @@ def test_what_another_place_was_read_for_may_be_beside_a_query_that_is_read_in_t
     st.sampled_from(["team_id", "teamId", "team.id", "team[id]", "filter[team_id]"]),
 )
 def test_a_query_without_the_letters_of_a_name_says_nothing_of_it(query: str, name: str) -> None:
-    """One that has something encoded is read whatever it says."""
-    read = QueryParameters({name}).said(f"{query}&%78=1")
-    assert QueryParameters({name}).said(query) == read
+    """One that has them in another name is read whatever it says."""
+    letters = "".join(filter(str.isalnum, name)).lower()
+    for end in ("", "&%78=1"):
+        read = QueryParameters({name}).said(f"{query}{end}&zz{letters}zz=1")
+        assert QueryParameters({name}).said(f"{query}{end}") == read
     assert QueryParameters({name}).said(f"{query}&{name}") != {}
+
+
+def test_what_stands_in_parentheses_is_no_letter_of_a_name() -> None:
+    reader = QueryParameters({"filter[team]"})
+    for query in ("filter(1i)[team]=x", "filter(1i)[te%61m]=x"):
+        assert reader.read(query) is None
+    assert reader.said("filter(1i)[te%61m]=x") is None
+
+
+@pytest.mark.parametrize("name", ["name", "filter[team]"])
+def test_a_path_that_says_many_names_takes_little_longer_than_to_decode_it(name: str) -> None:
+    """A letter may become many, and each name is parted in several ways: 20 ms, for whoever asks
+    for a page."""
+    reader = QueryParameters({name})
+    for names in ("&%EF%B7%BA.[(", "&%E1%BE%80.[(", "&%C3%A9.[(", "%41.[(", "&%EF%B7%BA"):
+        path = names * (7_800 // len(names))
+        assert reader.said(path) == {}
+        assert cost_ratio(partial(reader.said, path), partial(decoded, path)) < 12
+        # With a name of these letters as well.
+        path += f"&x{name}"
+        assert reader.said(path) in ({}, None)
+        assert cost_ratio(partial(reader.said, path), partial(decoded, path)) < 40
+
+
+def test_of_names_that_are_a_thousand_letters_each_is_read() -> None:
+    reader = QueryParameters({"name"})
+    assert reader.said(f"{'a' * 994}&x%41&name=1") == {"name": "1"}
+    assert reader.said(f"{'a' * 995}&x%41&name=1") is None
+    assert reader.said(f"a={'b' * 7_000}&x%41&name=1") == {"name": "1"}
 
 
 def test_names_apart_stand_for_themselves() -> None:

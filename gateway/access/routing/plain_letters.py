@@ -1,6 +1,7 @@
 """Letters without marks, in ASCII where they are known by it: `É`, `ﬁ` and `Ø` are `e`, `fi`, `o`.
 
-Law: beyond ASCII what is no letter and no digit is nothing, and none is taken apart twice.
+Law: beyond ASCII what is no letter and no digit is nothing, none is taken apart twice, and none
+becomes more than four.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ def _plain(char: str) -> str | None:
     if not char.isalnum() or char in _NO_LETTERS:
         return None
     # Twice, as some hold a capital.  A mark goes first, as one is a letter in lower case.
-    return "".join(_LIKE.get(one, one) for one in _letters(_letters(char).casefold()).casefold())
+    letters = _letters(_letters(char).casefold()).casefold()
+    # One that is a whole sentence is itself: a long text of such ones would become many times that.
+    return char if len(letters) > _MOST else "".join(_LIKE.get(one, one) for one in letters)
 
 
 def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, normalize("NFKD", text)))
 
 
+_MOST = 4
 _NO_LETTERS = "ªº²³¹µ¼½¾"
 """To lodash; Unicode calls them letters and digits."""
 # As `deburr` of lodash has them; Unicode takes none of them apart.
