@@ -70,7 +70,8 @@ def other_spellings(email: str) -> tuple[str, ...]:
         name, _, ascii_host = normalized_email.rpartition("@")
         validated = _validated(f"a@{ascii_host}", test_environment=True)
         hosts = [ascii_host, ascii_host if validated is None else validated.domain]
-        names = [name, _plain_name(email)]
+        typed_name = email.strip().partition("@")[0].lower()
+        names = [name, typed_name, unicodedata.normalize("NFC", typed_name), _plain_name(email)]
         found = [f"{one}@{host}" for one in names for host in hosts]
     return tuple(one for one in dict.fromkeys(found) if one != email)
 

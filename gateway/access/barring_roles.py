@@ -2,76 +2,62 @@
 and nothing is given for them.
 
 Law: nobody takes such a role off by themselves.  An account that its owner may delete, or part from
-the provider that gave the role, would come back without it.
+a provider, would come back without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from gateway.access.conditions.syntax import Node, NotUnderstood, tree_of, unwound
+from gateway.access.conditions.facts import facts_of, names_path, turns
+from gateway.access.conditions.syntax import Node, texts_in
 from gateway.access.policies import Effect, Policy, Rule
+from gateway.access.roles import Role
 
-_JOINS = frozenset(("and", "or", "not"))
+_ROLES = (("user", "roles"),)
 
 
 def barring_roles(policies: Iterable[Policy]) -> frozenset[str]:
-    """By the rules that are enforced.  A role that has permissions or inherits, or that an allow
-    asks for, gives something: whoever has it may go without."""
+    """By the rules that are enforced.  A role that has permissions, or that an allow asks for,
+    gives something: whoever has it may go without."""
     bars: set[str] = set()
     gives: set[str] = set()
+    known: list[Role] = []
     for policy in policies:
-        gives.update(r.name for r in policy.roles.roles.values() if r.permissions or r.inherits)
+        known += policy.roles.roles.values()
         for rule in policy.rules:
-            for role, is_barred in _named(rule):
-                enforced = not (policy.shadow or rule.shadow)
-                if is_barred and enforced:
-                    bars.add(role)
-                elif not is_barred:
+            for role, keeps_away in _asked(rule, policy.data):
+                if not keeps_away:
                     gives.add(role)
-    return frozenset(bars - gives)
+                elif not (policy.shadow or rule.shadow or rule.step_up):
+                    bars.add(role)
+    gives.update(role.name for role in known if role.permissions)
+    return frozenset(_with_heirs(bars - gives, known) - gives)
 
 
-def _named(rule: Rule) -> Iterator[tuple[str, bool]]:
-    """Each role, and whether it is one for which the rule refuses.  Of what is compared further,
-    as in `('x' in user.roles) == false`, an allow gives it and a deny says nothing."""
+def _with_heirs(bars: set[str], known: Iterable[Role]) -> set[str]:
+    """Also what inherits nothing else."""
+    heirs = {role.name: set(role.inherits) for role in known if role.inherits}
+    while more := {name for name, inherits in heirs.items() if inherits <= bars} - bars:
+        bars = bars | more
+    return bars - {name for name, inherits in heirs.items() if not inherits <= bars}
+
+
+def _asked(rule: Rule, data: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Each role that the condition asks for, and whether it keeps away whoever has it."""
     if rule.condition is None:
         return
-    tree = tree_of(rule.condition.source)
-    if tree is None:
-        return
-    is_deny = rule.effect is Effect.DENY
-    told: set[int] = set()
-    for role, start, is_negated in _asked(tree, is_negated=False):
-        told.add(start)
-        yield role, is_negated is not is_deny
-    if not is_deny:
-        yield from ((word, False) for word, start in _words(tree) if start not in told)
+    root = facts_of(rule.condition.source, is_deny=rule.effect is Effect.DENY)
+    for fact in () if root is None else root.facts():
+        node = fact.node
+        if node is None or not (names_path(node, _ROLES) or _calls_has_role(node)):
+            continue
+        keeps_away = fact.keeps_away is not turns(node, _ROLES)
+        yield from ((role, keeps_away) for role in texts_in(node, data))
 
 
-def _asked(node: Node, *, is_negated: bool) -> Iterator[tuple[str, int, bool]]:
-    if node.kind in _JOINS:
-        for part in node.parts:
-            yield from _asked(part, is_negated=is_negated != (node.kind == "not"))
-        return
-    role = node.parts[0] if node.parts else None
-    if role is None or role.kind != "text" or role.word is None:
-        return
-    in_roles = node.kind == "in" and _is_roles(node.parts[1])
-    if in_roles or (node.kind == "call" and node.word == "has_role"):
-        yield role.word, role.start, is_negated
-
-
-def _is_roles(node: Node) -> bool:
-    try:
-        root, steps = unwound(node)
-    except NotUnderstood:
-        return False
-    return root == "user" and [step.word for step in steps] == ["roles"]
-
-
-def _words(node: Node) -> Iterator[tuple[str, int]]:
-    if node.kind == "text" and node.word is not None:
-        yield node.word, node.start
-    for part in node.parts:
-        yield from _words(part)
+def _calls_has_role(node: Node) -> bool:
+    if node.kind == "call" and node.word == "has_role":
+        return True
+    return any(map(_calls_has_role, node.parts))

@@ -196,7 +196,7 @@ def _evaluate(
     if rule.condition is not None:
         values += [(name, shown(value)) for name, value in rule.condition.values(context)]
     outcome = rule.applies(action, context)
-    note = ""
+    note = "in another spelling of the address" if rule.is_by_spelling(context) else ""
     if isinstance(outcome, str):
         outcome_text, note = (
             ("denies, as it fails" if rule.effect is Effect.DENY else "fails"),

@@ -18,7 +18,7 @@ from mypy_extensions import mypyc_attr
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.mailboxes import NamedMailboxes, names_mailboxes
+from gateway.access.conditions.mailboxes import NamedMailboxes, named_mailboxes
 from gateway.access.definitions import Limit
 from gateway.access.roles import RoleBook, matches
 from gateway.access.step_up import StepUp
@@ -64,10 +64,7 @@ class Rule:
     _mailboxes: NamedMailboxes | None = field(init=False)
 
     def __post_init__(self) -> None:
-        is_deny = self.effect is Effect.DENY
-        named = None
-        if self.condition is not None and names_mailboxes(self.condition, is_deny=is_deny):
-            named = NamedMailboxes(self.condition, is_deny=is_deny)
+        named = named_mailboxes(self.condition, is_deny=self.effect is Effect.DENY)
         object.__setattr__(self, "_mailboxes", named)
 
     def matches_action(self, action: str) -> bool:
@@ -96,6 +93,13 @@ class Rule:
         outcome = self.condition.evaluate(context)
         named = self._mailboxes
         return outcome if named is None else named.outcome(outcome, context)
+
+    def is_by_spelling(self, context: EvaluationContext) -> bool:
+        """Whether its condition would come out otherwise for the caller's address as written."""
+        if self.condition is None or self._mailboxes is None:
+            return False
+        written = self.condition.evaluate(context)
+        return self._mailboxes.outcome(written, context) is not written
 
     def allows(self, action: str, context: EvaluationContext) -> bool:
         """Whether it lets this caller pass: `step_up` asked too."""

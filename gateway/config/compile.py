@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gateway.access.barring_roles import barring_roles
 from gateway.access.conditions.conditions import ConditionCompiler
 from gateway.access.conditions.engine_types import EngineTypes
+from gateway.access.console import admin_policy
 from gateway.access.policies import SIGNED_IN, Policy, signed_in_policy
 from gateway.access.routing.own_paths import OwnPaths
 from gateway.access.snapshot import Snapshot
@@ -112,6 +113,7 @@ def compile_snapshot(
     peers = _trusted_peers(reader, fields.get("decision_api"))
     if problems:
         return sorted(set(problems))
+    console = {console_policy or admin_policy()}
     return Snapshot(
         version=sources.version,
         routes=table,
@@ -121,7 +123,7 @@ def compile_snapshot(
         attributes=attributes,
         tenants=tenants,
         factor_rule=factor_rule,
-        barring_roles=barring_roles(policies.values()),
+        barring_roles=barring_roles({route.policy for route in table if route.policy} | console),
         providers=providers,
         resources=resources,
         limits=limits,

@@ -294,6 +294,8 @@ class _Trials:
 class _Watched(Condition):
     """A condition that may come out in every way that the record leaves open."""
 
+    is_taken_apart = False
+
     __slots__ = ("_part", "_trials")
 
     def __init__(self, condition: Condition, trials: _Trials) -> None:

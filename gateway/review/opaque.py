@@ -16,6 +16,8 @@ class Assumed(Condition):
     each question.
     """
 
+    is_taken_apart = False
+
     __slots__ = ("_outcomes", "_part")
 
     def __init__(self, condition: Condition, part: Part, outcomes: Mapping[str, Outcome]) -> None:

@@ -19,7 +19,15 @@ def found(rules: str, roles: str = "") -> frozenset[str]:
         "deny: ['*'], when: \"'suspended' in user.roles\"",
         "deny: ['x'], when: \"has_role('suspended') && request.method != 'GET'\"",
         "deny: ['*'], when: \"user != null && !(!('suspended' in user.roles))\"",
+        "deny: ['*'], when: \"user.roles.exists(r, r in ['suspended'])\"",
+        "deny: ['*'], when: \"['suspended'].exists(r, r in user.roles)\"",
+        "deny: ['*'], when: \"has_role('suspended') == true\"",
+        "deny: ['*'], when: \"has_role('suspended') ? true : false\"",
         "allow: ['*'], when: \"!has_role('suspended')\"",
+        "allow: ['*'], when: \"has_role('suspended') ? false : true\"",
+        "allow: ['*'], when: \"('suspended' in user.roles) == false\"",
+        "allow: ['*'], when: \"!user.roles.exists(r, r in ['suspended'])\"",
+        "allow: ['*'], when: \"user.roles.all(r, r != 'suspended')\"",
         "allow: ['*'], when: \"user != null && !('suspended' in user.roles || has_role('suspended'))\"",
     ],
 )
@@ -37,6 +45,8 @@ def test_a_role_by_which_a_rule_refuses_bars(rule: str) -> None:
         "deny: ['*'], when: \"'member' in user.roles\", mode: shadow",
         "allow: ['*'], when: \"has_role('member')\"",
         "deny: ['*'], when: \"user.id == 'member'\"",
+        "deny: ['*'], when: \"has_role('member')\", step_up: {max_age: 5m}",
+        "deny: ['*'], when: \"has_role('admin')\"",
     ],
 )
 def test_one_for_which_nothing_is_refused_does_not(rule: str) -> None:
@@ -61,6 +71,27 @@ def test_one_that_gives_anything_does_not(rules: str, roles: str) -> None:
     assert found(DENY + rules, roles) == frozenset()
 
 
+def test_a_word_that_is_asked_of_something_else_gives_nothing() -> None:
+    for condition in ("resource.type != 'support'", "user.claims.status == 'support'",
+                      "!('support' in user.scopes)"):  # fmt: skip
+        assert found(f'{DENY}- {{id: a, allow: ["*"], when: "{condition}"}}') == {"support"}
+
+
+def test_what_inherits_nothing_but_such_a_role_is_one() -> None:
+    rules = OPEN + "- {id: d, deny: ['*'], when: \"has_role('suspended')\"}"
+    roles = "member: {}\nsuspended: {}\nbanned: {inherits: [suspended]}\ngone: {inherits: [banned]}\nstaff: {inherits: [suspended, member]}"
+    assert found(rules, roles) == {"suspended", "banned", "gone"}
+
+
+def test_roles_in_a_table_are_read() -> None:
+    routes = '- {id: r, match: {path: "/r"}, policy: p, upstream: api}'
+    deny = "  - {id: d, deny: ['*'], when: \"user.roles.exists(r, r in data.barred) || 'support' in user.roles\"}\n"
+    allow = "  - {id: a, allow: ['*'], when: \"user.roles.exists(r, r in data.teams)\"}\n"
+    tables = "version: 1\nbarred: [x, y]\nteams: {support: {lead: ann}}\n"
+    world = snapshot(routes, f"policy: p\nrules:\n{deny}{allow}", data__tables=tables)
+    assert world.barring_roles == {"x", "y"}
+
+
 def test_what_one_policy_gives_no_other_takes() -> None:
     policies = (
         "policy: p\nrules:\n  - {id: a, allow: ['*']}\n"
@@ -68,5 +99,8 @@ def test_what_one_policy_gives_no_other_takes() -> None:
         "policy: q\nrules:\n  - {id: a, allow: ['*'], when: \"'x' in user.roles\"}\n",
         "policy: s\nmode: shadow\nrules:\n  - {id: d, deny: ['*'], when: \"'z' in user.roles\"}\n",
     )
-    routes = '- {id: r, match: {path: "/r"}, policy: p, upstream: api}'
+    routes = "\n".join(
+        f'- {{id: {name}, match: {{path: "/{name}"}}, policy: {name}, upstream: api}}'
+        for name in "pqs"
+    )
     assert snapshot(routes, *policies).barring_roles == {"y"}

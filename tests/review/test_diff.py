@@ -141,6 +141,19 @@ def test_a_part_that_cannot_be_judged_has_the_same_outcome_on_both_sides() -> No
     assert changes(old, new) == []
 
 
+@pytest.mark.parametrize("host", ["corp.example", "Corp.example", "xn--strae-oqa.example"])
+def test_what_names_an_address_beside_what_is_not_known_is_told(host: str) -> None:
+    old = "- {id: a, allow: ['*'], when: has_role('nobody')}"
+    condition = (
+        f"user.email.endsWith('@{host}') && user.email != 'eve@{host}'"
+        " && resource.owner.matches('^7[0-9]$')"
+    )
+    new = f'{old}\n- {{id: b, allow: ["*"], when: "{condition}"}}'
+    report = compare(rule_world(old), rule_world(new))
+    assert report.may_widen
+    assert any("MAY GAIN" in str(change) for change in report.changes)
+
+
 def test_a_part_that_cannot_be_judged_is_another_where_its_table_was_changed() -> None:
     rule = "data.lead.contains(user.id) || size(data.lead) > 3"
     report = compare(table_world(rule, "lead: ann"), table_world(rule, "lead: anna"))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
@@ -52,6 +52,9 @@ class Reads:
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Condition:
     """One compiled expression.  Immutable after it is made."""
+
+    is_taken_apart: ClassVar[bool] = True
+    """Whether its parts are what stands in its text, and nothing is assumed of any."""
 
     __slots__ = (
         "_activation",

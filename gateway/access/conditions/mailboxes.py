@@ -1,9 +1,9 @@
 """Conditions that name a mailbox, of a caller whose address is written in another way.
 
-Law: what keeps a mailbox away does so in whatever spelling its owner wrote the address.  A deny
-that names it applies where it would to any other spelling; an allow that asks that it is *not* the
-caller's holds where it would of every one.  What lets a mailbox pass takes the address as written:
-`gross@x` may be somebody else's than `groß@x`, which are one account here.
+Law: what keeps a mailbox away does so in whatever spelling its owner wrote the address.  A fact
+for which somebody is kept away holds where it does of any spelling.  One for which they pass
+takes the address as written: `gross@x` may be somebody else's than `groß@x`, which are one
+account here.
 """
 
 from __future__ import annotations
@@ -13,75 +13,89 @@ from dataclasses import replace
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.expressions import Expression, FieldPath
-from gateway.access.conditions.parts import Outcome, Part, joined, taken_apart
+from gateway.access.conditions.expressions import read_expression
+from gateway.access.conditions.facts import Fact, facts_of, names_path, turns
+from gateway.access.conditions.parts import Outcome, Part, joined
 from gateway.email_address import other_spellings
+from gateway.model import Principal
 
 _CLAIM = "email"
+_ADDRESSES = (("user", _CLAIM), ("user", "claims", _CLAIM))
 
 
 class NamedMailboxes:
-    """Of one condition."""
+    """Of one condition that keeps somebody away for their address."""
 
-    __slots__ = ("_against", "_condition", "_part")
+    __slots__ = ("_is_deny", "_part", "_settles")
 
-    def __init__(self, condition: Condition, *, is_deny: bool) -> None:
-        self._condition = condition
-        self._part = None if is_deny else taken_apart(condition)
-        self._against: frozenset[Condition] = (
-            frozenset() if self._part is None else frozenset(_against(self._part))
-        )
+    def __init__(self, fact: Fact, *, is_deny: bool) -> None:
+        self._is_deny = is_deny
+        self._settles: dict[Condition, bool] = {}
+        self._part = self._compiled(fact)
 
     def outcome(self, written: Outcome, context: EvaluationContext) -> Outcome:
         """`written`: how the condition came out for the address as it is."""
         principal = context.principal
-        email = None if principal is None else principal.email
-        lets_pass: Outcome = self._part is not None
-        if principal is None or email is None or written is not lets_pass:
+        # Who is kept away already has nothing to gain.
+        if principal is None or written is self._is_deny or isinstance(written, str):
             return written
-        for other in other_spellings(email):
-            claims = principal.claims
-            if claims.get(_CLAIM) == email:
-                claims = {**claims, _CLAIM: other}
-            spelled = replace(context, principal=replace(principal, email=other, claims=claims))
-            outcome = self._outcome_of(spelled, context)
-            if outcome is not written:
+        others = [replace(context, principal=one) for one in _spelled(principal)]
+        if not others:
+            return written
+
+        def of_atom(atom: Condition) -> Outcome:
+            outcome = atom.evaluate(context)
+            settles = self._settles.get(atom)
+            if settles is None or outcome is settles:
                 return outcome
-        return written
+            outcomes = (atom.evaluate(other) for other in others)
+            return next((one for one in outcomes if one is not outcome), outcome)
 
-    def _outcome_of(self, spelled: EvaluationContext, context: EvaluationContext) -> Outcome:
-        if self._part is None:
-            return self._condition.evaluate(spelled)
-        return joined(
-            self._part,
-            lambda atom: atom.evaluate(spelled if atom in self._against else context),
-        )
+        return joined(self._part, of_atom)
+
+    def _compiled(self, fact: Fact) -> Part:
+        if fact.kind != "fact":
+            return Part(fact.kind, tuple(map(self._compiled, fact.parts)))
+        # Its names and types were checked with the whole condition.
+        atom = Condition(fact.text, read_expression(fact.text))
+        if _keeps_away(fact):
+            self._settles[atom] = fact.keeps_away
+        return Part("atom", atom=atom)
 
 
-def names_mailboxes(condition: Condition | None, *, is_deny: bool) -> bool:
-    """Whether it may keep somebody away for their address."""
-    if condition is None or not _reads_address(condition.expression):
+def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailboxes | None:
+    """None where nobody is kept away for an address."""
+    if condition is None or not condition.is_taken_apart:
+        return None
+    if not any(path.root == "user" for path in condition.expression.paths):
+        return None
+    fact = facts_of(condition.source, is_deny=is_deny)
+    if fact is None or not any(map(_keeps_away, fact.facts())):
+        return None
+    return NamedMailboxes(fact, is_deny=is_deny)
+
+
+def mailboxes_sought(condition: Condition, *, is_deny: bool) -> Iterator[Fact]:
+    """The facts by which it keeps somebody away for their address."""
+    fact = facts_of(condition.source, is_deny=is_deny)
+    if fact is not None:
+        yield from filter(_keeps_away, fact.facts())
+
+
+def _keeps_away(fact: Fact) -> bool:
+    """What is not taken apart further does so, too, where a part of it may turn it round."""
+    node = fact.node
+    if node is None or not names_path(node, _ADDRESSES):
         return False
-    return is_deny or condition.expression.negates
+    return fact.keeps_away or turns(node, _ADDRESSES)
 
 
-def _against(part: Part, *, is_negated: bool = False) -> Iterator[Condition]:
-    """What of an allow is asked of the address so that some are kept away."""
-    if part.atom is not None:
-        expression = part.atom.expression
-        if _reads_address(expression) and (is_negated or expression.negates):
-            yield part.atom
-        return
-    for inner in part.parts:
-        yield from _against(inner, is_negated=is_negated != (part.kind == "not"))
-
-
-def _reads_address(expression: Expression) -> bool:
-    return any(_is_address(path) for path in expression.paths)
-
-
-def _is_address(path: FieldPath) -> bool:
-    if path.root != "user" or path.against_null:
-        return False
-    keys = path.keys
-    return keys[:1] == (_CLAIM,) or (keys[:1] == ("claims",) and keys[1:2] in ((), (_CLAIM,)))
+def _spelled(principal: Principal) -> Iterator[Principal]:
+    """The caller with each other spelling of the address, and of the claim."""
+    email, claim = principal.email, principal.claims.get(_CLAIM)
+    for other in () if email is None else other_spellings(email):
+        claims = {**principal.claims, _CLAIM: other} if claim == email else principal.claims
+        yield replace(principal, email=other, claims=claims)
+    if isinstance(claim, str) and claim != email:
+        for other in other_spellings(claim):
+            yield replace(principal, claims={**principal.claims, _CLAIM: other})

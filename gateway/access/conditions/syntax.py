@@ -6,7 +6,9 @@ is not CEL needs no sentence: it gives None, and whoever asks takes the text as 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.access.conditions.expressions import Token, literal, tokens_of
 
@@ -71,6 +73,28 @@ def word_of(node: Node) -> str:
     if node.kind not in ("text", "key") or node.word is None:
         raise NotUnderstood
     return node.word
+
+
+def texts_in(node: Node, data: Mapping[str, Any]) -> Iterator[str]:
+    """Those that are written anywhere in it, and those of the tables that it names: the entries of
+    a list, the keys of a map."""
+    if node.kind == "text":
+        if node.word is not None:
+            yield node.word
+        return
+    try:
+        root, steps = unwound(node)
+    except NotUnderstood:
+        for part in node.parts:
+            yield from texts_in(part, data)
+        return
+    if root != "data":
+        return
+    found: Any = data
+    for step in steps:
+        found = found.get(step.word) if isinstance(found, Mapping) else None
+    entries = found if isinstance(found, Mapping | list) else (found,)
+    yield from (entry for entry in entries if isinstance(entry, str))
 
 
 def number_of(node: Node) -> float:

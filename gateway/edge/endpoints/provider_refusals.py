@@ -79,8 +79,8 @@ REFUSALS: Mapping[LinkRefusal, ProblemReply] = MappingProxyType(
         ),
         LinkRefusal.BARRED: ProblemReply(
             Reason.NO_RULE,
-            detail="A role that it gave keeps your account away from something: only whoever runs"
-            " this service may take it off.",
+            detail="A role of your account keeps it away from something: only whoever runs this"
+            " service may unlink it.",
             told="provider.barred",
         ),
         LinkRefusal.ENDED_THERE: ProblemReply(

@@ -92,9 +92,10 @@ async def erase_own(
     ended = await erase_sessions_of_many_tokens(database, account_id, by=session_id)
     async with database.transaction() as tx:
         await lock(tx, account_id)
+        # Once its sessions have ended it is erased, whatever came meanwhile: it was asked before.
         if not ended and not await is_live(tx, session_id, account_id):
             return Reason.SESSION_UNKNOWN
-        if await _is_barred(tx, account_id, barring_roles):
+        if not ended and await _is_barred(tx, account_id, barring_roles):
             return Reason.NO_RULE
         return [*ended, *await erase(tx, account_id, notifications)]
 

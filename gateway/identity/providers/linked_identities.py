@@ -73,7 +73,8 @@ class LinkRefusal(StrEnum):
     ENDED_THERE = "ended_there"
     """The provider has ended what it gave, meanwhile."""
     BARRED = "barred"
-    """What the provider gave keeps the account away from something: it is not taken off so."""
+    """A role keeps the account away from something: who parts it from a provider could come back
+    by that without it."""
     TOO_SOON = "too_soon"
     """The account has just been changed so often that its tokens are dated ahead."""
 
@@ -148,17 +149,6 @@ class LinkedIdentities:
         """`provider` is as `named` takes it.  Ends the sessions that it began, but
         `session_id`; None where there is no such link.
         `may_be_last`: an operator, who needs no session, takes the last way in, too."""
-        try:
-            unlinked = await self._unlink(account_id, provider, session_id, may_be_last)
-        except _WouldShed:
-            return LinkRefusal.BARRED
-        if isinstance(unlinked, Unlinked):
-            self._notifications.wake()
-        return unlinked
-
-    async def _unlink(
-        self, account_id: str, provider: str, session_id: str | None, may_be_last: bool
-    ) -> Unlinked | LinkRefusal | None:
         providers = self._providers()
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
@@ -171,6 +161,8 @@ class LinkedIdentities:
             ways = [row for row in left if row["issuer"] in issuers]
             if not may_be_last:
                 refusal = await _not_by_owner(tx, account, session_id or "")
+                if refusal is None and not self._barring_roles().isdisjoint(account.roles):
+                    refusal = LinkRefusal.BARRED
                 if refusal is None and not await has_other_way_in(tx, account, ways):
                     refusal = LinkRefusal.LAST_WAY_IN
                 if refusal is not None:
@@ -195,10 +187,8 @@ class LinkedIdentities:
             )
             after = await locked(tx, account_id)
             if after is not None and after.roles != account.roles:
-                lost = set(account.roles) - set(after.roles)
-                if not (may_be_last or self._barring_roles().isdisjoint(lost)):
-                    raise _WouldShed
                 changes.append(await outdate(tx, account_id, Reason.TOKEN_OUTDATED))
+        self._notifications.wake()
         return Unlinked(", ".join(names), changes)
 
     async def of_account(self, account_id: str) -> list[LinkedIdentity]:
@@ -325,10 +315,6 @@ class LinkedIdentities:
             was_linked=was_linked,
         )
         return LinkedAccount(after, identity_id, changes, is_new, was_linked)
-
-
-class _WouldShed(Exception):
-    """Its owner would take off a role that keeps them away."""
 
 
 class _EndedMeanwhile(Exception):

@@ -266,13 +266,22 @@ async def test_a_role_that_keeps_its_bearer_away_is_not_taken_off_with_the_link(
     assert after.roles == ("staff", "suspended")
     assert len(await identities.of_account(account.id)) == 1
     assert "provider_unlinked" not in await town.mails()
-    # What an operator has granted besides stays, whoever gave it too.
+
+
+async def test_who_has_such_a_role_parts_from_no_provider(town: Town) -> None:
+    """By one that did not give it they would come back, too, once their address has moved."""
+    account = await town.add("ada@example.com", verified=True)
+    await town.identities.sign_in(somebody())
     await town.accounts.grant(account.id, "suspended")
     session_id = await town.session(account)
+    barring = frozenset(("suspended",))
+    identities = LinkedIdentities(
+        town.database, _notifications(town.database), barring_roles=lambda: barring
+    )
+    assert await identities.unlink(account.id, "idp", session_id=session_id) is LinkRefusal.BARRED
+    await town.accounts.revoke(account.id, "suspended")
+    session_id = await town.session(account)
     assert isinstance(await identities.unlink(account.id, "idp", session_id=session_id), Unlinked)
-    after = await town.accounts.by_id(account.id)
-    assert after is not None
-    assert after.roles == ("suspended",)
 
 
 async def test_an_operator_takes_off_whatever_a_link_gave(town: Town) -> None:
