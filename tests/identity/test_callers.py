@@ -131,6 +131,22 @@ async def test_a_sign_out_is_done_though_somebody_holds_the_account_for_too_long
 
 
 @pytest.mark.parametrize("what", WRITES)
+async def test_a_token_that_was_refused_writes_nothing_though_its_session_lives(
+    person: Person, what: str
+) -> None:
+    await refuse(person.database, ChangeKind.TOKEN, person.caller.token_id)
+    assert await person.writes(person.caller)[what]() is Reason.TOKEN_REVOKED
+    assert await person.is_as_it_was()
+
+
+async def test_a_token_that_was_refused_makes_no_key(person: Person) -> None:
+    await refuse(person.database, ChangeKind.TOKEN, person.caller.token_id)
+    made = await person.keys.create(person.caller, "phone", KeyLimits(), 900)
+    assert made is Reason.TOKEN_REVOKED
+    assert await person.is_as_it_was()
+
+
+@pytest.mark.parametrize("what", WRITES)
 async def test_who_is_signed_in_makes_it(person: Person, what: str) -> None:
     made = await person.writes(person.caller)[what]()
     assert isinstance(made, list)

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.access.authorizer import Authenticator
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.caller_fields import read_caller_fields
 from gateway.edge.endpoints.cookie_sessions import CookieSessions
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
@@ -26,7 +27,7 @@ from gateway.edge.endpoints.endpoint import (
     invalid_field,
 )
 from gateway.edge.endpoints.factor_changes import FreshCallers
-from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, read_fields
+from gateway.edge.endpoints.json_body import EMAIL, PASSWORD, Fields
 from gateway.edge.endpoints.login_guard import LoginGuard
 from gateway.edge.endpoints.new_passwords import hash_or_refusal
 from gateway.edge.endpoints.password_prover import PasswordProver
@@ -52,6 +53,8 @@ _BARRED = ProblemReply(
     " may delete it.",
     told="account.barred",
 )
+_NEW_PASSWORD: Fields = {"password": PASSWORD, "new_password": PASSWORD}
+_NEW_EMAIL: Fields = {"password": PASSWORD, "email": EMAIL}
 _OTHER_HOST = "With a session cookie an account is deleted at the host of the public URL alone."
 
 
@@ -124,12 +127,10 @@ class AccountEndpoints:
 
     async def change_password(self, request: web.BaseRequest, call: Call) -> Reply:
         """Counts as an attempt to sign in: a stolen token must not be a way to guess."""
-        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
-        if isinstance(principal, Reason):
-            return ProblemReply(principal)
-        fields = await read_fields(request, {"password": PASSWORD, "new_password": PASSWORD})
-        if isinstance(fields, ProblemReply):
-            return fields
+        asked = await read_caller_fields(self._deps.authenticator, request, call, _NEW_PASSWORD)
+        if isinstance(asked, ProblemReply):
+            return asked
+        principal, fields = asked
         proof = await self._prove(principal, fields["password"], call, wants="password_changed")
         if isinstance(proof, ProblemReply):
             return proof
@@ -156,12 +157,10 @@ class AccountEndpoints:
         """Always 202 after a right password, and a factor of now where the account has one, whoever
         has the new e-mail address; the account gets it when the link that is sent there is
         opened."""
-        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
-        if isinstance(principal, Reason):
-            return ProblemReply(principal)
-        fields = await read_fields(request, {"password": PASSWORD, "email": EMAIL})
-        if isinstance(fields, ProblemReply):
-            return fields
+        asked = await read_caller_fields(self._deps.authenticator, request, call, _NEW_EMAIL)
+        if isinstance(asked, ProblemReply):
+            return asked
+        principal, fields = asked
         email = display_email(fields["email"])
         if email is None:
             return invalid_field("email", "is not an address that mail can reach")

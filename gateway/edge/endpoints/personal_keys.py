@@ -13,6 +13,7 @@ from gateway.access.authorizer import Authenticator
 from gateway.access.step_up import signed_in_within
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.caller_fields import read_caller_fields
 from gateway.edge.endpoints.csrf import is_of_one_application
 from gateway.edge.endpoints.endpoint import (
     ACCEPTED,
@@ -24,7 +25,7 @@ from gateway.edge.endpoints.endpoint import (
     await_propagation,
     invalid_field,
 )
-from gateway.edge.endpoints.json_body import Fields, Integer, Text, TextList, read_fields
+from gateway.edge.endpoints.json_body import Fields, Integer, Text, TextList
 from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.identity.accounts.role_names import ROLE
 from gateway.identity.clients.key_form import SCOPE
@@ -89,14 +90,12 @@ class PersonalKeyEndpoints:
 
     async def create(self, request: web.BaseRequest, call: Call) -> Reply:
         """The key itself is in this answer and in no other."""
-        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
-        if isinstance(principal, Reason):
-            return ProblemReply(principal)
+        asked = await read_caller_fields(self._deps.authenticator, request, call, _FIELDS)
+        if isinstance(asked, ProblemReply):
+            return asked
+        principal, fields = asked
         if is_of_one_application(call, self._deps.counts_alone):
             return ProblemReply(Reason.CROSS_ORIGIN, detail=_OTHER_HOST)
-        fields = await read_fields(request, _FIELDS)
-        if isinstance(fields, ProblemReply):
-            return fields
         if not fields["name"].isprintable() or not fields["name"].strip():
             return invalid_field("name", "must be printable")
         if not signed_in_within(FRESH_S, principal.auth_time, self._deps.clock.now()):

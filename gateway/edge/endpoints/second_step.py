@@ -13,9 +13,9 @@ from gateway.access.authorizer import Authenticator
 from gateway.access.routing.csrf import AllowedOrigins
 from gateway.audit.log import AuditKind
 from gateway.edge.endpoints.audit_events import AuditSink, event_of
+from gateway.edge.endpoints.caller_fields import read_caller_fields
 from gateway.edge.endpoints.csrf import is_cross_origin
 from gateway.edge.endpoints.endpoint import (
-    ACCEPTED,
     Endpoint,
     FieldError,
     ProblemReply,
@@ -100,13 +100,12 @@ class SecondStepEndpoints:
         return await opener.complete(opening, pending, proof)
 
     async def step_up(self, request: web.BaseRequest, call: Call) -> Reply:
-        principal = await self._deps.authenticator.authenticate(call, ACCEPTED)
-        if isinstance(principal, Reason):
-            return ProblemReply(principal)
         password = Text(longest=PASSWORD_LONGEST, required=False)
-        fields = await read_fields(request, {"password": password, **FACTOR_FIELDS})
-        if isinstance(fields, ProblemReply):
-            return fields
+        wanted = {"password": password, **FACTOR_FIELDS}
+        asked = await read_caller_fields(self._deps.authenticator, request, call, wanted)
+        if isinstance(asked, ProblemReply):
+            return asked
+        principal, fields = asked
         if principal.session_id is None:
             return ProblemReply(Reason.SESSION_UNKNOWN)
         if len(fields) == 1:

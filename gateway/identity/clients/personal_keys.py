@@ -29,7 +29,7 @@ from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
 from gateway.identity.revocations import refuse_once
-from gateway.identity.sessions.callers import is_signed_in
+from gateway.identity.sessions.callers import is_refused, is_signed_in
 from gateway.identity.sessions.sessions import lock
 from gateway.identity.sign_in.live_sessions import LiveSessions
 from gateway.model import Change, ChangeKind, Principal, Reason
@@ -99,13 +99,15 @@ class PersonalKeys:
     async def create(
         self, owner: Principal, name: str, limits: KeyLimits, life_s: int
     ) -> NewPersonalKey | KeyProblem | Reason:
-        """TOKEN_REVOKED where the owner's session, or account, has ended meanwhile;
+        """TOKEN_REVOKED where the owner's token, session or account has ended meanwhile;
         INSUFFICIENT_USER_AUTHENTICATION where the account has to enrol a second factor first."""
         text = new_key(PERSONAL_PREFIX)
         async with self._database.transaction() as tx:
             account = await locked(tx, owner.subject)
             refusal = await self._live_sessions.refusal_of(tx, account, owner.session_id or "")
             if account is None or refusal is Reason.SESSION_UNKNOWN:
+                return Reason.TOKEN_REVOKED
+            if await is_refused(tx, owner.token_id):
                 return Reason.TOKEN_REVOKED
             if refusal is not None:
                 return refusal

@@ -25,7 +25,8 @@ async def end_own(
 
 
 async def is_signed_in(tx: Transaction, caller: Principal) -> bool:
-    """Whether nothing has ended what the caller asks with since it was judged.
+    """Whether nothing has ended what the caller asks with since it was judged: the session, or the
+    token alone.
 
     The account is held by the transaction: to wait for it takes as long as others hold it, and a
     sign-out may have been answered meanwhile.
@@ -33,7 +34,9 @@ async def is_signed_in(tx: Transaction, caller: Principal) -> bool:
     session_id = caller.session_id
     session = None if session_id is None else await find(tx, session_id)
     if session is not None:
-        return session.account_id == caller.subject and session.ended_at is None
+        if session.account_id != caller.subject or session.ended_at is not None:
+            return False
+        return not await is_refused(tx, caller.token_id)
     # A token of an imported key: its session, if it has one, is none of ours, and what refuses it
     # stands among the changes.
     refused = await tx.one(
@@ -49,3 +52,13 @@ async def is_signed_in(tx: Transaction, caller: Principal) -> bool:
         issued_at=caller.issued_at,
     )
     return refused is None
+
+
+async def is_refused(tx: Transaction, token_id: str) -> bool:
+    """Whether a token was refused by itself, though its session lives."""
+    refused = await tx.one(
+        "SELECT 1 AS refused FROM changes WHERE kind = :token AND target = :jti",
+        token=ChangeKind.TOKEN.value,
+        jti=token_id,
+    )
+    return refused is not None
