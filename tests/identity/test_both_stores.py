@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import secrets
+from contextlib import nullcontext
 
 import pytest
 
@@ -230,7 +231,7 @@ async def test_clients_keys_and_assertions(database: Database) -> None:
     ] == [True]
     authenticator = ClientAuthenticator(database, SystemClock(), ["https://x.example"])
     first = await asyncio.gather(
-        *(authenticator._first_use(client, "jti", 4_000_000_000) for _ in range(6))
+        *(authenticator._first_use("use", 4_000_000_000) for _ in range(6))
     )
     assert first.count(True) == 1
     await purge_assertions(database)
@@ -289,5 +290,5 @@ async def test_what_is_no_id_of_a_client_is_asked_of_no_store(
         for part in ({"alg": "ES256"}, claims, {})
     )
     for principal in (BasicSecret(client_id, "s"), Assertion(forged)):
-        believed = await authenticator.authenticate(principal)
+        believed = await authenticator.authenticate(principal, nullcontext())
         assert believed == UnknownClient(None)

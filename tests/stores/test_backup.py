@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,12 @@ async def test_what_was_used_up_since_the_backup_is_not_good_again(
 ) -> None:
     """A client's assertion is good once, and its thief has an hour."""
     clock = Hands(at=time.time())
-    clients = ClientAuthenticator(database, clock, ["https://gate.example"])
+
+    async def authenticated(proof: Assertion) -> Client | UnknownClient:
+        """By a worker that remembers none of them."""
+        clients = ClientAuthenticator(database, clock, ["https://gate.example"])
+        return await clients.authenticate(proof, nullcontext())
+
     key = generate(Alg.EDDSA)
     client_id = await Clients(database).create_by_key("billing", [], [verifying(key.public_key())])
     claims = {
@@ -107,11 +113,11 @@ async def test_what_was_used_up_since_the_backup_is_not_good_again(
     }
     used = Assertion(jwt.encode(claims, key, "EdDSA"))
     await backup.write(database, tmp_path / "backup", KEY)
-    assert isinstance(await clients.authenticate(used), Client)
+    assert isinstance(await authenticated(used), Client)
     await restore(database, tmp_path / "backup")
-    assert isinstance(await clients.authenticate(used), UnknownClient)
+    assert isinstance(await authenticated(used), UnknownClient)
     fresh = Assertion(jwt.encode({**claims, "jti": "another"}, key, "EdDSA"))
-    assert isinstance(await clients.authenticate(fresh), Client)
+    assert isinstance(await authenticated(fresh), Client)
 
 
 async def test_what_was_there_before_is_gone_but_what_was_revoked_stays(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_plus
@@ -139,27 +140,29 @@ class OAuthEndpoints:
         return client, form["token"]
 
     async def _client(self, call: Call, proof: BasicSecret | Assertion) -> Client | Reply:
-        wait_s = self._deps.failures.wait_s(call.client_ip, proof)
+        """An assertion waits for no failures: none keeps its client out, by whomever."""
+        failures = self._deps.failures
+        wait_s = failures.wait_s(call.client_ip, proof) if isinstance(proof, BasicSecret) else 0.0
         if wait_s > 0:
             return ProblemReply(Reason.TOO_MANY_ATTEMPTS, retry_after_s=wait_s)
-        client = await self._authenticated(call, proof)
+        client = await self._deps.client_authenticator.authenticate(proof, self._turn(call, proof))
         if isinstance(client, UnknownClient):
-            await self._deps.failures.failed(call.client_ip, proof)
+            if isinstance(proof, BasicSecret):
+                await failures.failed(call.client_ip, proof)
             # Counted and not written: a stranger must not fill the log.
             endpoint = "/" + "/".join(call.segments)
             self._deps.audit.denied("invalid_client", endpoint, client.client_id)
             return _invalid_client()
-        self._deps.failures.believed(call.client_ip, proof)
+        failures.believed(call.client_ip, proof)
         return client
 
-    async def _authenticated(
+    def _turn(
         self, call: Call, proof: BasicSecret | Assertion
-    ) -> Client | UnknownClient:
+    ) -> AbstractAsyncContextManager[None]:
         """Who is not known costs SQL a look: those of a neighbourhood take turns."""
-        if self._deps.failures.is_known(call.client_ip, proof):
-            return await self._deps.client_authenticator.authenticate(proof)
-        async with self._turns.turn(call.client_ip):
-            return await self._deps.client_authenticator.authenticate(proof)
+        if isinstance(proof, BasicSecret) and self._deps.failures.is_known(call.client_ip, proof):
+            return nullcontext()
+        return self._turns.turn(call.client_ip)
 
     async def _issue(self, client_id: str, proof: BasicSecret | Assertion, call: Call) -> Reply:
         async with self._deps.database.transaction() as tx:

@@ -4,6 +4,9 @@ private_key_jwt (RFC 7523 section 2.2).
 Law: an assertion is good once on all workers, whoever presents it and however often: its `jti`
 is kept in SQL until it has expired, in a transaction that commits before the client is
 believed (CVE-2020-15222).
+
+Law: one that the client's own key has signed waits for nobody's failures and behind nobody's
+look at SQL.  A signature is not guessed: what others make up is bounded in what it costs.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
 
+from gateway.bounded_memo import BoundedMemo
+from gateway.identity.clients.client_keys import ClientKeys, KnownKeys
 from gateway.identity.clients.clients import Client, find_client
+from gateway.identity.keys.jwk import VerifyingKey
 from gateway.identity.opaque_tokens import hash_token
 from gateway.identity.purging import run_in_parts
 from gateway.identity.sessions.sessions import SESSION_ID
@@ -29,6 +36,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LONGEST_LIFE_S = 3_660
 _CLOCK_AHEAD_S = 5
 _LONGEST_TEXT = 4096
+_USED_MAX = 10_000
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DUMMY = hash_token("nobody's secret")
@@ -74,22 +82,27 @@ class ClientAuthenticator:
         self._database = database
         self._clock = clock
         self._audiences = frozenset(audiences)
+        self._keys = ClientKeys(clock)
+        self._used: BoundedMemo[str, None] = BoundedMemo(_USED_MAX)
+        """Assertions that this worker knows to be used up."""
 
-    async def authenticate(self, proof: BasicSecret | Assertion) -> Client | UnknownClient:
-        """Raises StoreUnavailable."""
-        client = await self._find(claimed_client(proof))
-        if isinstance(proof, BasicSecret):
-            authenticated = self._by_secret(proof, client)
-        else:
-            authenticated = await self._by_assertion(proof, client)
-        return authenticated or UnknownClient(client.id if client is not None else None)
+    async def authenticate(
+        self, proof: BasicSecret | Assertion, turn: AbstractAsyncContextManager[None]
+    ) -> Client | UnknownClient:
+        """`turn` is entered for a look at SQL that anybody can bring about.  Raises
+        StoreUnavailable."""
+        if isinstance(proof, Assertion):
+            return await self._by_assertion(proof, turn)
+        async with turn:
+            client = await self._find(claimed_client(proof))
+        return self._by_secret(proof, client) or UnknownClient(client.id if client else None)
 
     def holds(self, proof: BasicSecret | Assertion, client: Client) -> bool:
         """Whether a proof that was good is so for the client as it is now, locked: its secret may
         have ended meanwhile."""
         if isinstance(proof, BasicSecret):
             return self._by_secret(proof, client) is not None
-        return _signed(proof.text, client)
+        return _signed(proof.text, client.public_keys)
 
     def _by_secret(self, proof: BasicSecret, client: Client | None) -> Client | None:
         secret_hash = hash_token(proof.client_secret)
@@ -98,22 +111,48 @@ class ClientAuthenticator:
         same = [hmac.compare_digest(secret_hash, stored) for stored in hashes]
         return client if client is not None and any(same) else None
 
-    async def _by_assertion(self, proof: Assertion, client: Client | None) -> Client | None:
+    async def _by_assertion(
+        self, proof: Assertion, turn: AbstractAsyncContextManager[None]
+    ) -> Client | UnknownClient:
+        named = claimed_client(proof)
+        claims = self._claims_for_here(proof, named)
+        known = self._keys.find(named)
+        is_own = known is not None and claims is not None and _signed(proof.text, known.public_keys)
+        if not is_own and self._keys.find_current(named) is None:
+            async with turn:
+                # Another may have looked while this one waited.
+                known = self._keys.find_current(named)
+                known = known or self._keys.note(named, await self._find(named))
+            keys = known.public_keys if known else ()
+            is_own = claims is not None and _signed(proof.text, keys)
+        refused = UnknownClient(named if known is not None else None)
+        if known is None or claims is None or not is_own:
+            return refused
+        use = hashlib.sha256(f"{named}\x00{claims['jti']}".encode()).hexdigest()
+        if use in self._used:
+            return refused
+        # Its keys may be others by now, and so may what it is.
+        client = await self._find(named)
+        self._keys.note(named, client)
+        if client is None or not _still_signed(proof.text, client, known):
+            return refused
+        is_first = await self._first_use(use, claims["exp"])
+        self._used.keep(use, None)
+        return client if is_first else refused
+
+    def _claims_for_here(self, proof: Assertion, named: str) -> dict[str, Any] | None:
+        """What it says, where that would do if the client has signed it."""
         claims = _unverified(proof.text)
-        if claims is None:
+        if claims is None or not named or claims.get("iss") != named:
             return None
-        if client is None or claims.get("sub") != client.id or claims.get("iss") != client.id:
-            return None
-        if proof.client_id not in (None, client.id):
-            return None
-        if not _signed(proof.text, client):
+        if proof.client_id not in (None, named):
             return None
         if not self._in_time(claims) or not self._for_here(claims.get("aud")):
             return None
         jti = claims.get("jti")
         if not isinstance(jti, str) or not 0 < len(jti) <= 256 or _SURROGATE.search(jti):
             return None  # half of a surrogate pair has no UTF-8
-        return client if await self._first_use(client, jti, claims["exp"]) else None
+        return claims
 
     def _in_time(self, claims: Mapping[str, Any]) -> bool:
         now = self._clock.now()
@@ -139,13 +178,12 @@ class ClientAuthenticator:
             and audiences[0] in self._audiences
         )
 
-    async def _first_use(self, client: Client, jti: str, expires_at: float) -> bool:
-        digest = hashlib.sha256(f"{client.id}\x00{jti}".encode()).hexdigest()
+    async def _first_use(self, use: str, expires_at: float) -> bool:
         try:
             async with self._database.transaction() as tx:
                 await tx.run(
                     "INSERT INTO client_assertions (hash, expires_at) VALUES (:hash, :expires_at)",
-                    hash=digest,
+                    hash=use,
                     # The clock that judges `exp` may be behind the store's.
                     expires_at=int(expires_at) + _LONGEST_LIFE_S,
                 )
@@ -187,9 +225,9 @@ def _unverified(text: str) -> dict[str, Any] | None:
     return claims
 
 
-def _signed(text: str, client: Client) -> bool:
-    """Whether one of the client's keys signed it, by that key's own algorithm."""
-    for key in client.public_keys:
+def _signed(text: str, keys: Sequence[VerifyingKey]) -> bool:
+    """Whether one of these keys signed it, by that key's own algorithm."""
+    for key in keys:
         try:
             jwt.decode(
                 text,
@@ -206,3 +244,8 @@ def _signed(text: str, client: Client) -> bool:
             continue
         return True
     return False
+
+
+def _still_signed(text: str, client: Client, known: KnownKeys) -> bool:
+    """Whether the client, as it is now, has signed what one of its `known` keys has."""
+    return client.public_keys == known.public_keys or _signed(text, client.public_keys)

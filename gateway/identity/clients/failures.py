@@ -1,8 +1,8 @@
-"""How often clients may fail to prove who they are.
+"""How often clients may fail to prove who they are by a secret.
 
 A secret has 256 bits: nobody guesses it.  What is bounded here is what each failure costs: a
-look at SQL, the check of a signature, a count in Redis.  Who proves who it is pays nothing, and
-is kept out by no neighbour of the same address.
+look at SQL, a count in Redis.  Who proves who it is pays nothing, and is kept out by no neighbour
+of the same address.  Whoever signs assertions neither counts here nor waits (`client_auth`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ClientFailures:
         self._good: GoodOnes[str] = GoodOnes(_GOOD_MAX)
         """Secrets, and clients at their addresses, that this worker has believed."""
 
-    def wait_s(self, client_ip: str, proof: BasicSecret | Assertion) -> float:
+    def wait_s(self, client_ip: str, proof: BasicSecret) -> float:
         """Seconds for which nothing is looked at; 0.0 where it may be.  Asks no store.
 
         A secret that was good waits for nobody's failures, and a client that was believed at this
@@ -48,18 +48,18 @@ class ClientFailures:
         keys = (of_client,) if of_client in self._good else (of_client, of_address)
         return max(0.0, *(self._until.get(key, 0.0) - now for key in keys))
 
-    def is_known(self, client_ip: str, proof: BasicSecret | Assertion) -> bool:
+    def is_known(self, client_ip: str, proof: BasicSecret) -> bool:
         """Whether this worker has believed the secret, or the client at this address."""
         of_client, _ = _keys(client_ip, claimed_client(proof))
         return of_client in self._good or _secret_digest(proof) in self._good
 
     def believed(self, client_ip: str, proof: BasicSecret | Assertion) -> None:
         of_client, _ = _keys(client_ip, claimed_client(proof))
-        for digest in (of_client, _secret_digest(proof)):
-            if digest:
-                self._good.note(digest, is_good=True)
+        self._good.note(of_client, is_good=True)
+        if isinstance(proof, BasicSecret):
+            self._good.note(_secret_digest(proof), is_good=True)
 
-    async def failed(self, client_ip: str, proof: BasicSecret | Assertion) -> None:
+    async def failed(self, client_ip: str, proof: BasicSecret) -> None:
         self._good.note(_secret_digest(proof), is_good=False)
         now, claimed = self._clock.steady(), claimed_client(proof)
         for key, limit in zip(
@@ -79,8 +79,5 @@ def _keys(client_ip: str, claimed: str) -> tuple[str, str]:
     return f"client:{named[:32]}", f"clients-at:{address}"
 
 
-def _secret_digest(proof: BasicSecret | Assertion) -> str:
-    """Empty where there is none: an assertion is another one each time."""
-    if isinstance(proof, Assertion):
-        return ""
+def _secret_digest(proof: BasicSecret) -> str:
     return hash_token(f"{claimed_client(proof)}\x00{proof.client_secret}")

@@ -14,7 +14,7 @@ from gateway.client_networks import asking_for
 from gateway.identity.clients.clients import Clients, NewSecret
 from gateway.identity.clients.failures import ADDRESS_FAILURES as CLIENTS_FAILURES
 from gateway.identity.clients.failures import CLIENT_FAILURES
-from gateway.identity.keys.jwk import Alg, generate
+from gateway.identity.keys.jwk import Alg, PrivateKey, generate
 from gateway.identity.made_up import LOOKS_OF_ADDRESS
 from gateway.identity.sign_in.throttle import ADDRESS_FAILURES, DEVICE_FAILURES, REQUESTS
 from gateway.stores.protocols import Transaction
@@ -24,6 +24,7 @@ from tests.edge.auth_house import CREDENTIALS, URL, House, open_house, reason
 from tests.edge.endpoints.mail_house import ATTACKERS, MailHouse
 from tests.edge.endpoints.oauth_clients import (
     GRANT,
+    TYPE,
     assertion,
     basic,
     created,
@@ -137,6 +138,73 @@ async def test_a_neighbours_made_up_clients_keep_none_out_that_was_believed(hous
     assert again.status == 200
 
 
+async def signed(house: House, client: NewSecret, key: PrivateKey) -> Answer:
+    text = assertion(client, key, house, jti=secrets.token_hex(8))
+    return await with_assertion(house, text)
+
+
+async def test_a_neighbours_wrong_secrets_keep_no_client_out_that_signs(house: House) -> None:
+    """Nobody guesses a signature, and a client that has a key alone has no secret to guess.  A
+    loop of wrong secrets with its id kept it from tokens for as long as that went on."""
+    key = generate(Alg.ES256)
+    client = await created(house, keys=[key])
+    for _ in range(CLIENT_FAILURES + 1):
+        assert (await token(house, client, client_secret="x")).status == 401
+    for n in range(CLIENTS_FAILURES - CLIENT_FAILURES):
+        assert (await token(house, client, client_id=f"client-{n}")).status == 401
+    assert is_too_many(await token(house, client, client_secret="x"))
+    assert is_too_many(await token(house, client, client_id="client-x"))
+    assert (await signed(house, client, key)).status == 200
+    text = assertion(client, key, house, jti="asked")
+    form = {"token": "t", "client_assertion_type": TYPE, "client_assertion": text}
+    assert (await post(house, "/auth/introspect", form)).status == 200
+
+
+@pytest.mark.parametrize("was_believed", [True, False])
+async def test_a_neighbours_made_up_assertions_keep_no_client_out(
+    house: House, was_believed: bool
+) -> None:
+    key, made_up = generate(Alg.ES256), generate(Alg.ES256)
+    client = await created(house, keys=[key])
+    if was_believed:
+        assert (await signed(house, client, key)).status == 200
+    for _ in range(CLIENT_FAILURES + 5):
+        assert (await signed(house, client, made_up)).status == 401
+    for n in range(CLIENTS_FAILURES + 5 - CLIENT_FAILURES):
+        stranger = NewSecret(f"client-{n}", "")
+        assert (await signed(house, stranger, made_up)).status == 401
+    assert (await signed(house, client, key)).status == 200
+    # Nor out of what its secret opens.
+    assert (await token(house, client)).status == 200
+
+
+async def test_made_up_assertions_cost_a_look_at_sql_once_a_minute(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up = generate(Alg.ES256)
+    client = await created(house, keys=[generate(Alg.ES256)])
+    with counted_reads(house, monkeypatch) as counted:
+        for _ in range(30):
+            assert (await signed(house, client, made_up)).status == 401
+        assert counted["all"] == 1
+        house.clock.move(60)
+        answers = await asyncio.gather(*(signed(house, client, made_up) for _ in range(60)))
+        assert {answer.status for answer in answers} == {401}
+        assert counted["all"] <= 1 + LOOKS_OF_ADDRESS
+
+
+async def test_who_makes_up_clients_that_sign_takes_a_share_of_the_stores_queue(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = generate(Alg.ES256)
+    with counted_reads(house, monkeypatch) as counted:
+        answers = await asyncio.gather(
+            *(signed(house, NewSecret(f"client-{n}", ""), key) for n in range(60))
+        )
+    assert counted["most"] == LOOKS_OF_ADDRESS
+    assert {answer.status for answer in answers} == {401}
+
+
 async def test_a_secret_that_has_ended_waits_as_any_other(house: House) -> None:
     client = await created(house)
     assert (await token(house, client)).status == 200
@@ -154,13 +222,14 @@ async def token(house: House, client: NewSecret, **changed: str) -> Answer:
 
 @contextmanager
 def counted_reads(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
-    """How many looks at SQL are under way, and the most that were."""
-    read, counted = house.database.read_transaction, {"now": 0, "most": 0}
+    """How many looks at SQL are under way, the most that were, and all."""
+    read, counted = house.database.read_transaction, {"now": 0, "most": 0, "all": 0}
 
     @asynccontextmanager
     async def counting() -> AsyncIterator[Transaction]:
         counted["now"] += 1
-        counted["most"] = max(counted.values())
+        counted["all"] += 1
+        counted["most"] = max(counted["now"], counted["most"])
         try:
             async with read() as tx:
                 yield tx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import jwt
 import pytest
 
-from gateway.identity.keys.jwk import Alg, generate
+from gateway.identity.clients.clients import Clients
+from gateway.identity.keys.jwk import Alg, generate, public_jwk
 from tests.edge.auth_house import URL, House, open_house, told
 from tests.edge.endpoints.oauth_clients import (
     assertion,
@@ -40,6 +42,42 @@ async def test_an_assertion_is_good_once(house: House) -> None:
     text = assertion(client, key, house)
     answers = await asyncio.gather(*(with_assertion(house, text) for _ in range(8)))
     assert sorted(answer.status for answer in answers) == [200] + [401] * 7
+
+
+async def test_an_assertion_that_is_sent_again_and_again_asks_no_store(house: House) -> None:
+    """It is signed as it should be: who has found one would else write to SQL each time."""
+    key = generate(Alg.ES256)
+    client = await created(house, keys=[key])
+    text = assertion(client, key, house)
+    assert (await with_assertion(house, text)).status == 200
+    house.database.away = True
+    assert (await with_assertion(house, text)).status == 401
+    fresh = assertion(client, key, house, jti="fresh")
+    assert (await with_assertion(house, fresh)).status == 503
+
+
+async def test_an_assertion_of_a_client_that_was_deleted_is_refused(house: House) -> None:
+    key = generate(Alg.ES256)
+    client = await created(house, keys=[key])
+    assert (await with_assertion(house, assertion(client, key, house))).status == 200
+    await Clients(house.database).delete(client.client_id)
+    text = assertion(client, key, house, jti="late")
+    assert (await with_assertion(house, text)).status == 401
+
+
+async def test_another_key_of_a_client_counts_within_a_minute(house: House) -> None:
+    """As after a restore; the one before counts no more from the next call on."""
+    key, other = generate(Alg.ES256), generate(Alg.ES256)
+    client = await created(house, keys=[key])
+    assert (await with_assertion(house, assertion(client, key, house))).status == 200
+    jwks = json.dumps([public_jwk(other.public_key())])
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE clients SET public_jwks = :jwks", jwks=jwks)
+    house.clock.move(60)
+    old = assertion(client, key, house, jti="2")
+    assert (await with_assertion(house, old)).status == 401
+    text = assertion(client, other, house, jti="3")
+    assert (await with_assertion(house, text)).status == 200
 
 
 async def test_two_clients_may_use_the_same_jti(house: House) -> None:
