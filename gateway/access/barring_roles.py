@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gateway.access.conditions.facts import facts_of, names_path, turns
-from gateway.access.conditions.syntax import Node, texts_in
+from gateway.access.conditions.facts import (
+    Turn,
+    compared_texts,
+    facts_of,
+    reads,
+    turn_of,
+)
 from gateway.access.policies import Effect, Policy, Rule
 from gateway.access.roles import Role
 
-_ROLES = (("user", "roles"),)
+_ROLES = (("user", "roles"), ("has_role",))
 
 
 def barring_roles(policies: Iterable[Policy]) -> frozenset[str]:
@@ -37,27 +42,28 @@ def barring_roles(policies: Iterable[Policy]) -> frozenset[str]:
 
 
 def _with_heirs(bars: set[str], known: Iterable[Role]) -> set[str]:
-    """Also what inherits nothing else."""
-    heirs = {role.name: set(role.inherits) for role in known if role.inherits}
+    """Also what inherits nothing else, in any policy."""
+    heirs: dict[str, set[str]] = {}
+    for role in known:
+        heirs.setdefault(role.name, set()).update(role.inherits)
+    heirs = {name: inherits for name, inherits in heirs.items() if inherits}
     while more := {name for name, inherits in heirs.items() if inherits <= bars} - bars:
         bars = bars | more
     return bars - {name for name, inherits in heirs.items() if not inherits <= bars}
 
 
 def _asked(rule: Rule, data: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Each role that the condition asks for, and whether it keeps away whoever has it."""
+    """Each role that the condition asks for, and whether it keeps away whoever has it.  Where that
+    is unclear, as of what is counted, an allow gives it and a deny says nothing of it."""
     if rule.condition is None:
         return
-    root = facts_of(rule.condition.source, is_deny=rule.effect is Effect.DENY)
-    for fact in () if root is None else root.facts():
+    is_deny = rule.effect is Effect.DENY
+    for fact in facts_of(rule.condition.source, _ROLES, is_deny=is_deny).facts():
         node = fact.node
-        if node is None or not (names_path(node, _ROLES) or _calls_has_role(node)):
+        if node is None or not reads(node, _ROLES):
             continue
-        keeps_away = fact.keeps_away is not turns(node, _ROLES)
-        yield from ((role, keeps_away) for role in texts_in(node, data))
-
-
-def _calls_has_role(node: Node) -> bool:
-    if node.kind == "call" and node.word == "has_role":
-        return True
-    return any(map(_calls_has_role, node.parts))
+        turn = turn_of(node, _ROLES)
+        if turn is Turn.UNCLEAR and is_deny:
+            continue
+        keeps_away = turn is not Turn.UNCLEAR and fact.keeps_away is (turn is Turn.NO)
+        yield from ((role, keeps_away) for role in compared_texts(node, _ROLES, data))

@@ -21,6 +21,10 @@ def found(rules: str, roles: str = "") -> frozenset[str]:
         "deny: ['*'], when: \"user != null && !(!('suspended' in user.roles))\"",
         "deny: ['*'], when: \"user.roles.exists(r, r in ['suspended'])\"",
         "deny: ['*'], when: \"['suspended'].exists(r, r in user.roles)\"",
+        "deny: ['*'], when: \"user.roles.exists(r, r == 'suspended' && request.method != 'GET')\"",
+        "deny: ['*'], when: \"['suspended'].exists(r, has_role(r) && request.method != 'GET')\"",
+        "deny: ['*'], when: \"user.roles[0] == 'suspended'\"",
+        "allow: ['*'], when: \"!user.roles.exists(r, r == 'suspended' && request.method != 'GET')\"",
         "deny: ['*'], when: \"has_role('suspended') == true\"",
         "deny: ['*'], when: \"has_role('suspended') ? true : false\"",
         "allow: ['*'], when: \"!has_role('suspended')\"",
@@ -45,6 +49,10 @@ def test_a_role_by_which_a_rule_refuses_bars(rule: str) -> None:
         "deny: ['*'], when: \"'member' in user.roles\", mode: shadow",
         "allow: ['*'], when: \"has_role('member')\"",
         "deny: ['*'], when: \"user.id == 'member'\"",
+        "deny: ['*'], when: \"size(user.roles.filter(r, r == 'member')) == 0\"",
+        "deny: ['*'], when: \"has_role('member') == has_role('other')\"",
+        "deny: ['*'], when: \"user.roles.exists(r, r.startsWith('member'))\"",
+        "deny: ['*'], when: \"has_role('mem' + 'ber')\"",
         "deny: ['*'], when: \"has_role('member')\", step_up: {max_age: 5m}",
         "deny: ['*'], when: \"has_role('admin')\"",
     ],
@@ -62,6 +70,14 @@ DENY = "- {id: d, deny: ['*'], when: \"'support' in user.roles\"}\n"
         ("- {id: a, allow: ['*'], when: \"has_role('support')\"}", ""),
         ("- {id: a, allow: ['*'], when: \"user.roles.exists(r, r == 'support')\"}", ""),
         ("- {id: a, allow: ['*'], when: \"(has_role('support') ? 1 : 2) == 1\"}", ""),
+        (
+            "- {id: a, allow: ['*'], when: \"user.roles.filter(r, r in ['support']).size() > 0\"}",
+            "",
+        ),
+        (
+            "- {id: a, allow: ['*'], when: \"user.roles.exists(r, r in ['support'] && resource.id != '1')\"}",
+            "",
+        ),
         ("- {id: a, allow: ['*'], when: \"has_role('support')\", mode: shadow}", ""),
         ("- {id: a, allow: role-permissions}", "support: {permissions: ['x']}"),
         ("- {id: a, allow: ['*']}", "support: {inherits: [other]}\nother: {}"),
@@ -81,6 +97,20 @@ def test_what_inherits_nothing_but_such_a_role_is_one() -> None:
     rules = OPEN + "- {id: d, deny: ['*'], when: \"has_role('suspended')\"}"
     roles = "member: {}\nsuspended: {}\nbanned: {inherits: [suspended]}\ngone: {inherits: [banned]}\nstaff: {inherits: [suspended, member]}"
     assert found(rules, roles) == {"suspended", "banned", "gone"}
+
+
+def test_of_a_role_of_several_policies_counts_what_it_inherits_in_any() -> None:
+    rules = "rules:\n  - {id: a, allow: ['*']}\n  - {id: d, deny: ['*'], when: \"has_role('suspended')\"}\n"
+    policies = [
+        f"policy: {name}\nroles: {{suspended: {{}}, member: {{}}, banned: {{inherits: [{role}]}}}}\n{rules}"
+        for name, role in (("p", "suspended"), ("q", "member"))
+    ]
+    routes = "\n".join(
+        f'- {{id: {name}, match: {{path: "/{name}"}}, policy: {name}, upstream: api}}'
+        for name in "pq"
+    )
+    for _ in range(8):
+        assert snapshot(routes, *policies).barring_roles == {"suspended"}
 
 
 def test_roles_in_a_table_are_read() -> None:

@@ -1,37 +1,67 @@
 """What a condition asks, each part with what follows where it holds: that somebody is kept away, or
 that they pass.
 
-Law: a `!`, a `!=` and a comparison with `false` turn that round; what stands before a `?` goes
-both ways.  What is not taken apart further, as what a macro goes through, is one fact.
+Law: a `!`, a `!=` and a comparison with `false` turn that round.  What is not taken apart further,
+as what a macro goes through, is one fact, which may be turned within.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from gateway.access.conditions.expressions import MACROS
-from gateway.access.conditions.syntax import Node, NotUnderstood, tree_of, unwound
+from gateway.access.conditions.syntax import (
+    Node,
+    NotUnderstood,
+    is_null,
+    texts_in,
+    tree_of,
+    unwound,
+)
 
-_COMPARES = ("==", "!=")
-_TURNS = frozenset(("!=", "not", "<", "<=", ">", ">="))
-_TRUTHS = frozenset(("==", "!=", "<", "<=", ">", ">=", "in", "and", "or", "not"))
-"""What gives true or false: by comparing it, it is turned round."""
-_ASKING = frozenset(("startsWith", "endsWith", "contains", "matches", "exists", "all"))
-_TURNING = frozenset(("exists_one", "filter"))
 Paths = tuple[tuple[str, ...], ...]
-"""Such as `user.email`, step by step."""
+"""Such as `user.email`, step by step; or a function by its name."""
+
+_EQUALITY = ("==", "!=")
+_ORDERS = frozenset(("<", "<=", ">", ">="))
+_TRUTHS = frozenset(("==", "!=", "<", "<=", ">", ">=", "in", "and", "or", "not"))
+_ASKING = frozenset(
+    (
+        "startsWith",
+        "endsWith",
+        "contains",
+        "matches",
+        "exists",
+        "all",
+        "has",
+        "has_role",
+        "has_scope",
+    )
+)
+_COUNTING = frozenset(("exists_one", "filter", "map"))
+
+
+class Turn(Enum):
+    """Whether a fact holds because a part of it does not."""
+
+    NO = 0
+    ROUND = 1
+    UNCLEAR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """`kind` is `and`, `or`, `not` or `fact`."""
+    """`kind` is `and`, `or`, `not`, `if` or `fact`."""
 
     kind: str
     parts: tuple[Fact, ...] = ()
     text: str = ""
     """Of a fact, as a condition by itself."""
     node: Node | None = None
+    """None where the condition is not followed, and is one fact."""
     keeps_away: bool = False
     """Whether somebody is kept away where it holds; else they are where it does not."""
 
@@ -42,84 +72,141 @@ class Fact:
             yield from part.facts()
 
 
-def facts_of(source: str, *, is_deny: bool) -> Fact | None:
-    """None where the condition is not followed."""
+def facts_of(source: str, paths: Paths, *, is_deny: bool) -> Fact:
+    """`paths`: of what is asked; a `? :` whose question reads one of them is one fact, but where
+    an answer is written out."""
     tree = tree_of(source)
-    return None if tree is None else _read(source, tree, keeps_away=is_deny)
+    if tree is None:
+        return Fact("fact", text=source, keeps_away=is_deny)
+    return _Reader(source, paths).read(tree, keeps_away=is_deny)
 
 
-def turns(node: Node, paths: Paths, *, in_macro: bool = False) -> bool:
-    """Whether a fact may hold because a part of it that reads one of the paths does not."""
-    reads = in_macro or names_path(node, paths)
-    if node.kind == "if":
-        asked, *answers = node.parts
-        if in_macro or names_path(asked, paths):
-            return True
-        return any(turns(part, paths) for part in answers)
-    if reads and (node.kind in _TURNS or (node.kind == "method" and node.word in _TURNING)):
-        return True
-    if node.kind in _COMPARES and reads and any(map(_gives_truth, node.parts)):
-        return True
-    is_macro = reads and node.kind == "method" and node.word in MACROS
-    return any(turns(part, paths, in_macro=in_macro or is_macro) for part in node.parts)
+def turn_of(node: Node, paths: Paths) -> Turn:
+    """Of what reads one of the paths within a fact."""
+    if not reads(node, paths):
+        return Turn.NO
+    if node.kind == "not":
+        return Turn.ROUND if turn_of(node.parts[0], paths) is Turn.NO else Turn.UNCLEAR
+    if node.kind in _ORDERS or (node.kind == "if" and reads(node.parts[0], paths)):
+        return Turn.UNCLEAR
+    if node.kind in _EQUALITY and any(map(_gives_truth, node.parts)):
+        return Turn.UNCLEAR
+    inner = paths
+    if node.kind == "method" and node.word in MACROS:
+        if node.word in _COUNTING:
+            return Turn.UNCLEAR
+        inner = _with_variable(node, paths)
+    turns = {turn_of(part, inner) for part in node.parts if reads(part, inner)} - {Turn.NO}
+    if node.kind == "!=":
+        turns.add(Turn.ROUND if not turns else Turn.UNCLEAR)
+    return turns.pop() if len(turns) == 1 else Turn.UNCLEAR if turns else Turn.NO
 
 
-def _gives_truth(node: Node) -> bool:
-    return node.kind in _TRUTHS or (node.kind == "method" and node.word in _ASKING)
-
-
-def names_path(node: Node, paths: Paths) -> bool:
-    """Whether one of the paths, or what it lies in, is read anywhere in it."""
+def reads(node: Node, paths: Paths) -> bool:
+    """Whether one of the paths, or what it lies in, is read anywhere in it, other than to ask
+    whether it is there."""
+    if node.kind in _EQUALITY and any(map(is_null, node.parts)):
+        return False
     try:
         root, steps = unwound(node)
     except NotUnderstood:
-        return any(names_path(part, paths) for part in node.parts)
-    read = (root, *(step.word or "" for step in steps))
-    if any(path[: len(read)] == read[: len(path)] for path in paths):
-        return True
-    return any(names_path(step, paths) for step in steps if step.kind not in ("key", "text"))
+        if node.kind == "call" and (node.word or "",) in paths:
+            return True
+        return any(reads(part, paths) for part in node.parts)
+    read = (root, *(step.word if step.kind in ("key", "text") else None for step in steps))
+    for path in paths:
+        # A step that is worked out may be any.
+        if all(one in (None, other) for one, other in zip(read, path, strict=False)):
+            return True
+    return any(reads(step, paths) for step in steps if step.kind not in ("key", "text"))
 
 
-def _read(source: str, node: Node, *, keeps_away: bool) -> Fact:
-    if node.kind in ("and", "or"):
-        parts = (_read(source, part, keeps_away=keeps_away) for part in node.parts)
-        return Fact(node.kind, tuple(parts))
-    if node.kind == "not":
-        return _not(_read(source, node.parts[0], keeps_away=not keeps_away))
-    if node.kind == "if":
-        return _either(source, *node.parts, keeps_away=keeps_away)
-    if node.kind in _COMPARES:
+def compared_texts(node: Node, paths: Paths, data: Mapping[str, Any]) -> Iterator[str]:
+    """The texts, also of tables, that what is read of the paths is compared with, or looked for
+    among."""
+    if not reads(node, paths):
+        return
+    if node.kind in _EQUALITY or node.kind == "in" or node.kind == "call":
+        yield from (text for part in node.parts for text in _whole_texts(part, data))
+    elif node.kind == "method" and node.word in MACROS:
+        gone_through, _, *asked = node.parts
+        inner = _with_variable(node, paths)
+        if not reads(gone_through, paths):
+            yield from _whole_texts(gone_through, data)
+        for part in asked:
+            yield from compared_texts(part, inner, data)
+        return
+    for part in node.parts:
+        yield from compared_texts(part, paths, data)
+
+
+def _whole_texts(node: Node, data: Mapping[str, Any]) -> Iterator[str]:
+    """None of what is made of several."""
+    if node.kind in ("text", "list", "field", "index"):
+        yield from texts_in(node, data)
+
+
+def _with_variable(macro: Node, paths: Paths) -> Paths:
+    """Its variable stands for what it goes through, or for what that is compared with."""
+    gone_through, variable, *_ = macro.parts
+    return (*paths, (variable.word or "",)) if reads(gone_through, paths) else paths
+
+
+def _gives_truth(node: Node) -> bool:
+    return node.kind in _TRUTHS or (node.kind in ("method", "call") and node.word in _ASKING)
+
+
+class _Reader:
+    def __init__(self, source: str, paths: Paths) -> None:
+        self._source = source
+        self._paths = paths
+
+    def read(self, node: Node, *, keeps_away: bool) -> Fact:
+        if node.kind in ("and", "or"):
+            parts = (self.read(part, keeps_away=keeps_away) for part in node.parts)
+            return Fact(node.kind, tuple(parts))
+        if node.kind == "not":
+            return Fact("not", (self.read(node.parts[0], keeps_away=not keeps_away),))
+        if node.kind == "if":
+            return self._either(node, keeps_away=keeps_away)
+        if node.kind in _EQUALITY:
+            return self._equality(node, keeps_away=keeps_away)
+        return self._fact(node, keeps_away=keeps_away)
+
+    def _equality(self, node: Node, *, keeps_away: bool) -> Fact:
         truths = [part for part in node.parts if _truth(part) is not None]
         others = [part for part in node.parts if _truth(part) is None]
+        is_equal = node.kind == "=="
         if len(truths) == 1:
-            if _truth(truths[0]) is (node.kind == "=="):
-                return _read(source, others[0], keeps_away=keeps_away)
-            return _not(_read(source, others[0], keeps_away=not keeps_away))
-        if node.kind == "!=":
-            left, right = (f"({source[part.start : part.end]})" for part in node.parts)
-            equal = Node("==", node.start, node.end, node.parts)
-            return _not(
-                Fact("fact", text=f"{left} == {right}", node=equal, keeps_away=not keeps_away)
-            )
-    text = source[node.start : node.end]
-    return Fact("fact", text=text, node=node, keeps_away=keeps_away)
+            if _truth(truths[0]) is is_equal:
+                return self.read(others[0], keeps_away=keeps_away)
+            return Fact("not", (self.read(others[0], keeps_away=not keeps_away),))
+        if is_equal:
+            return self._fact(node, keeps_away=keeps_away)
+        left, right = (f"({self._source[part.start : part.end]}\n)" for part in node.parts)
+        equal = Node("==", node.start, node.end, node.parts)
+        kept = not keeps_away
+        return Fact("not", (Fact("fact", (), f"{left} == {right}", equal, keeps_away=kept),))
 
+    def _either(self, node: Node, *, keeps_away: bool) -> Fact:
+        """Where an answer is written out, what is asked goes one way."""
+        asked, then, other = node.parts
+        written = _truth(then), _truth(other)
+        if written == (None, None) and reads(asked, self._paths):
+            return self._fact(node, keeps_away=keeps_away)
+        turned = written[0] is False or written[1] is True
+        return Fact(
+            "if",
+            (
+                self.read(asked, keeps_away=keeps_away is not turned),
+                self.read(then, keeps_away=keeps_away),
+                self.read(other, keeps_away=keeps_away),
+            ),
+        )
 
-def _either(source: str, asked: Node, then: Node, other: Node, *, keeps_away: bool) -> Fact:
-    """Of `asked ? then : other`; where an answer is written out, what was asked turns one way."""
-    holds = _read(source, asked, keeps_away=keeps_away)
-    fails = _not(_read(source, asked, keeps_away=not keeps_away))
-    first = _read(source, then, keeps_away=keeps_away)
-    second = _read(source, other, keeps_away=keeps_away)
-    if _truth(then) is not None:
-        return Fact("or", (holds, second)) if _truth(then) else Fact("and", (fails, second))
-    if _truth(other) is not None:
-        return Fact("or", (fails, first)) if _truth(other) else Fact("and", (holds, first))
-    return Fact("or", (Fact("and", (holds, first)), Fact("and", (fails, second))))
-
-
-def _not(fact: Fact) -> Fact:
-    return Fact("not", (fact,))
+    def _fact(self, node: Node, *, keeps_away: bool) -> Fact:
+        text = self._source[node.start : node.end]
+        return Fact("fact", text=text, node=node, keeps_away=keeps_away)
 
 
 def _truth(node: Node) -> bool | None:

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.expressions import read_expression
-from gateway.access.conditions.facts import Fact, facts_of, names_path, turns
+from gateway.access.conditions.expressions import FieldPath, read_expression
+from gateway.access.conditions.facts import Fact, Turn, facts_of, reads, turn_of
 from gateway.access.conditions.parts import Outcome, Part, joined
 from gateway.email_address import other_spellings
 from gateway.model import Principal
@@ -48,8 +48,13 @@ class NamedMailboxes:
             settles = self._settles.get(atom)
             if settles is None or outcome is settles:
                 return outcome
-            outcomes = (atom.evaluate(other) for other in others)
-            return next((one for one in outcomes if one is not outcome), outcome)
+            outcomes = [atom.evaluate(other) for other in others]
+            if settles in outcomes:
+                return settles
+            # What fails of another spelling, such as one that is no key of a table, says nothing.
+            if isinstance(outcome, bool):
+                return outcome
+            return next((one for one in outcomes if isinstance(one, bool)), outcome)
 
         return joined(self._part, of_atom)
 
@@ -69,25 +74,34 @@ def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailb
         return None
     if not any(path.root == "user" for path in condition.expression.paths):
         return None
-    fact = facts_of(condition.source, is_deny=is_deny)
-    if fact is None or not any(map(_keeps_away, fact.facts())):
+    fact = facts_of(condition.source, _ADDRESSES, is_deny=is_deny)
+    if not any(map(_keeps_away, fact.facts())):
         return None
     return NamedMailboxes(fact, is_deny=is_deny)
 
 
 def mailboxes_sought(condition: Condition, *, is_deny: bool) -> Iterator[Fact]:
     """The facts by which it keeps somebody away for their address."""
-    fact = facts_of(condition.source, is_deny=is_deny)
-    if fact is not None:
-        yield from filter(_keeps_away, fact.facts())
+    yield from filter(_keeps_away, facts_of(condition.source, _ADDRESSES, is_deny=is_deny).facts())
 
 
 def _keeps_away(fact: Fact) -> bool:
     """What is not taken apart further does so, too, where a part of it may turn it round."""
     node = fact.node
-    if node is None or not names_path(node, _ADDRESSES):
+    if node is None:
+        expression = read_expression(fact.text)
+        return (fact.keeps_away or expression.negates) and any(map(_is_address, expression.paths))
+    if not reads(node, _ADDRESSES):
         return False
-    return fact.keeps_away or turns(node, _ADDRESSES)
+    return fact.keeps_away or turn_of(node, _ADDRESSES) is not Turn.NO
+
+
+def _is_address(path: FieldPath) -> bool:
+    read = (path.root, *(step if isinstance(step, str) else None for step in path.steps))
+    return any(
+        all(one in (None, other) for one, other in zip(read, address, strict=False))
+        for address in _ADDRESSES
+    )
 
 
 def _spelled(principal: Principal) -> Iterator[Principal]:

@@ -18,7 +18,7 @@ class Part:
     """A condition taken apart; an atom is evaluated as a whole."""
 
     kind: str
-    """`and`, `or`, `not` or `atom`."""
+    """`and`, `or`, `not`, `if` or `atom`."""
     parts: tuple[Part, ...] = ()
     atom: Condition | None = None
 
@@ -33,6 +33,10 @@ def joined(part: Part, of_atom: Callable[[Condition], Outcome]) -> Outcome:
     """As CEL does: one false settles an `and`, one true an `or`, whatever else fails."""
     if part.atom is not None:
         return of_atom(part.atom)
+    if part.kind == "if":
+        asked, then, other = part.parts
+        which = joined(asked, of_atom)
+        return which if isinstance(which, str) else joined(then if which else other, of_atom)
     outcomes = [joined(one, of_atom) for one in part.parts]
     if part.kind == "not":
         (outcome,) = outcomes

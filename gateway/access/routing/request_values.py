@@ -29,7 +29,8 @@ PARAMETERS_MAX = 1_000
 """Of a query that a policy reads.  Express and PHP drop those behind the thousandth."""
 
 _NAMES_MAX = 1_000
-"""Letters of names in what need be no query, as a path is: to compare one takes 0.4 µs."""
+"""Letters of names, and signs between them, in what need be no query, as a path is: to compare one
+takes 0.4 µs."""
 
 
 def has_body(headers: RawHeaders) -> bool:
@@ -102,14 +103,14 @@ class QueryParameters:
             letters = query.lower().translate(_QUERY_FOLDED)
             if not any(name in letters for name in self._folded):
                 return {}
-        pairs = query.replace(";", "&").split("&")
-        guessed = _names_guessed([pair.partition("=")[0] for pair in pairs])
-        joined = plain(_BETWEEN.join(guessed))
-        if not self._may_be_asked(joined) and (
-            "(" not in joined or not self._may_be_asked(_BEHIND_PARENTHESIS.sub("", joined))
+        letters = plain("".join(_names_guessed([query])))
+        if not self._may_be_asked(letters) and (
+            "(" not in letters or not self._may_be_asked(_IN_PARENTHESES.sub("", letters))
         ):
             return {}
-        if sum(map(len, guessed)) > _NAMES_MAX:
+        pairs = query.replace(";", "&").split("&")
+        guessed = _names_guessed([pair.partition("=")[0] for pair in pairs])
+        if len(guessed) + sum(map(len, guessed)) > _NAMES_MAX:
             return None
         values = self.read(query)
         if values is None:
@@ -214,6 +215,7 @@ _BEFORE_NAME = re.compile(r"(?<![^\x00])[ .!?\[\]]+")
 _BRACKETS = re.compile(r"(?<!['\"])['\"]*[\[\]][\[\]'\"]*")
 _FIRST_PART = re.compile(r"(?<![^\x00])[^\x00\[]*\[")
 _BEHIND_PARENTHESIS = re.compile(r"\([^\x00\[\]]*")
+_IN_PARENTHESES = re.compile(r"\([^&;\[\]]*")
 _AT_END = re.compile(r"\[(?![^\x00])")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _SIGNS = "".join(char for char in map(chr, range(1, 128)) if not char.isalnum())
