@@ -27,8 +27,8 @@ from gateway.access.templates import Piece
 from gateway.model import Call, Principal, Reason
 
 MOST_PARTS = 4_096
-"""Lists and objects in a field of the body that a policy reads.  Each condition that reads it takes
-a microsecond for one, and 64 KiB hold 21,000."""
+"""Of a field of the body that a policy or a limit reads.  Each condition that reads it takes a
+microsecond for one, and 64 KiB hold 21,000."""
 
 UNIDENTIFIED = RequestedResource(NO_RESOURCE.params, NO_RESOURCE.resource)
 """Of a call that is refused as nobody is known to have made it, or to know what it is about: what

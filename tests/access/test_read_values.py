@@ -382,6 +382,13 @@ def test_a_number_that_the_engine_would_round_is_no_value() -> None:
         ([2.0**53], False),
         ([[]] * 4_095, True),
         ([[]] * 4_096, False),
+        ([""] * 4_095, True),
+        ([""] * 4_096, False),
+        ([7] * 4_096, False),
+        ([{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6}] * 1_000, True),
+        ([{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6}] * 1_024, False),
+        (dict.fromkeys(map(str, range(4_095)), 1), True),
+        (dict.fromkeys(map(str, range(4_096)), 1), False),
     ],
 )
 def test_what_the_engine_would_round_or_read_for_long_is_no_value(

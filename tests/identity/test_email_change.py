@@ -96,6 +96,18 @@ async def test_a_link_to_a_domain_that_is_taken_no_more_moves_nothing(house: Hou
         assert (await later.confirm(link) is not None) == moves
 
 
+async def test_who_is_kept_away_by_a_role_leaves_no_address_behind(house: House) -> None:
+    barring = frozenset(("suspended",))
+    changes = EmailChanges(house.database, house.outbox, barring_roles=lambda: barring)
+    ann = await add_account(house.database, OLD, verified=True)
+    await house.ask(ann, NEW)
+    link = await house.link_to(NEW)
+    await house.accounts.grant(ann, "suspended")
+    assert await changes.request(ann, NEW, await house.proof(ann)) is Reason.NO_RULE
+    assert await changes.confirm(link) is None
+    assert await house.accounts.by_email(OLD) is not None
+
+
 async def test_a_link_moves_the_account_once(house: House) -> None:
     ann = await add_account(house.database, OLD)
     await house.ask(ann, NEW)

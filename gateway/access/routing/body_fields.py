@@ -176,8 +176,8 @@ def _texts_of(value: Mapping[str, Any]) -> dict[str, None]:
 
 def engine_takes(value: object, most_parts: int) -> bool:
     """Whether the engine of conditions reads a JSON value as backends do, and soon: of at most so
-    many lists and objects, with numbers that it rounds for no comparison, and no NUL, at which a
-    text or a name ends to a parser in C."""
+    many parts, with numbers that it rounds for no comparison, and no NUL, at which a text or a name
+    ends to a parser in C.  A part is a list, an object, a plain item of a list, or two fields."""
     level: list[Any] = [value]
     parts = 0
     while level:
@@ -187,10 +187,11 @@ def engine_takes(value: object, most_parts: int) -> bool:
                 if _NUL in one:
                     return False
             elif isinstance(one, list):
-                parts += 1
+                parts += 1 + _plain_items(one)
                 below += one
             elif isinstance(one, dict):
-                parts += 1
+                plain = _plain_items(one.values())
+                parts += 1 + (plain // 2 if plain <= _FEW_FIELDS else plain)
                 if _NUL in "".join(one):
                     return False
                 below += one.values()
@@ -202,6 +203,10 @@ def engine_takes(value: object, most_parts: int) -> bool:
     return True
 
 
+def _plain_items(values: Iterable[object]) -> int:
+    return sum(not isinstance(one, list | dict) for one in values)
+
+
 def field_at(body: object, path: str) -> object:
     """The field at `path` (`a.b`) of a JSON body; None where there is none."""
     for key in path.split("."):
@@ -211,6 +216,8 @@ def field_at(body: object, path: str) -> object:
 
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
+_FEW_FIELDS = 16
+"""An object of more is a table: each of its fields is a part."""
 _NUL = "\x00"
 _OF_OBJECTS = frozenset(("$id", "$type", "$ref", "$schema", "@id", "@type", "@context"))
 """Names that Json.NET, JSON Schema and JSON-LD write into each object, beside its fields `id` and

@@ -50,7 +50,7 @@ from gateway.stores.protocols import Database, RevocationPublisher
 _BARRED = ProblemReply(
     Reason.NO_RULE,
     detail="A role of this account keeps it away from something: only whoever runs this service"
-    " may delete it.",
+    " may delete it or move it to another address.",
     told="account.barred",
 )
 _NEW_PASSWORD: Fields = {"password": PASSWORD, "new_password": PASSWORD}
@@ -196,7 +196,7 @@ class AccountEndpoints:
     ) -> Reply:
         refusal = await self._deps.email_changes.request(principal.subject, email, proof)
         if refusal is not None:
-            return ProblemReply(refusal)
+            return _BARRED if refusal is Reason.NO_RULE else ProblemReply(refusal)
         self._deps.audit.record(
             event_of(
                 AuditKind.EMAIL_CHANGE_REQUESTED,

@@ -67,7 +67,9 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
     def counts_alone(host: str) -> bool:
         return host != public_host and bool(deps.shared_hosts())
 
-    email_changes = EmailChanges(deps.database, deps.mailer, deps.registration_rules)
+    email_changes = EmailChanges(
+        deps.database, deps.mailer, deps.registration_rules, barring_roles=deps.barring_roles
+    )
     public = PublicHost(public_host, counts_alone)
     factors = build_factors(deps, notifications)
     fresh_callers = FreshCallers(deps.authenticator, factors.own.kinds, deps.clock, counts_alone)

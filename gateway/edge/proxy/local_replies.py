@@ -193,7 +193,11 @@ class LocalReplies:
         if page is not None:
             page_headers, document = page
             headers |= page_headers
-        keep_alive = self._keeps_alive(head) and exchange.body.is_eof()
+        is_over = exchange.body.is_eof()
+        if decision.conceal or decision.reason is Reason.ROUTE_UNKNOWN:
+            # Whether its body has come by now would tell what waited for a store, and so is there.
+            is_over = not head.has_body
+        keep_alive = self._keeps_alive(head) and is_over
         exchange.client.write(answer_bytes(status, headers, document, head, keep_alive=keep_alive))
         self._record_decision(exchange, status)
         return keep_alive

@@ -7,7 +7,7 @@ account.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gateway.email_address import display_email, normalize_email
@@ -31,21 +31,28 @@ class EmailChanges:
         database: Database,
         outbox: MailOutbox,
         rules: RegistrationRules | None = None,
+        *,
+        barring_roles: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        """`rules` are those of now: those of a link that was sent before may have been others."""
+        """`rules` are those of now: those of a link that was sent before may have been others.
+        Whoever has one of `barring_roles` could come back without it by the address that is free
+        again."""
         self._database = database
         self._outbox = outbox
         self._rules = rules or RegistrationRules()
+        self._barring_roles = barring_roles
         self._notifications = SecurityNotifications(database, outbox)
 
     async def request(self, account_id: str, new_email: str, proof: Proof) -> Reason | None:
         """Send a link to `new_email`, which is as `display_email` gave it; a Reason, as of
-        `outdated`, where the proof is no longer good."""
+        `outdated`, where the proof is no longer good; NO_RULE for who has a barring role."""
         async with self._database.transaction() as tx:
             account = await locked(tx, account_id)
             refusal = await outdated(tx, account, proof)
             if account is None or refusal is not None:
                 return refusal
+            if self._is_barred(account):
+                return Reason.NO_RULE
             # An earlier request is void: one link at a time can change the address.
             await revoke_links(tx, account_id, Purpose.EMAIL_CHANGE)
             request = MailRequest(f"account:{account_id}", new_email)
@@ -71,11 +78,14 @@ class EmailChanges:
         except Conflict:  # the address was taken meanwhile; the link stays valid
             return None
 
+    def _is_barred(self, account: Account) -> bool:
+        return not self._barring_roles().isdisjoint(account.roles)
+
     async def _confirm(self, token: str) -> tuple[Account, Sequence[Change]] | None:
         async with self._database.transaction() as tx:
             link = await redeem_link(tx, token, Purpose.EMAIL_CHANGE)
             account = await locked(tx, link.account_id) if link is not None else None
-            if link is None or account is None or account.disabled:
+            if link is None or account is None or account.disabled or self._is_barred(account):
                 return None
             email = display_email(link.new_email or "")
             key = normalize_email(email) if email is not None else None

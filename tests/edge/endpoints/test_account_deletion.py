@@ -101,3 +101,16 @@ async def test_who_is_kept_away_by_a_role_does_not_come_back_without_it(tmp_path
         session = await house.sign_in()
         answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
         assert answer.status == 204
+
+
+async def test_who_is_kept_away_by_a_role_moves_to_no_other_address(tmp_path: Path) -> None:
+    async with open_house(tmp_path, barring_roles=frozenset(("suspended",))) as house:
+        await house.register()
+        account = await house.deps.accounts.by_email(EMAIL)
+        assert account is not None
+        await house.deps.accounts.grant(account.id, "suspended")
+        session = await house.sign_in()
+        body = {"email": "other@x.example", "password": CREDENTIALS["password"]}
+        answer = await house.ask("POST", "/auth/email/change", body, token=session["access_token"])
+        assert (answer.status, reason(answer)) == (403, "no_rule")
+        assert "another address" in told(answer)["detail"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ from gateway.access.authorizer import Decision
 from gateway.access.definitions import STANDARD_SECURITY_HEADERS, Cors
 from gateway.access.routing.routes import PatternSegment, SegmentKind
 from gateway.limit_state import LimitState
-from gateway.model import Reason
+from gateway.model import Call, Reason
 from tests.edge.rig import answering, running, target
 
 BOTH_LOOPS = True
@@ -226,6 +227,25 @@ async def test_a_concealed_refusal_is_that_of_an_unknown_route_to_the_byte() -> 
         assert undated(concealed.head) == undated(unknown.head)
         assert concealed.body == unknown.body
         assert concealed.status == 404
+
+
+async def test_a_concealed_refusal_does_not_tell_that_a_store_was_asked() -> None:
+    """The body, which comes with its head, is there when the store has answered."""
+    request = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+    unknown = Decision(False, Reason.ROUTE_UNKNOWN, Reason.ROUTE_UNKNOWN)
+    concealed = Decision(False, "account_suspended", conceal=True)
+
+    async def decide_behind_the_body(call: Call, snapshot: object) -> Decision:
+        for _ in range(9):
+            await asyncio.sleep(0)
+        return concealed
+
+    async with running() as rig:
+        rig.gate.decision = unknown
+        told = await rig.ask(request)
+        rig.gate.decide = decide_behind_the_body  # type: ignore[method-assign]
+        hidden = await rig.ask(request)
+        assert told.values("connection") == hidden.values("connection") == [b"close"]
 
 
 async def test_a_refusal_leaves_the_connection_open() -> None:

@@ -226,7 +226,7 @@ async def test_somebody_elses_is_refused_and_the_upstream_sees_nothing() -> None
         (b'{"meta": {"owner": 9007199254740992.0}}', (JSON,), 400, "body_malformed"),
         # And take 20 ms for each condition that reads this.
         (b'{"meta": {"owner": [' + b"[]," * 4_096 + b"1]}}", (JSON,), 400, "body_malformed"),
-        (b'{"meta": {"owner": [' + b"[]," * 4_095 + b"1]}}", (JSON,), 403, "not_yours"),
+        (b'{"meta": {"owner": [' + b"[]," * 4_094 + b"1]}}", (JSON,), 403, "not_yours"),
         (
             b'{"meta": {"owner": [' + b"9007199254740991," * 900 + b"1.5]}}",
             (JSON,),
