@@ -60,6 +60,7 @@ from gateway.identity.sign_in.throttle import Throttle
 from gateway.identity.tokens.access_tokens import TokenIssuer, TokenVerifier
 from gateway.identity.tokens.authenticator import RequestAuthenticator
 from gateway.model import Call, Clock, Reason
+from gateway.rate_limit.limiter import RateLimiter
 from gateway.revocation.replica import Replica
 from gateway.stores.attempts import RedisAttempts
 from gateway.stores.deliveries import RedisDeliveries
@@ -91,7 +92,7 @@ class AuthDependencies:
     meter: Callable[[str, str, int, float], None]
     """`metrics.Metrics.record_endpoint`."""
     defects: Tally
-    limits: EndpointLimits
+    limits: RateLimiter
     metrics: Metrics
     issuer_keys: IssuerKeys
     return_targets: ReturnTargets
@@ -191,6 +192,8 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
     devices = Devices(derived_key(parts.key_secret, KeyPurpose.DEVICE))
     own_paths = settings.own_paths
     oauth_paths = ("token", "introspect", "revoke")
+    guard = LoginGuard(throttle, captcha, devices, accounts, parts.clock)
+    limits = EndpointLimits(parts.limits, guard.some_device)
     dependencies = EndpointDependencies(
         database=database,
         clock=parts.clock,
@@ -200,7 +203,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         refresh_tokens=parts.refresh_tokens,
         sessions=Sessions(database, idle_s=settings.refresh_idle_s),
         throttle=throttle,
-        guard=LoginGuard(throttle, captcha, devices, accounts, parts.clock),
+        guard=guard,
         issuer=TokenIssuer(
             parts.ring,
             issuer=settings.token_issuer,
@@ -214,7 +217,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         origins=origins,
         shielded=shielded,
         cookies=parts.cookies,
-        limits=parts.limits,
+        limits=limits,
         issuer_name=settings.token_issuer,
         audience=settings.token_audience,
         assertion_audiences=(
@@ -289,7 +292,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         pages_options(settings, parts.page_overrides),
         endpoints,
         origins,
-        parts.limits,
+        limits,
         parts.return_targets,
     )
     api = AuthApi(
@@ -298,7 +301,7 @@ async def build_auth_api(parts: AuthDependencies) -> tuple[AuthApi, Passwords]:
         shielded,
         https=settings.public_url.startswith("https:"),
         csrf_guard=CsrfGuard(parts.csrf, origins, parts.authenticator, own_paths),
-        limits=parts.limits,
+        limits=limits,
         meter=parts.meter,
         defects=parts.defects,
         own_paths=own_paths,

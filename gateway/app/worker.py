@@ -29,7 +29,6 @@ from gateway.app.maintenance import SWEEP_EVERY_S, Maintenance
 from gateway.app.quickstart import DemoUser
 from gateway.app.status import WorkerStatus
 from gateway.audit.log import AuditEvent, AuditKind
-from gateway.edge.endpoints.rate_limits import EndpointLimits
 from gateway.edge.server.listener import Listener
 from gateway.edge.server.listener_tls import Certificates
 from gateway.identity.accounts.accounts import Accounts
@@ -253,7 +252,7 @@ class App:
             meter=parts.classes.record_endpoint,
             hashing=parts.classes.hashing,
             defects=parts.metrics.defects("answer"),
-            limits=EndpointLimits(parts.auth_limits),
+            limits=parts.auth_limits,
             metrics=parts.metrics,
             issuer_keys=parts.issuer_tokens,
             return_targets=parts.return_targets,

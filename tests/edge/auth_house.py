@@ -293,12 +293,13 @@ async def open_house(
                 CredentialKind.COOKIE: cookies,
             },
         )
-        limits = EndpointLimits(RateLimiter(clock))
         provider, deliveries = Provider(), MemoryDeliveries()
         issuers = {NAME: provider.issuer()}
         reports: list[tuple[str, str]] = []
         captcha = Captcha(CaptchaOptions(b"c" * 32, cost=1, prefix="0"), Once(), clock)
         accounts, throttle = Accounts(database), Throttle(LocalAttempts(clock), clock, lambda: 1)
+        guard = LoginGuard(throttle, captcha, Devices(b"d" * 32), accounts, clock)
+        limits = EndpointLimits(RateLimiter(clock), guard.some_device)
         deps = EndpointDependencies(
             database=database,
             clock=clock,
@@ -313,7 +314,7 @@ async def open_house(
             refresh_tokens=refresh_tokens,
             sessions=sessions,
             throttle=throttle,
-            guard=LoginGuard(throttle, captcha, Devices(b"d" * 32), accounts, clock),
+            guard=guard,
             issuer=TokenIssuer(ring, issuer=URL, audience=URL, ttl_s=900),
             verifier=verifier,
             authenticator=authenticator,

@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 from gateway.access.definitions import Limit, LimitKey
 from gateway.client_networks import holder
+from gateway.identity.sign_in.devices import Device
+from gateway.model import Call
 from gateway.rate_limit.limiter import RateLimiter
 
 
@@ -24,7 +26,8 @@ def _limit(name: str, per_s: float, burst: int) -> tuple[Limit, ...]:
 
 SIGN_IN = _limit("sign-in", 200, 2_000)
 REGISTER = _limit("register", 10, 300)
-MAIL = _limit("mail", 10, 300)
+RESEND = _limit("resend", 10, 300)
+FORGOT = _limit("forgot", 10, 300)
 REFRESH = _limit("refresh", 1_000, 5_000)
 CAPTCHA = _limit("captcha", 20, 300)
 PROVIDER = _limit("provider", 20, 300)
@@ -90,6 +93,11 @@ LINKS = (Limit("auth/links-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
 """Times that one account sets out to be linked with a provider: each link leaves an event, and one
 more when it is ended, which its owner may always do."""
 
+DEVICE = _limit("device", 1, 30)
+DEVICES = _limit("devices-at", 10, 300)
+"""Calls of a browser that has signed in before, past what its address has: by the account that it
+signed in to last, and of all of them at one address."""
+
 BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
     {
         ("register",): REGISTER,
@@ -117,8 +125,8 @@ BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyTy
         ("factors", "passkeys", "*"): ACCOUNT,
         ("password", "change"): SIGN_IN,
         ("email", "change"): SIGN_IN,
-        ("email", "resend"): MAIL,
-        ("password", "forgot"): MAIL,
+        ("email", "resend"): RESEND,
+        ("password", "forgot"): FORGOT,
         # A good link is refused for nobody's tries: what is not good is counted by the throttle.
         ("email", "verify"): None,
         ("password", "reset"): None,
@@ -148,16 +156,26 @@ EventWait = Callable[[str, str], Awaitable[float]]
 
 
 class EndpointLimits:
-    def __init__(self, limits: RateLimiter) -> None:
-        """`limits` is for these alone: a reload of the routes leaves them."""
+    def __init__(
+        self, limits: RateLimiter, device_of: Callable[[Call], Device | None] = lambda _: None
+    ) -> None:
+        """`limits` is for these alone: a reload of the routes leaves them.  `device_of` reads the
+        cookie of a browser that has signed in before."""
         self._limits = limits
+        self._device_of = device_of
 
-    async def wait_s(self, endpoint: tuple[str, ...], client_ip: str) -> float:
+    async def wait_s(self, endpoint: tuple[str, ...], call: Call) -> float:
         """0.0 when the call may go on; else the seconds until it might."""
         limits = BY_ENDPOINT.get(endpoint, ACCOUNT)
         if limits is None:
             return 0.0
-        return (await self._limits.take_for(limits, holder(client_ip))).wait_s
+        address = holder(call.client_ip)
+        wait_s = (await self._limits.take_for(limits, address)).wait_s
+        device = self._device_of(call) if wait_s > 0 and limits is not EXPORT else None
+        if device is None:
+            return wait_s
+        own_s = (await self._limits.take_for(DEVICE, device.latest_account)).wait_s
+        return own_s if own_s > 0 else (await self._limits.take_for(DEVICES, address)).wait_s
 
     async def session_wait_s(self, session_id: str, account_id: str | None = None) -> float:
         """The same for one more renewal of a session; by its account too, where that is known."""

@@ -169,7 +169,7 @@ class AuthApi:
             return self._problem_response(
                 request, call, ProblemReply(Reason.METHOD_NOT_ALLOWED), allow
             )
-        wait_s = await self._limits.wait_s(self._endpoint(below), call.client_ip)
+        wait_s = await self._limits.wait_s(self._endpoint(below), call)
         if wait_s > 0:
             limited = ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
             return self._problem_response(request, call, limited)

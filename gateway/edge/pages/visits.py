@@ -80,7 +80,7 @@ class Visits:
         name = path if method in self._endpoints.get(path, ()) else (*path[:-1], "*")
         # The page itself was counted as the endpoints are that have no limit of their own.
         if BY_ENDPOINT.get(name, ACCOUNT) is not ACCOUNT:
-            wait_s = await self._limits.wait_s(name, visit.call.client_ip)
+            wait_s = await self._limits.wait_s(name, visit.call)
             if wait_s > 0:
                 return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         segments = (*self._own_paths.segments, *path)

@@ -13,8 +13,10 @@ from gateway.edge.endpoints.audit_events import EVENTS_AT_ONCE, BoundedAuditSink
 from gateway.edge.endpoints.rate_limits import (
     BY_ENDPOINT,
     CAPTCHA,
+    DEVICE,
     EVENTS,
     RENEWALS,
+    RESEND,
     SESSION,
     SIGN_INS,
     EndpointLimits,
@@ -81,6 +83,34 @@ async def test_one_address_may_ask_so_often_and_then_waits(house: House) -> None
     assert (await house.ask("GET", "/auth/me")).status == 401
     house.clock.move(1)
     assert (await house.ask("GET", "/auth/captcha")).status == 200
+
+
+async def test_a_browser_that_has_signed_in_before_has_calls_of_its_own(house: House) -> None:
+    """Whoever uses up what an address has, as a neighbour may, leaves it these."""
+    await house.register()
+    signed_in = await house.ask("POST", "/auth/login", CREDENTIALS)
+    (cookie,) = [
+        value.decode().partition(";")[0]
+        for value in signed_in.values("set-cookie")
+        if value.startswith(b"__Host-device=")
+    ]
+    await often(house, request("GET", "/auth/captcha", b""), CAPTCHA[0].burst)
+    known = request("GET", "/auth/captcha", b"", headers=[f"Cookie: {cookie}"])
+    answers = await often(house, known, DEVICE[0].burst + 1)
+    assert {answer.status for answer in answers[:-1]} == {200}
+    assert (answers[-1].status, reason(answers[-1])) == (429, "rate_limited")
+    for stranger in ("", "__Host-device=made-up", f"{cookie}x"):
+        fields = [f"Cookie: {stranger}"] if stranger else []
+        (answer,) = await often(house, request("GET", "/auth/captcha", b"", headers=fields), 1)
+        assert answer.status == 429
+
+
+async def test_who_asks_for_links_again_keeps_nobody_from_a_reset(house: House) -> None:
+    resend = request("POST", "/auth/email/resend", b"{}")
+    answers = await often(house, resend, RESEND[0].burst + 1)
+    assert answers[-1].status == 429
+    answer = await house.ask("POST", "/auth/password/forgot", {"email": "a@x.example"})
+    assert answer.status == 202
 
 
 async def refreshed(house: House, token: str) -> Answer:

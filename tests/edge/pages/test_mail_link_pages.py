@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.identity.accounts.registration_rules import RegistrationRules
+from gateway.model import Call
 from tests.edge.auth_house import EMAIL, PASSWORD, House, open_house
 from tests.edge.endpoints.mail_house import OTHER, MailHouse
 from tests.edge.pages.visitor import Visitor, document, location
@@ -198,7 +199,8 @@ async def test_a_page_counts_within_the_limits_of_the_endpoint_that_it_asks(
     house: House, visitor: Visitor
 ) -> None:
     form = {"email": EMAIL, "password": PASSWORD}
-    while await house.deps.limits.wait_s(("register",), "127.0.0.1") == 0:
+    call = Call("POST", "x", "/", ("",), "", headers=(), client_ip="127.0.0.1", scheme="https")
+    while await house.deps.limits.wait_s(("register",), call) == 0:
         pass
     answer = await visitor.post("/auth/ui/register", form)
     assert answer.status == 429
