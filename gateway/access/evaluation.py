@@ -27,7 +27,7 @@ from gateway.access.templates import Piece
 from gateway.model import Call, Principal, Reason
 
 MOST_PARTS = 4_096
-"""Of a field of the body that a policy or a limit reads.  Each condition that reads it takes a
+"""Of all fields of the body that a policy or a limit reads.  Each condition that reads it takes a
 microsecond for one, and 64 KiB hold 21,000."""
 
 UNIDENTIFIED = RequestedResource(NO_RESOURCE.params, NO_RESOURCE.resource)
@@ -182,7 +182,7 @@ def _can_be_read(body: object, route: Route) -> bool:
         if len(one.template.pieces) > 1
         for path in one.template.names("body")
     )
-    if not all(engine_takes(field_at(body, path), MOST_PARTS) for path in route.body_names):
+    if not engine_takes([field_at(body, path) for path in route.body_names], MOST_PARTS):
         return False
     fields = route.body_fields
     if not reads_alike(body, fields) or wraps(body, fields, route.wrappers):

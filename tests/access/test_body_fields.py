@@ -301,7 +301,7 @@ def test_a_field_of_the_body_is_found_by_its_path(path: str, value: object) -> N
     ],
 )
 def test_the_engine_takes_what_it_reads_exactly_and_of_few_parts(value: Any, takes: bool) -> None:
-    assert engine_takes(value, 3) is takes
+    assert engine_takes([value], 3) is takes
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import cel
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
-from gateway.access.conditions.context import USER, EvaluationContext
+from gateway.access.conditions.context import USER, EvaluationContext, activation
+from gateway.access.conditions.expressions import read_expression
 from gateway.access.conditions.functions import AddressBlocks
 from gateway.access.simulation import SimulatedRequest, simulated_call
 from gateway.model import Call, Principal
@@ -123,3 +125,68 @@ def test_what_is_bound_never_changes_the_answer(
         assert narrow is whole, (narrow, whole)
     else:
         assert isinstance(narrow, str), (narrow, whole)
+
+
+HANDED_OVER: tuple[dict[str, Any], ...] = (
+    {},
+    {"patch": None, "items": []},
+    {"patch": "text", "n": 1},
+    {"patch": {}, "items": [{"a": 1}], "n": 7},
+    {"patch": {"is_admin": True, "a": {"b": 1, "c": {"d": 2}}}, "items": [1, 2], "n": 1},
+    {"patch": {"is_admin": {"x": 1}, "a": [1]}, "n": {"m": 1}},
+    {"patch": [{"is_admin": True}], "items": {"a": 1}},
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "has(resource.patch)",
+        "has(resource.patch) && has(resource.patch.is_admin)",
+        "has(resource.patch) && resource.patch.is_admin == true",
+        "has(resource.patch.a.c) && resource.patch.a.c.d == 2",
+        "resource.patch.a.b == 1 && has(resource.patch.a)",
+        "resource.patch['a'].b == 1 || has(resource.patch.is_admin.x)",
+        "resource.patch == null || resource.patch.is_admin == true",
+        "resource.patch == {} || has(resource.patch.a)",
+        "'is_admin' in resource.patch && !has(resource.patch.a)",
+        "size(resource.items) > 0 && has(resource.items)",
+        "has(resource.items) && resource.items.exists(i, i.a == resource.n)",
+        "resource.items[0] == resource.patch.a.b",
+        "has(resource.patch.a) ? resource.patch.a.b == 1 : resource.n == 7",
+        "resource.patch.all(k, k != 'is_admin')",
+        "has((resource.patch).a) && resource.patch.a.b == 1",
+    ],
+)
+def test_what_is_handed_over_of_a_resource_gives_what_all_of_it_gives(source: str) -> None:
+    condition = Condition(source, read_expression(source))
+    call = simulated_call(SimulatedRequest("GET", "/x"))
+    assert isinstance(call, Call)
+    for resource in HANDED_OVER:
+        context = EvaluationContext(call, None, BOOK, lambda: NOW, resource=resource)
+        try:
+            whole = cel.compile(source).execute({"resource": resource})
+        except (LookupError, TypeError, ValueError, RuntimeError):
+            whole = None
+        found = condition.evaluate(context)
+        assert found == whole if isinstance(whole, bool) else isinstance(found, str), resource
+
+
+def test_of_a_resource_what_is_read_is_handed_over_alone() -> None:
+    """The engine copies it, for each condition."""
+    source = (
+        "has(resource.patch) && has(resource.patch.is_admin) && has(resource.items)"
+        " && resource.patch.a.b == 1 && resource.n > 1"
+    )
+    ((_, bind),) = activation(read_expression(source))
+    many: dict[str, Any] = {str(number): {} for number in range(1_000)}
+    resource = {
+        "patch": {**many, "is_admin": many, "a": {"b": many, "c": many}},
+        "items": [many],
+        "n": 7,
+        "other": many,
+    }
+    call = simulated_call(SimulatedRequest("GET", "/x"))
+    assert isinstance(call, Call)
+    context = EvaluationContext(call, None, BOOK, lambda: NOW, resource=resource)
+    assert bind(context) == {"patch": {"is_admin": {}, "a": {"b": many}}, "items": [], "n": 7}

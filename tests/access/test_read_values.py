@@ -400,6 +400,16 @@ def test_what_the_engine_would_round_or_read_for_long_is_no_value(
     assert allowed or decision.reason == Reason.BODY_MALFORMED
 
 
+def test_the_fields_of_a_body_are_taken_together() -> None:
+    world = resource_world('{n: "{body.n}", m: "{body.m}"}', "!has(resource.m.x)")
+    for count, allowed in ((2_047, True), (2_048, False)):
+        body = {"n": [""] * 2_047, "m": [{}] * count}
+        assert (
+            decide(world, "POST /r/7", who(), body=body | {"m": {"y": [""] * (count - 1)}}).allowed
+            is allowed
+        )
+
+
 def test_what_is_filled_in_is_never_read_as_a_template_again() -> None:
     # CVE-2026-30852: request text was expanded a second time.
     world = resource_world('{owner: "{id}"}', "resource.owner == '{headers.host}'")

@@ -96,10 +96,11 @@ def activation(expression: Expression) -> tuple[tuple[str, Binding], ...]:
     by_root: dict[str, list[FieldPath]] = {}
     for path in expression.paths:
         by_root.setdefault(path.root, []).append(path)
-    return tuple((root, _BINDINGS[root](paths)) for root, paths in by_root.items())
+    asked_for = expression.asked_for
+    return tuple((root, _BINDINGS[root](paths, asked_for)) for root, paths in by_root.items())
 
 
-def _bind_user(paths: list[FieldPath]) -> Binding:
+def _bind_user(paths: list[FieldPath], _asked_for: set[int]) -> Binding:
     # `user == null` names no field, and asks only whether anyone is signed in.
     fields = {path.keys[0] for path in paths if path.keys} or {"id"}
     getters = tuple((name, USER[name]) for name in sorted(fields))
@@ -113,19 +114,49 @@ def _bind_user(paths: list[FieldPath]) -> Binding:
     return bind
 
 
-def _bind_resource(paths: list[FieldPath]) -> Binding:
+def _bind_resource(paths: list[FieldPath], asked_for: set[int]) -> Binding:
+    """`asked_for`: where those begin of which is only asked whether they are there."""
     if any(not path.keys for path in paths):
         return lambda context: dict(context.resource)
-    names = tuple(sorted({path.keys[0] for path in paths}))
+    read = {path.keys for path in paths if path.at not in asked_for}
+    whole = tuple(sorted(keys for keys in read if not _lies_in(keys, read)))
+    asked = tuple(sorted({p.keys for p in paths if p.at in asked_for} - read))
 
     def bind(context: EvaluationContext) -> Any:
-        resource = context.resource
-        return {name: resource[name] for name in names if name in resource}
+        resource, bound = context.resource, dict[str, Any]()
+        for keys in asked:
+            _bind_field(bound, resource, keys, asked=True)
+        for keys in whole:
+            _bind_field(bound, resource, keys, asked=False)
+        return bound
 
     return bind
 
 
-def _bind_request(paths: list[FieldPath]) -> Binding:
+def _lies_in(keys: tuple[str, ...], others: set[tuple[str, ...]]) -> bool:
+    return any(keys[:length] in others for length in range(1, len(keys)))
+
+
+def _bind_field(
+    bound: dict[str, Any], resource: Mapping[str, Any], keys: tuple[str, ...], *, asked: bool
+) -> None:
+    at, value = bound, resource
+    last = len(keys) - 1
+    for index, key in enumerate(keys):
+        if key not in value:
+            return
+        found: Any = value[key]
+        if index < last and isinstance(found, dict):
+            at, value = at.setdefault(key, {}), found
+        elif index == last and asked:
+            at.setdefault(key, _emptied(found))
+            return
+        else:
+            at[key] = found
+            return
+
+
+def _bind_request(paths: list[FieldPath], _asked_for: set[int]) -> Binding:
     fields = {path.keys[0] for path in paths}
     names = {kind: tuple(sorted({c.keys[1] for c in paths if c.keys[0] == kind})) for kind in KEYED}
 
@@ -150,7 +181,7 @@ def _bind_request(paths: list[FieldPath]) -> Binding:
     return bind
 
 
-def _bind_client(paths: list[FieldPath]) -> Binding:
+def _bind_client(paths: list[FieldPath], _asked_for: set[int]) -> Binding:
     def bind(context: EvaluationContext) -> Any:
         text = context.call.client_ip
         if text.startswith("::"):
@@ -160,7 +191,7 @@ def _bind_client(paths: list[FieldPath]) -> Binding:
     return bind
 
 
-def _bind_data(paths: list[FieldPath]) -> Binding:
+def _bind_data(paths: list[FieldPath], _asked_for: set[int]) -> Binding:
     # The engine copies what is bound, so of a big table only the named entry goes in, and of a
     # long list only the text that is looked for.
     texts = TextsOfLists()
@@ -243,7 +274,7 @@ def _emptied(value: Any) -> Any:
 
 def _key_text(path: FieldPath, context: EvaluationContext) -> str | None:
     """The text that the path gives; None when it gives none."""
-    value: Any = _BINDINGS[path.root]([path])(context)
+    value: Any = _BINDINGS[path.root]([path], set())(context)
     for step in path.steps:
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
         if not isinstance(value, Mapping):
@@ -265,7 +296,7 @@ def resolved_keys(path: FieldPath, context: EvaluationContext) -> tuple[str, ...
 
 def value_at(path: FieldPath, context: EvaluationContext) -> Any:
     """The value at the path; Missing where there is none."""
-    value: Any = _BINDINGS[path.root]([path])(context)
+    value: Any = _BINDINGS[path.root]([path], set())(context)
     for step in path.steps:
         key = _key_text(step, context) if isinstance(step, FieldPath) else step
         if isinstance(value, list | tuple) or step is None:
@@ -289,7 +320,7 @@ def path_text(path: FieldPath, context: EvaluationContext) -> str:
     return text
 
 
-def _bind_now(paths: list[FieldPath]) -> Binding:
+def _bind_now(paths: list[FieldPath], _asked_for: set[int]) -> Binding:
     return _now
 
 
@@ -297,11 +328,11 @@ def _now(context: EvaluationContext) -> Any:
     return _timestamp(context.now())
 
 
-_BINDINGS: dict[str, Callable[[list[FieldPath]], Binding]] = {
+_BINDINGS: dict[str, Callable[[list[FieldPath], set[int]], Binding]] = {
     "user": _bind_user,
-    "resource": _bind_resource,
     "request": _bind_request,
     "client": _bind_client,
     "now": _bind_now,
+    "resource": _bind_resource,
     "data": _bind_data,
 }

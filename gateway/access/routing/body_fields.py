@@ -115,6 +115,7 @@ def hides(
     if _NUL in "".join(value):
         return True
     begins = *keys, *_BEGINS
+    others: dict[str, str] = {}
     for name, inner in value.items():
         letters = _letters(name)
         if letters in keys:
@@ -123,8 +124,8 @@ def hides(
             if len(keys) > 1 and letters in _BEGINS and _is_prototype(f"{name}.", inner):
                 return True
         elif name[:1] == "$":
-            if isinstance(inner, Mapping):
-                others = dict.fromkeys(keys, "")
+            if isinstance(inner, Mapping) and inner:
+                others = others or dict.fromkeys(keys, "")
                 if hides(inner, others, paths):
                     return True
                 if name == "$rename" and hides(_texts_of(inner), others, paths):
@@ -174,11 +175,14 @@ def _texts_of(value: Mapping[str, Any]) -> dict[str, None]:
     return dict.fromkeys(text for text in value.values() if isinstance(text, str))
 
 
-def engine_takes(value: object, most_parts: int) -> bool:
-    """Whether the engine of conditions reads a JSON value as backends do, and soon: of at most so
-    many parts, with numbers that it rounds for no comparison, and no NUL, at which a text or a name
-    ends to a parser in C.  A part is a list, an object, a plain item of a list, or two fields."""
-    level: list[Any] = [value]
+def engine_takes(values: Iterable[object], most_parts: int) -> bool:
+    """Whether the engine of conditions reads JSON values as backends do, and soon.
+
+    So it does those of at most so many parts in all, with numbers that it rounds for no comparison,
+    and no NUL, at which a text or a name ends to a parser in C.  A part is a list, an object, a
+    plain item of a list, or two fields.
+    """
+    level: list[Any] = list(values)
     parts = 0
     while level:
         below: list[Any] = []
