@@ -64,6 +64,8 @@ def test_a_deny_applies_to_every_spelling(condition: str, email: str) -> None:
         "user.email.endsWith('@contractor.example') == (user.id == 'x')",
         "user.email < 'eve@contractor.example' || user.email > 'eve@contractor.example'",
         "['eve@contractor.example'].all(e, e != user.email)",
+        "(user.email == 'eve@contractor.example') in [false]",
+        "[user.email == 'eve@contractor.example'].exists(x, x == false)",
         "![user.email].exists(e, e == 'eve@contractor.example')",
         "size([user.email].filter(e, e == 'eve@contractor.example')) == 0",
         "size([user.email].map(e, e == 'eve@contractor.example', 1)) == 0",

@@ -96,8 +96,8 @@ def activation(expression: Expression) -> tuple[tuple[str, Binding], ...]:
     by_root: dict[str, list[FieldPath]] = {}
     for path in expression.paths:
         by_root.setdefault(path.root, []).append(path)
-    asked_for = expression.asked_for
-    return tuple((root, _BINDINGS[root](paths, asked_for)) for root, paths in by_root.items())
+    asked = expression.asked_alone
+    return tuple((root, _BINDINGS[root](paths, asked)) for root, paths in by_root.items())
 
 
 def _bind_user(paths: list[FieldPath], _asked_for: set[int]) -> Binding:
@@ -115,7 +115,7 @@ def _bind_user(paths: list[FieldPath], _asked_for: set[int]) -> Binding:
 
 
 def _bind_resource(paths: list[FieldPath], asked_for: set[int]) -> Binding:
-    """`asked_for`: where those begin of which is only asked whether they are there."""
+    """`asked_for`: where those begin of which nothing is asked but whether they are there."""
     if any(not path.keys for path in paths):
         return lambda context: dict(context.resource)
     read = {path.keys for path in paths if path.at not in asked_for}

@@ -118,6 +118,8 @@ class Expression:
     """It may give true because a part of it does not."""
     asked_for: set[int] = field(default_factory=set)
     """Where the paths begin that a `has(…)` asks for."""
+    asked_alone: set[int] = field(default_factory=set)
+    """Of these, where there is nothing in it but names: only whether it is there matters."""
     uses: ResourceUses = field(default_factory=ResourceUses)
     call_uses: ResourceUses = field(default_factory=ResourceUses)
     """The same of what `request` has: `("query", "page")`."""
@@ -248,6 +250,9 @@ class _ExpressionReader:
                 first += 1
             if first < end:
                 self._expression.asked_for.add(self._tokens[first].at)
+            inner = self._tokens[opening + 1 : end]
+            if inner and all(one.kind == "name" or one.text == "." for one in inner):
+                self._expression.asked_alone.add(inner[0].at)
         if token.text in MACROS and method:
             self._macro(at, opening, end)
         self._expression.calls.append(

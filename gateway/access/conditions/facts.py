@@ -89,7 +89,9 @@ def turn_of(node: Node, paths: Paths) -> Turn:
         return Turn.ROUND if turn_of(node.parts[0], paths) is Turn.NO else Turn.UNCLEAR
     if node.kind in _ORDERS or (node.kind == "if" and reads(node.parts[0], paths)):
         return Turn.UNCLEAR
-    if node.kind in _EQUALITY and any(map(_gives_truth, node.parts)):
+    if (node.kind in _EQUALITY or node.kind in ("in", "list")) and any(
+        _gives_truth(part) for part in node.parts if reads(part, paths)
+    ):
         return Turn.UNCLEAR
     inner = paths
     if node.kind == "method" and node.word in MACROS:

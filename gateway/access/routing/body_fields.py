@@ -179,8 +179,8 @@ def engine_takes(values: Iterable[object], most_parts: int) -> bool:
     """Whether the engine of conditions reads JSON values as backends do, and soon.
 
     So it does those of at most so many parts in all, with numbers that it rounds for no comparison,
-    and no NUL, at which a text or a name ends to a parser in C.  A part is a list, an object, a
-    plain item of a list, or two fields.
+    and no NUL, at which a text or a name ends to a parser in C.  A part is a list, an object, or a
+    plain value within one.
     """
     level: list[Any] = list(values)
     parts = 0
@@ -194,8 +194,7 @@ def engine_takes(values: Iterable[object], most_parts: int) -> bool:
                 parts += 1 + _plain_items(one)
                 below += one
             elif isinstance(one, dict):
-                plain = _plain_items(one.values())
-                parts += 1 + (plain // 2 if plain <= _FEW_FIELDS else plain)
+                parts += 1 + _plain_items(one.values())
                 if _NUL in "".join(one):
                     return False
                 below += one.values()
@@ -220,8 +219,6 @@ def field_at(body: object, path: str) -> object:
 
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
-_FEW_FIELDS = 16
-"""An object of more is a table: each of its fields is a part."""
 _NUL = "\x00"
 _OF_OBJECTS = frozenset(("$id", "$type", "$ref", "$schema", "@id", "@type", "@context"))
 """Names that Json.NET, JSON Schema and JSON-LD write into each object, beside its fields `id` and
