@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
+from gateway.access.decision import Decision
 from gateway.access.snapshot import Snapshot
+from gateway.email_address import other_spellings
 from gateway.model import Principal
 from tests.access.test_explanation import told
 from tests.access.test_policies import OWN
 from tests.access.worlds import decide, rule_world, snapshot, who
+from tests.cpu_cost import cost_ratio
 
 OPEN = "- {id: all, allow: ['*']}"
 SPELLINGS = (
@@ -219,6 +223,65 @@ def test_of_a_table_each_has_the_entry_that_bears_the_address(rule: str) -> None
     assert decide(world, "GET /x", of("Ann@Corp.example")).allowed
     for email in ("eve@x.example", "Eve@x.example"):
         assert not decide(world, "GET /x", of(email)).allowed
+
+
+BODY = """
+- {id: list, match: {path: "/list", methods: [POST]}, policy: p, upstream: api, resource: {l: "{body.l}"}}
+"""
+LONG: dict[str, list[Any]] = {
+    "user.email in resource.l": ["u{}@x.example", "{}"],
+    "resource.l.exists(l, l.by == user.email)": [{"by": "u{}@x.example"}, {"by": "{}"}],
+    "!resource.l.all(l, l.by != user.email)": [{"by": "u{}@x.example"}, {"by": "{}"}],
+    "resource.l.exists(l, user.email in l.by)": [{"by": ["u{}@x.example"]}, {"by": ["{}"]}],
+    "resource.l.exists(l, user.email == l.by && l.by in ['x'] || l.by == user.claims.email)":
+        [{"by": "u{}@x.example"}, {"by": "{}"}],
+}  # fmt: skip
+
+
+def _filled(item: Any, text: str) -> Any:
+    if isinstance(item, str):
+        return item.format(text)
+    if isinstance(item, list):
+        return [_filled(one, text) for one in item]
+    return {name: _filled(one, text) for name, one in item.items()}
+
+
+@pytest.mark.parametrize("condition", LONG)
+def test_a_long_list_is_read_little_longer_for_who_has_many_spellings(condition: str) -> None:
+    """Whoever likes registers an address that has six."""
+    item, named = LONG[condition]
+    rules = f"policy: p\nrules:\n  - {{id: all, allow: ['*']}}\n  - {{id: d, deny: ['*'], when: \"{condition}\"}}\n"
+    world = snapshot(BODY, rules)
+    filled = [_filled(item, str(number)) for number in range(900)]
+    plain, fancy = of("eve@bucher.example"), of("e\u0301vς@Bücher.example")
+
+    def asked(caller: Principal, *more: Any) -> Decision:
+        return decide(world, "POST /list", caller, body={"l": [*filled, *more]})
+
+    assert asked(plain).allowed
+    assert asked(fancy).allowed
+    # And what names them in any is found.
+    for spelling in ("e\u0301vς@Bücher.example", *other_spellings("e\u0301vς@Bücher.example")):
+        assert not asked(fancy, _filled(named, spelling)).allowed
+    assert cost_ratio(lambda: asked(fancy), lambda: asked(plain)) < 2
+
+
+def test_a_text_with_escapes_is_compared_with_every_spelling() -> None:
+    world = snapshot(
+        BODY,
+        "policy: p\nrules:\n  - {id: all, allow: ['*']}\n"
+        "  - {id: d, deny: ['*'], when: \"resource.l == '' || user.email in ['eve\\\\u0040x.example', resource.l]\"}\n",
+    )
+    for email in ("eve@x.example", "Eve@x.example"):
+        assert not decide(world, "POST /list", of(email), body={"l": "n"}).allowed
+
+
+@pytest.mark.parametrize("email", ["ann@corp.example", "Ann@Corp.example"])
+def test_a_deny_of_all_lists_but_ones_own_takes_the_address_as_written(email: str) -> None:
+    rules = "policy: p\nrules:\n  - {id: all, allow: ['*']}\n  - {id: d, deny: ['*'], when: \"resource.l.exists(l, l != user.email)\"}\n"
+    world = snapshot(BODY, rules)
+    assert decide(world, "POST /list", of(email), body={"l": [email]}).allowed
+    assert not decide(world, "POST /list", of(email), body={"l": [email, "x"]}).allowed
 
 
 def test_what_fails_fails_in_each_spelling() -> None:

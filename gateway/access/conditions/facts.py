@@ -41,6 +41,11 @@ _ASKING = frozenset(
         "has_scope",
     )
 )
+_GOING_THROUGH = frozenset(("exists", "all"))
+_PLAIN = frozenset(
+    ("==", "!=", "in", "and", "or", "not", "if", "method", "call", "field", "index", "name", "text",
+     "number", "minus", "list")
+)  # fmt: skip
 _COUNTING = frozenset(("exists_one", "filter", "map"))
 
 
@@ -121,6 +126,15 @@ def reads(node: Node, paths: Paths) -> bool:
         if all(one in (None, other) for one, other in zip(read, path, strict=False)):
             return True
     return any(reads(step, paths) for step in steps if step.kind not in ("key", "text"))
+
+
+def compares_alone(node: Node) -> bool:
+    """Whether what it reads is compared by `==`, `!=` and `in` alone, with texts that are told."""
+    if node.kind == "method" and node.word not in _GOING_THROUGH:
+        return False
+    if (node.kind == "call" and node.word != "has") or (node.kind == "text" and not node.word):
+        return False
+    return node.kind in _PLAIN and all(map(compares_alone, node.parts))
 
 
 def compared_texts(node: Node, paths: Paths, data: Mapping[str, Any]) -> Iterator[str]:

@@ -8,29 +8,43 @@ account here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import FieldPath, read_expression
-from gateway.access.conditions.facts import Fact, Turn, facts_of, reads, turn_of
+from gateway.access.conditions.facts import Fact, Turn, compares_alone, facts_of, reads, turn_of
 from gateway.access.conditions.parts import Outcome, Part, joined
+from gateway.access.conditions.syntax import texts_in
 from gateway.email_address import other_spellings
 from gateway.model import Principal
 
 _CLAIM = "email"
+_WALKED = frozenset(("user", "resource"))
 _ADDRESSES = (("user", _CLAIM), ("user", "claims", _CLAIM))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A fact by which somebody is kept away for their address."""
+
+    settles: bool
+    """What it gives where they are."""
+    texts: frozenset[str] | None
+    """Those that are written in it, where it says of no spelling but one that equals some text of
+    it or of what it reads; None where it may say more."""
 
 
 class NamedMailboxes:
     """Of one condition that keeps somebody away for their address."""
 
-    __slots__ = ("_is_deny", "_part", "_settles")
+    __slots__ = ("_asked", "_is_deny", "_part")
 
     def __init__(self, fact: Fact, *, is_deny: bool) -> None:
         self._is_deny = is_deny
-        self._settles: dict[Condition, bool] = {}
+        self._asked: dict[Condition, _Asked] = {}
         self._part = self._compiled(fact)
 
     def outcome(self, written: Outcome, context: EvaluationContext) -> Outcome:
@@ -42,15 +56,24 @@ class NamedMailboxes:
         others = [replace(context, principal=one) for one in _spelled(principal)]
         if not others:
             return written
+        # What a condition reads may be long, and each spelling takes it as long again.
+        named = {
+            atom: others
+            if asked.texts is None
+            else _named(others, asked.texts | _texts_read(atom, context, principal))
+            for atom, asked in self._asked.items()
+        }
+        if not any(named.values()):
+            return written
 
         def of_atom(atom: Condition) -> Outcome:
             outcome = atom.evaluate(context)
-            settles = self._settles.get(atom)
-            if settles is None or outcome is settles:
+            asked = self._asked.get(atom)
+            if asked is None or outcome is asked.settles:
                 return outcome
-            outcomes = [atom.evaluate(other) for other in others]
-            if settles in outcomes:
-                return settles
+            outcomes = [atom.evaluate(other) for other in named[atom]]
+            if asked.settles in outcomes:
+                return asked.settles
             # What fails of another spelling, such as one that is no key of a table, says nothing.
             if isinstance(outcome, bool):
                 return outcome
@@ -64,8 +87,52 @@ class NamedMailboxes:
         # Its names and types were checked with the whole condition.
         atom = Condition(fact.text, read_expression(fact.text))
         if _keeps_away(fact):
-            self._settles[atom] = fact.keeps_away
+            self._asked[atom] = _Asked(fact.keeps_away, _texts_of(fact, atom))
         return Part("atom", atom=atom)
+
+
+def _texts_of(fact: Fact, atom: Condition) -> frozenset[str] | None:
+    node = fact.node
+    if node is None or turn_of(node, _ADDRESSES) is Turn.UNCLEAR or not compares_alone(node):
+        return None
+    if not {path.root for path in atom.expression.paths} <= _WALKED:
+        return None
+    return frozenset(texts_in(node, {}))
+
+
+def _texts_read(
+    atom: Condition, context: EvaluationContext, principal: Principal
+) -> frozenset[str]:
+    """All that stand in what the fact reads of the resource, and what is said of the caller."""
+    texts: set[str] = set()
+    left: list[Any] = [context.resource.get(name) for name in atom.reads.resource]
+    if atom.reads.whole_resource:
+        left = [context.resource]
+    left += [principal.subject, principal.issuer, principal.session_id, principal.email]
+    left += [principal.roles, principal.claims]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            texts.add(value)
+        elif isinstance(value, Mapping):
+            texts.update(value)
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+    return frozenset(texts)
+
+
+def _named(others: list[EvaluationContext], texts: frozenset[str]) -> list[EvaluationContext]:
+    """Those of which the address is one of the texts."""
+    return [
+        one
+        for one in others
+        if one.principal is not None
+        and any(
+            isinstance(address, str) and address in texts
+            for address in (one.principal.email, one.principal.claims.get(_CLAIM))
+        )
+    ]
 
 
 def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailboxes | None:
@@ -93,7 +160,9 @@ def _keeps_away(fact: Fact) -> bool:
         return (fact.keeps_away or expression.negates) and any(map(_is_address, expression.paths))
     if not reads(node, _ADDRESSES):
         return False
-    return fact.keeps_away or turn_of(node, _ADDRESSES) is not Turn.NO
+    turn = turn_of(node, _ADDRESSES)
+    # Turned round, it keeps away where it does not hold.
+    return turn is Turn.UNCLEAR or fact.keeps_away is (turn is Turn.NO)
 
 
 def _is_address(path: FieldPath) -> bool:

@@ -37,14 +37,18 @@ def joined(part: Part, of_atom: Callable[[Condition], Outcome]) -> Outcome:
         asked, then, other = part.parts
         which = joined(asked, of_atom)
         return which if isinstance(which, str) else joined(then if which else other, of_atom)
-    outcomes = [joined(one, of_atom) for one in part.parts]
     if part.kind == "not":
-        (outcome,) = outcomes
+        outcome = joined(part.parts[0], of_atom)
         return outcome if isinstance(outcome, str) else not outcome
     settles = part.kind == "or"
-    if any(outcome is settles for outcome in outcomes):
-        return settles
-    return next((o for o in outcomes if isinstance(o, str)), not settles)
+    found: Outcome = not settles
+    for one in part.parts:
+        outcome = joined(one, of_atom)
+        if outcome is settles:
+            return settles
+        if isinstance(outcome, str) and not isinstance(found, str):
+            found = outcome
+    return found
 
 
 def taken_apart(condition: Condition) -> Part:
