@@ -27,7 +27,7 @@ _ADDRESSES = (("user", _CLAIM), ("user", "claims", _CLAIM))
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Sought:
     """A fact by which somebody is kept away for their address."""
 
     settles: bool
@@ -44,7 +44,7 @@ class NamedMailboxes:
 
     def __init__(self, fact: Fact, *, is_deny: bool) -> None:
         self._is_deny = is_deny
-        self._asked: dict[Condition, _Asked] = {}
+        self._asked: dict[Condition, _Sought] = {}
         self._part = self._compiled(fact)
 
     def outcome(self, written: Outcome, context: EvaluationContext) -> Outcome:
@@ -87,7 +87,7 @@ class NamedMailboxes:
         # Its names and types were checked with the whole condition.
         atom = Condition(fact.text, read_expression(fact.text))
         if _keeps_away(fact):
-            self._asked[atom] = _Asked(fact.keeps_away, _texts_of(fact, atom))
+            self._asked[atom] = _Sought(fact.keeps_away, _texts_of(fact, atom))
         return Part("atom", atom=atom)
 
 
