@@ -266,6 +266,55 @@ def test_a_long_list_is_read_little_longer_for_who_has_many_spellings(condition:
     assert cost_ratio(lambda: asked(fancy), lambda: asked(plain)) < 2
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "size(resource.l.filter(l, l.by == user.email)) > 0",
+        "resource.l.exists_one(l, l.by == user.email)",
+        "resource.l.exists(l, l.by.contains(user.email))",
+        "resource.l.exists(l, l.by == user.email && request.method == 'POST')",
+    ],
+)
+def test_a_list_that_is_too_long_for_all_spellings_keeps_away_whoever_has_many(
+    condition: str,
+) -> None:
+    rules = f"policy: p\nrules:\n  - {{id: all, allow: ['*']}}\n  - {{id: d, deny: ['*'], when: \"{condition}\"}}\n"
+    world = snapshot(BODY, rules)
+    plain, capital = of("eve@bucher.example"), of("Eve@bucher.example")
+    fancy = of("e\u0301vς@Bücher.example")
+
+    def asked(caller: Principal, count: int, *more: Any) -> Decision:
+        body = {"l": [*({"by": f"u{number}"} for number in range(count)), *more]}
+        return decide(world, "POST /list", caller, body=body)
+
+    for caller in (plain, capital):
+        assert asked(caller, 1_000).allowed
+        assert not asked(caller, 999, {"by": "eve@bucher.example"}).allowed
+    assert asked(fancy, 100).allowed
+    assert not asked(fancy, 1_000).allowed
+    assert cost_ratio(lambda: asked(fancy, 1_000), lambda: asked(plain, 1_000)) < 4
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "data.groups.exists(g, user.email in g.blocked && !(user.email in g.exempt))",
+        "data.groups.exists(g, !(user.email in g.exempt) && user.email in g.blocked)",
+        "data.groups.exists(g, user.email in g.blocked ? user.email != g.lead : false)",
+        "!data.groups.all(g, !(user.email in g.blocked) || user.email in g.exempt)",
+        "resource.l.exists(l, l.by == user.email && l.approver != user.email)",
+    ],
+)
+def test_what_asks_both_ways_is_asked_of_every_spelling(condition: str) -> None:
+    rules = f"policy: p\nrules:\n  - {{id: all, allow: ['*']}}\n  - {{id: d, deny: ['*'], when: \"{condition}\"}}\n"
+    tables = "version: 1\ngroups: [{blocked: [eve@x.example], exempt: [mal@x.example], lead: lea@x.example}]\n"
+    world = snapshot(BODY, rules, data__tables=tables)
+    body = {"l": [{"by": "eve@x.example", "approver": "bob@x.example"}]}
+    for email in ("eve@x.example", "Eve@x.example", "EVE@X.example"):
+        assert not decide(world, "POST /list", of(email), body=body).allowed
+    assert decide(world, "POST /list", of("Ann@x.example"), body=body).allowed
+
+
 def test_a_text_with_escapes_is_compared_with_every_spelling() -> None:
     world = snapshot(
         BODY,

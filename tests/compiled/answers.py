@@ -110,7 +110,7 @@ def body(case: Case) -> object:
     value = json.loads(case["data"])
     paths = ("a", "a.b", "meta.owner")
     found = [repr(field_at(value, path)) for path in paths]
-    return [reads_alike(value, BodyFields(paths)), engine_takes(value, 50), *found]
+    return [reads_alike(value, BodyFields(paths)), engine_takes([value], 50), *found]
 
 
 def identity(case: Case) -> object:

@@ -41,6 +41,7 @@ _ASKING = frozenset(
         "has_scope",
     )
 )
+_JOINS = frozenset(("and", "or", "if"))
 _GOING_THROUGH = frozenset(("exists", "all"))
 _PLAIN = frozenset(
     ("==", "!=", "in", "and", "or", "not", "if", "method", "call", "field", "index", "name", "text",
@@ -103,7 +104,10 @@ def turn_of(node: Node, paths: Paths) -> Turn:
         if node.word in _COUNTING:
             return Turn.UNCLEAR
         inner = _with_variable(node, paths)
-    turns = {turn_of(part, inner) for part in node.parts if reads(part, inner)} - {Turn.NO}
+    turns = {turn_of(part, inner) for part in node.parts if reads(part, inner)}
+    if node.kind not in _JOINS:
+        # What is joined asks both ways where a part is turned and another is not.
+        turns.discard(Turn.NO)
     if node.kind == "!=":
         turns.add(Turn.ROUND if not turns else Turn.UNCLEAR)
     return turns.pop() if len(turns) == 1 else Turn.UNCLEAR if turns else Turn.NO
