@@ -110,35 +110,38 @@ def _texts_read(
 ) -> frozenset[str]:
     """All that stand in what the fact reads of the resource, and what is said of the caller."""
     texts: set[str] = set()
-    left: list[Any] = [context.resource.get(name) for name in atom.reads.resource]
-    if atom.reads.whole_resource:
-        left = [context.resource]
-    left += [principal.subject, principal.issuer, principal.session_id, principal.email]
-    left += [principal.roles, principal.claims]
-    while left:
-        value = left.pop()
+    said = [principal.subject, principal.issuer, principal.session_id, principal.email]
+    for value in _values(
+        [*_resource_read(atom, context), *said, principal.roles, principal.claims]
+    ):
         if isinstance(value, str):
             texts.add(value)
         elif isinstance(value, Mapping):
             texts.update(value)
-            left += value.values()
-        elif isinstance(value, list | tuple):
-            left += value
     return frozenset(texts)
 
 
 def _parts_read(atom: Condition, context: EvaluationContext) -> int:
     """How much of the resource the engine is handed for each spelling."""
-    count = 0
-    left: list[Any] = [context.resource.get(name) for name in atom.reads.resource]
+    return sum(1 for _ in _values(_resource_read(atom, context)))
+
+
+def _resource_read(atom: Condition, context: EvaluationContext) -> list[Any]:
+    if atom.reads.whole_resource:
+        return [context.resource]
+    return [context.resource.get(name) for name in atom.reads.resource]
+
+
+def _values(values: list[Any]) -> Iterator[Any]:
+    """These, and all that lie within them."""
+    left = list(values)
     while left:
         value = left.pop()
-        count += 1
+        yield value
         if isinstance(value, Mapping):
             left += value.values()
         elif isinstance(value, list | tuple):
             left += value
-    return count
 
 
 def _named(others: list[EvaluationContext], texts: frozenset[str]) -> list[EvaluationContext]:

@@ -86,31 +86,38 @@ async def test_while_a_worker_has_not_confirmed_it_the_answer_says_so(house: Hou
     assert await house.deps.accounts.by_email(EMAIL) is None
 
 
-async def test_who_is_kept_away_by_a_role_does_not_come_back_without_it(tmp_path: Path) -> None:
-    async with open_house(tmp_path, barring_roles=frozenset(("suspended",))) as house:
-        await house.register()
-        account = await house.deps.accounts.by_email(EMAIL)
+@pytest.fixture
+async def barring(tmp_path: Path) -> AsyncIterator[tuple[House, str]]:
+    """With the id of an account that has a role which only takes away."""
+    async with open_house(tmp_path, barring_roles=frozenset(("suspended",))) as opened:
+        await opened.register()
+        account = await opened.deps.accounts.by_email(EMAIL)
         assert account is not None
-        await house.deps.accounts.grant(account.id, "suspended")
-        session = await house.sign_in()
-        answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
-        assert (answer.status, reason(answer)) == (403, "no_rule")
-        assert "whoever runs this service" in told(answer)["detail"]
-        assert (await house.ask("GET", "/auth/me", token=session["access_token"])).status == 200
-        await house.deps.accounts.revoke(account.id, "suspended")
-        session = await house.sign_in()
-        answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
-        assert answer.status == 204
+        await opened.deps.accounts.grant(account.id, "suspended")
+        yield opened, account.id
 
 
-async def test_who_is_kept_away_by_a_role_moves_to_no_other_address(tmp_path: Path) -> None:
-    async with open_house(tmp_path, barring_roles=frozenset(("suspended",))) as house:
-        await house.register()
-        account = await house.deps.accounts.by_email(EMAIL)
-        assert account is not None
-        await house.deps.accounts.grant(account.id, "suspended")
-        session = await house.sign_in()
-        body = {"email": "other@x.example", "password": CREDENTIALS["password"]}
-        answer = await house.ask("POST", "/auth/email/change", body, token=session["access_token"])
-        assert (answer.status, reason(answer)) == (403, "no_rule")
-        assert "another address" in told(answer)["detail"]
+async def test_who_is_kept_away_by_a_role_does_not_come_back_without_it(
+    barring: tuple[House, str],
+) -> None:
+    house, account_id = barring
+    session = await house.sign_in()
+    answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
+    assert (answer.status, reason(answer)) == (403, "no_rule")
+    assert "whoever runs this service" in told(answer)["detail"]
+    assert (await house.ask("GET", "/auth/me", token=session["access_token"])).status == 200
+    await house.deps.accounts.revoke(account_id, "suspended")
+    session = await house.sign_in()
+    answer = await house.ask("DELETE", "/auth/me", token=session["access_token"])
+    assert answer.status == 204
+
+
+async def test_who_is_kept_away_by_a_role_moves_to_no_other_address(
+    barring: tuple[House, str],
+) -> None:
+    house, _ = barring
+    session = await house.sign_in()
+    body = {"email": "other@x.example", "password": CREDENTIALS["password"]}
+    answer = await house.ask("POST", "/auth/email/change", body, token=session["access_token"])
+    assert (answer.status, reason(answer)) == (403, "no_rule")
+    assert "another address" in told(answer)["detail"]
