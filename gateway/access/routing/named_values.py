@@ -198,10 +198,11 @@ class NamedValues:
         list of its values."""
         if any(str(name).startswith("$") for name in value):
             return True
-        values = (
-            [[value["_id"]], list(value.values())] if "_id" in value else [list(value.values())]
-        )
-        return any(map(self._may_be_list, values))
+        values = list(value.values())
+        if self._may_be_list(values):
+            return True
+        # Of one thing it is asked above: once more at each level would be 2**30 times.
+        return len(values) > 1 and "_id" in value and self._may_be_list([value["_id"]])
 
     def _may_be_list(self, items: list[object]) -> bool:
         """A list of one is what it holds to who compares in JavaScript."""
