@@ -34,6 +34,25 @@ async def test_who_deletes_a_strangers_address_again_and_again_sends_it_no_more_
     assert 0 < len(sent) <= PER_REQUESTER + 1
 
 
+async def test_who_deletes_a_strangers_address_again_and_again_sends_it_no_more_resets(
+    database: Database,
+) -> None:
+    """An account that was just made has no link yet: that is no way past the numbers."""
+    post, email = outbox(database), unique("ann") + "@x.example"
+    registrations, accounts = Registrations(database, post, waits=False), Accounts(database)
+    sent: set[str] = set()
+    for number in range(PER_MAILBOX + 3):
+        account = await accounts.register(email, f"hash {number}")
+        assert isinstance(account, Account)
+        await registrations.forgot(email, f"requester {number // PER_REQUESTER}")
+        await registrations.forgot(email, "one requester")
+        while await post.drain():
+            pass
+        sent |= {one.id for one in await post.waiting_mail(1000) if one.recipient == email}
+        await accounts.delete(account.id)
+    assert 0 < len(sent) <= PER_MAILBOX
+
+
 async def test_who_deletes_an_account_again_and_again_moves_none_to_a_mailbox_any_oftener(
     database: Database,
 ) -> None:

@@ -271,7 +271,7 @@ class MailOutbox:
             # this waited does not become valid again.
             account = await tx.one(
                 "UPDATE accounts SET id = id WHERE email_key = :key RETURNING id, email,"
-                " email_verified, disabled, password_hash",
+                " email_verified, disabled, password_hash, created_at",
                 key=queued["email_key"],
             )
         row = await tx.one(

@@ -174,6 +174,7 @@ async def _replaced(tx: Transaction, row: Row, purpose: Purpose, account: Row | 
 async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row | None) -> bool:
     names = {f"t{number}": one.value for number, one in enumerate(_COUNTED[purpose])}
     spread = ", ".join(f":{name}" for name in names)
+    since = int(await tx.now()) - HOUR_S
     rows = await tx.all(
         f"SELECT requester, COUNT(*) AS mails FROM outbox WHERE recipient_key = :key"  # noqa: S608
         f" AND template IN ({spread}) AND id <> :id AND prepared_at > :since"
@@ -186,17 +187,23 @@ async def _over_limit(tx: Transaction, row: Row, purpose: Purpose, account: Row 
         id=row["id"],
         requester=row["requester"],
         asked_ms=row["asked_ms"],
-        since=int(await tx.now()) - HOUR_S,
+        since=since,
         **names,
     )
     by_requester = {str(count["requester"]): int(count["mails"]) for count in rows}
     own = by_requester.get(str(row["requester"]), 0)
     if own < PER_REQUESTER and sum(by_requester.values()) < PER_MAILBOX:
         return False
+    if purpose is not Purpose.RESET or account is None:
+        return True
+    # Whoever makes an account in a stranger's name and deletes it again and again has each time
+    # one that no link was sent for.
+    if not account["email_verified"] and int(account["created_at"]) > since:
+        return True
     # A reset is how an owner gets in whom others have locked out: those who ask in the owner's
     # name, from the owner's own network too, use up no more than what the mailbox already has a
     # valid link for.
-    return purpose is not Purpose.RESET or account is None or await _has_reset_link(tx, account)
+    return await _has_reset_link(tx, account)
 
 
 async def _has_reset_link(tx: Transaction, account: Row) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.identity.accounts.account_rows import Account
 from gateway.identity.mail.recipients import requester_of
 from tests.edge.auth_house import CREDENTIALS, EMAIL, PASSWORD, open_house, reason, told
 from tests.edge.endpoints.mail_house import ATTACKERS, OTHER, MailHouse
@@ -75,6 +76,23 @@ async def test_who_shares_the_owners_network_keeps_no_owner_from_a_reset(mail: M
     newest = (await mail.links())[0]
     answer = await mail.post("/auth/password/reset", token=newest, password=OTHER)
     assert answer.status == 204
+
+
+@pytest.mark.parametrize(("age_s", "letters"), [(3_700, 6), (60, 5)])
+async def test_an_account_has_to_be_older_than_the_letters_that_count_or_confirmed(
+    mail: MailHouse, age_s: int, letters: int
+) -> None:
+    """Else whoever makes one again and again in a stranger's name would fill their mailbox."""
+    account = await mail.house.deps.accounts.register(EMAIL, "hash")
+    assert isinstance(account, Account)
+    mail.house.clock.move(age_s)
+    forgot, network = mail.registrations().forgot, requester_of("203.0.113.9")
+    for _ in range(6):
+        await forgot(EMAIL, network)
+    assert len(await mail.links()) == 5
+    mail.house.clock.move(1_800)
+    await forgot(EMAIL, network)
+    assert len(await mail.links()) == letters
 
 
 async def test_who_asks_for_resets_all_hour_sends_a_bounded_number_of_letters(
