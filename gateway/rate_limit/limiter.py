@@ -203,10 +203,12 @@ class RateLimiter:
         keys = [key_of(call, principal, requested) for key_of in route.keys]
         return await self._take_all(route, keys, self._steady())
 
-    async def take_for(self, limits: Sequence[Limit], key: str) -> LimitState:
-        """As `take`, for a caller that knows whose call it is, whatever the limits count by."""
+    async def take_for(self, limits: Sequence[Limit], key: str, *others: str) -> LimitState:
+        """As `take`, for a caller that knows whose call it is, whatever the limits count by; with
+        `others` each limit has a key of its own."""
         route = self._routes.get(id(limits)) or self._route_limits(limits)
-        return await self._take_all(route, [key] * len(route.counts), self._steady())
+        keys = [key, *others] if others else [key] * len(route.counts)
+        return await self._take_all(route, keys, self._steady())
 
     def adopt(self, limits: Iterable[Limit]) -> None:
         """Drops the counts of limits that a reload has removed; `limits` are all that are in

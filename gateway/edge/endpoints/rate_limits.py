@@ -93,10 +93,12 @@ LINKS = (Limit("auth/links-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
 """Times that one account sets out to be linked with a provider: each link leaves an event, and one
 more when it is ended, which its owner may always do."""
 
-DEVICE = _limit("device", 1, 30)
-DEVICES = _limit("devices-at", 10, 300)
+DEVICE_FEW = _limit("device-few", 1 / 5, 10)
 """Calls of a browser that has signed in before, past what its address has: by the account that it
-signed in to last, and of all of them at one address."""
+signed in to last, whatever others at the address use up."""
+DEVICE = (*_limit("device", 4 / 5, 20), *_limit("devices-at", 10, 300))
+"""Past those few: by the account, one a second and 30 at once with them, and of all at the address.
+So each account that somebody has there brings them one call in five seconds more."""
 
 BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
     {
@@ -174,8 +176,10 @@ class EndpointLimits:
         device = self._device_of(call) if wait_s > 0 and limits is not EXPORT else None
         if device is None:
             return wait_s
-        own_s = (await self._limits.take_for(DEVICE, device.latest_account)).wait_s
-        return own_s if own_s > 0 else (await self._limits.take_for(DEVICES, address)).wait_s
+        account = device.latest_account
+        if (await self._limits.take_for(DEVICE_FEW, account)).wait_s == 0:
+            return 0.0
+        return (await self._limits.take_for(DEVICE, account, address)).wait_s
 
     async def session_wait_s(self, session_id: str, account_id: str | None = None) -> float:
         """The same for one more renewal of a session; by its account too, where that is known."""

@@ -14,6 +14,7 @@ from gateway.edge.endpoints.rate_limits import (
     BY_ENDPOINT,
     CAPTCHA,
     DEVICE,
+    DEVICE_FEW,
     EVENTS,
     RENEWALS,
     RESEND,
@@ -22,12 +23,14 @@ from gateway.edge.endpoints.rate_limits import (
     EndpointLimits,
 )
 from gateway.identity.accounts.account_facts import AccountFacts
+from gateway.identity.sign_in.devices import COOKIE
 from gateway.rate_limit.limiter import RateLimiter
 from gateway.stores.redis import RedisStore, open_redis
 from tests.authenticator import Authenticator
 from tests.databases import Hands
 from tests.edge.auth_house import (
     CREDENTIALS,
+    EMAIL,
     PASSWORD,
     URL,
     House,
@@ -37,10 +40,12 @@ from tests.edge.auth_house import (
     told,
 )
 from tests.edge.endpoints.passkey_calls import add_passkey, sign_in
+from tests.edge.endpoints.sign_in_calls import device_of
 from tests.edge.house_parts import Recorded
 from tests.edge.rig import Answer
 
 OPENAPI = Path(__file__).parents[3] / "gateway/schemas/openapi.yaml"
+CHALLENGE = request("GET", "/auth/captcha", b"")
 
 
 @pytest.fixture
@@ -85,24 +90,45 @@ async def test_one_address_may_ask_so_often_and_then_waits(house: House) -> None
     assert (await house.ask("GET", "/auth/captcha")).status == 200
 
 
+async def known_browser(house: House, email: str) -> bytes:
+    """What a browser sends that has signed in to an account that is new."""
+    await house.register(email)
+    signed_in = await house.ask("POST", "/auth/login", {"email": email, "password": PASSWORD})
+    cookie = f"Cookie: {COOKIE}={device_of(signed_in)}"
+    return request("GET", "/auth/captcha", b"", headers=[cookie])
+
+
 async def test_a_browser_that_has_signed_in_before_has_calls_of_its_own(house: House) -> None:
     """Whoever uses up what an address has, as a neighbour may, leaves it these."""
-    await house.register()
-    signed_in = await house.ask("POST", "/auth/login", CREDENTIALS)
-    (cookie,) = [
-        value.decode().partition(";")[0]
-        for value in signed_in.values("set-cookie")
-        if value.startswith(b"__Host-device=")
-    ]
-    await often(house, request("GET", "/auth/captcha", b""), CAPTCHA[0].burst)
-    known = request("GET", "/auth/captcha", b"", headers=[f"Cookie: {cookie}"])
-    answers = await often(house, known, DEVICE[0].burst + 1)
+    known = await known_browser(house, EMAIL)
+    await often(house, CHALLENGE, CAPTCHA[0].burst)
+    answers = await often(house, known, DEVICE_FEW[0].burst + DEVICE[0].burst + 1)
     assert {answer.status for answer in answers[:-1]} == {200}
     assert (answers[-1].status, reason(answers[-1])) == (429, "rate_limited")
+    cookie = known.partition(b"Cookie: ")[2].partition(b"\r\n")[0].decode()
     for stranger in ("", "__Host-device=made-up", f"{cookie}x"):
         fields = [f"Cookie: {stranger}"] if stranger else []
         (answer,) = await often(house, request("GET", "/auth/captcha", b"", headers=fields), 1)
         assert answer.status == 429
+
+
+async def test_who_has_many_accounts_at_the_owners_address_keeps_no_browser_of_theirs_out(
+    house: House,
+) -> None:
+    """What all of them share is asked of those alone who have used up what is their own."""
+    owner = await known_browser(house, EMAIL)
+    others = [await known_browser(house, f"u{number}@example.com") for number in range(18)]
+    await often(house, CHALLENGE, CAPTCHA[0].burst)
+    used = [answer.status for other in others for answer in await often(house, other, 30)]
+    assert 429 in used
+    few = DEVICE_FEW[0].burst
+    answers = await often(house, owner, few + 20)
+    assert [answer.status for answer in answers] == [200] * few + [429] * 20
+    # What was refused for the others' calls has used up none of the owner's.
+    house.clock.move(3)
+    await often(house, CHALLENGE, CAPTCHA[0].burst)
+    answers = await often(house, owner, DEVICE[0].burst)
+    assert {answer.status for answer in answers} == {200}
 
 
 async def test_who_asks_for_links_again_keeps_nobody_from_a_reset(house: House) -> None:
