@@ -3,7 +3,9 @@
 Law: whatever ends a thing that a backup may hold alive (an account, a password, a role, a key)
 writes its tombstone in the same transaction, and a restore lays every tombstone upon what it
 brought back.  Tombstones are few words each and are never pruned, as nobody knows how old a
-backup may be; they name ids and hashes, no person.
+backup may be; they name ids and hashes, no person.  Those that were written `of` an account go when
+it is erased, as the tombstone of the account says all of them: who makes and erases accounts leaves
+one row for each.
 """
 
 from __future__ import annotations
@@ -42,18 +44,29 @@ class Ended(StrEnum):
     FACTOR = "factor"
     """Removed, replaced, or taken away by an operator (its id)."""
     RECOVERY_CODE = "recovery_code"
-    """Used or replaced (its hash)."""
+    """Used (its hash); every one of an account before `epoch` (ALL)."""
     SIGNING_KEY = "signing_key"
     """Revoked, or retired to its end (its `kid`)."""
 
 
-async def add_tombstone(tx: Transaction, kind: Ended, target: str, epoch: int = 0) -> None:
-    """Write the tombstone; of two the higher epoch counts."""
+_OF_ACCOUNTS = (Ended.ATTRIBUTE, Ended.PASSKEY, Ended.FACTOR, Ended.RECOVERY_CODE)
+"""What an account's owner ends as often as they like: written `of` the account.  Earlier versions
+wrote the kind alone, and both forms hold."""
+
+ALL = "*"
+"""The target that stands for all of its kind that an account had before `epoch`."""
+
+
+async def add_tombstone(
+    tx: Transaction, kind: Ended, target: str, epoch: int = 0, *, of: str = ""
+) -> None:
+    """Write the tombstone; of two the higher epoch counts.  `of`: the account, for the kinds that
+    go with it."""
     await tx.run(
         "INSERT INTO tombstones (kind, target, epoch, ended_at) VALUES (:kind, :target, :epoch,"
         " :now) ON CONFLICT (kind, target) DO UPDATE SET epoch = CASE WHEN tombstones.epoch >"
         " excluded.epoch THEN tombstones.epoch ELSE excluded.epoch END",
-        kind=kind.value,
+        kind=_kind(kind, of),
         target=target,
         epoch=epoch,
         now=int(await tx.now()),
@@ -69,13 +82,40 @@ async def remove_tombstone(tx: Transaction, kind: Ended, target: str) -> None:
     )
 
 
-async def has_tombstone(tx: Transaction, kind: Ended, target: str) -> bool:
+async def remove_tombstones_of(tx: Transaction, account_id: str) -> None:
+    """Delete all that were written `of` the account: it is erased, and has one of its own."""
+    await tx.many(
+        "DELETE FROM tombstones WHERE kind = :kind",
+        [{"kind": kind_of(kind, account_id)} for kind in _OF_ACCOUNTS],
+    )
+
+
+async def drop_ended(tx: Transaction, table: str, column: str, kind: Ended) -> int:
+    """For a restore: delete the rows of accounts that have a tombstone, of either form."""
+    return await tx.run(
+        f"DELETE FROM {table} WHERE EXISTS (SELECT 1 FROM tombstones t"  # noqa: S608 (names of our own)
+        f" WHERE t.kind IN (:kind, :prefix || {table}.account_id) AND t.target = {table}.{column})",
+        kind=kind.value,
+        prefix=kind_of(kind, ""),
+    )
+
+
+async def has_tombstone(tx: Transaction, kind: Ended, target: str, *, of: str = "") -> bool:
     row = await tx.one(
         "SELECT 1 FROM tombstones WHERE kind = :kind AND target = :target",
-        kind=kind.value,
+        kind=_kind(kind, of),
         target=target,
     )
     return row is not None
+
+
+def kind_of(kind: Ended, account_id: str) -> str:
+    """In the kind, so that those of one account lie side by side in the table's key."""
+    return f"{kind.value} {account_id}"
+
+
+def _kind(kind: Ended, of: str) -> str:
+    return kind_of(kind, of) if of else kind.value
 
 
 def role_target(account_id: str, role: str) -> str:

@@ -32,6 +32,13 @@ ONLY_GROWS = ("audit_events", "changes", "tombstones", "client_assertions")
 and what was used up since the backup stays true."""
 
 
+_OF_TWO_TOMBSTONES = (
+    " ON CONFLICT (kind, target) DO UPDATE SET epoch = excluded.epoch"
+    " WHERE tombstones.epoch < excluded.epoch"
+)
+"""The higher epoch counts: a database that was lost may have been given an older backup first."""
+
+
 class BackupRefused(Exception):
     """The file is no whole backup, or not one for this database."""
 
@@ -163,6 +170,7 @@ async def replace(tx: Transaction, file: BinaryIO, key: bytes) -> int:
         columns = list(batch[0])
         spread = ", ".join(f":{column}" for column in columns)
         known = " ON CONFLICT DO NOTHING" if name in ONLY_GROWS else ""
+        known = _OF_TWO_TOMBSTONES if name == "tombstones" else known
         await tx.many(
             f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({spread}){known}",  # noqa: S608
             batch,

@@ -128,7 +128,7 @@ async def test_who_registered_the_address_of_somebody_else_leaves_nothing_said_o
     assert kept == {"team", "floor"} | ({"nick", "pronoun"} if verified else set())
     async with database.read_transaction() as tx:
         target = role_target(account.id, "nick")
-        assert await has_tombstone(tx, Ended.ATTRIBUTE, target) is not verified
+        assert await has_tombstone(tx, Ended.ATTRIBUTE, target, of=account.id) is not verified
     await post.purge()
 
 

@@ -15,6 +15,7 @@ import pytest
 from gateway.identity.clients.client_auth import Assertion, ClientAuthenticator, UnknownClient
 from gateway.identity.clients.clients import Client, Clients
 from gateway.identity.keys.jwk import Alg, generate, verifying
+from gateway.identity.tombstones import Ended, add_tombstone
 from gateway.stores import backup
 from gateway.stores.open_database import open_database
 from gateway.stores.protocols import Database
@@ -130,6 +131,21 @@ async def test_what_was_there_before_is_gone_but_what_was_revoked_stays(
     await restore(database, tmp_path / "empty")
     left = {name for name, rows in (await contents(database)).items() if rows}
     assert left == {"changes"}
+
+
+@pytest.mark.parametrize(("of_backup", "of_now"), [(3, 5), (5, 3)])
+async def test_of_a_tombstone_that_both_have_the_higher_epoch_counts(
+    sqlite_database: Database, other: Database, tmp_path: Path, of_backup: int, of_now: int
+) -> None:
+    for database, epoch in ((sqlite_database, of_backup), (other, of_now)):
+        async with database.transaction() as tx:
+            await add_tombstone(tx, Ended.PASSWORD, "u", epoch)
+    file = tmp_path / "backup"
+    await backup.write(sqlite_database, file, KEY)
+    await restore(other, file)
+    async with other.read_transaction() as tx:
+        row = await tx.one("SELECT epoch FROM tombstones WHERE target = 'u'")
+    assert row == {"epoch": 5}
 
 
 async def test_the_file_is_its_owners_alone(sqlite_database: Database, tmp_path: Path) -> None:

@@ -71,18 +71,20 @@ KEYS = (Limit("auth/keys-day", LimitKey.ADDRESS, 100 / 86_400, 100),)
 """Personal keys that one account makes: each leaves rows for a day after its end."""
 
 PASSKEYS = (Limit("auth/passkeys-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
-"""Passkeys that one account adds: each that is removed leaves a tombstone."""
+"""Passkeys that one account adds: each that is removed leaves a tombstone for
+as long as the account is there."""
 
 PASSKEY_USES = (Limit("auth/passkey-uses-day", LimitKey.ADDRESS, 10_000 / 86_400, 10_000),)
 """Good answers of one account's passkeys: the challenge of each stays in Redis for an hour, whether
 or not a sign-in or a step-up comes of it.  As many as there may be of both."""
 
 GENERATORS = (Limit("auth/generators-day", LimitKey.ADDRESS, 50 / 86_400, 50),)
-"""Secrets of an authenticator app that one account is shown: each that counted leaves tombstones,
-of itself and of the recovery codes that go with it."""
+"""Secrets of an authenticator app that one account is shown: each that counted leaves a tombstone
+for as long as the account is there, and an event."""
 
 RECOVERY_CODES = (Limit("auth/recovery-codes-day", LimitKey.ADDRESS, 10 / 86_400, 10),)
-"""Times that one account has new recovery codes made: each leaves ten tombstones and an event."""
+"""Times that one account has new recovery codes made: each leaves an event, and all of them
+one tombstone."""
 
 CLIENT_TOKENS = (Limit("auth/client-tokens-day", LimitKey.ADDRESS, 100_000 / 86_400, 100_000),)
 """Tokens that one machine client is given: each leaves an event, and what the client revokes every

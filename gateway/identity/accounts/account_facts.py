@@ -324,7 +324,8 @@ async def _put_attribute(
     set_by, now = by
     if name in account.attributes:
         target = role_target(account.id, name)
-        await add_tombstone(tx, Ended.ATTRIBUTE, target, now + (value is None))
+        ended_before = now + (value is None)
+        await add_tombstone(tx, Ended.ATTRIBUTE, target, ended_before, of=account.id)
     if value is None:
         await tx.run(
             "DELETE FROM account_attributes WHERE account_id = :id AND name = :name",

@@ -11,7 +11,7 @@ from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.templates import MailTemplate
 from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
 from gateway.identity.sessions.sessions import end_every, is_live, lock
-from gateway.identity.tombstones import Ended, add_tombstone
+from gateway.identity.tombstones import Ended, add_tombstone, remove_tombstones_of
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Database, Row, Transaction
 
@@ -38,6 +38,8 @@ async def erase(
     if notifications is not None:
         await notifications.notify(tx, account_id, MailTemplate.ACCOUNT_DELETED)
     await tx.run("DELETE FROM accounts WHERE id = :id", id=account_id)
+    # Last: a recovery code that was being used has left its tombstone before its row could go.
+    await remove_tombstones_of(tx, account_id)
     return changes
 
 

@@ -190,7 +190,7 @@ async def delete_passkey(tx: Transaction, passkey_id: str, account_id: str) -> P
     )
     if row is None:
         return None
-    await add_tombstone(tx, Ended.PASSKEY, passkey_id)
+    await add_tombstone(tx, Ended.PASSKEY, passkey_id, of=account_id)
     return _passkey(row)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.identity.base64url import encoded
 from gateway.identity.factors.factor_kinds import FactorKind, FactorProof
 from gateway.identity.mail.notifications import SecurityNotifications
-from gateway.identity.tombstones import Ended, add_tombstone
+from gateway.identity.tombstones import ALL, Ended, add_tombstone, kind_of
 from gateway.stores.protocols import Database, Transaction
 
 CODES = 10
@@ -49,7 +49,7 @@ class RecoveryCodeFactor:
             )
             if not used:
                 return None
-            await add_tombstone(tx, Ended.RECOVERY_CODE, digest)
+            await add_tombstone(tx, Ended.RECOVERY_CODE, digest, of=account_id)
             left = await codes_left(tx, account_id)
             await self._notifications.recovery_code_used(tx, account_id, left)
         self._notifications.wake()
@@ -59,22 +59,49 @@ class RecoveryCodeFactor:
 async def make_codes(tx: Transaction, account_id: str) -> Sequence[str]:
     """Ten new codes in the place of all that are left.  The account's row is held by the
     transaction."""
-    await remove_codes(tx, account_id)
-    now = int(await tx.now())
+    made_at = await remove_codes(tx, account_id)
     codes = [_new_code() for _ in range(CODES)]
     await tx.many(
-        "INSERT INTO recovery_codes (hash, account_id, created_at) VALUES (:hash, :account, :now)",
-        [{"hash": _hash(account_id, code), "account": account_id, "now": now} for code in codes],
+        "INSERT INTO recovery_codes (hash, account_id, created_at) VALUES (:hash, :account, :at)",
+        [{"hash": _hash(account_id, code), "account": account_id, "at": made_at} for code in codes],
     )
     return [_shown(code) for code in codes]
 
 
-async def remove_codes(tx: Transaction, account_id: str) -> None:
+async def remove_codes(tx: Transaction, account_id: str) -> int:
+    """The second of which the next codes are: a restore drops those of before it, whether they
+    were used or replaced, by one tombstone.  The account's row is held by the transaction."""
     rows = await tx.all(
-        "DELETE FROM recovery_codes WHERE account_id = :id RETURNING hash", id=account_id
+        "DELETE FROM recovery_codes WHERE account_id = :id RETURNING created_at", id=account_id
     )
-    for row in rows:
-        await add_tombstone(tx, Ended.RECOVERY_CODE, str(row["hash"]))
+    kind = kind_of(Ended.RECOVERY_CODE, account_id)
+    used = await tx.all(
+        "DELETE FROM tombstones WHERE kind = :kind AND target <> :all RETURNING ended_at",
+        kind=kind,
+        all=ALL,
+    )
+    last = await tx.one(
+        "SELECT epoch FROM tombstones WHERE kind = :kind AND target = :all", kind=kind, all=ALL
+    )
+    now = max(int(await tx.now()), 0 if last is None else int(last["epoch"]))
+    if not rows and not used:
+        return now
+    # Later than each of them, within one second and where a clock was set back, too.
+    times = [int(row["created_at"]) for row in rows] + [int(row["ended_at"]) for row in used]
+    epoch = max(now, *times) + 1
+    await add_tombstone(tx, Ended.RECOVERY_CODE, ALL, epoch, of=account_id)
+    return epoch
+
+
+async def drop_replaced(tx: Transaction) -> int:
+    """For a restore: delete the codes that others have taken the place of; how many."""
+    return await tx.run(
+        "DELETE FROM recovery_codes WHERE EXISTS (SELECT 1 FROM tombstones t"
+        " WHERE t.kind = :prefix || recovery_codes.account_id AND t.target = :all"
+        " AND recovery_codes.created_at < t.epoch)",
+        prefix=kind_of(Ended.RECOVERY_CODE, ""),
+        all=ALL,
+    )
 
 
 async def codes_left(tx: Transaction, account_id: str) -> int:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.identity.factors.recovery_codes import drop_replaced
 from gateway.identity.factors.totp import STEP_S, reseal_totp
 from gateway.identity.keys.encryption import Sealer
-from gateway.identity.tombstones import Ended
+from gateway.identity.tombstones import Ended, drop_ended
 from gateway.stores.protocols import Row, Transaction
 
 _TABLES = {"totp_factors": "id", "passkeys": "id", "recovery_codes": "hash"}
@@ -41,8 +42,9 @@ async def carry_factors(tx: Transaction, held: HeldFactors, then: Sealer, now: S
     """Lay what was before upon what came back; how many factors ended again.  `then` is the secret
     that the backup was written under."""
     await tx.run("DELETE FROM totp_factors WHERE confirmed_at IS NULL")
-    ended = await _drop(tx, "totp_factors", Ended.FACTOR)
-    ended += await _drop(tx, "recovery_codes", Ended.RECOVERY_CODE)
+    ended = await drop_ended(tx, "totp_factors", "id", Ended.FACTOR)
+    ended += await drop_ended(tx, "recovery_codes", "hash", Ended.RECOVERY_CODE)
+    ended += await drop_replaced(tx)
     if then.fingerprint != now.fingerprint:
         await reseal_totp(tx, then, now)
     for table, key in _TABLES.items():
@@ -64,14 +66,6 @@ async def carry_factors(tx: Transaction, held: HeldFactors, then: Sealer, now: S
         step=int(await tx.now()) // STEP_S,
     )
     return ended
-
-
-async def _drop(tx: Transaction, table: str, kind: Ended) -> int:
-    return await tx.run(
-        f"DELETE FROM {table} WHERE {_TABLES[table]} IN"  # noqa: S608 (names of our own)
-        " (SELECT target FROM tombstones WHERE kind = :kind)",
-        kind=kind.value,
-    )
 
 
 async def _put_back(tx: Transaction, table: str, key: str, row: Row) -> None:

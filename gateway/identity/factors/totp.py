@@ -152,7 +152,7 @@ async def remove_totp(tx: Transaction, account_id: str) -> bool:
         id=account_id,
     )
     for row in rows:
-        await add_tombstone(tx, Ended.FACTOR, str(row["id"]))
+        await add_tombstone(tx, Ended.FACTOR, str(row["id"]), of=account_id)
     return bool(rows)
 
 

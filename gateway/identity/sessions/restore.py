@@ -19,7 +19,9 @@ from gateway.identity.keys.signing_keys import KeyRow, NewSigningKey
 from gateway.identity.revocations import record
 from gateway.identity.tombstones import (
     Ended,
+    drop_ended,
     email_target,
+    kind_of,
     link_target,
     remove_tombstone,
     role_target,
@@ -124,7 +126,7 @@ async def revoke_all(
         links=await _drop_links(tx),
         clients=await _drop(tx, "clients", "id", Ended.CLIENT),
         client_secrets=await _drop(tx, "client_secrets", "hash", Ended.CLIENT_SECRET),
-        passkeys=await _drop(tx, "passkeys", "id", Ended.PASSKEY),
+        passkeys=await drop_ended(tx, "passkeys", "id", Ended.PASSKEY),
         signing_keys=retired,
     )
     # Device cookies of passwords that were changed after the backup are strangers still.
@@ -295,10 +297,12 @@ async def _drop_outdated(tx: Transaction, kind: Ended) -> int:
     """What was given before its tombstone's time: what came after it is of the backup's own."""
     table, column, given_at = _FACTS[kind]
     return await tx.run(
-        f"DELETE FROM {table} WHERE EXISTS (SELECT 1 FROM tombstones t WHERE t.kind = :kind"  # noqa: S608
+        f"DELETE FROM {table} WHERE EXISTS (SELECT 1 FROM tombstones t"  # noqa: S608
+        f" WHERE t.kind IN (:kind, :prefix || {table}.account_id)"
         f" AND t.target = {table}.account_id || ' ' || {table}.{column}"
         f" AND {table}.{given_at} < t.epoch)",
         kind=kind.value,
+        prefix=kind_of(kind, ""),
     )
 
 
