@@ -119,14 +119,19 @@ def _bind_resource(paths: list[FieldPath], asked_for: set[int]) -> Binding:
     if any(not path.keys for path in paths):
         return lambda context: dict(context.resource)
     read = {path.keys for path in paths if path.at not in asked_for}
-    whole = tuple(sorted(keys for keys in read if not _lies_in(keys, read)))
-    asked = tuple(sorted({p.keys for p in paths if p.at in asked_for} - read))
+    whole = {keys for keys in read if not _lies_in(keys, read)}
+    names = tuple(sorted(keys[0] for keys in whole if len(keys) == 1))
+    deeper = tuple(sorted(keys for keys in whole if len(keys) > 1))
+    asked = tuple(
+        sorted({p.keys for p in paths if p.at in asked_for and not _lies_in(p.keys, read)} - read)
+    )
 
     def bind(context: EvaluationContext) -> Any:
-        resource, bound = context.resource, dict[str, Any]()
+        resource = context.resource
+        bound = {name: resource[name] for name in names if name in resource}
         for keys in asked:
             _bind_field(bound, resource, keys, asked=True)
-        for keys in whole:
+        for keys in deeper:
             _bind_field(bound, resource, keys, asked=False)
         return bound
 
