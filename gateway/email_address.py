@@ -56,24 +56,46 @@ def is_same_mailbox(email: str, other: str) -> bool:
     return _plain_name(email) == _plain_name(other)
 
 
+def one_spelling(address: str, *, folds: bool) -> str:
+    """As people write an address, or how it begins or ends, when they care for no letter: in lower
+    case and in plain letters (NFKC), the host in its own.  `folds`: the name before the `@` as
+    accounts are told apart, `gross` for `groß`.
+
+    Two that are one account are one of this where `folds`, and where they are surely one mailbox
+    without it too.
+    """
+    name, at, host = unicodedata.normalize("NFKC", address).rpartition("@")
+    if not at:
+        name, host = host, ""
+    plain = name.casefold() if folds else name.lower()
+    # Of the host what was typed: IDNA maps `ϲ` to `σ`, NFKC to `ς`.
+    typed = address.rpartition("@")[2] if "@" in address else host
+    return f"{unicodedata.normalize('NFKC', plain)}{at}{own_letters(typed) if at else ''}"
+
+
+def own_letters(host: str) -> str:
+    """A host, or the end of one, in lower case and in the letters that its `xn--` stands for."""
+    if not is_written_in_several_ways(host):
+        return host.lower()
+    return _in_own_letters(host)
+
+
+def is_written_in_several_ways(host: str) -> bool:
+    """Whether it has other spellings than by the case of letters: to tell them takes some 60 µs."""
+    return not host.isascii() or _ENCODED in host.lower()
+
+
 @lru_cache(maxsize=1024)
-def other_spellings(email: str) -> tuple[str, ...]:
-    """By which people name the mailbox of an address besides: in lower case and as accounts are
-    told apart, with the host in its ASCII form and in its own letters.  Empty where it is written
-    so itself; of what is no address, in lower case."""
-    if email == email.lower() and email.isascii() and _ENCODED not in email:
-        return ()
-    normalized_email = normalize_email(email)
-    if normalized_email is None:
-        found = [email.lower()]
-    else:
-        name, _, ascii_host = normalized_email.rpartition("@")
-        validated = _validated(f"a@{ascii_host}", test_environment=True)
-        hosts = [ascii_host, ascii_host if validated is None else validated.domain]
-        typed_name = email.strip().partition("@")[0].lower()
-        names = [name, typed_name, unicodedata.normalize("NFC", typed_name), _plain_name(email)]
-        found = [f"{one}@{host}" for one in names for host in hosts]
-    return tuple(one for one in dict.fromkeys(found) if one != email)
+def _in_own_letters(host: str) -> str:
+    bare = host.strip(".")
+    validated = None
+    # What is longer is no host, and takes quadratic time (CVE-2024-3651).
+    if len(bare) <= MAX_EMAIL_LENGTH:
+        validated = _validated(f"a@{bare}", test_environment=True)
+    if validated is None or not bare:
+        return unicodedata.normalize("NFKC", host).lower()
+    before, _, behind = host.partition(bare)
+    return f"{before}{validated.domain.lower()}{behind}"
 
 
 def display_email(text: str) -> str | None:

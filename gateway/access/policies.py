@@ -94,6 +94,11 @@ class Rule:
         named = self._mailboxes
         return outcome if named is None else named.outcome(outcome, context)
 
+    def read_tables(self, data: Mapping[str, Any]) -> None:
+        """Those of its policy, before it is asked for the first time."""
+        if self._mailboxes is not None:
+            self._mailboxes.read_tables(data)
+
     def is_by_spelling(self, context: EvaluationContext) -> bool:
         """Whether its condition would come out otherwise for the caller's address as written."""
         if self.condition is None or self._mailboxes is None:
@@ -189,6 +194,10 @@ class Policy:
     named_values: dict[object, object] = field(init=False, default_factory=dict)
     """What routes have found of the values that conditions name (`routing/naming.py`)."""
     _by_action: dict[str, ActionRules] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            rule.read_tables(self.data)
 
     def rules_for(self, action: str) -> ActionRules:
         action_rules = self._by_action.get(action)

@@ -16,7 +16,6 @@ from gateway.access.routing.route_table import RouteTable
 from gateway.access.routing.routes import Route
 from gateway.access.suggestions import suggestion
 from gateway.config.asking import Asking
-from gateway.config.capital_addresses import capital_addresses
 from gateway.config.never_equal import never_equal
 from gateway.config.policies import ROLE_PERMISSIONS
 from gateway.config.refused_rewrites import refused_rewrites
@@ -58,7 +57,6 @@ def notices(
     told = {(problem.line, problem.column) for problem in around}
     weaker = (one for one in weaker_routes(table, asking) if (one.line, one.column) not in told)
     problems += [*around, *weaker, *refused_rewrites(table), *never_equal(table)]
-    problems += capital_addresses(policies.values())
     problems += [_unjudged(route) for route in table if route.action and route.policy is None]
     reported: set[str] = set()
     for route in table:

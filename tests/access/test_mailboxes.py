@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from gateway.access.conditions.conditions import Condition, ConditionCompiler
+from gateway.access.conditions.context import EvaluationContext
+from gateway.access.conditions.mailboxes import named_mailboxes
+from gateway.access.conditions.spelled_alike import Alike, condition_alike
 from gateway.access.decision import Decision
+from gateway.access.roles import RoleBook
 from gateway.access.snapshot import Snapshot
-from gateway.email_address import other_spellings
 from gateway.model import Principal
+from tests.access.decision_world import call_of
 from tests.access.test_explanation import told
 from tests.access.test_policies import OWN
 from tests.access.worlds import decide, rule_world, snapshot, who
@@ -238,6 +243,15 @@ LONG: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
+OF_FANCY = (
+    "e\u0301vς@Bücher.example",
+    "\xe9vς@bücher.example",
+    "\xe9vσ@bücher.example",
+    "\xe9vς@xn--bcher-kva.example",
+    "\xe9vσ@XN--Bcher-kva.example",
+)
+
+
 def _filled(item: Any, text: str) -> Any:
     if isinstance(item, str):
         return item.format(text)
@@ -261,7 +275,7 @@ def test_a_long_list_is_read_little_longer_for_who_has_many_spellings(condition:
     assert asked(plain).allowed
     assert asked(fancy).allowed
     # And what names them in any is found.
-    for spelling in ("e\u0301vς@Bücher.example", *other_spellings("e\u0301vς@Bücher.example")):
+    for spelling in OF_FANCY:
         assert not asked(fancy, _filled(named, spelling)).allowed
     assert cost_ratio(lambda: asked(fancy), lambda: asked(plain)) < 2
 
@@ -272,7 +286,7 @@ def test_a_long_list_is_read_little_longer_for_who_has_many_spellings(condition:
         "size(resource.l.filter(l, l.by == user.email)) > 0",
         "resource.l.exists_one(l, l.by == user.email)",
         "resource.l.exists(l, l.by.contains(user.email))",
-        "resource.l.exists(l, l.by == user.email && request.method == 'POST')",
+        "resource.l.exists(l, l.by == user.email && request.path != '/')",
     ],
 )
 def test_a_list_that_is_too_long_for_all_spellings_keeps_away_whoever_has_many(
@@ -284,15 +298,15 @@ def test_a_list_that_is_too_long_for_all_spellings_keeps_away_whoever_has_many(
     fancy = of("e\u0301vς@Bücher.example")
 
     def asked(caller: Principal, count: int, *more: Any) -> Decision:
-        body = {"l": [*({"by": f"u{number}"} for number in range(count)), *more]}
+        body = {"l": [*({"by": f"u{number}", "n": 1} for number in range(count)), *more]}
         return decide(world, "POST /list", caller, body=body)
 
     for caller in (plain, capital):
-        assert asked(caller, 1_000).allowed
-        assert not asked(caller, 999, {"by": "eve@bucher.example"}).allowed
+        assert asked(caller, 990).allowed
+        assert not asked(caller, 989, {"by": "eve@bucher.example"}).allowed
     assert asked(fancy, 100).allowed
-    assert not asked(fancy, 1_000).allowed
-    assert cost_ratio(lambda: asked(fancy, 1_000), lambda: asked(plain, 1_000)) < 4
+    assert not asked(fancy, 990).allowed
+    assert cost_ratio(lambda: asked(fancy, 990), lambda: asked(plain, 990)) < 4
 
 
 @pytest.mark.parametrize(
@@ -342,46 +356,199 @@ def test_what_fails_fails_in_each_spelling() -> None:
         assert decide(world, OWN, of(email)).reason == "condition_failed"
 
 
-DATA = "version: 1\nlow: [eve@x.example]\nhigh: [a@x.example, Eve@x.example]\nby: {Eve@x.example: {n: 1}}\n"
+DATA = """
+version: 1
+high: [a@x.example, Eve@x.example]
+by: {Eve@x.example: {n: 1}}
+rows: [{email: Eve@x.example}]
+groups: {GET: [Eve@x.example]}
+"""
 
 
 def _world(rule: str) -> Snapshot:
     return snapshot(
         f"- {{{ROUTE}}}",
-        f"policy: p\nrules:\n  - {{id: all, allow: ['*']}}\n  - {{id: r, {rule}}}\n",
+        "policy: p\nrules:\n"
+        + ("" if rule.startswith("allow") else "  - {id: all, allow: ['*']}\n")
+        + f"  - {{id: r, {rule}}}\n",
         data__tables=DATA,
     )
 
 
+@pytest.mark.parametrize("email", ["eve@x.example", "EVE@x.example", "Eve@X.example"])
 @pytest.mark.parametrize(
     "rule",
     [
         "deny: ['*'], when: \"user.email == 'Eve@x.example'\"",
         "deny: ['*'], when: \"user.email.endsWith('@X.example')\"",
+        "deny: ['*'], when: \"user.email.endsWith('.Example')\"",
+        "deny: ['*'], when: \"user.email.startsWith('EVE')\"",
         "deny: ['*'], when: \"'Eve@x.example' == user.claims.email\"",
         "deny: ['*'], when: \"user.email in data.high\"",
-        "deny: ['*'], when: \"user.email in data.by\"",
+        "deny: ['*'], when: \"user.email in data.by && data.by[user.email].n == 1\"",
+        "deny: ['*'], when: \"data.rows.exists(r, r.email == user.email)\"",
+        "deny: ['*'], when: \"user.email in data.groups[request.method]\"",
         "deny: ['*'], when: \"user != null && (user.email in ['a@x.example', 'EVE@x.example'])\"",
         "allow: ['*'], when: \"user.email != 'Eve@x.example'\"",
-        "deny: ['*'], when: \"user.email == 'e\u0301ve@x.example'\"",
     ],
 )
-def test_a_text_with_capitals_that_keeps_somebody_away_is_told(rule: str) -> None:
-    (told,) = [str(one) for one in _world(rule).notices if "spellings" in str(one)]
-    assert told.startswith("policies/p0.yaml:5:")
-    assert "write `" in told
+def test_a_text_with_capitals_keeps_away_every_spelling_too(rule: str, email: str) -> None:
+    assert not decide(_world(rule), "GET /x", of(email)).allowed
+    if rule.startswith("deny"):
+        assert decide(_world(rule), "GET /x", of("ann@corp.test")).allowed
+
+
+TABLES = """
+version: 1
+susp: {eve@x.example: '2024-01-01'}
+people: {eve@x.example: {active: false, until: null}, ann@corp.test: {active: true, until: null}}
+members: [{email: eve@x.example, left: '2024'}, {email: ann@corp.test, left: null}]
+"""
 
 
 @pytest.mark.parametrize(
-    "rule",
+    "condition",
     [
-        "deny: ['*'], when: \"user.email == 'eve@x.example'\"",
-        "deny: ['*'], when: \"user.email in data.low\"",
-        "deny: ['*'], when: \"user.id == 'Eve'\"",
-        "allow: ['*'], when: \"user.email == 'Eve@x.example'\"",
-        "deny: ['*'], when: \"!(user.email in ['Eve@x.example'])\"",
-        "deny: ['*'], when: \"user.email != 'Eve@x.example'\"",
+        "(user.email in data.susp ? data.susp[user.email] : null) != null",
+        "data.members.exists(m, (m.email == user.email ? m.left : null) != null)",
+        "user.email in data.people && !data.people[user.email].active",
+        "user.email in data.people && data.people[user.email].active == false",
+        "user.email in data.people ? !data.people[user.email].active : false",
+        "(user.email in data.people ? data.people[user.email].active : true) == false",
+        "size(data.members.filter(m, m.email == user.email && m.left != null)) > 0",
+        "size(data.members.filter(m, m.email == user.email && m.left == null)) == 0",
+        "user.email in {'eve@x.example': true}",
+        "(user.email in {'eve@x.example': 1}) != (user.id == 'x')",
+        "[dyn(!([user.claims.email] == ['eve@x.example']))].all(z, !z)",
+        "{'eve@x.example': 'out'}.exists(k, k == user.email)",
     ],
 )
-def test_what_finds_all_spellings_and_what_lets_pass_is_not_told(rule: str) -> None:
-    assert not [str(one) for one in _world(rule).notices if "spellings" in str(one)]
+def test_whatever_shape_a_deny_has_it_finds_every_spelling_and_nobody_else(condition: str) -> None:
+    rules = f"policy: p\nrules:\n  - {{id: all, allow: ['*']}}\n  - {{id: d, deny: ['*'], when: \"{condition}\"}}\n"
+    world = snapshot(f"- {{{ROUTE}}}", rules, data__tables=TABLES)
+    for email in ("eve@x.example", "Eve@x.example", "EVE@X.Example", "ｅve@x.example"):
+        assert not decide(world, "GET /x", of(email)).allowed
+    assert decide(world, "GET /x", of("ann@corp.test")).allowed
+    # Who is in no table is kept away by a deny of all that are not: hers has it in lower case.
+    listed_alone = condition.endswith("m.left == null)) == 0")
+    assert decide(world, "GET /x", of("Ann@Corp.test")).allowed is not listed_alone
+
+
+OWNED = """
+- {id: mine, match: {path: "/of/{owner}", methods: [GET]}, policy: p, upstream: api, resource: {owner: "{owner}", state: draft}}
+"""
+
+
+def _owned(rule: str) -> Snapshot:
+    more = "" if rule.startswith("allow") else "  - {id: all, allow: ['*']}\n"
+    return snapshot(OWNED, f"policy: p\nrules:\n{more}  - {{id: r, {rule}}}\n")
+
+
+@pytest.mark.parametrize("email", ["ann@corp.test", "Ann@Corp.test", "ånn@Bücher.example"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "allow: ['*'], when: \"user.email == resource.owner\"",
+        "allow: ['*'], when: \"user.email == resource.owner && resource.state != 'locked'\"",
+        "allow: ['*'], when: \"user.email == resource.owner ? resource.state != 'locked' : has_role('admin')\"",
+        "allow: ['*'], when: \"user.email == resource.owner && !(resource.state in {'img': true})\"",
+        "allow: ['*'], when: \"size([resource.owner].filter(o, o == user.email)) > 0\"",
+        "allow: ['*'], when: \"[resource.owner].exists_one(o, o == user.email) && resource != {}\"",
+        "allow: ['*'], when: \"request.path == '/of/' + user.email && resource.state != 'x'\"",
+        "deny: ['*'], when: \"user.email != resource.owner\"",
+        "deny: ['*'], when: \"user.email != resource.owner && resource.state in {'draft': true}\"",
+        "deny: ['*'], when: \"resource.owner != (user.email_verified ? user.email : user.id)\"",
+        "deny: ['*'], when: \"size([resource.owner].filter(o, o == user.email)) == 0\"",
+    ],
+)
+def test_whatever_shape_a_rule_has_an_owner_has_what_bears_their_address(
+    rule: str, email: str
+) -> None:
+    world = _owned(rule)
+    assert decide(world, f"GET /of/{email}", of(email)).allowed
+    assert not decide(world, "GET /of/bob@corp.test", of(email)).allowed
+
+
+def test_who_may_not_touch_their_own_names_themselves_in_no_other_letters() -> None:
+    world = _owned("deny: ['*'], when: \"user.email == resource.owner\"")
+    for email in ("eve@x.example", "Eve@x.example"):
+        for owner in ("eve@x.example", "EVE@x.example", "eve@X.example"):
+            assert not decide(world, f"GET /of/{owner}", of(email)).allowed
+        assert decide(world, "GET /of/ann@x.example", of(email)).allowed
+
+
+def test_roles_and_patterns_are_no_addresses() -> None:
+    caller = dataclasses.replace(of("Ann@Corp.test"), roles=("Team@Corp",))
+    for condition in (
+        "has_role('Team@Corp') && user.email != 'eve@x.example'",
+        "'Team@Corp' in user.roles && user.email != 'eve@x.example'",
+        r"user.email.matches('^\\\\S+@\\\\S+$') && user.email != 'eve@x.example'",
+    ):
+        world = rule_world(f'- {{id: a, allow: ["*"], when: "{condition}"}}')
+        assert decide(world, OWN, caller).allowed
+
+
+def test_what_names_too_many_odd_hosts_keeps_away() -> None:
+    rules = "policy: p\nrules:\n  - {id: all, allow: ['*']}\n  - {id: d, deny: ['*'], when: \"user.email in resource.l\"}\n"
+    world = snapshot(BODY, rules)
+    for count, allowed in ((64, True), (65, False)):
+        body = {"l": [f"bob@é{number}.example" for number in range(count)] * 2}
+        assert decide(world, "POST /list", of("ann@x.example"), body=body).allowed is allowed
+
+
+def test_addresses_that_are_not_of_plain_letters_are_counted() -> None:
+    rules = "policy: p\nrules:\n  - {id: all, allow: ['*']}\n  - {id: d, deny: ['*'], when: \"user.email in resource.l\"}\n"
+    world = snapshot(BODY, rules)
+    for count, allowed in ((512, True), (513, False)):
+        body = {"l": [f"é{number}@x.example" for number in range(count)]}
+        assert decide(world, "POST /list", of("ann@x.example"), body=body).allowed is allowed
+
+
+def test_of_a_long_text_the_first_addresses_are_read_in_every_spelling() -> None:
+    condition = "resource.l.contains(user.email)"
+    rules = f"policy: p\nrules:\n  - {{id: all, allow: ['*']}}\n  - {{id: d, deny: ['*'], when: \"{condition}\"}}\n"
+    world = snapshot(BODY, rules)
+    for others, allowed in ((255, False), (256, True)):
+        text = "Bob@x.example, " * others + "EVE@x.example"
+        decision = decide(world, "POST /list", of("Eve@x.example"), body={"l": text})
+        assert decision.allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("condition", "reads"),
+    [
+        ("user != null && user.id != 'x'", False),
+        ("user.claims == null || user.roles == []", False),
+        ("user.email != null", False),
+        ("user.claims[request.method] == 'x'", True),
+    ],
+)
+def test_only_what_reads_the_address_is_asked_again(condition: str, reads: bool) -> None:
+    compiled = ConditionCompiler().compile(condition)
+    assert isinstance(compiled, Condition)
+    assert (named_mailboxes(compiled, is_deny=True) is not None) is reads
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'EVE@x.example'",
+        '"EVE@x.example"',
+        "r'EVE@x.example'",
+        "'''EVE@x.example'''",
+        "'O\\'EVE@x.example'",
+        'R"""EVE"\\@x.example"""',
+        "'''Ann@x\n\rEVE@x.example'''",
+    ],
+)
+def test_every_way_to_write_a_text_is_rewritten_to_what_the_engine_takes(text: str) -> None:
+    alike = Alike(folds=False, bounded=False)
+    source = condition_alike(f"resource.x == {text} || user.email in [{text}]", alike)
+    assert source.count("eve") == 2
+    assert isinstance(ConditionCompiler().compile(source), Condition)
+    context = EvaluationContext(call_of("GET /"), None, RoleBook(), lambda: 0.0)
+    (plain,) = (ConditionCompiler().compile(text, truth=False),)
+    (again,) = (ConditionCompiler().compile(condition_alike(text, alike), truth=False),)
+    assert isinstance(plain, Condition)
+    assert isinstance(again, Condition)
+    assert again.value(context) == alike.text(plain.value(context))

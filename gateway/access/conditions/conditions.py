@@ -82,23 +82,24 @@ class Condition:
 
     def evaluate(self, context: EvaluationContext) -> bool | str:
         """True or False, or a sentence about why it could not be evaluated."""
-        value = self.value(context)
-        if value is True or value is False:
-            return bool(value)
-        if isinstance(value, ConditionFailed):
-            return value.text
-        return f"gives {type(value).__name__} {value!r}, not true or false"
+        return outcome_of(self.value(context))
 
     def value(
-        self, context: EvaluationContext, variables: Mapping[str, Any] = _NO_VARIABLES
+        self,
+        context: EvaluationContext,
+        variables: Mapping[str, Any] = _NO_VARIABLES,
+        *,
+        functions_of: EvaluationContext | None = None,
     ) -> Any:
         """What the expression gives, or a ConditionFailed.  `variables` are those that it names
-        besides what conditions may read."""
+        besides what conditions may read; `functions_of` is the call that its functions ask about,
+        where it is another one."""
         try:
             bound = {name: bind(context) for name, bind in self._activation}
             if variables:
                 bound.update(variables)
-            functions = {name: make(context) for name, make in self._functions}
+            asked_of = context if functions_of is None else functions_of
+            functions = {name: make(asked_of) for name, make in self._functions}
             return self._program.execute(bound, functions)
         except TooManyItems as many:
             return ConditionFailed(str(many))
@@ -133,6 +134,16 @@ def _sentence(said: str) -> str:
 @dataclass(frozen=True, slots=True)
 class ConditionFailed:
     text: str
+
+
+def outcome_of(value: Any) -> bool | str:
+    """What a condition that gave this comes out as: True or False, or a sentence about why it could
+    not be evaluated."""
+    if value is True or value is False:
+        return bool(value)
+    if isinstance(value, ConditionFailed):
+        return value.text
+    return f"gives {type(value).__name__} {value!r}, not true or false"
 
 
 class ConditionCompiler:

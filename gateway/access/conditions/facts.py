@@ -42,11 +42,6 @@ _ASKING = frozenset(
     )
 )
 _JOINS = frozenset(("and", "or", "if"))
-_GOING_THROUGH = frozenset(("exists", "all"))
-_PLAIN = frozenset(
-    ("==", "!=", "in", "and", "or", "not", "if", "method", "call", "field", "index", "name", "text",
-     "number", "minus", "list")
-)  # fmt: skip
 _COUNTING = frozenset(("exists_one", "filter", "map"))
 
 
@@ -64,8 +59,6 @@ class Fact:
 
     kind: str
     parts: tuple[Fact, ...] = ()
-    text: str = ""
-    """Of a fact, as a condition by itself."""
     node: Node | None = None
     """None where the condition is not followed, and is one fact."""
     keeps_away: bool = False
@@ -83,8 +76,8 @@ def facts_of(source: str, paths: Paths, *, is_deny: bool) -> Fact:
     an answer is written out."""
     tree = tree_of(source)
     if tree is None:
-        return Fact("fact", text=source, keeps_away=is_deny)
-    return _Reader(source, paths).read(tree, keeps_away=is_deny)
+        return Fact("fact", keeps_away=is_deny)
+    return _Reader(paths).read(tree, keeps_away=is_deny)
 
 
 def turn_of(node: Node, paths: Paths) -> Turn:
@@ -132,15 +125,6 @@ def reads(node: Node, paths: Paths) -> bool:
     return any(reads(step, paths) for step in steps if step.kind not in ("key", "text"))
 
 
-def compares_alone(node: Node) -> bool:
-    """Whether what it reads is compared by `==`, `!=` and `in` alone, with texts that are told."""
-    if node.kind == "method" and node.word not in _GOING_THROUGH:
-        return False
-    if (node.kind == "call" and node.word != "has") or (node.kind == "text" and not node.word):
-        return False
-    return node.kind in _PLAIN and all(map(compares_alone, node.parts))
-
-
 def compared_texts(node: Node, paths: Paths, data: Mapping[str, Any]) -> Iterator[str]:
     """The texts, also of tables, that what is read of the paths is compared with, or looked for
     among."""
@@ -177,8 +161,7 @@ def _gives_truth(node: Node) -> bool:
 
 
 class _Reader:
-    def __init__(self, source: str, paths: Paths) -> None:
-        self._source = source
+    def __init__(self, paths: Paths) -> None:
         self._paths = paths
 
     def read(self, node: Node, *, keeps_away: bool) -> Fact:
@@ -191,7 +174,7 @@ class _Reader:
             return self._either(node, keeps_away=keeps_away)
         if node.kind in _EQUALITY:
             return self._equality(node, keeps_away=keeps_away)
-        return self._fact(node, keeps_away=keeps_away)
+        return Fact("fact", node=node, keeps_away=keeps_away)
 
     def _equality(self, node: Node, *, keeps_away: bool) -> Fact:
         truths = [part for part in node.parts if _truth(part) is not None]
@@ -202,18 +185,16 @@ class _Reader:
                 return self.read(others[0], keeps_away=keeps_away)
             return Fact("not", (self.read(others[0], keeps_away=not keeps_away),))
         if is_equal:
-            return self._fact(node, keeps_away=keeps_away)
-        left, right = (f"({self._source[part.start : part.end]}\n)" for part in node.parts)
+            return Fact("fact", node=node, keeps_away=keeps_away)
         equal = Node("==", node.start, node.end, node.parts)
-        kept = not keeps_away
-        return Fact("not", (Fact("fact", (), f"{left} == {right}", equal, keeps_away=kept),))
+        return Fact("not", (Fact("fact", node=equal, keeps_away=not keeps_away),))
 
     def _either(self, node: Node, *, keeps_away: bool) -> Fact:
         """Where an answer is written out, what is asked goes one way."""
         asked, then, other = node.parts
         written = _truth(then), _truth(other)
         if written == (None, None) and reads(asked, self._paths):
-            return self._fact(node, keeps_away=keeps_away)
+            return Fact("fact", node=node, keeps_away=keeps_away)
         turned = written[0] is False or written[1] is True
         return Fact(
             "if",
@@ -223,10 +204,6 @@ class _Reader:
                 self.read(other, keeps_away=keeps_away),
             ),
         )
-
-    def _fact(self, node: Node, *, keeps_away: bool) -> Fact:
-        text = self._source[node.start : node.end]
-        return Fact("fact", text=text, node=node, keeps_away=keeps_away)
 
 
 def _truth(node: Node) -> bool | None:

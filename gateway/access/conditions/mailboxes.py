@@ -1,190 +1,197 @@
-"""Conditions that name a mailbox, of a caller whose address is written in another way.
+"""Conditions that read the caller's address of e-mail, which its owner may have written in any
+letters.
 
-Law: what keeps a mailbox away does so in whatever spelling its owner wrote the address.  A fact
-for which somebody is kept away holds where it does of any spelling.  One for which they pass
-takes the address as written: `gross@x` may be somebody else's than `groß@x`, which are one
+Law: what keeps a mailbox away does so in whatever spelling.  Such a condition is asked as all is
+written, and once more where every address, the caller's and all others, is written alike
+(`spelled_alike.py`).  A deny applies where it does in either, an allow where it does in both, so
+that a spelling lets nobody pass: `gross@x` may be somebody else's than `groß@x`, which are one
 account here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from gateway.access.conditions.conditions import Condition
+from gateway.access.conditions.conditions import Condition, outcome_of
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import FieldPath, read_expression
-from gateway.access.conditions.facts import Fact, Turn, compares_alone, facts_of, reads, turn_of
-from gateway.access.conditions.parts import Outcome, Part, joined
-from gateway.access.conditions.syntax import texts_in
-from gateway.email_address import other_spellings
+from gateway.access.conditions.parts import Outcome
+from gateway.access.conditions.spelled_alike import Alike, TooManyAddresses, condition_alike
+from gateway.access.conditions.syntax import Node, tree_of
 from gateway.model import Principal
 
-_CLAIM = "email"
-MOST_PARTS = 4_096
-"""Times the other spellings of the caller: what is longer keeps them away unread.  One who writes
-capitals has one such spelling, and a body has no more parts."""
-_WALKED = frozenset(("user", "resource"))
-_ADDRESSES = (("user", _CLAIM), ("user", "claims", _CLAIM))
+MOST_PARTS = 3_000
+"""What a body holds, as often as it is read for other spellings: what is longer keeps away whoever
+has them, unread."""
+_ADDRESSES = (("user", "email"), ("user", "claims", "email"))
+_BY_CLAIMS = frozenset(("claims", "attributes", "tenants", "tenant", "tenant_role"))
+_GOING_THROUGH = frozenset(("exists", "all"))
+_PLAIN = frozenset(
+    ("==", "!=", "in", "and", "or", "not", "if", "method", "call", "field", "index", "name", "text",
+     "number", "minus", "list")
+)  # fmt: skip
+_TOO_LONG = "it names too many addresses, or holds too much, to be read in another spelling"
 
 
-@dataclass(frozen=True, slots=True)
-class _Sought:
-    """A fact by which somebody is kept away for their address."""
+class _Form:
+    """A condition, and the tables that it names, with their addresses written alike."""
 
-    settles: bool
-    """What it gives where they are."""
-    texts: frozenset[str] | None
-    """Those that are written in it, where it says of no spelling but one that equals some text of
-    it or of what it reads; None where it may say more."""
+    __slots__ = ("_data", "_tables", "condition", "folds", "folds_more", "texts")
+
+    def __init__(self, condition: Condition, *, folds: bool) -> None:
+        alike = Alike(folds=folds, bounded=False)
+        source = condition_alike(condition.source, alike)
+        self.condition = condition
+        if source != condition.source:
+            # Its names and types were checked as it is written.
+            self.condition = Condition(source, read_expression(source))
+        self.folds = folds
+        self.folds_more = alike.folds_more
+        self.texts = alike.texts
+        self._data: Mapping[str, Any] | None = None
+        self._tables: Mapping[str, Any] = {}
+
+    def tables(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same object where nothing in them is written otherwise."""
+        if self._data is not data:
+            alike = Alike(folds=self.folds, bounded=False)
+            paths = [path for path in self.condition.expression.paths if path.root == "data"]
+            names = {path.keys[0] for path in paths if path.keys}
+            read = {name: data[name] for name in names if name in data}
+            if not all(path.keys for path in paths):
+                read = dict(data)
+            written = alike.value(read)
+            self._tables = data if written is read else {**data, **written}
+            self.folds_more = self.folds_more or alike.folds_more
+            self._data = data
+        return self._tables
 
 
 class NamedMailboxes:
-    """Of one condition that keeps somebody away for their address."""
+    """Of one condition that reads the address of the caller."""
 
-    __slots__ = ("_asked", "_is_deny", "_part")
+    __slots__ = ("_compares_alone", "_condition", "_forms", "_is_deny", "_reads_claims")
 
-    def __init__(self, fact: Fact, *, is_deny: bool) -> None:
+    def __init__(self, condition: Condition, *, is_deny: bool) -> None:
+        self._condition = condition
         self._is_deny = is_deny
-        self._asked: dict[Condition, _Sought] = {}
-        self._part = self._compiled(fact)
-
-    def outcome(self, written: Outcome, context: EvaluationContext) -> Outcome:
-        """`written`: how the condition came out for the address as it is."""
-        principal = context.principal
-        # Who is kept away already has nothing to gain.
-        if principal is None or written is self._is_deny or isinstance(written, str):
-            return written
-        others = [replace(context, principal=one) for one in _spelled(principal)]
-        if not others:
-            return written
-        # What a condition reads may be long, and each spelling takes it as long again.
-        named = {
-            atom: others
-            if asked.texts is None
-            else _named(others, asked.texts | _texts_read(atom, context, principal))
-            for atom, asked in self._asked.items()
-        }
-        if not any(named.values()):
-            return written
-
-        def of_atom(atom: Condition) -> Outcome:
-            outcome = atom.evaluate(context)
-            asked = self._asked.get(atom)
-            if asked is None or outcome is asked.settles:
-                return outcome
-            if asked.texts is None and _parts_read(atom, context) * len(others) > MOST_PARTS:
-                return asked.settles
-            outcomes = [atom.evaluate(other) for other in named[atom]]
-            if asked.settles in outcomes:
-                return asked.settles
-            # What fails of another spelling, such as one that is no key of a table, says nothing.
-            if isinstance(outcome, bool):
-                return outcome
-            return next((one for one in outcomes if isinstance(one, bool)), outcome)
-
-        return joined(self._part, of_atom)
-
-    def _compiled(self, fact: Fact) -> Part:
-        if fact.kind != "fact":
-            return Part(fact.kind, tuple(map(self._compiled, fact.parts)))
-        # Its names and types were checked with the whole condition.
-        atom = Condition(fact.text, read_expression(fact.text))
-        if _keeps_away(fact):
-            self._asked[atom] = _Sought(fact.keeps_away, _texts_of(fact, atom))
-        return Part("atom", atom=atom)
-
-
-def _texts_of(fact: Fact, atom: Condition) -> frozenset[str] | None:
-    node = fact.node
-    if node is None or turn_of(node, _ADDRESSES) is Turn.UNCLEAR or not compares_alone(node):
-        return None
-    if not {path.root for path in atom.expression.paths} <= _WALKED:
-        return None
-    return frozenset(texts_in(node, {}))
-
-
-def _texts_read(
-    atom: Condition, context: EvaluationContext, principal: Principal
-) -> frozenset[str]:
-    """All that stand in what the fact reads of the resource, and what is said of the caller."""
-    texts: set[str] = set()
-    said = [principal.subject, principal.issuer, principal.session_id, principal.email]
-    for value in _values(
-        [*_resource_read(atom, context), *said, principal.roles, principal.claims]
-    ):
-        if isinstance(value, str):
-            texts.add(value)
-        elif isinstance(value, Mapping):
-            texts.update(value)
-    return frozenset(texts)
-
-
-def _parts_read(atom: Condition, context: EvaluationContext) -> int:
-    """How much of the resource the engine is handed for each spelling."""
-    return sum(1 for _ in _values(_resource_read(atom, context)))
-
-
-def _resource_read(atom: Condition, context: EvaluationContext) -> list[Any]:
-    if atom.reads.whole_resource:
-        return [context.resource]
-    return [context.resource.get(name) for name in atom.reads.resource]
-
-
-def _values(values: list[Any]) -> Iterator[Any]:
-    """These, and all that lie within them."""
-    left = list(values)
-    while left:
-        value = left.pop()
-        yield value
-        if isinstance(value, Mapping):
-            left += value.values()
-        elif isinstance(value, list | tuple):
-            left += value
-
-
-def _named(others: list[EvaluationContext], texts: frozenset[str]) -> list[EvaluationContext]:
-    """Those of which the address is one of the texts."""
-    return [
-        one
-        for one in others
-        if one.principal is not None
-        and any(
-            isinstance(address, str) and address in texts
-            for address in (one.principal.email, one.principal.claims.get(_CLAIM))
+        self._forms = tuple(_Form(condition, folds=folds) for folds in (False, True))
+        tree = tree_of(condition.source)
+        roots = {path.root for path in condition.expression.paths}
+        self._compares_alone = (
+            tree is not None
+            and _compares_texts_alone(tree)
+            and roots <= {"user", "resource", "request"}
+            and not condition.reads.path
         )
-    ]
+        self._reads_claims = bool(condition.reads.user & _BY_CLAIMS)
+
+    def read_tables(self, data: Mapping[str, Any]) -> None:
+        """Of the policy, before it is asked for the first time."""
+        for form in self._forms:
+            form.tables(data)
+
+    def outcome(self, as_written: Outcome, context: EvaluationContext) -> Outcome:
+        """`as_written`: how the condition came out with all as it is written."""
+        # Who is kept away already has nothing to gain.
+        if context.principal is None or as_written is self._is_deny or isinstance(as_written, str):
+            return as_written
+        for times, form in enumerate(self._forms, 1):
+            alike = Alike(folds=form.folds)
+            try:
+                outcome = self._outcome_alike(form, alike, context, times)
+            except TooManyAddresses:
+                return _TOO_LONG
+            if outcome is not None and outcome is not as_written:
+                return outcome
+            if not (alike.folds_more or form.folds_more):
+                break
+        return as_written
+
+    def _outcome_alike(
+        self, form: _Form, alike: Alike, context: EvaluationContext, times: int
+    ) -> Outcome | None:
+        """None where it cannot but come out as it is written.  `times`: how often it is read."""
+        other = self._context_alike(form, alike, context)
+        if other is None and form.condition is self._condition:
+            return None
+        if self._compares_alone:
+            # What equals what is the same as before.
+            texts = {**alike.texts, **form.texts}
+            if len(set(texts.values())) == len(texts):
+                return None
+        elif _parts_read(self._condition, context) * times > MOST_PARTS:
+            return _TOO_LONG
+        value = form.condition.value(other or context, functions_of=context)
+        return outcome_of(value)
+
+    def _context_alike(
+        self, form: _Form, alike: Alike, context: EvaluationContext
+    ) -> EvaluationContext | None:
+        """None where nothing in it is written otherwise."""
+        principal = context.principal
+        assert principal is not None, "nobody has no address"
+        other = replace(
+            context,
+            principal=self._caller_alike(alike, principal),
+            resource=self._resource_alike(alike, context.resource),
+            params=alike.value(context.params),
+            query=alike.value(context.query),
+            headers=alike.value(context.headers),
+            data=form.tables(context.data),
+        )
+        if self._condition.reads.path:
+            segments = alike.value(context.call.segments)
+            if segments is not context.call.segments:
+                other.call = replace(context.call, segments=segments)
+        is_other = (
+            other.principal is not principal
+            or other.resource is not context.resource
+            or other.params is not context.params
+            or other.query is not context.query
+            or other.headers is not context.headers
+            or other.data is not context.data
+            or other.call is not context.call
+        )
+        return other if is_other else None
+
+    def _caller_alike(self, alike: Alike, principal: Principal) -> Principal:
+        email = None if principal.email is None else alike.text(principal.email)
+        subject = alike.text(principal.subject)
+        roles = alike.value(principal.roles)
+        claims = alike.value(principal.claims) if self._reads_claims else principal.claims
+        if (
+            email is principal.email
+            and subject is principal.subject
+            and roles is principal.roles
+            and claims is principal.claims
+        ):
+            return principal
+        return replace(principal, email=email, subject=subject, roles=roles, claims=claims)
+
+    def _resource_alike(self, alike: Alike, resource: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._condition.reads.whole_resource:
+            whole: Mapping[str, Any] = alike.value(resource)
+            return whole
+        changed = {}
+        for name in self._condition.reads.resource:
+            if name in resource:
+                value = alike.value(resource[name])
+                if value is not resource[name]:
+                    changed[name] = value
+        return {**resource, **changed} if changed else resource
 
 
 def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailboxes | None:
-    """None where nobody is kept away for an address."""
+    """None where it reads no address of the caller."""
     if condition is None or not condition.is_taken_apart:
         return None
-    if not any(path.root == "user" for path in condition.expression.paths):
+    paths = condition.expression.paths
+    if not any(_is_address(path) for path in paths if not path.against_null):
         return None
-    fact = facts_of(condition.source, _ADDRESSES, is_deny=is_deny)
-    if not any(map(_keeps_away, fact.facts())):
-        return None
-    return NamedMailboxes(fact, is_deny=is_deny)
-
-
-def mailboxes_sought(condition: Condition, *, is_deny: bool) -> Iterator[Fact]:
-    """The facts by which it keeps somebody away for their address."""
-    yield from filter(_keeps_away, facts_of(condition.source, _ADDRESSES, is_deny=is_deny).facts())
-
-
-def _keeps_away(fact: Fact) -> bool:
-    """What is not taken apart further does so, too, where a part of it may turn it round."""
-    node = fact.node
-    if node is None:
-        expression = read_expression(fact.text)
-        return (fact.keeps_away or expression.negates) and any(map(_is_address, expression.paths))
-    if not reads(node, _ADDRESSES):
-        return False
-    turn = turn_of(node, _ADDRESSES)
-    # Turned round, it keeps away where it does not hold.
-    return turn is Turn.UNCLEAR or fact.keeps_away is (turn is Turn.NO)
+    return NamedMailboxes(condition, is_deny=is_deny)
 
 
 def _is_address(path: FieldPath) -> bool:
@@ -195,12 +202,28 @@ def _is_address(path: FieldPath) -> bool:
     )
 
 
-def _spelled(principal: Principal) -> Iterator[Principal]:
-    """The caller with each other spelling of the address, and of the claim."""
-    email, claim = principal.email, principal.claims.get(_CLAIM)
-    for other in () if email is None else other_spellings(email):
-        claims = {**principal.claims, _CLAIM: other} if claim == email else principal.claims
-        yield replace(principal, email=other, claims=claims)
-    if isinstance(claim, str) and claim != email:
-        for other in other_spellings(claim):
-            yield replace(principal, claims={**principal.claims, _CLAIM: other})
+def _parts_read(condition: Condition, context: EvaluationContext) -> int:
+    """How much of the resource the engine is handed."""
+    resource = context.resource
+    if condition.reads.whole_resource:
+        left: list[Any] = [resource]
+    else:
+        left = [resource.get(name) for name in condition.reads.resource]
+    count = 0
+    while left:
+        value = left.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+    return count
+
+
+def _compares_texts_alone(node: Node) -> bool:
+    """Whether what it reads is compared by `==`, `!=` and `in` alone, with texts that are told."""
+    if node.kind == "method" and node.word not in _GOING_THROUGH:
+        return False
+    if (node.kind == "call" and node.word != "has") or (node.kind == "text" and not node.word):
+        return False
+    return node.kind in _PLAIN and all(map(_compares_texts_alone, node.parts))
