@@ -26,7 +26,6 @@ from bench.difference_forms import DRAWN_ROLES, form_pair, form_question
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.functions import has_scope
-from gateway.access.conditions.parts import taken_apart
 from gateway.access.evaluation import evaluation_context
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth, Route
@@ -38,6 +37,7 @@ from gateway.review.affixes import Affix, met_by
 from gateway.review.atoms import atom_of
 from gateway.review.diff import Report, compare
 from gateway.review.outcomes import reached
+from gateway.review.parts import taken_apart
 from gateway.review.shapes import Shapes
 
 console = Console()

@@ -8,14 +8,14 @@ from itertools import product
 from typing import Any
 
 from gateway.access.authorizer import Authorizer, Decision
-from gateway.access.conditions.conditions import Condition
-from gateway.access.conditions.parts import Outcome, joined
+from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.simulation import FixedAuthenticator, FixedClock, NoLimits, run_sync
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom
 from gateway.review.call_kinds import CallKind, ProbeGroup, Solver, combined, groups_of
 from gateway.review.calls import MOMENT, ORIGINS, Roles, Source, Values, source_of
 from gateway.review.outcomes import FAILED, FALSE, TRUE, BeforeAfter, outcome_of, reached
+from gateway.review.parts import joined
 from gateway.review.probes import Probes
 from gateway.review.questions import Probe, World
 from gateway.review.shapes import Pair, Shape, Shapes

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.access.authorizer import Authorizer, Decision
-from gateway.access.conditions.conditions import Condition
+from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import Expression
-from gateway.access.conditions.parts import Outcome, Part, taken_apart
 from gateway.access.decision_record import RecordedDecision
 from gateway.access.policies import Effect, Policy, Rule
 from gateway.access.record_gaps import LeftOut
@@ -33,6 +32,7 @@ from gateway.model import (
     Reason,
 )
 from gateway.review.opaque import possible_outcomes
+from gateway.review.parts import Part, taken_apart
 from gateway.review.policy_override import with_policies
 from gateway.review.unknown_reads import unknown_reads
 

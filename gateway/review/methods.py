@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from gateway.access.conditions.parts import taken_apart
 from gateway.access.policies import Policy
 from gateway.access.routing.routes import Route
 from gateway.review.affixes import Affix, affixed, in_order, met_by
 from gateway.review.atoms import atom_of
+from gateway.review.parts import taken_apart
 from gateway.review.surveys import Path, Survey, TableStep
 
 ANY_METHOD = ("GET", "POST", "PUT", "PATCH", "DELETE")

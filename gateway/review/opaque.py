@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from gateway.access.conditions.conditions import Condition
+from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.parts import Outcome, Part, joined
+from gateway.review.parts import Part, joined
 
 
 class Assumed(Condition):

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from gateway.access.authorizer import Decision
-from gateway.access.conditions.parts import Outcome
+from gateway.access.conditions.conditions import Outcome
 
 TRUE, FALSE, FAILED = "true", "false", "failed"
 TRUTHS = frozenset((TRUE, FALSE, FAILED))

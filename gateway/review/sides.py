@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
-from gateway.access.conditions.parts import Outcome, Part, taken_apart
+from gateway.access.conditions.conditions import Outcome
 from gateway.access.policies import Policy
 from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom, atom_of
 from gateway.review.calls import source_of
 from gateway.review.opaque import Assumed
+from gateway.review.parts import Part, taken_apart
 from gateway.review.policy_override import with_policies
 from gateway.review.shapes import Shape
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from bench.differences import Reader, Tally, check, disagreements
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
-from gateway.access.conditions.parts import taken_apart
 from gateway.access.simulation import FixedClock, SimulatedRequest
 from gateway.access.snapshot import Snapshot
 from gateway.model import Principal, Reason
 from gateway.review.diff import Report, compare
+from gateway.review.parts import taken_apart
 from tests.access.worlds import NOW, rule_world, snapshot, who
 
 ROLES = "viewer: [orders:read]\nlead: {inherits: [viewer], permissions: [orders:*]}"

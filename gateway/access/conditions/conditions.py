@@ -30,6 +30,9 @@ from gateway.access.conditions.tables import TablesRead
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
 
+Outcome = bool | str
+"""True, False, or the sentence of a failure."""
+
 _NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -80,8 +83,7 @@ class Condition:
             (name, make()) for name, make in _FUNCTIONS.items() if name in names
         )
 
-    def evaluate(self, context: EvaluationContext) -> bool | str:
-        """True or False, or a sentence about why it could not be evaluated."""
+    def evaluate(self, context: EvaluationContext) -> Outcome:
         return outcome_of(self.value(context))
 
     def value(
@@ -136,9 +138,8 @@ class ConditionFailed:
     text: str
 
 
-def outcome_of(value: Any) -> bool | str:
-    """What a condition that gave this comes out as: True or False, or a sentence about why it could
-    not be evaluated."""
+def outcome_of(value: Any) -> Outcome:
+    """What a condition that gave this comes out as."""
     if value is True or value is False:
         return bool(value)
     if isinstance(value, ConditionFailed):

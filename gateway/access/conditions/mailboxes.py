@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gateway.access.conditions.conditions import Condition, outcome_of
+from gateway.access.conditions.conditions import Condition, Outcome, outcome_of
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import FieldPath, read_expression
-from gateway.access.conditions.parts import Outcome
 from gateway.access.conditions.spelled_alike import Alike, TooManyAddresses, condition_alike
 from gateway.access.conditions.syntax import Node, tree_of
 from gateway.model import Principal

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.access.conditions.conditions import Condition
+from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.conditions.expressions import read_expression
 from gateway.access.conditions.syntax import Node, tree_of
-
-Outcome = bool | str
-"""True, False, or the sentence of a failure."""
 
 
 @dataclass(frozen=True, slots=True)
