@@ -97,6 +97,7 @@ def hides(
     paths: Sequence[str],
     *,
     is_within: bool = False,
+    asked: set[int] | None = None,
 ) -> bool:
     """Whether some backend finds a field at one of the `paths`, by its letters, of an object, or a
     part of it, under another name than `keys` has for the letters of its first step.
@@ -110,7 +111,8 @@ def hides(
     in C a name may end at its NUL (`owner\\0x`).
 
     `is_within`: where `a` is no object, `a.b` is no part of it: Kubernetes has labels such as `app`
-    and `app.kubernetes.io/name`.
+    and `app.kubernetes.io/name`.  `asked` is told of the objects below a `$`, by their `id`: of
+    these more was asked than of what lies elsewhere.
     """
     if _NUL in "".join(value):
         return True
@@ -125,11 +127,14 @@ def hides(
                 return True
         elif name[:1] == "$":
             if isinstance(inner, Mapping) and inner:
-                others = others or dict.fromkeys(keys, "")
-                if hides(inner, others, paths):
+                # Whatever it is called there, it is another name than any that is looked for.
+                others = others or dict.fromkeys(keys, _NUL)
+                if hides(inner, others, paths, asked=asked):
                     return True
                 if name == "$rename" and hides(_texts_of(inner), others, paths):
                     return True
+                if asked is not None:
+                    asked.add(id(inner))
         elif letters.startswith(begins):
             if "(" in name and letters_of(name.partition("(")[0]) in keys:
                 return True
@@ -220,6 +225,7 @@ def field_at(body: object, path: str) -> object:
 _ROUNDED: Mapping[type, int] = MappingProxyType({int: 2**63, float: 2**53})
 """From here on one number is taken for another."""
 _NUL = "\x00"
+"""No name holds it that is compared."""
 _OF_OBJECTS = frozenset(("$id", "$type", "$ref", "$schema", "@id", "@type", "@context"))
 """Names that Json.NET, JSON Schema and JSON-LD write into each object, beside its fields `id` and
 `type`.  Clients send them back: each is known by itself, and counts for nothing of its letters."""

@@ -129,6 +129,8 @@ def _hides(value: object, fields: BodyFields) -> bool:
 
 
 def _hides_anywhere(value: object, names: BodyFields) -> bool:
+    """Each object is looked at once, by itself or from the one that it is an operator of."""
+    asked: set[int] = set()
     level: list[Any] = [value]
     while level:
         below: list[Any] = []
@@ -136,7 +138,9 @@ def _hides_anywhere(value: object, names: BodyFields) -> bool:
             if isinstance(one, list):
                 below += one
             elif type(one) is dict:
-                if _hides(one, names):
+                if id(one) not in asked and hides(
+                    one, names.keys, names.paths, is_within=True, asked=asked
+                ):
                     return True
                 below += one.values()
         level = below
