@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.access.routing.body_fields import fields_named, reads_alike, wraps
 from gateway.access.routing.body_values import BodyValues
@@ -134,3 +136,26 @@ def test_an_operator_that_is_called_as_what_wraps_a_body_hides_nothing(inner: An
     for name in ("$note", "$no_te", "note"):
         body = {name: inner}
         assert not reads_alike(body, fields) or wraps(body, fields, {"note"})
+
+
+def test_a_text_that_stands_in_a_list_many_times_is_asked_about_once() -> None:
+    values = values_of(world("has(resource.a) && 7 in resource.a"))
+    text = "0x\u0663\u0664_5"
+    once = {"a": [text]}
+    assert cost_ratio(lambda: values.reads_alike({"a": [text] * 4_000})) < 5
+    assert values.reads_alike(once)
+    assert not values.reads_alike({"a": [text] * 4_000 + ["0x\u0667"]})
+
+
+@given(
+    st.lists(
+        st.text(st.sampled_from("0017_.eE+-xob a\u0667\u0663\u2003"), max_size=6)
+        | st.sampled_from([7, 7.5, 6.9, True, None, [7], ["7"], {"_id": "7"}]),
+        max_size=4,
+    )
+)
+def test_of_many_values_one_becomes_what_is_named_if_it_does_alone(found: list[Any]) -> None:
+    named_values: tuple[list[Any], ...] = ([7], ["7"], [7, "x"], ["admin"], [True], [0, "0"])
+    for values in named_values:
+        named = NamedValues(values, is_text_of_caller=False, is_ordered=False)
+        assert named.may_become_one(found) is any(map(named.may_become, found))

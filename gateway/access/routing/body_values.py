@@ -54,7 +54,7 @@ class BodyValues:
         if any(type(one) is dict for at in self._lists for one in _at(body, at)):
             return False
         for at, named in self._values:
-            if any(named.may_become(one) for one in _at(body, at) if _is_plain(one)):
+            if named.may_become_one(filter(_is_plain, _at(body, at))):
                 return False
         if any(_hides(one, fields) for at, fields in self._fields for one in _at(body, at)):
             return False

@@ -41,15 +41,21 @@ _LONGEST = 400
 """Digits of a whole number, without the noughts before it, that any backend holds."""
 _EXACT = 2**53
 # Each reads a letter once: whoever sends many long texts is not to cost more than their length.
-_WHOLES = (
-    (re.compile(r"([+-]?+)([0-9][0-9_]*+)"), 10),
-    (re.compile(r"([+-]?+)0[xX]([0-9a-fA-F_]++)"), 16),
-    (re.compile(r"([+-]?+)0[oO]([0-7_]++)"), 8),
-    (re.compile(r"([+-]?+)0[bB]([01_]++)"), 2),
-)
+_DECIMAL = re.compile(r"([+-]?+)([0-9][0-9_]*+)")
 _BARE_OCTAL = re.compile(r"([+-]?+)0([0-7_]++)")
 """Who reads a text so makes a number of it: of two texts (codes of countries) it is no other way to
 write one of them."""
+_HEXADECIMAL = re.compile(r"([+-]?+)0[xX]([0-9a-fA-F_]++)"), 16
+_OCTAL = re.compile(r"([+-]?+)0[oO]([0-7_]++)"), 8
+_BINARY = re.compile(r"([+-]?+)0[bB]([01_]++)"), 2
+_OTHER_BASES = {
+    **dict.fromkeys("xX", _HEXADECIMAL),
+    **dict.fromkeys("oO", _OCTAL),
+    **dict.fromkeys("bB", _BINARY),
+    **dict.fromkeys("01234567_", (_BARE_OCTAL, 8)),
+}
+"""By what stands behind a nought."""
+_REAL_SIGN = re.compile("[.eE]")
 _REAL = re.compile(
     r"[+-]?+(?:[0-9]++(?:\.[0-9]*+(?:[eE][+-]?+[0-9]++)?+|[eE][+-]?+[0-9]++)"
     r"|\.[0-9]++(?:[eE][+-]?+[0-9]++)?+)"
@@ -92,7 +98,7 @@ class NamedValues:
             one for one in self._numbers if isinstance(one, int)
         )
         self._digits: frozenset[object] = frozenset(
-            number for one in texts for number, is_all in _numbers_in(one) if is_all
+            number for one in texts for number, is_all in _numbers_of(one) if is_all
         )
         self._uuids = frozenset(_uuids(texts))
         words = (_WORDS_FOR.get(one.lower(), frozenset()) for one in texts)
@@ -122,6 +128,16 @@ class NamedValues:
         if isinstance(value, dict):
             return self._may_be_object(value)
         return isinstance(value, list) and self._may_be_list(value)
+
+    def may_become_one(self, values: Iterable[object]) -> bool:
+        """Whether any of them may: a text that stands there many times is asked about once."""
+        texts: set[str] = set()
+        for one in values:
+            if isinstance(one, str):
+                texts.add(one)
+            elif self.may_become(one):
+                return True
+        return any(one not in self._texts and self._may_be_text(one) for one in texts)
 
     def refuses_more(self, other: NamedValues, *, texts_alone: bool = False) -> bool:
         """Whether something becomes one of these that is, and becomes, none of the other's.  What
@@ -153,15 +169,17 @@ class NamedValues:
         if not self._reads_numbers:
             return False
         numbers = _numbers_of(bare)
-        if any(one in self._numbers or self._rounds_to(one) for one, _ in numbers):
-            return True
+        for one, is_all in numbers:
+            if one in self._numbers or (is_all and one in self._digits) or self._rounds_to(one):
+                return True
         if numbers:
             if self._is_ordered:
                 return True
         elif 0 in self._wholes and not (bare and self._has_texts):
             return True  # of any other word PHP makes 0
-        whole = [one for one, is_all in numbers if is_all]
-        return any(one in self._digits for one in whole) or self._may_be_word(text, bare, whole)
+        if not self._truths:
+            return False
+        return self._may_be_word(text, bare, [one for one, is_all in numbers if is_all])
 
     def _may_be_word(self, text: str, bare: str, numbers: list[object]) -> bool:
         word = bare.lower()
@@ -226,36 +244,43 @@ def _rounded(number: object) -> list[object]:
 
 
 def _numbers_of(text: str) -> list[tuple[object, bool]]:
-    """As `_numbers_in`, of a word and a plain number at once: nearly always it is one of these."""
+    """Those that a text begins with, as whatever follows some language reads no further; and
+    whether it is one, and nothing follows."""
     if text.isascii():
         if text[:1].isalpha():
             return []
         if text[:1] != "0" and len(text) <= _LONGEST and text.isdecimal():
             return [(int(text), True)]
-    return list(_numbers_in(text))
+    else:
+        text = with_plain_digits(text)
+    found: list[tuple[object, bool]] = []
+    begins = _DECIMAL.match(text)
+    if begins is not None:
+        digits = begins[2]
+        _add_wholes(found, begins, 10)
+        if digits[0] == "0":
+            other = _OTHER_BASES.get(text[begins.start(2) + 1 : begins.start(2) + 2])
+            begins_so = None if other is None else other[0].match(text)
+            if other is not None and begins_so is not None:
+                _add_wholes(found, begins_so, other[1])
+    if _REAL_SIGN.search(text):
+        real = _REAL.match(text)
+        if real is not None:
+            number = float(real[0])
+            if math.isfinite(number):
+                found.append((number, real.end() == len(text)))
+    return found
 
 
-def _numbers_in(text: str) -> Iterator[tuple[object, bool]]:
-    """Those that a text begins with, as whatever follows some language reads no further; and
-    whether it is one, and nothing follows."""
-    text = with_plain_digits(text)
-    for pattern, base in (*_WHOLES, (_BARE_OCTAL, 8)):
-        begins = pattern.match(text)
-        if begins is None:
-            continue
-        first, _, more = begins[2].partition("_")
-        # Between digits some take a line, others read up to it.
-        for digits in (first, first + more.replace("_", "")) if more else (first,):
-            bare = digits.lstrip("0")
-            if digits and len(bare) <= _LONGEST:
-                is_all = begins.end() == len(text) and (digits != first or not more)
-                is_all = is_all and pattern is not _BARE_OCTAL
-                yield int(f"{begins[1]}{bare or '0'}", base), is_all
-    real = _REAL.match(text)
-    if real is not None:
-        number = float(real[0])
-        if math.isfinite(number):
-            yield number, real.end() == len(text)
+def _add_wholes(found: list[tuple[object, bool]], begins: re.Match[str], base: int) -> None:
+    first, _, more = begins[2].partition("_")
+    # Between digits some take a line, others read up to it.
+    for digits in (first, first + more.replace("_", "")) if more else (first,):
+        bare = digits.lstrip("0")
+        if digits and len(bare) <= _LONGEST:
+            is_all = begins.end() == len(begins.string) and (digits != first or not more)
+            is_all = is_all and begins.re is not _BARE_OCTAL
+            found.append((int(f"{begins[1]}{bare or '0'}", base), is_all))
 
 
 def _uuids(texts: Iterable[str]) -> list[str]:

@@ -27,6 +27,8 @@ _NUMBER = re.compile(
     f"[)+{_MINUS}]*+\\Z"
 )
 _BEGINS_WITH_NUMBER = re.compile(f"[+{_MINUS}{_BLANKS}]*+(?:[0-9]|\\.[0-9]++e)")
+_OTHER_DIGIT = re.compile("(?![0-9])\\d")
+"""Of whatever script."""
 _MOST_HEX_DIGITS = 16
 _MOST_DIGITS = 400
 """Of a number with a point or an exponent: no double has more before its point."""
@@ -161,10 +163,11 @@ def _of_base(sign: str, digits: str) -> str:
 
 
 def with_plain_digits(segment: str) -> str:
-    if segment.isascii():
-        return segment
-    digits = ((letter, unicodedata.decimal(letter, None)) for letter in set(segment))
-    return segment.translate({ord(one): str(digit) for one, digit in digits if digit is not None})
+    return segment if segment.isascii() else _OTHER_DIGIT.sub(_plain_digit, segment)
+
+
+def _plain_digit(digit: re.Match[str]) -> str:
+    return str(unicodedata.decimal(digit[0]))
 
 
 def _joined(groups: list[str], lengths: tuple[int, ...]) -> str:
