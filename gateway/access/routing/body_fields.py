@@ -116,6 +116,8 @@ def hides(
     and `app.kubernetes.io/name`.  `asked` is told of the objects below a `$`, by their `id`: of
     these more was asked than of what lies elsewhere.
     """
+    if not value:
+        return False
     if _NUL in "".join(value):
         return True
     begins = *keys, *_BEGINS
@@ -160,14 +162,19 @@ def _part_is_hidden(
     heads = [name.partition("(")[0] for name in parted if "(" in name]
     if any(letters in keys for letters in letters_of_each(heads)):
         return True
-    above = {f"{one}." for path in paths for one in accumulate(path.split("."), "{}.{}".format)}
+    wholes = [f"{path}." for path in paths]
+    above, below = f"{_NUL}{_NUL.join(wholes)}", tuple(wholes)
+    steps = steps_of_each(parted.values())
+    if any(f"{_NUL}{one}" in above for one in steps):
+        return True
     # Of what is read below it, there is a longer path.
-    wholes = tuple(
-        f"{path}."
-        for path in paths
-        if not is_within or isinstance(value.get(keys.get(path, "")), Mapping | list)
+    steps = [one for one in steps if one.startswith(below)]
+    if not steps or not is_within:
+        return bool(steps)
+    below = tuple(
+        f"{path}." for path in paths if isinstance(value.get(keys.get(path, "")), Mapping | list)
     )
-    return any(one in above or one.startswith(wholes) for one in steps_of_each(parted.values()))
+    return any(one.startswith(below) for one in steps)
 
 
 def _letters(name: str) -> str:
