@@ -7,6 +7,7 @@ can be known without asking.  The host is compared as the DNS knows it (its ASCI
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_EMAIL_LENGTH = 254
 _ENCODED = "xn--"
+_ENCODED_LABEL = re.compile(r"(?i:xn--)([A-Za-z0-9-]{1,59})")
 
 
 def normalize_email(text: str) -> str | None:
@@ -56,46 +58,31 @@ def is_same_mailbox(email: str, other: str) -> bool:
     return _plain_name(email) == _plain_name(other)
 
 
-def one_spelling(address: str, *, folds: bool) -> str:
-    """As people write an address, or how it begins or ends, when they care for no letter: in lower
-    case and in plain letters (NFKC), the host in its own.  `folds`: the name before the `@` as
-    accounts are told apart, `gross` for `groß`.
-
-    Two that are one account are one of this where `folds`, and where they are surely one mailbox
-    without it too.
-    """
-    name, at, host = unicodedata.normalize("NFKC", address).rpartition("@")
-    if not at:
-        name, host = host, ""
-    plain = name.casefold() if folds else name.lower()
-    # Of the host what was typed: IDNA maps `ϲ` to `σ`, NFKC to `ς`.
-    typed = address.rpartition("@")[2] if "@" in address else host
-    return f"{unicodedata.normalize('NFKC', plain)}{at}{own_letters(typed) if at else ''}"
-
-
-def own_letters(host: str) -> str:
-    """A host, or the end of one, in lower case and in the letters that its `xn--` stands for."""
-    if not is_written_in_several_ways(host):
-        return host.lower()
-    return _in_own_letters(host)
-
-
-def is_written_in_several_ways(host: str) -> bool:
-    """Whether it has other spellings than by the case of letters: to tell them takes some 60 µs."""
-    return not host.isascii() or _ENCODED in host.lower()
-
-
 @lru_cache(maxsize=1024)
-def _in_own_letters(host: str) -> str:
-    bare = host.strip(".")
-    validated = None
-    # What is longer is no host, and takes quadratic time (CVE-2024-3651).
-    if len(bare) <= MAX_EMAIL_LENGTH:
-        validated = _validated(f"a@{bare}", test_environment=True)
-    if validated is None or not bare:
-        return unicodedata.normalize("NFKC", host).lower()
-    before, _, behind = host.partition(bare)
-    return f"{before}{validated.domain.lower()}{behind}"
+def with_own_host(address: str) -> str:
+    """The address with its host in lower case and in the letters in which people read it, as mail
+    takes it (UTS 46); as it is where that is no host."""
+    name, at, host = address.rpartition("@")
+    if host.isascii() and _ENCODED not in host.lower():
+        return f"{name}{at}{host.lower()}"
+    # What is longer is no host, and takes quadratic time (CVE-2024-3651); one sign may be many.
+    if len(unicodedata.normalize("NFKC", host)) > MAX_EMAIL_LENGTH:
+        return address
+    validated = _validated(f"a@{host}", test_environment=True)
+    return address if validated is None else f"{name}{at}{validated.domain.lower()}"
+
+
+def in_own_letters(text: str) -> str:
+    """With what each `xn--…` in it stands for (RFC 3492), in lower case, wherever it stands."""
+    return _ENCODED_LABEL.sub(_decoded, text) if _ENCODED in text.lower() else text
+
+
+def _decoded(label: re.Match[str]) -> str:
+    try:
+        letters = label[1].lower().encode().decode("punycode").lower()
+    except UnicodeError:
+        return label[0]
+    return letters if _storable(letters) else label[0]
 
 
 def display_email(text: str) -> str | None:

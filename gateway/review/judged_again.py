@@ -15,6 +15,7 @@ from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import Expression
+from gateway.access.conditions.mailboxes import named_mailboxes
 from gateway.access.decision_record import RecordedDecision
 from gateway.access.policies import Effect, Policy, Rule
 from gateway.access.record_gaps import LeftOut
@@ -296,17 +297,20 @@ class _Watched(Condition):
 
     is_taken_apart = False
 
-    __slots__ = ("_part", "_trials")
+    __slots__ = ("_mailboxes", "_part", "_trials")
 
-    def __init__(self, condition: Condition, trials: _Trials) -> None:
+    def __init__(self, condition: Condition, trials: _Trials, *, is_deny: bool) -> None:
         super().__init__(condition.source, condition.expression)
+        self._mailboxes = named_mailboxes(condition, is_deny=is_deny)
         self._part: Part = taken_apart(condition)
         self._trials = trials
 
     def evaluate(self, context: EvaluationContext) -> Outcome:
         names = set(self._trials.not_held(self.expression, context))
         if not names:
-            return super().evaluate(context)
+            outcome = super().evaluate(context)
+            mailboxes = self._mailboxes
+            return outcome if mailboxes is None else mailboxes.outcome(outcome, context)
 
         def of_atom(atom: Condition) -> Outcome | None:
             lacks = any(True for _ in self._trials.not_held(atom.expression, context))
@@ -360,5 +364,5 @@ def _watched_rule(rule: Rule, trials: _Trials, *, shadow: bool) -> Rule:
     if shadow or rule.shadow:
         changed: Condition = _InShadow(condition.source, condition.expression)
     else:
-        changed = _Watched(condition, trials)
+        changed = _Watched(condition, trials, is_deny=rule.effect is Effect.DENY)
     return dataclasses.replace(rule, condition=changed)

@@ -49,6 +49,20 @@ def test_the_same_configuration_decides_the_same() -> None:
     assert (found.total, found.same, found.changed) == (5, 5, 0)
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "- {id: all, allow: ['*']}\n- {id: d, deny: ['*'], when: \"user.email == 'eve@x.example'\"}",
+        "- {id: a, allow: ['*'], when: \"user.email != 'eve@x.example'\"}",
+    ],
+)
+def test_an_address_in_other_letters_is_kept_away_again(rules: str) -> None:
+    world = rule_world(rules)
+    caller = replace(who("u1"), email="Eve@x.example", email_verified=True)
+    found = replay([line(world, "GET /orders/u1", caller)], world)
+    assert (found.total, found.same, found.changed) == (1, 1, 0)
+
+
 def test_each_changed_decision_is_counted_with_an_example() -> None:
     old, new = rule_world(OWN), rule_world("- {id: lead, allow: ['*'], when: has_role('lead')}")
     lines = [

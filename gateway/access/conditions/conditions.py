@@ -70,13 +70,19 @@ class Condition:
     )
 
     def __init__(
-        self, source: str, expression: Expression, *, hands_over_much: bool = False
+        self,
+        source: str,
+        expression: Expression,
+        *,
+        hands_over_much: bool = False,
+        ignores_case: bool = False,
     ) -> None:
+        """`ignores_case`: what `matches` asks for is found in any case of letters."""
         self.source = source
         self.expression = expression
         self.may_take_long = hands_over_much or expression.iterates
         self.reads = _reads(expression)
-        self._program = Program(source, expression)
+        self._program = Program(source, expression, ignores_case=ignores_case)
         self._activation = activation(expression)
         names = {call.name for call in expression.calls}
         self._functions = tuple(
@@ -91,18 +97,17 @@ class Condition:
         context: EvaluationContext,
         variables: Mapping[str, Any] = _NO_VARIABLES,
         *,
-        functions_of: EvaluationContext | None = None,
+        functions: Mapping[str, Any] = _NO_VARIABLES,
     ) -> Any:
         """What the expression gives, or a ConditionFailed.  `variables` are those that it names
-        besides what conditions may read; `functions_of` is the call that its functions ask about,
-        where it is another one."""
+        besides what conditions may read; `functions` stand in place of its own."""
         try:
             bound = {name: bind(context) for name, bind in self._activation}
             if variables:
                 bound.update(variables)
-            asked_of = context if functions_of is None else functions_of
-            functions = {name: make(asked_of) for name, make in self._functions}
-            return self._program.execute(bound, functions)
+            asked = {name: make(context) for name, make in self._functions}
+            asked.update((name, functions[name]) for name in asked.keys() & functions.keys())
+            return self._program.execute(bound, asked)
         except TooManyItems as many:
             return ConditionFailed(str(many))
         except KeyError as missing:

@@ -2,22 +2,23 @@
 letters.
 
 Law: what keeps a mailbox away does so in whatever spelling.  Such a condition is asked as all is
-written, and once more where every address, the caller's and all others, is written alike
-(`spelled_alike.py`).  A deny applies where it does in either, an allow where it does in both, so
-that a spelling lets nobody pass: `gross@x` may be somebody else's than `groß@x`, which are one
-account here.
+written, and once more in the world in which nobody writes capitals (`spelled_alike.py`), if an
+address reads otherwise there.  A deny applies where it does in either, an allow where it does in
+both, so that a spelling lets nobody pass: `gross@x` may be somebody else's than `groß@x`, which are
+one account here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from gateway.access.conditions.conditions import Condition, Outcome, outcome_of
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import FieldPath, read_expression
-from gateway.access.conditions.spelled_alike import Alike, TooManyAddresses, condition_alike
+from gateway.access.conditions.functions import has_scope
+from gateway.access.conditions.spelled_alike import Alike, condition_alike, field_names
 from gateway.access.conditions.syntax import Node, tree_of
 from gateway.model import Principal
 
@@ -31,52 +32,79 @@ _PLAIN = frozenset(
     ("==", "!=", "in", "and", "or", "not", "if", "method", "call", "field", "index", "name", "text",
      "number", "minus", "list")
 )  # fmt: skip
-_TOO_LONG = "it names too many addresses, or holds too much, to be read in another spelling"
+_TOO_LONG = "it holds too much to be read in another spelling"
 
 
-class _Form:
-    """A condition, and the tables that it names, with their addresses written alike."""
+class TablesAlike:
+    """The tables of one policy as they are in that world, each rewritten once; and what all of its
+    conditions name as fields, which stays."""
 
-    __slots__ = ("_data", "_tables", "condition", "folds", "folds_more", "texts")
+    __slots__ = ("_known", "data", "fields", "keeps_patterns")
 
-    def __init__(self, condition: Condition, *, folds: bool) -> None:
-        alike = Alike(folds=folds, bounded=False)
-        source = condition_alike(condition.source, alike)
-        self.condition = condition
-        if source != condition.source:
-            # Its names and types were checked as it is written.
-            self.condition = Condition(source, read_expression(source))
+    def __init__(self, data: Mapping[str, Any], conditions: Iterable[Condition]) -> None:
+        self.data = data
+        fields: set[str] = set()
+        self.keeps_patterns = False
+        """Whether a table may hold patterns."""
+        for condition in conditions:
+            fields.update(field_names(condition.source))
+            calls = condition.expression.calls
+            asked = [call for call in calls if call.name == "matches"]
+            self.keeps_patterns |= any(None in call.literals for call in asked)
+        self.fields = frozenset(fields)
+        self._known: dict[tuple[str, bool], tuple[Any, Alike]] = {}
+
+    def alike(self, *, folds: bool) -> Alike:
+        """What rewrites the texts of a call."""
+        return Alike(folds=folds, fields=self.fields)
+
+    def table(self, name: str, *, folds: bool) -> tuple[Any, Alike]:
+        """It, and what rewrote it."""
+        known = self._known.get((name, folds))
+        if known is None and folds:
+            plain = self.table(name, folds=False)
+            known = None if plain[1].folds_more else plain
+        if known is None:
+            alike = Alike(folds=folds, fields=self.fields, keeps_patterns=self.keeps_patterns)
+            known = alike.value(self.data[name]), alike
+            # A table may hold many.
+            alike.texts.clear()
+        self._known[name, folds] = known
+        return known
+
+
+class _World:
+    """A condition and its tables as they are there."""
+
+    __slots__ = ("condition", "data", "folds", "folds_more", "says_address", "texts")
+
+    def __init__(self, condition: Condition, tables: TablesAlike, *, folds: bool) -> None:
+        own = tables.alike(folds=folds)
+        source = condition_alike(condition.source, own, tables.fields)
+        # Its names and types were checked as it is written.
+        self.condition = Condition(source, read_expression(source), ignores_case=True)
         self.folds = folds
-        self.folds_more = alike.folds_more
-        self.texts = alike.texts
-        self._data: Mapping[str, Any] | None = None
-        self._tables: Mapping[str, Any] = {}
-
-    def tables(self, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The same object where nothing in them is written otherwise."""
-        if self._data is not data:
-            alike = Alike(folds=self.folds, bounded=False)
-            paths = [path for path in self.condition.expression.paths if path.root == "data"]
-            names = {path.keys[0] for path in paths if path.keys}
-            read = {name: data[name] for name in names if name in data}
-            if not all(path.keys for path in paths):
-                read = dict(data)
-            written = alike.value(read)
-            self._tables = data if written is read else {**data, **written}
-            self.folds_more = self.folds_more or alike.folds_more
-            self._data = data
-        return self._tables
+        self.texts = own.texts
+        read = [path.keys[:1] for path in condition.expression.paths if path.root == "data"]
+        names = {keys[0] for keys in read if keys} if () not in read else set(tables.data)
+        found = {name: tables.table(name, folds=folds) for name in names & set(tables.data)}
+        self.data = {name: table for name, (table, _) in found.items()}
+        self.data |= {own.key(name): table for name, (table, _) in found.items()}
+        writers = [own, *(alike for _, alike in found.values())]
+        self.folds_more = any(alike.folds_more for alike in writers)
+        self.says_address = any(alike.says_address for alike in writers)
 
 
 class NamedMailboxes:
     """Of one condition that reads the address of the caller."""
 
-    __slots__ = ("_compares_alone", "_condition", "_forms", "_is_deny", "_reads_claims")
+    __slots__ = ("_compares_alone", "_condition", "_is_deny", "_reads_claims", "_tables", "_worlds")
 
     def __init__(self, condition: Condition, *, is_deny: bool) -> None:
         self._condition = condition
         self._is_deny = is_deny
-        self._forms = tuple(_Form(condition, folds=folds) for folds in (False, True))
+        self._tables: TablesAlike | None = None
+        self._worlds: tuple[_World, ...] = ()
         tree = tree_of(condition.source)
         roots = {path.root for path in condition.expression.paths}
         self._compares_alone = (
@@ -87,100 +115,99 @@ class NamedMailboxes:
         )
         self._reads_claims = bool(condition.reads.user & _BY_CLAIMS)
 
-    def read_tables(self, data: Mapping[str, Any]) -> None:
-        """Of the policy, before it is asked for the first time."""
-        for form in self._forms:
-            form.tables(data)
+    def read_tables(self, tables: TablesAlike) -> None:
+        """Those of its policy, before it is asked for the first time."""
+        self._tables = tables
+        self._worlds = tuple(
+            _World(self._condition, tables, folds=folds) for folds in (False, True)
+        )
 
     def outcome(self, as_written: Outcome, context: EvaluationContext) -> Outcome:
         """`as_written`: how the condition came out with all as it is written."""
+        principal = context.principal
         # Who is kept away already has nothing to gain.
-        if context.principal is None or as_written is self._is_deny or isinstance(as_written, str):
+        if principal is None or as_written is self._is_deny or isinstance(as_written, str):
             return as_written
-        for times, form in enumerate(self._forms, 1):
-            alike = Alike(folds=form.folds)
-            try:
-                outcome = self._outcome_alike(form, alike, context, times)
-            except TooManyAddresses:
-                return _TOO_LONG
+        if self._tables is None or self._tables.data is not context.data:
+            self.read_tables(TablesAlike(context.data, [self._condition]))
+        # `groß` may begin with what is joined, or stand in a table: an allow is not asked for that.
+        worlds = self._worlds if self._is_deny or self._compares_alone else self._worlds[:1]
+        for times, world in enumerate(worlds, 1):
+            outcome, folds_more = self._outcome_in(world, context, principal, times)
             if outcome is not None and outcome is not as_written:
                 return outcome
-            if not (alike.folds_more or form.folds_more):
+            if not folds_more:
                 break
         return as_written
 
-    def _outcome_alike(
-        self, form: _Form, alike: Alike, context: EvaluationContext, times: int
-    ) -> Outcome | None:
-        """None where it cannot but come out as it is written.  `times`: how often it is read."""
-        other = self._context_alike(form, alike, context)
-        if other is None and form.condition is self._condition:
-            return None
+    def _outcome_in(
+        self, world: _World, context: EvaluationContext, principal: Principal, times: int
+    ) -> tuple[Outcome | None, bool]:
+        """None where it cannot but come out as it is written; and whether it may come out otherwise
+        where letters are folded.  `times`: how often it is read."""
+        assert self._tables is not None, "worlds are made with their tables"
+        alike = self._tables.alike(folds=world.folds)
+        there = self._context_in(world, alike, context, principal)
+        folds_more = alike.folds_more or world.folds_more
+        if not (alike.says_address or world.says_address):
+            return None, folds_more
         if self._compares_alone:
             # What equals what is the same as before.
-            texts = {**alike.texts, **form.texts}
+            texts = {**alike.texts, **world.texts}
             if len(set(texts.values())) == len(texts):
-                return None
+                return None, folds_more
         elif _parts_read(self._condition, context) * times > MOST_PARTS:
-            return _TOO_LONG
-        value = form.condition.value(other or context, functions_of=context)
-        return outcome_of(value)
+            return _TOO_LONG, False
+        functions = _functions_in(alike, context, principal)
+        return outcome_of(world.condition.value(there, functions=functions)), folds_more
 
-    def _context_alike(
-        self, form: _Form, alike: Alike, context: EvaluationContext
-    ) -> EvaluationContext | None:
-        """None where nothing in it is written otherwise."""
-        principal = context.principal
-        assert principal is not None, "nobody has no address"
-        other = replace(
+    def _context_in(
+        self, world: _World, alike: Alike, context: EvaluationContext, principal: Principal
+    ) -> EvaluationContext:
+        there = replace(
             context,
-            principal=self._caller_alike(alike, principal),
-            resource=self._resource_alike(alike, context.resource),
+            principal=self._caller_in(alike, principal),
             params=alike.value(context.params),
             query=alike.value(context.query),
             headers=alike.value(context.headers),
-            data=form.tables(context.data),
+            resource=self._resource_in(alike, context.resource),
+            data=world.data,
         )
-        if self._condition.reads.path:
-            segments = alike.value(context.call.segments)
-            if segments is not context.call.segments:
-                other.call = replace(context.call, segments=segments)
-        is_other = (
-            other.principal is not principal
-            or other.resource is not context.resource
-            or other.params is not context.params
-            or other.query is not context.query
-            or other.headers is not context.headers
-            or other.data is not context.data
-            or other.call is not context.call
+        if "request" in self._condition.reads.roots:
+            call = context.call
+            segments = alike.value(call.segments) if self._condition.reads.path else call.segments
+            there.call = replace(
+                call,
+                method=alike.text(call.method),
+                host=alike.text(call.host),
+                segments=segments,
+            )
+        return there
+
+    def _caller_in(self, alike: Alike, principal: Principal) -> Principal:
+        email, claims = principal.email, principal.claims
+        if email is not None:
+            email = alike.address(email)
+        if isinstance(claims.get("email"), str):
+            alike.address(claims["email"])
+        return replace(
+            principal,
+            email=email,
+            claims=alike.value(claims) if self._reads_claims else claims,
+            subject=alike.text(principal.subject),
+            session_id=alike.value(principal.session_id),
+            issuer=alike.text(principal.issuer),
+            roles=alike.value(principal.roles),
+            scopes=alike.value(principal.scopes),
+            granted_scopes=alike.value(principal.granted_scopes),
         )
-        return other if is_other else None
 
-    def _caller_alike(self, alike: Alike, principal: Principal) -> Principal:
-        email = None if principal.email is None else alike.text(principal.email)
-        subject = alike.text(principal.subject)
-        roles = alike.value(principal.roles)
-        claims = alike.value(principal.claims) if self._reads_claims else principal.claims
-        if (
-            email is principal.email
-            and subject is principal.subject
-            and roles is principal.roles
-            and claims is principal.claims
-        ):
-            return principal
-        return replace(principal, email=email, subject=subject, roles=roles, claims=claims)
-
-    def _resource_alike(self, alike: Alike, resource: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _resource_in(self, alike: Alike, resource: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._condition.reads.whole_resource:
             whole: Mapping[str, Any] = alike.value(resource)
             return whole
-        changed = {}
-        for name in self._condition.reads.resource:
-            if name in resource:
-                value = alike.value(resource[name])
-                if value is not resource[name]:
-                    changed[name] = value
-        return {**resource, **changed} if changed else resource
+        names = self._condition.reads.resource
+        return {alike.key(name): alike.value(resource[name]) for name in names if name in resource}
 
 
 def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailboxes | None:
@@ -191,6 +218,23 @@ def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailb
     if not any(_is_address(path) for path in paths if not path.against_null):
         return None
     return NamedMailboxes(condition, is_deny=is_deny)
+
+
+def _functions_in(
+    alike: Alike, context: EvaluationContext, principal: Principal
+) -> dict[str, Callable[[Any], bool]]:
+    """What asks for roles and scopes knows them in both ways."""
+    held = context.roles.expand(principal.roles)
+    roles = held | {alike.text(role) for role in held}
+    there = replace(
+        principal,
+        scopes=alike.value(principal.scopes),
+        granted_scopes=alike.value(principal.granted_scopes),
+    )
+    return {
+        "has_role": lambda role: isinstance(role, str) and role in roles,
+        "has_scope": lambda action: has_scope(principal, action) or has_scope(there, action),
+    }
 
 
 def _is_address(path: FieldPath) -> bool:

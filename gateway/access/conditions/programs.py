@@ -29,14 +29,14 @@ class Program:
 
     __slots__ = ("_iterates", "_long_lists", "_patterns", "_program")
 
-    def __init__(self, source: str, expression: Expression) -> None:
+    def __init__(self, source: str, expression: Expression, *, ignores_case: bool = False) -> None:
         """Raises ValueError where the engine does not take it."""
         # As it is written: a complaint names the place in that text.
         cel.compile(source)
         words = tokens_of(source)
         edits = kept_patterns(words)
         self._program = cel.compile(edited(source, edits))
-        patterns = regular_expressions(expression)
+        patterns = regular_expressions(expression, ignores_case=ignores_case)
         self._patterns = {} if patterns is None else {MATCHES: patterns.matches}
         self._iterates = expression.iterates
         self._long_lists = long_lists(source, words, edits) if expression.iterates else None

@@ -27,8 +27,9 @@ _REMEMBERED = 64
 class RegularExpressions:
     """The function `matches` of one condition."""
 
-    def __init__(self, literals: Iterable[str]) -> None:
-        self._literals = {pattern: _read(pattern) for pattern in literals}
+    def __init__(self, literals: Iterable[str], *, ignores_case: bool) -> None:
+        self._flags = "(?i)" if ignores_case else ""
+        self._literals = {one: _read(self._flags + one) for one in literals}
         self._others: BoundedMemo[str, TypeAdapter[str] | None] = BoundedMemo(_REMEMBERED)
         self._met: BoundedMemo[str, None] = BoundedMemo(_REMEMBERED)
         """Others that came once: to read one to keep it takes longer than to ask the engine."""
@@ -43,7 +44,7 @@ class RegularExpressions:
             if pattern not in self._met:
                 self._met.keep(pattern, None)
                 return self._asked_once(text, pattern)
-            self._others.keep(pattern, _read(pattern))
+            self._others.keep(pattern, _read(self._flags + pattern))
         adapter = held[pattern]
         if adapter is None:
             return FAILED
@@ -55,17 +56,18 @@ class RegularExpressions:
 
     def _asked_once(self, text: str, pattern: str) -> Any:
         try:
-            return self._engine.execute({"text": text, "pattern": pattern})
+            return self._engine.execute({"text": text, "pattern": self._flags + pattern})
         except RuntimeError:
             return FAILED
 
 
-def regular_expressions(expression: Expression) -> RegularExpressions | None:
+def regular_expressions(expression: Expression, *, ignores_case: bool) -> RegularExpressions | None:
     """For the patterns that the expression asks for; None where it asks for none."""
     asked = [call for call in expression.calls if call.name == "matches" and call.method]
     if not asked:
         return None
-    return RegularExpressions(one for call in asked for one in call.literals if one is not None)
+    literals = (one for call in asked for one in call.literals if one is not None)
+    return RegularExpressions(literals, ignores_case=ignores_case)
 
 
 def kept_patterns(words: Sequence[Token]) -> list[TextEdit]:

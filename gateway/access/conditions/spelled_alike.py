@@ -1,65 +1,55 @@
-"""The world of a call in which every address of e-mail is written as it is when nobody cares for
-its letters (`email_address.one_spelling`): of the caller, of what they ask about, of tables and of
-a condition's own texts.
+"""The world of a call in which nobody writes capitals, nor letters in another form than their plain
+one: not the caller, nor what they ask about, nor tables, nor a condition.
 
-Law: what equals something still does, so that a question whether two addresses are one comes out
-as it should, wherever it stands.
+Law: what equals something still does, and so does what is joined of two, begins or ends with
+something.  So a question whether two addresses are one comes out as it should, wherever it stands.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from gateway.access.conditions.edits import TextEdit, edited
-from gateway.access.conditions.expressions import Token, literal, tokens_of
-from gateway.email_address import (
-    MAX_EMAIL_LENGTH,
-    is_written_in_several_ways,
-    one_spelling,
-    own_letters,
-)
+from gateway.access.conditions.engine import cel
+from gateway.access.conditions.expressions import Token, literal, string_prefix, tokens_of
+from gateway.email_address import in_own_letters, with_own_host
 
-MOST_HOSTS = 64
-"""In other than plain letters, of all that one call brings for one condition."""
-MOST_ODD = 512
-"""Addresses that are not of plain letters."""
-MOST_WORDS = 256
-"""Addresses that stand in longer texts; the others there stay as they are written."""
+LONG_TEXT = 2_048
+"""Letters beyond ASCII take time: of a longer text only the case is changed."""
 
-_ADDRESS = re.compile(r"(?:[^\s@/][^\s@]*)?@(?:[^\s@/]+)?")
-_BETWEEN = re.compile(r"([\s/,;<>\"()|:?&=\[\]{}]+)")
 _OTHER_AT = re.compile("[\N{FULLWIDTH COMMERCIAL AT}\N{SMALL COMMERCIAL AT}]")
-_BEGINS = frozenset(("startsWith", "endsWith", "contains"))
-_OWN_TEXTS = frozenset(("matches", "has_role", "has_scope", "in_cidr"))
-"""What is no address to them: patterns, roles, actions."""
-
-
-class TooManyAddresses(Exception):
-    """A call names more than MOST_HOSTS or MOST_ODD of those that take time."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)?")
+"""Its capitals are no letters (RFC 3339)."""
+_PARTS = frozenset(("startsWith", "endsWith", "contains"))
+_SPECIAL = re.compile(r"[\\^]")
 
 
 class Alike:
-    """Rewrites the texts of one call or, where it is not `bounded`, of what an operator wrote.
-    `folds` as of `one_spelling`."""
+    """Rewrites texts.  `folds`: the name in an address as accounts are told apart, `gross` for
+    `groß`."""
 
-    __slots__ = ("_hosts", "_is_bounded", "_odd", "_words", "folds", "folds_more", "texts")
+    __slots__ = ("_fields", "_keeps_patterns", "folds", "folds_more", "says_address", "texts")
 
-    def __init__(self, *, folds: bool, bounded: bool = True) -> None:
+    def __init__(
+        self, *, folds: bool, fields: frozenset[str], keeps_patterns: bool = False
+    ) -> None:
         self.folds = folds
         self.folds_more = False
-        """Whether some address reads otherwise with `folds` than without."""
+        """Whether some text reads otherwise with `folds` than without."""
+        self.says_address = False
+        """Whether one that was changed holds an address, or may be a part of one."""
         self.texts: dict[str, str] = {}
-        """What was met that holds an address, and how it is written here."""
-        self._is_bounded = bounded
-        self._hosts: set[str] = set()
-        self._odd = 0
-        self._words = 0
+        """Each that was met, and how it is written here."""
+        self._fields = fields
+        self._keeps_patterns = keeps_patterns
 
     def value(self, value: Any) -> Any:
         """The same object where nothing in it is written otherwise.  Of two keys that are one, what
-        is written so already stays.  Raises TooManyAddresses."""
+        is written so already stays, else the first."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -72,19 +62,31 @@ class Alike:
         return value
 
     def text(self, text: str) -> str:
-        """Raises TooManyAddresses."""
-        if "@" not in text and (text.isascii() or not _OTHER_AT.search(text)):
-            return text
         alike = self.texts.get(text)
         if alike is None:
             alike = self.texts[text] = self._rewritten(text)
+            if alike != text and ("@" in alike or not alike.isascii()):
+                # What stood for other letters may be a part of a host.
+                self.says_address = True
         return text if alike == text else alike
+
+    def key(self, key: str) -> str:
+        """What conditions name as a field stays as they name it."""
+        return key if key in self._fields else self.text(key)
+
+    def address(self, address: str) -> str:
+        """The caller's own, whose host is read as mail reads it; from then on in any place."""
+        if address not in self.texts:
+            alike = self._rewritten(with_own_host(address))
+            self.texts[address] = alike
+            self.says_address = self.says_address or alike != address
+        return self.text(address)
 
     def _mapping(self, mapping: Mapping[Any, Any]) -> Mapping[Any, Any]:
         changed: dict[Any, Any] = {}
         is_changed = False
         for key, value in mapping.items():
-            alike = self.text(key) if isinstance(key, str) else key
+            alike = self.key(key) if isinstance(key, str) else key
             if alike is not key and (alike in mapping or alike in changed):
                 is_changed = True
                 continue
@@ -92,72 +94,85 @@ class Alike:
             is_changed = is_changed or alike is not key or changed[alike] is not value
         return changed if is_changed else mapping
 
+    def name(self, text: str) -> str:
+        """What the name before an `@` is asked to begin with."""
+        lower, folded = text.lower(), text.casefold()
+        self.folds_more = self.folds_more or lower != folded
+        return unicodedata.normalize("NFKC", folded if self.folds else lower)
+
     def _rewritten(self, text: str) -> str:
-        if text.isascii() and text == text.lower() and not is_written_in_several_ways(text):
-            return text
-        plain = _OTHER_AT.sub("@", text)
-        if _is_address(plain):
-            return self._address(plain)
-        self._words += plain.count("@")
-        if self._is_bounded and self._words > MOST_WORDS:
-            return text
-        words = _BETWEEN.split(plain)
-        addresses = [index for index, word in enumerate(words) if _is_address(word)]
-        for index in addresses:
-            words[index] = self._address(words[index])
-        return "".join(words)
-
-    def part(self, text: str) -> str:
-        """Of what an address is asked to begin or end with, which may have no `@`."""
-        if "@" in text or "." not in text:
-            return self.text(text) if "@" in text else one_spelling(text, folds=self.folds)
-        return own_letters(text)
-
-    def _address(self, address: str) -> str:
-        if not is_written_in_several_ways(address):
-            return address.lower()
-        name, _, host = address.rpartition("@")
-        self._odd += 1
-        if is_written_in_several_ways(host):
-            self._hosts.add(host)
-        if self._is_bounded and (self._odd > MOST_ODD or len(self._hosts) > MOST_HOSTS):
-            raise TooManyAddresses
-        self.folds_more = self.folds_more or name.casefold() != name.lower()
-        return one_spelling(address, folds=self.folds)
+        if self._keeps_patterns and _SPECIAL.search(text):
+            return in_own_letters(text)
+        if text.isascii():
+            return text if _TIME.fullmatch(text) else in_own_letters(text.lower())
+        if len(text) > LONG_TEXT:
+            return in_own_letters(text.lower())
+        plain = unicodedata.normalize("NFKC", text)
+        name, at, host = plain.partition("@")
+        if at and "@" not in host:
+            # A host is never folded: `straße.de` and `strasse.de` are two.
+            return (
+                f"{self.name(name)}@{in_own_letters(unicodedata.normalize('NFKC', host.lower()))}"
+            )
+        return in_own_letters(unicodedata.normalize("NFKC", plain.lower()))
 
 
-def condition_alike(source: str, alike: Alike) -> str:
-    """The text of a condition with its own addresses written so, and what an address is asked to
-    begin or end with."""
+def field_names(source: str) -> Iterable[str]:
+    """What a condition names behind a dot, functions too."""
+    words = tokens_of(source)
+    return (word.text for before, word in pairwise(words) if before.text == ".")
+
+
+def condition_alike(source: str, alike: Alike, fields: frozenset[str]) -> str:
+    """The text of a condition with its own texts written so; patterns stay as they are."""
     words = tokens_of(source)
     edits = []
     for index, word in enumerate(words):
-        text = literal(word) if word.kind == "string" else None
+        text = _text_of(word)
         if text is None:
             continue
-        asker = words[index - 2].text if index >= 2 and words[index - 1].text == "(" else ""
-        if asker in _OWN_TEXTS:
-            continue
-        is_part = asker in _BEGINS and _names_address(words[: index - 3])
-        written = alike.part(text) if is_part else alike.text(text)
+        before = [one.text for one in words[max(0, index - 8) : index]]
+        behind = words[index + 1].text if index + 1 < len(words) else ""
+        written = alike.text(text)
+        if before[-2:] == ["matches", "("]:
+            written = in_own_letters(text)
+        elif text in fields and (before[-1:] == ["["] or behind == "in"):
+            written = text
+        elif _asks_part_of_address(before):
+            if before[-2] == "startsWith" and "@" not in text:
+                written = alike.name(unicodedata.normalize("NFKC", text))
+            alike.says_address = alike.says_address or written != text
         if written != text:
             edits.append(TextEdit(word.at, word.at + len(word.text), _quoted(written)))
     return edited(source, edits)
 
 
-def _names_address(words: list[Token]) -> bool:
-    """Whether they end with `user.email` or `user.claims.email`."""
-    texts = [word.text for word in words[-5:]]
-    return texts[-3:] == ["user", ".", "email"] or texts == ["user", ".", "claims", ".", "email"]
+def _text_of(word: Token) -> str | None:
+    if word.kind != "string" or "b" in string_prefix(word):
+        return None
+    text = literal(word)
+    if text is not None and "\r" not in text:
+        return text
+    # With escapes, or ends of lines that the engine takes for one.
+    value = cel.compile(word.text).execute({})
+    return value if isinstance(value, str) else None
+
+
+def _asks_part_of_address(before: list[str]) -> bool:
+    """Whether they end with such as `user.email.endsWith(`."""
+    asked = before[:-3]
+    return (
+        before[-1:] == ["("]
+        and before[-2:-1] != []
+        and before[-2] in _PARTS
+        and (
+            asked[-3:] == ["user", ".", "email"]
+            or asked[-5:] == ["user", ".", "claims", ".", "email"]
+        )
+    )
 
 
 def _quoted(text: str) -> str:
-    # The engine takes each kind of line end for one.
-    lines = "\n".join(text.split("\r\n")).replace("\r", "\n")
-    for sign, escaped in (("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n")):
-        lines = lines.replace(sign, escaped)
-    return f"'{lines}'"
-
-
-def _is_address(text: str) -> bool:
-    return len(text) <= MAX_EMAIL_LENGTH and _ADDRESS.fullmatch(text) is not None
+    for sign, escaped in (("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(sign, escaped)
+    return f"'{text}'"
