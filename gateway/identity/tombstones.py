@@ -3,9 +3,9 @@
 Law: whatever ends a thing that a backup may hold alive (an account, a password, a role, a key)
 writes its tombstone in the same transaction, and a restore lays every tombstone upon what it
 brought back.  Tombstones are few words each and are never pruned, as nobody knows how old a
-backup may be; they name ids and hashes, no person.  Those that were written `of` an account go when
-it is erased, as the tombstone of the account says all of them: who makes and erases accounts leaves
-one row for each.
+backup may be; they name ids and hashes, no person.  Those that were written `of` an account,
+that of its password and that of its being disabled go when it is erased, as the tombstone of the
+account says all of them.  Those of its addresses, links, roles and tenants stay.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Ended(StrEnum):
     FACTOR = "factor"
     """Removed, replaced, or taken away by an operator (its id)."""
     RECOVERY_CODE = "recovery_code"
-    """Used (its hash); every one of an account before `epoch` (ALL)."""
+    """Used (its hash; `epoch`: when it was made); every one of an account before `epoch` (ALL)."""
     SIGNING_KEY = "signing_key"
     """Revoked, or retired to its end (its `kid`)."""
 
@@ -60,12 +60,13 @@ ALL = "*"
 async def add_tombstone(
     tx: Transaction, kind: Ended, target: str, epoch: int = 0, *, of: str = ""
 ) -> None:
-    """Write the tombstone; of two the higher epoch counts.  `of`: the account, for the kinds that
-    go with it."""
+    """Write the tombstone; of two the higher epoch counts, and the last end.  `of`: the account,
+    for the kinds that go with it."""
     await tx.run(
         "INSERT INTO tombstones (kind, target, epoch, ended_at) VALUES (:kind, :target, :epoch,"
         " :now) ON CONFLICT (kind, target) DO UPDATE SET epoch = CASE WHEN tombstones.epoch >"
-        " excluded.epoch THEN tombstones.epoch ELSE excluded.epoch END",
+        " excluded.epoch THEN tombstones.epoch ELSE excluded.epoch END, ended_at ="
+        " excluded.ended_at",
         kind=_kind(kind, of),
         target=target,
         epoch=epoch,
@@ -83,7 +84,9 @@ async def remove_tombstone(tx: Transaction, kind: Ended, target: str) -> None:
 
 
 async def remove_tombstones_of(tx: Transaction, account_id: str) -> None:
-    """Delete all that were written `of` the account: it is erased, and has one of its own."""
+    """Delete those that name the account: it is erased, and has one of its own."""
+    for kind in (Ended.PASSWORD, Ended.DISABLED):
+        await remove_tombstone(tx, kind, account_id)
     await tx.many(
         "DELETE FROM tombstones WHERE kind = :kind",
         [{"kind": kind_of(kind, account_id)} for kind in _OF_ACCOUNTS],

@@ -33,10 +33,14 @@ and what was used up since the backup stays true."""
 
 
 _OF_TWO_TOMBSTONES = (
-    " ON CONFLICT (kind, target) DO UPDATE SET epoch = excluded.epoch"
-    " WHERE tombstones.epoch < excluded.epoch"
+    " ON CONFLICT (kind, target) DO UPDATE SET"
+    " epoch = CASE WHEN tombstones.epoch > excluded.epoch"
+    " THEN tombstones.epoch ELSE excluded.epoch END,"
+    " ended_at = CASE WHEN tombstones.ended_at > excluded.ended_at"
+    " THEN tombstones.ended_at ELSE excluded.ended_at END"
 )
-"""The higher epoch counts: a database that was lost may have been given an older backup first."""
+"""The higher epoch counts, and the later end: a database that was lost may have been given an older
+backup first."""
 
 
 class BackupRefused(Exception):

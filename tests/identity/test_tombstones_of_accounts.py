@@ -9,7 +9,7 @@ import pytest
 
 from gateway.identity.accounts.account_facts import AccountFacts
 from gateway.identity.accounts.account_rows import Account
-from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.accounts import Accounts, replace_password
 from gateway.identity.factors.passkey_records import NewCredential
 from gateway.identity.factors.passkeys import insert_passkey, new_passkey, remove_passkeys
 from gateway.identity.factors.recovery_codes import RecoveryCodeFactor, make_codes, remove_codes
@@ -119,6 +119,9 @@ async def test_a_stranger_who_erases_the_account_leaves_one_row(
         await facts.put_attributes(account.id, dict.fromkeys(("team", "floor"), value))
     async with database.read_transaction() as tx:
         assert len(await tombstones(tx) - before) > 8
+    await Accounts(database).disable(account.id)
+    async with database.transaction() as tx:
+        await replace_password(tx, account.id, "other")
     await Accounts(database).delete(account.id)
     async with database.read_transaction() as tx:
         assert await tombstones(tx) - before == {("account", account.id)}
@@ -178,6 +181,22 @@ async def test_codes_of_before_a_clock_went_back_do_not_come_back(
         backup = await backed_up(tx, account)
         await make_codes(tx, account.id)
         await read_in(tx, backup)
+        assert (await restored(tx, account))["recovery_codes"] == 0
+
+
+async def test_no_code_is_good_again_where_all_were_used_and_the_clock_went_back(
+    database: Database, account: Account
+) -> None:
+    factor = RecoveryCodeFactor(database, SecurityNotifications(database, outbox(database)))
+    async with database.transaction() as tx:
+        codes = await make_codes(tx, account.id)
+        await tx.run("UPDATE recovery_codes SET created_at = created_at + 3600")
+        backup = await backed_up(tx, account)
+    for code in codes:
+        assert await factor.verify(account.id, code) is not None
+    async with database.transaction() as tx:
+        await make_codes(tx, account.id)
+        await read_in(tx, {"recovery_codes": backup["recovery_codes"]})
         assert (await restored(tx, account))["recovery_codes"] == 0
 
 

@@ -134,18 +134,19 @@ async def test_what_was_there_before_is_gone_but_what_was_revoked_stays(
 
 
 @pytest.mark.parametrize(("of_backup", "of_now"), [(3, 5), (5, 3)])
-async def test_of_a_tombstone_that_both_have_the_higher_epoch_counts(
+async def test_of_a_tombstone_that_both_have_the_higher_epoch_and_the_later_end_count(
     sqlite_database: Database, other: Database, tmp_path: Path, of_backup: int, of_now: int
 ) -> None:
     for database, epoch in ((sqlite_database, of_backup), (other, of_now)):
         async with database.transaction() as tx:
             await add_tombstone(tx, Ended.PASSWORD, "u", epoch)
+            await tx.run("UPDATE tombstones SET ended_at = :at", at=10 - epoch)
     file = tmp_path / "backup"
     await backup.write(sqlite_database, file, KEY)
     await restore(other, file)
     async with other.read_transaction() as tx:
-        row = await tx.one("SELECT epoch FROM tombstones WHERE target = 'u'")
-    assert row == {"epoch": 5}
+        row = await tx.one("SELECT epoch, ended_at FROM tombstones WHERE target = 'u'")
+    assert row == {"epoch": 5, "ended_at": 7}
 
 
 async def test_the_file_is_its_owners_alone(sqlite_database: Database, tmp_path: Path) -> None:

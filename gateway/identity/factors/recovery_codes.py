@@ -42,14 +42,17 @@ class RecoveryCodeFactor:
             return None
         digest = _hash(account_id, code)
         async with self._database.transaction() as tx:
-            used = await tx.run(
-                "DELETE FROM recovery_codes WHERE hash = :hash AND account_id = :id",
+            used = await tx.one(
+                "DELETE FROM recovery_codes WHERE hash = :hash AND account_id = :id"
+                " RETURNING created_at",
                 hash=digest,
                 id=account_id,
             )
-            if not used:
+            if used is None:
                 return None
-            await add_tombstone(tx, Ended.RECOVERY_CODE, digest, of=account_id)
+            # Its time, too: those that take its place are to be later, whatever the clock says.
+            made_at = int(used["created_at"])
+            await add_tombstone(tx, Ended.RECOVERY_CODE, digest, made_at, of=account_id)
             left = await codes_left(tx, account_id)
             await self._notifications.recovery_code_used(tx, account_id, left)
         self._notifications.wake()
@@ -76,7 +79,7 @@ async def remove_codes(tx: Transaction, account_id: str) -> int:
     )
     kind = kind_of(Ended.RECOVERY_CODE, account_id)
     used = await tx.all(
-        "DELETE FROM tombstones WHERE kind = :kind AND target <> :all RETURNING ended_at",
+        "DELETE FROM tombstones WHERE kind = :kind AND target <> :all RETURNING epoch, ended_at",
         kind=kind,
         all=ALL,
     )
@@ -87,7 +90,8 @@ async def remove_codes(tx: Transaction, account_id: str) -> int:
     if not rows and not used:
         return now
     # Later than each of them, within one second and where a clock was set back, too.
-    times = [int(row["created_at"]) for row in rows] + [int(row["ended_at"]) for row in used]
+    times = [int(row["created_at"]) for row in rows]
+    times += [int(row[at]) for row in used for at in ("epoch", "ended_at")]
     epoch = max(now, *times) + 1
     await add_tombstone(tx, Ended.RECOVERY_CODE, ALL, epoch, of=account_id)
     return epoch

@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from gateway.identity.factors.recovery_codes import drop_replaced
 from gateway.identity.factors.totp import STEP_S, reseal_totp
 from gateway.identity.keys.encryption import Sealer
-from gateway.identity.tombstones import Ended, drop_ended
+from gateway.identity.tombstones import ALL, Ended, drop_ended, kind_of
 from gateway.stores.protocols import Row, Transaction
 
 _TABLES = {"totp_factors": "id", "passkeys": "id", "recovery_codes": "hash"}
 """Each with its key."""
+
+_KINDS = {
+    "totp_factors": Ended.FACTOR,
+    "passkeys": Ended.PASSKEY,
+    "recovery_codes": Ended.RECOVERY_CODE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,10 @@ async def carry_factors(tx: Transaction, held: HeldFactors, then: Sealer, now: S
 
 
 async def _put_back(tx: Transaction, table: str, key: str, row: Row) -> None:
-    """The row, where its account is still there and the backup does not have it."""
+    """The row, where its account is still there and the backup neither has it nor knows that it
+    ended: what is held may come of an older backup."""
     account = await tx.one("SELECT 1 FROM accounts WHERE id = :id", id=row["account_id"])
-    if account is None:
+    if account is None or await _is_ended(tx, _KINDS[table], row[key], row):
         return
     columns = ", ".join(row)
     values = ", ".join(f":{name}" for name in row)
@@ -86,3 +93,17 @@ async def _put_back(tx: Transaction, table: str, key: str, row: Row) -> None:
         f" ON CONFLICT ({key}) DO NOTHING",
         **row,
     )
+
+
+async def _is_ended(tx: Transaction, kind: Ended, target: object, row: Row) -> bool:
+    """As `drop_ended` and `drop_replaced` have it."""
+    ended = await tx.one(
+        "SELECT 1 FROM tombstones WHERE (kind IN (:kind, :of) AND target = :target)"
+        " OR (kind = :of AND target = :all AND epoch > :created_at)",
+        kind=kind.value,
+        of=kind_of(kind, str(row["account_id"])),
+        target=target,
+        all=ALL,
+        created_at=row["created_at"],
+    )
+    return ended is not None

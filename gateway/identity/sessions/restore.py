@@ -251,13 +251,22 @@ async def _end_passwords(tx: Transaction, before: Present, now: int) -> int:
 async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
     """An e-mail address that the account has left would receive its reset links again."""
     moved = 0
-    left_emails = await _targets(tx, Ended.EMAIL)
-    for row in await tx.all("SELECT id, email_key FROM accounts") if left_emails else ():
+    targets = "SELECT target, ended_at FROM tombstones WHERE kind = :kind"
+    ends = await tx.all(targets, kind=Ended.EMAIL.value)
+    left_at = {str(row["target"]): int(row["ended_at"]) for row in ends}
+    for row in await tx.all("SELECT id, email_key FROM accounts") if left_at else ():
         account_id, key = str(row["id"]), str(row["email_key"])
-        if email_target(account_id, key) not in left_emails:
+        target = email_target(account_id, key)
+        if target not in left_at:
             continue
-        moved += 1
         before_restore = before.accounts.get(account_id)
+        if before_restore is not None:
+            other = email_target(account_id, str(before_restore["email_key"]))
+            if left_at.get(other, 0) > left_at[target]:
+                # The backup is the newer of the two: its address was returned to.
+                await remove_tombstone(tx, Ended.EMAIL, target)
+                continue
+        moved += 1
         in_use = before_restore and await tx.one(
             "SELECT 1 FROM accounts WHERE email_key = :key AND id <> :id",
             key=before_restore["email_key"],
