@@ -28,16 +28,24 @@ def test_a_browser_stays_one_device_for_each_of_its_accounts() -> None:
     assert DEVICES.claimed(both, BOB, NOON) is not None
 
 
-def test_the_latest_account_of_a_device_is_whoever_signed_in_with_it_last() -> None:
-    of_ann = DEVICES.known(DEVICES.remember(None, ANN, 3, NOON), NOON)
-    of_bob = DEVICES.known(DEVICES.remember(None, BOB, 4, NOON), NOON)
+def test_the_latest_tag_of_a_device_is_of_whoever_signed_in_with_it_last() -> None:
+    of_ann = DEVICES.known(DEVICES.remember(None, ANN, 9, NOON), NOON)
+    of_bob = DEVICES.known(DEVICES.remember(None, BOB, 9, NOON), NOON)
     cookie = DEVICES.remember(DEVICES.remember(None, ANN, 9, NOON), BOB, 9, NOON)
     both = DEVICES.known(cookie, NOON)
     assert of_ann is not None
     assert of_bob is not None
     assert both is not None
-    assert both.latest_account == of_bob.latest_account != of_ann.latest_account
-    assert len(both.latest_account) == 16
+    assert both.latest_tag == of_bob.latest_tag != of_ann.latest_tag
+
+
+def test_the_tag_of_a_cookie_of_before_a_changed_password_is_another() -> None:
+    tags = set()
+    for epoch in (3, 4, 4):
+        device = DEVICES.known(DEVICES.remember(None, ANN, epoch, NOON), NOON)
+        assert device is not None
+        tags.add(device.latest_tag)
+    assert len(tags) == 2
 
 
 def test_the_account_that_signed_in_longest_ago_is_forgotten_first() -> None:

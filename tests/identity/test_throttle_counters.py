@@ -63,7 +63,7 @@ def of_device(what: str) -> list[Attempt]:
     """By what a known device counts alone, once those of all are used up."""
     return [
         Attempt(f"{what}:device:{DEVICE.id}", 5, 900),
-        Attempt(f"{what}:devices-of:{'t' * 16}", 50, 900),
+        Attempt(f"{what}:devices-of:{'t' * 32}", 50, 900),
     ]
 
 
@@ -343,6 +343,20 @@ async def test_a_known_device_asks_for_mail_where_others_have_used_up_its_addres
     for _ in range(4):
         assert await limiter.count_request(HERE, RequestKind.RESET, DEVICE) == 0.0
     assert await limiter.count_request(HERE, RequestKind.RESET, DEVICE) == 900.0
+
+
+async def test_cookies_of_before_a_changed_password_take_nothing_from_the_owners_browser(
+    limiter: Throttle,
+) -> None:
+    """Whoever laid them up shares the owner's address."""
+    for _ in range(50):
+        await limiter.count_request(HERE, RequestKind.RESET)
+    waits = []
+    for number in range(11):
+        older = Device(f"{number:022}", ("t" * 16 + "o" * 16,))
+        waits += [await limiter.count_request(HERE, RequestKind.RESET, older) for _ in range(5)]
+    assert [wait_s > 0 for wait_s in waits] == [False] * 50 + [True] * 5
+    assert await limiter.count_request(HERE, RequestKind.RESET, DEVICE) == 0.0
 
 
 async def test_a_device_that_has_failed_itself_waits_with_the_others(

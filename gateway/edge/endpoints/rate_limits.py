@@ -97,10 +97,11 @@ more when it is ended, which its owner may always do."""
 
 DEVICE_FEW = _limit("device-few", 1 / 5, 10)
 """Calls of a browser that has signed in before, past what its address has: by the account that it
-signed in to last, whatever others at the address use up."""
+signed in to last, and the password of then, whatever others at the address use up."""
 DEVICE = (*_limit("device", 4 / 5, 20), *_limit("devices-at", 10, 300))
 """Past those few: by the account, one a second and 30 at once with them, and of all at the address.
-So each account that somebody has there brings them one call in five seconds more."""
+So each account that somebody has there brings them one call in five seconds more, and each new
+password of it one more: ten an hour (`throttle.CHANGES`), and what resets there are mails for."""
 
 BY_ENDPOINT: Mapping[tuple[str, ...], tuple[Limit, ...] | None] = MappingProxyType(
     {
@@ -178,10 +179,10 @@ class EndpointLimits:
         device = self._device_of(call) if wait_s > 0 and limits is not EXPORT else None
         if device is None:
             return wait_s
-        account = device.latest_account
-        if (await self._limits.take_for(DEVICE_FEW, account)).wait_s == 0:
+        tag = device.latest_tag
+        if (await self._limits.take_for(DEVICE_FEW, tag)).wait_s == 0:
             return 0.0
-        return (await self._limits.take_for(DEVICE, account, address)).wait_s
+        return (await self._limits.take_for(DEVICE, tag, address)).wait_s
 
     async def session_wait_s(self, session_id: str, account_id: str | None = None) -> float:
         """The same for one more renewal of a session; by its account too, where that is known."""

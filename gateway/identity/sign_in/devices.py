@@ -44,9 +44,10 @@ class Device:
     """The account's own, once it was found to be that of the cookie."""
 
     @property
-    def latest_account(self) -> str:
-        """Who signed in with it last, by the start of an HMAC."""
-        return self.tags[0][:_ACCOUNT]
+    def latest_tag(self) -> str:
+        """Who signed in with it last, and in which epoch: a cookie of before a changed password
+        uses up nothing of those that are given now."""
+        return self.tags[0]
 
     def epoch_of(self, account: str) -> str | None:
         for tag in self.tags:

@@ -308,7 +308,7 @@ def _by_known_device(what: str, device: Device, of_account: int) -> list[Attempt
     """Of a device by itself.  Whoever has an account may have many of it."""
     return [
         Attempt(f"{what}:device:{device.id}", DEVICE_FAILURES, WINDOW_S),
-        Attempt(f"{what}:devices-of:{device.latest_account}", of_account, WINDOW_S),
+        Attempt(f"{what}:devices-of:{device.latest_tag}", of_account, WINDOW_S),
     ]
 
 

@@ -93,6 +93,10 @@ async def test_one_address_may_ask_so_often_and_then_waits(house: House) -> None
 async def known_browser(house: House, email: str) -> bytes:
     """What a browser sends that has signed in to an account that is new."""
     await house.register(email)
+    return await browser_of(house, email)
+
+
+async def browser_of(house: House, email: str) -> bytes:
     signed_in = await house.ask("POST", "/auth/login", {"email": email, "password": PASSWORD})
     cookie = f"Cookie: {COOKIE}={device_of(signed_in)}"
     return request("GET", "/auth/captcha", b"", headers=[cookie])
@@ -128,6 +132,23 @@ async def test_who_has_many_accounts_at_the_owners_address_keeps_no_browser_of_t
     house.clock.move(3)
     await often(house, CHALLENGE, CAPTCHA[0].burst)
     answers = await often(house, owner, DEVICE[0].burst)
+    assert {answer.status for answer in answers} == {200}
+
+
+async def test_a_cookie_of_before_a_changed_password_takes_nothing_from_the_owners_browser(
+    house: House,
+) -> None:
+    """A neighbour holds it, who knew the password of before or had registered the address."""
+    older = await known_browser(house, EMAIL)
+    few, more = DEVICE_FEW[0].burst, DEVICE[0].burst
+    async with house.database.transaction() as tx:
+        await tx.run("UPDATE accounts SET password_epoch = password_epoch + 1")
+    owner = await browser_of(house, EMAIL)
+    await often(house, CHALLENGE, CAPTCHA[0].burst)
+    answers = await often(house, older, few + more + 1)
+    # One more bucket for the password of before, and no more than that.
+    assert [answer.status for answer in answers] == [200] * (few + more) + [429]
+    answers = await often(house, owner, few + more)
     assert {answer.status for answer in answers} == {200}
 
 
