@@ -8,12 +8,14 @@ from collections.abc import ItemsView
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import read_expression
 from gateway.access.conditions.mailboxes import TablesAlike, named_mailboxes
-from gateway.access.conditions.spelled_alike import Alike, condition_alike
+from gateway.access.conditions.spelled_alike import Alike, condition_alike, is_plain
 from gateway.access.decision import Decision
 from gateway.access.roles import RoleBook
 from gateway.access.snapshot import Snapshot
@@ -650,3 +652,20 @@ def test_a_table_is_rewritten_once_for_all_rules_of_a_policy() -> None:
         assert named is not None
         named.read_tables(tables)
     assert table.read == 1
+
+
+@given(st.text(alphabet="aZ@x-n ß.ＡTZ:0", max_size=12))
+def test_what_is_plain_reads_in_one_way_where_it_matters(text: str) -> None:
+    for folds in (False, True):
+        alike = Alike(folds=folds, fields=frozenset())
+        alike.value({text: [text]})
+        assert not (is_plain({text: [text]}) and alike.says_address)
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_what_is_in_plain_letters_is_so_wherever_it_stands(one: str, other: str) -> None:
+    alike = Alike(folds=False, fields=frozenset())
+    for text in (one, other):
+        assert alike.text(alike.text(text)) == alike.text(text)
+    if one.isascii() and other.isascii() and "--" not in one + other and "T" not in one + other:
+        assert alike.text(one + other) == alike.text(one) + alike.text(other)

@@ -117,6 +117,20 @@ class Alike:
         return in_own_letters(unicodedata.normalize("NFKC", plain.lower()))
 
 
+def is_plain(value: Any) -> bool:
+    """Whether no text in it can read otherwise where that matters to an address: quicker than to
+    write it."""
+    if isinstance(value, str):
+        if not value.isascii():
+            return False
+        return ("@" not in value and "--" not in value) or (
+            value == value.lower() and ("xn--" not in value)
+        )
+    if isinstance(value, Mapping):
+        return all(map(is_plain, value)) and all(map(is_plain, value.values()))
+    return not isinstance(value, list | tuple) or all(map(is_plain, value))
+
+
 def field_names(source: str) -> Iterable[str]:
     """What a condition names behind a dot, functions too."""
     words = tokens_of(source)
