@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from email_validator import ValidatedEmail
 
 MAX_EMAIL_LENGTH = 254
-_ENCODED = "xn--"
-_ENCODED_LABEL = re.compile(r"(?i:xn--)([A-Za-z0-9-]{1,59})")
+ENCODED = "xn--"
+"""How a label of a host begins that stands for letters beyond ASCII (RFC 5890)."""
+_ENCODED_LABEL = re.compile(r"(?i:xn--)[A-Za-z0-9-]{1,59}")
 
 
 def normalize_email(text: str) -> str | None:
@@ -63,7 +64,7 @@ def with_own_host(address: str) -> str:
     """The address with its host in lower case and in the letters in which people read it, as mail
     takes it (UTS 46); as it is where that is no host."""
     name, at, host = address.rpartition("@")
-    if host.isascii() and _ENCODED not in host.lower():
+    if host.isascii() and ENCODED not in host.lower():
         return f"{name}{at}{host.lower()}"
     # What is longer is no host, and takes quadratic time (CVE-2024-3651); one sign may be many.
     if len(unicodedata.normalize("NFKC", host)) > MAX_EMAIL_LENGTH:
@@ -74,15 +75,18 @@ def with_own_host(address: str) -> str:
 
 def in_own_letters(text: str) -> str:
     """With what each `xn--…` in it stands for (RFC 3492), in lower case, wherever it stands."""
-    return _ENCODED_LABEL.sub(_decoded, text) if _ENCODED in text.lower() else text
+    if ENCODED not in text.lower():
+        return text
+    return _ENCODED_LABEL.sub(lambda label: _decoded(label[0].lower()), text)
 
 
-def _decoded(label: re.Match[str]) -> str:
+@lru_cache(maxsize=1024)
+def _decoded(label: str) -> str:
     try:
-        letters = label[1].lower().encode().decode("punycode").lower()
+        letters = label.removeprefix(ENCODED).encode().decode("punycode").lower()
     except UnicodeError:
-        return label[0]
-    return letters if _storable(letters) else label[0]
+        return label
+    return letters if _storable(letters) else label
 
 
 def display_email(text: str) -> str | None:

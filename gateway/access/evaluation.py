@@ -71,6 +71,7 @@ def context_read_as(
         query=before.query,
         headers=before.headers,
         data=before.data,
+        alike=before.alike,
     )
     if match.route.resource:
         context.resource = _resource(

@@ -18,7 +18,7 @@ from mypy_extensions import mypyc_attr
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.mailboxes import NamedMailboxes, TablesAlike, named_mailboxes
+from gateway.access.conditions.mailboxes import NamedMailboxes, PolicyTables, named_mailboxes
 from gateway.access.definitions import Limit
 from gateway.access.roles import RoleBook, matches
 from gateway.access.step_up import StepUp
@@ -94,10 +94,10 @@ class Rule:
         named = self._mailboxes
         return outcome if named is None else named.outcome(outcome, context)
 
-    def read_tables(self, tables: TablesAlike) -> None:
-        """Those of its policy, before it is asked for the first time."""
-        if self._mailboxes is not None:
-            self._mailboxes.read_tables(tables)
+    def read_tables(self, tables: Mapping[str, Any]) -> None:
+        """Those of its policy."""
+        if self._mailboxes is not None and isinstance(tables, PolicyTables):
+            tables.worlds(self._mailboxes)
 
     def is_by_spelling(self, context: EvaluationContext) -> bool:
         """Whether its condition would come out otherwise for the caller's address as written."""
@@ -196,10 +196,13 @@ class Policy:
     _by_action: dict[str, ActionRules] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        conditions = [rule.condition for rule in self.rules if rule.condition is not None]
-        tables = TablesAlike(self.data, conditions)
+        if not isinstance(self.data, PolicyTables):
+            object.__setattr__(self, "data", PolicyTables(self.data))
+
+    def read_tables(self) -> None:
+        """Before it is asked for the first time: what that takes, a call need not wait for."""
         for rule in self.rules:
-            rule.read_tables(tables)
+            rule.read_tables(self.data)
 
     def rules_for(self, action: str) -> ActionRules:
         action_rules = self._by_action.get(action)

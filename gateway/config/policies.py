@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
+from gateway.access.conditions.mailboxes import PolicyTables
 from gateway.access.definitions import Limit
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, is_action_pattern
@@ -66,7 +67,7 @@ def read_policies(
         elif kind == "policy":
             rest.append((name, text, namespace))
     _check_roles(shared, shared, problems)
-    data = policy_files.data
+    data = PolicyTables(policy_files.data)
     compiler = compiler.with_data(data)
     for name, text, namespace in rest:
         reader = Reader(name, problems)
@@ -77,6 +78,7 @@ def read_policies(
             first = policy_files.policies[policy.name].location
             text = f"the policy `{policy.name}` stands in {first} already"
             problems.append(ConfigProblem.at(policy.location, text))
+        policy.read_tables()
         policy_files.policies[policy.name] = policy
     return policy_files
 

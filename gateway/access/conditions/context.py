@@ -42,6 +42,8 @@ class EvaluationContext:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    alike: Any = None
+    """What conditions that name mailboxes have written anew of this call (`mailboxes.py`)."""
 
 
 @dataclass(slots=True)

@@ -10,15 +10,22 @@ one account here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from gateway.access.conditions.conditions import Condition, Outcome, outcome_of
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import FieldPath, read_expression
 from gateway.access.conditions.functions import has_scope
-from gateway.access.conditions.spelled_alike import Alike, condition_alike, field_names, is_plain
+from gateway.access.conditions.spelled_alike import (
+    Alike,
+    TooMuch,
+    asks_parts,
+    condition_alike,
+    is_plain,
+)
 from gateway.access.conditions.syntax import Node, tree_of
 from gateway.model import Principal
 
@@ -35,86 +42,83 @@ _PLAIN = frozenset(
 _TOO_LONG = "it holds too much to be read in another spelling"
 
 
-class TablesAlike:
-    """The tables of one policy as they are in that world, each rewritten once; and what all of its
-    conditions name as fields, which stays."""
+class PolicyTables(dict[str, Any]):
+    """The tables of policies; each is also known as it is in that world, once it was needed."""
 
-    __slots__ = ("_known", "data", "fields", "keeps_patterns")
+    __slots__ = ("_alike", "_worlds")
 
-    def __init__(self, data: Mapping[str, Any], conditions: Iterable[Condition]) -> None:
-        self.data = data
-        fields: set[str] = set()
-        self.keeps_patterns = False
-        """Whether a table may hold patterns."""
-        for condition in conditions:
-            fields.update(field_names(condition.source))
-            calls = condition.expression.calls
-            asked = [call for call in calls if call.name == "matches"]
-            self.keeps_patterns |= any(None in call.literals for call in asked)
-        self.fields = frozenset(fields)
-        self._known: dict[tuple[str, bool], tuple[Any, Alike]] = {}
+    def __init__(self, tables: Mapping[str, Any]) -> None:
+        super().__init__(tables)
+        self._alike: dict[tuple[str, bool], tuple[Any, Alike]] = {}
+        self._worlds: WeakKeyDictionary[NamedMailboxes, tuple[_World, _World]] = WeakKeyDictionary()
 
-    def alike(self, *, folds: bool) -> Alike:
-        """What rewrites the texts of a call."""
-        return Alike(folds=folds, fields=self.fields)
-
-    def table(self, name: str, *, folds: bool) -> tuple[Any, Alike]:
-        """It, and what rewrote it."""
-        known = self._known.get((name, folds))
+    def alike(self, name: str, *, folds: bool) -> tuple[Any, Alike]:
+        """A table, and what rewrote it."""
+        known = self._alike.get((name, folds))
         if known is None and folds:
-            plain = self.table(name, folds=False)
+            plain = self.alike(name, folds=False)
             known = None if plain[1].folds_more else plain
         if known is None:
-            alike = Alike(folds=folds, fields=self.fields, keeps_patterns=self.keeps_patterns)
-            known = alike.value(self.data[name]), alike
+            alike = Alike(folds=folds, is_bounded=False)
+            known = alike.value(self[name]), alike
             # A table may hold many.
             alike.texts.clear()
-        self._known[name, folds] = known
+        self._alike[name, folds] = known
         return known
+
+    def worlds(self, mailboxes: NamedMailboxes) -> tuple[_World, _World]:
+        """Without and with names that are folded."""
+        worlds = self._worlds.get(mailboxes)
+        if worlds is None:
+            condition = mailboxes.condition
+            worlds = _World(condition, self, folds=False), _World(condition, self, folds=True)
+            self._worlds[mailboxes] = worlds
+        return worlds
 
 
 class _World:
     """A condition and its tables as they are there."""
 
-    __slots__ = ("condition", "data", "folds", "folds_more", "says_address", "texts")
+    __slots__ = ("condition", "data", "folds_more", "says_address", "texts")
 
-    def __init__(self, condition: Condition, tables: TablesAlike, *, folds: bool) -> None:
-        own = tables.alike(folds=folds)
-        source = condition_alike(condition.source, own, tables.fields)
-        # Its names and types were checked as it is written.
-        self.condition = Condition(source, read_expression(source), ignores_case=True)
-        self.folds = folds
+    def __init__(self, condition: Condition, tables: PolicyTables, *, folds: bool) -> None:
+        own = Alike(folds=folds, is_bounded=False)
+        source = condition_alike(condition.source, own)
+        try:
+            # Its names and types were checked as it is written.
+            self.condition = Condition(source, read_expression(source), ignores_case=True)
+        except ValueError:
+            # A name may be a word of CEL in lower case.
+            self.condition = Condition(condition.source, condition.expression, ignores_case=True)
         self.texts = own.texts
         read = [path.keys[:1] for path in condition.expression.paths if path.root == "data"]
-        names = {keys[0] for keys in read if keys} if () not in read else set(tables.data)
-        found = {name: tables.table(name, folds=folds) for name in names & set(tables.data)}
-        self.data = {name: table for name, (table, _) in found.items()}
-        self.data |= {own.key(name): table for name, (table, _) in found.items()}
-        writers = [own, *(alike for _, alike in found.values())]
-        self.folds_more = any(alike.folds_more for alike in writers)
-        self.says_address = any(alike.says_address for alike in writers)
+        names = {keys[0] for keys in read if keys} if () not in read else set(tables)
+        found = {name: tables.alike(name, folds=folds) for name in names & set(tables)}
+        self.data = {name.lower(): table for name, (table, _) in found.items()}
+        self.folds_more = own.folds_more or any(alike.folds_more for _, alike in found.values())
+        may_be_part = asks_parts(condition.source)
+        self.says_address = own.says_address or any(
+            alike.says_address or (may_be_part and table is not tables[name])
+            for name, (table, alike) in found.items()
+        )
 
 
 class NamedMailboxes:
     """Of one condition that reads the address of the caller."""
 
     __slots__ = (
+        "__weakref__",
+        "_asks_parts",
         "_compares_alone",
-        "_condition",
         "_is_deny",
-        "_is_plain",
         "_reads_claims",
-        "_tables",
-        "_worlds",
+        "condition",
     )
 
     def __init__(self, condition: Condition, *, is_deny: bool) -> None:
-        self._condition = condition
+        self.condition = condition
         self._is_deny = is_deny
-        self._tables: TablesAlike | None = None
-        self._worlds: tuple[_World, ...] = ()
-        self._is_plain = False
-        """Whether nothing that the condition and its tables say reads otherwise there."""
+        self._asks_parts = asks_parts(condition.source)
         tree = tree_of(condition.source)
         roots = {path.root for path in condition.expression.paths}
         self._compares_alone = (
@@ -125,72 +129,70 @@ class NamedMailboxes:
         )
         self._reads_claims = bool(condition.reads.user & _BY_CLAIMS)
 
-    def read_tables(self, tables: TablesAlike) -> None:
-        """Those of its policy, before it is asked for the first time."""
-        self._tables = tables
-        self._worlds = tuple(
-            _World(self._condition, tables, folds=folds) for folds in (False, True)
-        )
-        self._is_plain = not any(world.says_address for world in self._worlds)
-
     def outcome(self, as_written: Outcome, context: EvaluationContext) -> Outcome:
         """`as_written`: how the condition came out with all as it is written."""
         principal = context.principal
         # Who is kept away already has nothing to gain.
         if principal is None or as_written is self._is_deny or isinstance(as_written, str):
             return as_written
-        if self._tables is None or self._tables.data is not context.data:
-            self.read_tables(TablesAlike(context.data, [self._condition]))
-        if self._is_plain and self._reads_plain_texts(context, principal):
-            return as_written
-        # `groß` may begin with what is joined, or stand in a table: an allow is not asked for that.
-        worlds = self._worlds if self._is_deny or self._compares_alone else self._worlds[:1]
-        for times, world in enumerate(worlds, 1):
-            outcome, folds_more = self._outcome_in(world, context, principal, times)
-            if outcome is not None and outcome is not as_written:
-                return outcome
-            if not folds_more:
-                break
-        return as_written
+        data = context.data
+        tables = data if isinstance(data, PolicyTables) else PolicyTables(data)
+        worlds = tables.worlds(self)
+        try:
+            is_plain = not (worlds[0].says_address or worlds[1].says_address)
+            if is_plain and self._reads_plain_texts(context, principal):
+                return as_written
+            return self._outcome_in(worlds, as_written, context, principal)
+        except (RecursionError, TooMuch):
+            return _TOO_LONG
 
     def _reads_plain_texts(self, context: EvaluationContext, principal: Principal) -> bool:
-        """Whether nothing of the call does, as of nearly all: asked apart, as it is quick."""
-        claims, resource, reads = principal.claims, context.resource, self._condition.reads
+        """Whether nothing of the call reads otherwise there, as of nearly all: asked apart, as it
+        is quick."""
+        claims, resource, reads = principal.claims, context.resource, self.condition.reads
+        named = [resource[name] for name in reads.resource if name in resource]
+        asked: list[Any] = [resource if reads.whole_resource else named]
+        asked += [context.params, context.query, context.headers]
+        if reads.path:
+            asked.append(context.call.segments)
         return (
             is_plain(principal.email)
             and is_plain(principal.subject)
             and is_plain(claims if self._reads_claims else claims.get("email"))
-            and is_plain(
-                resource
-                if reads.whole_resource
-                else [resource[name] for name in reads.resource if name in resource]
-            )
-            and is_plain(context.params)
-            and is_plain(context.query)
-            and is_plain(context.headers)
-            and not (reads.path and not is_plain(context.call.segments))
+            and all(is_plain(one, may_be_part=self._asks_parts) for one in asked)
         )
 
     def _outcome_in(
-        self, world: _World, context: EvaluationContext, principal: Principal, times: int
-    ) -> tuple[Outcome | None, bool]:
-        """None where it cannot but come out as it is written; and whether it may come out otherwise
-        where letters are folded.  `times`: how often it is read."""
-        assert self._tables is not None, "worlds are made with their tables"
-        alike = self._tables.alike(folds=world.folds)
-        there = self._context_in(world, alike, context, principal)
-        folds_more = alike.folds_more or world.folds_more
-        if not (alike.says_address or world.says_address):
-            return None, folds_more
-        if self._compares_alone:
-            # What equals what is the same as before.
+        self,
+        worlds: tuple[_World, _World],
+        as_written: Outcome,
+        context: EvaluationContext,
+        principal: Principal,
+    ) -> Outcome:
+        if context.alike is None:
+            context.alike = Alike(folds=False), Alike(folds=True)
+        # `groß` may begin with what is joined, or stand in a table: an allow is not asked for that.
+        times = 2 if self._is_deny or self._compares_alone else 1
+        for number in range(times):
+            world, alike = worlds[number], context.alike[number]
+            there = self._context_in(world, alike, context, principal)
             texts = {**alike.texts, **world.texts}
-            if len(set(texts.values())) == len(texts):
-                return None, folds_more
-        elif _parts_read(self._condition, context) * times > MOST_PARTS:
-            return _TOO_LONG, False
-        functions = _functions_in(alike, context, principal)
-        return outcome_of(world.condition.value(there, functions=functions)), folds_more
+            # Where texts are compared alone, what equals what is the same as before.
+            if not self._compares_alone or len(set(texts.values())) != len(texts):
+                if self._is_too_long(context, number + 1):
+                    return _TOO_LONG
+                functions = _functions_in(alike, context, principal)
+                outcome = outcome_of(world.condition.value(there, functions=functions))
+                if outcome is not as_written:
+                    return outcome
+            if not (alike.folds_more or world.folds_more):
+                break
+        return as_written
+
+    def _is_too_long(self, context: EvaluationContext, times: int) -> bool:
+        if self._compares_alone:
+            return False
+        return _parts_read(self.condition, context) * times > MOST_PARTS
 
     def _context_in(
         self, world: _World, alike: Alike, context: EvaluationContext, principal: Principal
@@ -204,9 +206,9 @@ class NamedMailboxes:
             resource=self._resource_in(alike, context.resource),
             data=world.data,
         )
-        if "request" in self._condition.reads.roots:
+        if "request" in self.condition.reads.roots:
             call = context.call
-            segments = alike.value(call.segments) if self._condition.reads.path else call.segments
+            segments = alike.value(call.segments) if self.condition.reads.path else call.segments
             there.call = replace(
                 call,
                 method=alike.text(call.method),
@@ -234,11 +236,11 @@ class NamedMailboxes:
         )
 
     def _resource_in(self, alike: Alike, resource: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._condition.reads.whole_resource:
+        if self.condition.reads.whole_resource:
             whole: Mapping[str, Any] = alike.value(resource)
             return whole
-        names = self._condition.reads.resource
-        return {alike.key(name): alike.value(resource[name]) for name in names if name in resource}
+        names = self.condition.reads.resource
+        return {alike.text(name): alike.value(resource[name]) for name in names if name in resource}
 
 
 def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailboxes | None:

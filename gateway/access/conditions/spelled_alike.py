@@ -9,47 +9,59 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.access.conditions.edits import TextEdit, edited
 from gateway.access.conditions.engine import cel
 from gateway.access.conditions.expressions import Token, literal, string_prefix, tokens_of
-from gateway.email_address import in_own_letters, with_own_host
+from gateway.email_address import ENCODED, in_own_letters, with_own_host
 
 LONG_TEXT = 2_048
-"""Letters beyond ASCII take time: of a longer text only the case is changed."""
+"""Letters beyond ASCII take time: of a longer text, and of what comes behind MOST_LETTERS of a call
+in all, only the case is changed."""
+MOST_LETTERS = 4_096
+MOST_ENCODED = 128
+"""Labels of hosts that begin with `xn--`; more of one call are not read."""
 
-_OTHER_AT = re.compile("[\N{FULLWIDTH COMMERCIAL AT}\N{SMALL COMMERCIAL AT}]")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)?")
-"""Its capitals are no letters (RFC 3339)."""
-_PARTS = frozenset(("startsWith", "endsWith", "contains"))
-_SPECIAL = re.compile(r"[\\^]")
+_ESCAPED = re.compile(r"\\.|[^\\]+|\\", re.DOTALL)
+_ASKS_PARTS = frozenset(("startsWith", "endsWith", "contains", "matches"))
+
+
+class TooMuch(Exception):
+    """A call names more than MOST_ENCODED."""
 
 
 class Alike:
     """Rewrites texts.  `folds`: the name in an address as accounts are told apart, `gross` for
     `groß`."""
 
-    __slots__ = ("_fields", "_keeps_patterns", "folds", "folds_more", "says_address", "texts")
+    __slots__ = (
+        "_encoded",
+        "_is_bounded",
+        "_letters",
+        "folds",
+        "folds_more",
+        "says_address",
+        "texts",
+    )
 
-    def __init__(
-        self, *, folds: bool, fields: frozenset[str], keeps_patterns: bool = False
-    ) -> None:
+    def __init__(self, *, folds: bool, is_bounded: bool = True) -> None:
+        """`is_bounded`: a caller wrote what is rewritten."""
         self.folds = folds
         self.folds_more = False
         """Whether some text reads otherwise with `folds` than without."""
         self.says_address = False
-        """Whether one that was changed holds an address, or may be a part of one."""
+        """Whether one that was changed holds an address, or letters beyond ASCII."""
         self.texts: dict[str, str] = {}
         """Each that was met, and how it is written here."""
-        self._fields = fields
-        self._keeps_patterns = keeps_patterns
+        self._encoded = 0
+        self._is_bounded = is_bounded
+        self._letters = 0
 
     def value(self, value: Any) -> Any:
         """The same object where nothing in it is written otherwise.  Of two keys that are one, what
-        is written so already stays, else the first."""
+        is written so already stays, else the first.  Raises TooMuch."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -70,10 +82,6 @@ class Alike:
                 self.says_address = True
         return text if alike == text else alike
 
-    def key(self, key: str) -> str:
-        """What conditions name as a field stays as they name it."""
-        return key if key in self._fields else self.text(key)
-
     def address(self, address: str) -> str:
         """The caller's own, whose host is read as mail reads it; from then on in any place."""
         if address not in self.texts:
@@ -86,7 +94,7 @@ class Alike:
         changed: dict[Any, Any] = {}
         is_changed = False
         for key, value in mapping.items():
-            alike = self.key(key) if isinstance(key, str) else key
+            alike = self.text(key) if isinstance(key, str) else key
             if alike is not key and (alike in mapping or alike in changed):
                 is_changed = True
                 continue
@@ -101,63 +109,83 @@ class Alike:
         return unicodedata.normalize("NFKC", folded if self.folds else lower)
 
     def _rewritten(self, text: str) -> str:
-        if self._keeps_patterns and _SPECIAL.search(text):
-            return in_own_letters(text)
         if text.isascii():
-            return text if _TIME.fullmatch(text) else in_own_letters(text.lower())
-        if len(text) > LONG_TEXT:
-            return in_own_letters(text.lower())
+            return self._decoded(_lower(text))
+        self._letters += len(text)
+        if self._is_bounded and (len(text) > LONG_TEXT or self._letters > MOST_LETTERS):
+            return self._decoded(_lower(text))
         plain = unicodedata.normalize("NFKC", text)
         name, at, host = plain.partition("@")
         if at and "@" not in host:
             # A host is never folded: `straße.de` and `strasse.de` are two.
-            return (
-                f"{self.name(name)}@{in_own_letters(unicodedata.normalize('NFKC', host.lower()))}"
-            )
-        return in_own_letters(unicodedata.normalize("NFKC", plain.lower()))
+            plain_host = unicodedata.normalize("NFKC", _lower(host))
+            return f"{self.name(name)}@{self._decoded(plain_host)}"
+        return self._decoded(unicodedata.normalize("NFKC", _lower(plain)))
+
+    def _decoded(self, text: str) -> str:
+        if ENCODED not in text:
+            return text
+        self._encoded += text.count(ENCODED)
+        if self._is_bounded and self._encoded > MOST_ENCODED:
+            raise TooMuch
+        return in_own_letters(text)
 
 
-def is_plain(value: Any) -> bool:
-    """Whether no text in it can read otherwise where that matters to an address: quicker than to
-    write it."""
+def _lower(text: str) -> str:
+    """What stands behind a backslash stays: `\\S` of a pattern is not `\\s`."""
+    if "\\" not in text:
+        return text.lower()
+    parts = _ESCAPED.findall(text)
+    return "".join(part if part[0] == "\\" else part.lower() for part in parts)
+
+
+def is_plain(value: Any, *, may_be_part: bool = False) -> bool:
+    """Whether no text in it can read otherwise where that matters to an address, or where it
+    `may_be_part` of one: quicker than to write it."""
     if isinstance(value, str):
-        if not value.isascii():
+        if not value.isascii() or ENCODED in value:
             return False
-        return ("@" not in value and "--" not in value) or (
-            value == value.lower() and ("xn--" not in value)
-        )
+        matters = may_be_part or "@" in value or "--" in value
+        return not matters or value == value.lower()
     if isinstance(value, Mapping):
-        return all(map(is_plain, value)) and all(map(is_plain, value.values()))
-    return not isinstance(value, list | tuple) or all(map(is_plain, value))
+        entries = (*value, *value.values())
+        return all(is_plain(entry, may_be_part=may_be_part) for entry in entries)
+    return not isinstance(value, list | tuple) or all(
+        is_plain(item, may_be_part=may_be_part) for item in value
+    )
 
 
-def field_names(source: str) -> Iterable[str]:
-    """What a condition names behind a dot, functions too."""
+def asks_parts(source: str) -> bool:
+    """Whether a condition may ask of an address, or of anything, how it begins, ends or is
+    joined."""
     words = tokens_of(source)
-    return (word.text for before, word in pairwise(words) if before.text == ".")
+    return any(
+        word.text == "+" or (word.kind == "name" and word.text in _ASKS_PARTS) for word in words
+    )
 
 
-def condition_alike(source: str, alike: Alike, fields: frozenset[str]) -> str:
-    """The text of a condition with its own texts written so; patterns stay as they are."""
+def condition_alike(source: str, alike: Alike) -> str:
+    """The text of a condition with its own texts and the names of its fields written so."""
     words = tokens_of(source)
+    may_be_part = asks_parts(source)
     edits = []
     for index, word in enumerate(words):
+        before = words[index - 1].text if index else ""
+        behind = words[index + 1].text if index + 1 < len(words) else ""
+        if word.kind == "name" and before == "." and behind != "(":
+            edits.append(TextEdit(word.at, word.at + len(word.text), word.text.lower()))
         text = _text_of(word)
         if text is None:
             continue
-        before = [one.text for one in words[max(0, index - 8) : index]]
-        behind = words[index + 1].text if index + 1 < len(words) else ""
         written = alike.text(text)
-        if before[-2:] == ["matches", "("]:
-            written = in_own_letters(text)
-        elif text in fields and (before[-1:] == ["["] or behind == "in"):
-            written = text
-        elif _asks_part_of_address(before):
-            if before[-2] == "startsWith" and "@" not in text:
-                written = alike.name(unicodedata.normalize("NFKC", text))
-            alike.says_address = alike.says_address or written != text
+        if before == "(" and words[index - 2].text == "startsWith" and "@" not in text:
+            written = alike.name(unicodedata.normalize("NFKC", text))
         if written != text:
             edits.append(TextEdit(word.at, word.at + len(word.text), _quoted(written)))
+            is_asked = before == "(" and words[index - 2].text in _ASKS_PARTS
+            # Of methods and the like an address has no part.
+            is_word = text.isupper() and text.isalpha() and not is_asked
+            alike.says_address = alike.says_address or (may_be_part and not is_word)
     return edited(source, edits)
 
 
@@ -170,20 +198,6 @@ def _text_of(word: Token) -> str | None:
     # With escapes, or ends of lines that the engine takes for one.
     value = cel.compile(word.text).execute({})
     return value if isinstance(value, str) else None
-
-
-def _asks_part_of_address(before: list[str]) -> bool:
-    """Whether they end with such as `user.email.endsWith(`."""
-    asked = before[:-3]
-    return (
-        before[-1:] == ["("]
-        and before[-2:-1] != []
-        and before[-2] in _PARTS
-        and (
-            asked[-3:] == ["user", ".", "email"]
-            or asked[-5:] == ["user", ".", "claims", ".", "email"]
-        )
-    )
 
 
 def _quoted(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from gateway.edge.streams.reevaluation import Reevaluation
 from gateway.edge.streams.registry import (
     CLOSE_TIMEOUT_S,
+    REEVALUATE_FOR_S,
     REFRESH_TIMEOUT_S,
     LongLivedRequests,
 )
@@ -420,3 +422,35 @@ async def test_a_thousand_sockets_of_one_user_are_closed_and_no_other() -> None:
         assert set(ended) == {goodbye(1008, "token_revoked")}
         await other.send(frame(b"still", masked=True))
         assert await exactly(other, 11) == frame(b"still", masked=True)
+
+
+class LongReevaluation(Reevaluation):
+    """Takes as long as what is served between others may; `spent` counts what was judged."""
+
+    spent = 0
+    is_due = False
+
+    def __init__(self) -> None:
+        pass
+
+    def refusal(self, who: Principal | None) -> None:
+        del who
+        LongReevaluation.spent += 1
+        began = time.perf_counter()
+        while time.perf_counter() - began < 2 * REEVALUATE_FOR_S:
+            pass
+
+
+async def test_others_are_served_between_what_takes_long_to_judge_again() -> None:
+    worker = Worker()
+    for number in range(5):
+        held = HeldRequest(principal(subject=f"u-{number}"))
+        held.reevaluation = LongReevaluation()
+        worker.calls.add(held)
+    LongReevaluation.spent = 0
+    worker.calls.reloaded()
+    seen: list[int] = []
+    while not seen or seen[-1] < 5:
+        await asyncio.sleep(0)
+        seen.append(LongReevaluation.spent)
+    assert seen[-5:] == [1, 2, 3, 4, 5]
