@@ -90,7 +90,8 @@ class Condition:
         )
 
     def evaluate(self, context: EvaluationContext) -> Outcome:
-        return outcome_of(self.value(context))
+        value = self.value(context)
+        return bool(value) if value is True or value is False else outcome_of(value)
 
     def value(
         self,
@@ -105,9 +106,10 @@ class Condition:
             bound = {name: bind(context) for name, bind in self._activation}
             if variables:
                 bound.update(variables)
-            asked = {name: make(context) for name, make in self._functions}
-            asked.update((name, functions[name]) for name in asked.keys() & functions.keys())
-            return self._program.execute(bound, asked)
+            made = {name: make(context) for name, make in self._functions}
+            if functions:
+                made = {name: functions.get(name, function) for name, function in made.items()}
+            return self._program.execute(bound, made)
         except TooManyItems as many:
             return ConditionFailed(str(many))
         except KeyError as missing:
