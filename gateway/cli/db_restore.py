@@ -12,9 +12,12 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 
 import typer
 
+from gateway.access.snapshot import Snapshot
 from gateway.app.data_dir import FolderError
 from gateway.audit.chain import ChainKey, cuts
 from gateway.audit.log import AuditEvent, AuditKind
+from gateway.cli.configuration_files import CONFIG, POLICIES, ConfigPath, PoliciesPath
+from gateway.cli.configurations import read
 from gateway.cli.context import CommandContext, run, user_name
 from gateway.cli.keys import secret_of
 from gateway.cli.output import AsJson, CliError, ExitCode, record, warn, when
@@ -43,26 +46,55 @@ SecretFile = Annotated[
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that `gateway db backup` wrote.")],
     secret_file: SecretFile = None,
+    config: ConfigPath = CONFIG,
+    policies: PoliciesPath = POLICIES,
     as_json: AsJson = False,
 ) -> None:
     """Put a backup in the place of all data, of either kind of SQL store.
 
     Every session and API key ends, every token given so far is refused, the signing keys are
     replaced, and what was ended since the backup stays ended: a backup brings nothing back that
-    was signed out, revoked, disabled, deleted or replaced.
+    was signed out, revoked, disabled, deleted or replaced.  Roles that providers gave come back
+    with the next sign-in by each; those by which the configuration only refuses stay.
     """
+    barring = _barring_roles(config, policies)
     given = given_secret(secret_file)
 
     async def work(context: CommandContext) -> dict[str, Any]:
         with opened_file(file) as opened:
-            return await _restored(context, opened, given or context.key_secret)
+            return await _restored(context, opened, given or context.key_secret, barring)
 
     fields = refusals(lambda: run(work))
     record({"file": str(file), **fields, "sessions": "ended"}, as_json=as_json)
     warn("every session has ended: everybody signs in again")
+    if count := fields["ended again"].get("provider_roles"):
+        roles = "1 role that a provider" if count == 1 else f"{count} roles that providers"
+        warn(f"{roles} gave: back with the next sign-in by the provider")
 
 
-async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes) -> dict[str, Any]:
+def _barring_roles(config: Path, policies: Path) -> frozenset[str]:
+    """Roles that only keep their bearer away.  A machine that has the stores alone has no
+    configuration, and restores nevertheless."""
+    try:
+        found = read(config, policies) if config.exists() else None
+    except OSError as error:
+        why = f"{error.filename} cannot be read ({error.strerror})"
+    else:
+        if isinstance(found, Snapshot):
+            return found.barring_roles
+        why = f"there is no configuration at {config} (--config)"
+        if found is not None:
+            why = f"the configuration is not valid ({found[0]})"
+    warn(
+        f"{why}: which roles only keep somebody away is not known, and of those that a provider"
+        " gave none stays until the next sign-in by it"
+    )
+    return frozenset()
+
+
+async def _restored(
+    context: CommandContext, file: BinaryIO, secret_then: bytes, barring: frozenset[str]
+) -> dict[str, Any]:
     key = derived_key(secret_then, KeyPurpose.BACKUP)
     contents = await backup.check(context.database, file, key)
     alg = Alg(context.settings.signing_alg)
@@ -73,7 +105,7 @@ async def _restored(context: CommandContext, file: BinaryIO, secret_then: bytes)
         chain_key_then=derived_key(secret_then, KeyPurpose.AUDIT_CHAIN),
     )
     async with context.database.migration_transaction(backup.RESTORE_TIMEOUT_S) as tx:
-        before = await restoring.present(tx, secrets.now)
+        before = await restoring.present(tx, secrets.now, barring)
         factors = await held_factors(tx)
         kept = await _has_event(tx, contents.newest_audit, context.key_secret)
         rows = await backup.replace(tx, file, key)

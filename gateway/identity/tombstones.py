@@ -58,10 +58,10 @@ ALL = "*"
 
 
 async def add_tombstone(
-    tx: Transaction, kind: Ended, target: str, epoch: int = 0, *, of: str = ""
+    tx: Transaction, kind: Ended, target: str, epoch: int = 0, *, of: str = "", after: int = 0
 ) -> None:
     """Write the tombstone; of two the higher epoch counts, and the last end.  `of`: the account,
-    for the kinds that go with it."""
+    for the kinds that go with it.  `after`: it ended later than that, whatever the clock says."""
     await tx.run(
         "INSERT INTO tombstones (kind, target, epoch, ended_at) VALUES (:kind, :target, :epoch,"
         " :now) ON CONFLICT (kind, target) DO UPDATE SET epoch = CASE WHEN tombstones.epoch >"
@@ -70,8 +70,30 @@ async def add_tombstone(
         kind=_kind(kind, of),
         target=target,
         epoch=epoch,
-        now=int(await tx.now()),
+        now=max(int(await tx.now()), after + 1),
     )
+
+
+async def epoch_of(tx: Transaction, kind: Ended, target: str, *, of: str = "") -> int:
+    """What was given before it has ended, in either form of the kind; 0 where nothing has."""
+    row = await tx.one(
+        "SELECT MAX(epoch) AS epoch FROM tombstones WHERE kind IN (:kind, :earlier)"
+        " AND target = :target",
+        kind=_kind(kind, of),
+        earlier=kind.value,
+        target=target,
+    )
+    return int((row and row["epoch"]) or 0)
+
+
+async def ended_at(tx: Transaction, kind: Ended, target: str) -> int:
+    """0 where there is no tombstone."""
+    row = await tx.one(
+        "SELECT ended_at FROM tombstones WHERE kind = :kind AND target = :target",
+        kind=kind.value,
+        target=target,
+    )
+    return 0 if row is None else int(row["ended_at"])
 
 
 async def remove_tombstone(tx: Transaction, kind: Ended, target: str) -> None:

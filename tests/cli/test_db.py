@@ -229,3 +229,55 @@ async def _prune_everything(database_url: str, secret: bytes) -> None:
         assert await prune(database, pruner, clock.now() + 60) > 0
     finally:
         await database.close()
+
+
+ROUTES = """
+version: 1
+upstreams: {u: {targets: ['http://127.0.0.1:9000']}}
+routes: [{id: r, match: {path: /r}, upstream: u, policy: p}]
+"""
+POLICY = """
+policy: p
+version: 1
+rules:
+  - {id: all, allow: ['*']}
+  - {id: away, deny: ['*'], when: "has_role('suspended')"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("routes", "roles", "said"),
+    [
+        (ROUTES, ["suspended"], "1 role that a provider gave"),
+        (None, [], "there is no configuration at routes.yaml"),
+        ("routes: 7", [], "the configuration is not valid"),
+    ],
+)
+def test_a_restore_lifts_no_bar_that_a_provider_gave_where_it_knows_the_rules(
+    gateway: Gateway,
+    database_url: str,
+    tmp_path: Path,
+    routes: str | None,
+    roles: list[str],
+    said: str,
+) -> None:
+    assert gateway("db", "upgrade")[0] == GOOD
+    assert gateway("users", "create", "eve@example.com", "--verified")[0] == GOOD
+    change(
+        database_url,
+        "INSERT INTO linked_identities (id, account_id, issuer, subject, provider, linked_at,"
+        " last_used_at) SELECT 'l', id, 'i', 's', 'p', 0, 0 FROM accounts",
+        "INSERT INTO linked_roles VALUES ('l', 'suspended')",
+        "INSERT INTO linked_roles VALUES ('l', 'editor')",
+    )
+    if routes is not None:
+        (tmp_path / "routes.yaml").write_text(routes)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "p.yaml").write_text(POLICY)
+    assert gateway("db", "backup", "kept")[0] == GOOD
+    code, out, err = gateway("db", "restore", "kept", "--json")
+    assert code == GOOD
+    (eve,) = json.loads(gateway("users", "list", "--json")[1])
+    assert eve["roles"] == roles
+    assert json.loads(out)["ended again"] == {"provider_roles": 2 - len(roles)}
+    assert said in err

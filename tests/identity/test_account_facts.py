@@ -240,6 +240,52 @@ async def test_a_restore_brings_back_no_older_value(database: Database) -> None:
     assert left.tenants == {"globex": "owner"}
 
 
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_a_restore_brings_back_no_older_value_where_the_clock_was_set_back(
+    database: Database, is_taken: bool
+) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    await facts.put_attributes(account.id, {"clearance": 9})
+    await facts.put_tenant(account.id, "acme", "owner")
+    async with database.transaction() as tx:
+        await tx.run("UPDATE account_attributes SET set_at = set_at + 3600")
+        await tx.run("UPDATE account_tenants SET granted_at = granted_at + 3600")
+        attributes = await tx.all("SELECT * FROM account_attributes")
+        tenants = await tx.all("SELECT * FROM account_tenants")
+    await facts.put_attributes(account.id, {"clearance": None if is_taken else 1})
+    await facts.put_tenant(account.id, "acme", None if is_taken else "member")
+    async with database.transaction() as tx:
+        for table, rows in (("account_attributes", attributes), ("account_tenants", tenants)):
+            await tx.run(f"DELETE FROM {table}")
+            names, marks = ", ".join(rows[0]), ", ".join(f":{name}" for name in rows[0])
+            await tx.run(f"INSERT INTO {table} ({names}) VALUES ({marks})", **rows[0])
+        carried, _ = await disowned(tx)
+    assert (carried.attributes, carried.tenants) == (1, 1)
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_what_was_given_after_a_clock_was_set_back_outlives_a_restore(
+    database: Database, is_taken: bool
+) -> None:
+    account, facts = await opened(database), AccountFacts(database)
+    await facts.put_attributes(account.id, {"clearance": 9})
+    await facts.put_tenant(account.id, "acme", "owner")
+    async with database.transaction() as tx:
+        await tx.run("UPDATE account_attributes SET set_at = set_at + 3600")
+        await tx.run("UPDATE account_tenants SET granted_at = granted_at + 3600")
+    if is_taken:
+        await facts.put_attributes(account.id, {"clearance": None})
+        await facts.put_tenant(account.id, "acme", None)
+    await facts.put_attributes(account.id, {"clearance": 1})
+    await facts.put_tenant(account.id, "acme", "member")
+    async with database.transaction() as tx:
+        carried, _ = await disowned(tx)
+    assert (carried.attributes, carried.tenants) == (0, 0)
+    left = await Accounts(database).by_id(account.id)
+    assert left is not None
+    assert (left.attributes, left.tenants) == ({"clearance": 1}, {"acme": "member"})
+
+
 async def test_who_changes_their_own_asks_for_the_account_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

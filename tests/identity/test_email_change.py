@@ -14,6 +14,7 @@ from gateway.identity.mail.options import MailOptions
 from gateway.identity.mail.outbox import OutboxMail
 from gateway.identity.mail.templates import MailTemplates
 from gateway.identity.sessions.sessions import SignInSource, begin
+from gateway.identity.tombstones import email_target
 from gateway.model import ChangeKind, Reason
 from gateway.stores.protocols import Database
 from tests.databases import NOON, Hands, add_account, fresh_database
@@ -181,3 +182,27 @@ async def test_the_old_address_is_not_told_unless_its_owner_had_confirmed_it(
     ann = await add_account(house.database, OLD, verified=False)
     await house.ask(ann, NEW)
     assert [letter.recipient for letter in await house.letters()] == [NEW]
+
+
+async def test_the_address_that_was_left_last_is_the_last_where_the_clock_was_set_back(
+    house: House,
+) -> None:
+    """A restore moves the account to the one that it was left for."""
+    ann = await add_account(house.database, OLD, verified=True)
+    old, new = email_target(ann, OLD), email_target(ann, "anna@y.example")
+    await house.ask(ann, NEW)
+    assert await house.changes.confirm(await house.link_to(NEW)) is not None
+    async with house.database.transaction() as tx:
+        await tx.run(
+            "UPDATE tombstones SET ended_at = ended_at + 3600 WHERE target = :old", old=old
+        )
+        before = await tx.one("SELECT ended_at FROM tombstones WHERE target = :old", old=old)
+    assert await house.ask(ann, OLD) is None
+    texts = [letter.content.text for letter in await house.letters() if letter.recipient == OLD]
+    (token,) = re.findall(r"email\S*#token=(\S+)", "\n".join(texts))
+    assert await house.changes.confirm(token) is not None
+    async with house.database.read_transaction() as tx:
+        after = await tx.one("SELECT ended_at FROM tombstones WHERE target = :new", new=new)
+    assert before is not None
+    assert after is not None
+    assert after["ended_at"] > before["ended_at"]

@@ -312,11 +312,38 @@ async def test_what_was_unlinked_stays_unlinked_and_no_role_of_a_provider_comes_
             await tx.run("INSERT INTO linked_roles VALUES (:id, 'admin')", id=name)
         await add_tombstone(tx, Ended.LINK, link_target("u", "unlinked", "alice"))
         carried, _ = await disowned(tx, before)
-        assert carried.links == 1
+        assert (carried.links, carried.provider_roles) == (1, 1)
         left = await tx.all("SELECT id FROM linked_identities")
         assert [row["id"] for row in left] == ["kept"]
         # The next sign-in by the provider says what is left of them.
         assert await tx.all("SELECT * FROM linked_roles") == []
+
+
+@pytest.mark.parametrize("in_backup", [True, False])
+async def test_a_role_of_a_provider_that_only_keeps_away_stays(
+    database: Database, in_backup: bool
+) -> None:
+    """Whether the backup has it, or the provider gave it since; the link may be another row."""
+    async with database.transaction() as tx:
+        for link, role in (("since", "suspended"), ("then", "admin")):
+            await tx.run("DELETE FROM accounts")
+            await account(tx)
+            await tx.run(
+                "INSERT INTO linked_identities (id, account_id, issuer, subject, provider,"
+                " linked_at, last_used_at) VALUES (:id, 'u', 'idp', 'eve', 'idp', 0, 0)",
+                id=link,
+            )
+            if link == "since" and not in_backup:
+                await tx.run("INSERT INTO linked_roles VALUES (:id, :role)", id=link, role=role)
+            if link == "since":
+                before = await restore.present(tx, SECRETS.now, frozenset({"suspended"}))
+        await tx.run("INSERT INTO linked_roles VALUES ('then', 'admin')")
+        if in_backup:
+            await tx.run("INSERT INTO linked_roles VALUES ('then', 'suspended')")
+        carried, _ = await disowned(tx, before)
+        left = await tx.all("SELECT role FROM held_roles WHERE account_id = 'u'")
+    assert [row["role"] for row in left] == ["suspended"]
+    assert carried.provider_roles == 1
 
 
 async def test_what_the_nodes_of_the_backup_had_in_common_binds_nobody(

@@ -18,7 +18,7 @@ from gateway.identity.accounts.account_rows import Account, locked
 from gateway.identity.sessions.callers import is_signed_in
 from gateway.identity.sessions.sessions import outdate
 from gateway.identity.sessions.token_dates import TooSoon, too_soon
-from gateway.identity.tombstones import Ended, add_tombstone, role_target
+from gateway.identity.tombstones import Ended, add_tombstone, epoch_of, role_target
 from gateway.model import Change, Principal, Reason
 from gateway.stores.protocols import Database, Transaction
 
@@ -114,10 +114,16 @@ class AccountFacts:
             account = await locked(tx, account_id)
             if account is None or account.tenants.get(tenant) == role:
                 return []
-            now = int(await tx.now())
+            target = role_target(account_id, tenant)
             if tenant in account.tenants:
-                target = role_target(account_id, tenant)
-                await add_tombstone(tx, Ended.TENANT, target, now + (role is None))
+                row = await tx.one(
+                    "SELECT granted_at FROM account_tenants"
+                    " WHERE account_id = :id AND tenant = :tenant",
+                    id=account_id,
+                    tenant=tenant,
+                )
+                assert row is not None
+                await _end(tx, Ended.TENANT, target, row["granted_at"])
             if role is None:
                 await tx.run(
                     "DELETE FROM account_tenants WHERE account_id = :id AND tenant = :tenant",
@@ -133,7 +139,7 @@ class AccountFacts:
                     id=account_id,
                     tenant=tenant,
                     role=role,
-                    now=now,
+                    now=max(int(await tx.now()), await epoch_of(tx, Ended.TENANT, target)),
                 )
             return [await outdate(tx, account_id, Reason.TOKEN_OUTDATED)]
 
@@ -230,9 +236,8 @@ async def _put_attributes(
     after = {**account.attributes, **changed}
     kept = {name: value for name, value in after.items() if value is not None}
     check_length(account.roles, kept, account.tenants)
-    now = int(await tx.now())
     for name, value in changed.items():
-        await _put_attribute(tx, account, name, value, (set_by, now))
+        await _put_attribute(tx, account, name, value, set_by)
     return [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
 
 
@@ -319,13 +324,17 @@ async def _set_by(tx: Transaction, account_id: str, set_by: str) -> frozenset[st
 
 
 async def _put_attribute(
-    tx: Transaction, account: Account, name: str, value: Value | None, by: tuple[str, int]
+    tx: Transaction, account: Account, name: str, value: Value | None, set_by: str
 ) -> None:
-    set_by, now = by
+    target = role_target(account.id, name)
     if name in account.attributes:
-        target = role_target(account.id, name)
-        ended_before = now + (value is None)
-        await add_tombstone(tx, Ended.ATTRIBUTE, target, ended_before, of=account.id)
+        row = await tx.one(
+            "SELECT set_at FROM account_attributes WHERE account_id = :id AND name = :name",
+            id=account.id,
+            name=name,
+        )
+        assert row is not None
+        await _end(tx, Ended.ATTRIBUTE, target, row["set_at"], of=account.id)
     if value is None:
         await tx.run(
             "DELETE FROM account_attributes WHERE account_id = :id AND name = :name",
@@ -342,5 +351,10 @@ async def _put_attribute(
         name=name,
         value=json.dumps(value),
         by=set_by,
-        now=now,
+        now=max(int(await tx.now()), await epoch_of(tx, Ended.ATTRIBUTE, target, of=account.id)),
     )
+
+
+async def _end(tx: Transaction, kind: Ended, target: str, given_at: int, *, of: str = "") -> None:
+    """What was given then, or before: also where the clock was set back since."""
+    await add_tombstone(tx, kind, target, max(int(await tx.now()), given_at + 1), of=of)

@@ -20,7 +20,13 @@ from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.mail.templates import MailTemplate
 from gateway.identity.sessions.sessions import outdate
-from gateway.identity.tombstones import Ended, add_tombstone, email_target, remove_tombstone
+from gateway.identity.tombstones import (
+    Ended,
+    add_tombstone,
+    email_target,
+    ended_at,
+    remove_tombstone,
+)
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database
 
@@ -103,8 +109,13 @@ class EmailChanges:
                 now=int(await tx.now()),
                 id=account.id,
             )
-            await add_tombstone(tx, Ended.EMAIL, email_target(account.id, account.normalized_email))
-            await remove_tombstone(tx, Ended.EMAIL, email_target(account.id, key))
+            left, returned_to = (
+                email_target(account.id, one) for one in (account.normalized_email, key)
+            )
+            # The one that is returned to was left before, though the clock was set back since.
+            earlier = await ended_at(tx, Ended.EMAIL, returned_to)
+            await add_tombstone(tx, Ended.EMAIL, left, after=earlier)
+            await remove_tombstone(tx, Ended.EMAIL, returned_to)
             changes = [await outdate(tx, account.id, Reason.TOKEN_OUTDATED)]
         self._outbox.wake()
         return replace(account, email=email, normalized_email=key, email_verified=True), changes

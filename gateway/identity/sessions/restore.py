@@ -4,7 +4,8 @@ Law: what was ended stays ended.  Sessions, API keys, mailed links and tokens of
 restore end, whatever the backup says of them; the signing keys that it held are gone and new
 ones stand in their place, as nobody knows who has read it; and every tombstone (see
 `tombstones`) is laid upon what came back: deleted accounts and clients, disabled accounts,
-replaced passwords and secrets, e-mail addresses that were left, roles that were taken away.
+replaced passwords and secrets, e-mail addresses that were left, roles that were taken away.  What
+keeps somebody away stays, also where a provider gave it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class Present:
     signing_kids: tuple[str, ...]
     chain_keys: tuple[bytes, ...]
     """What older secrets gave the chains of the audit log."""
+    barring_roles: frozenset[str] = frozenset()
+    """Those that only keep their bearer away (`access.barring_roles`), as far as that is known."""
+    barred: tuple[Row, ...] = ()
+    """Who had one of them by a provider: account, issuer, subject and role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Carried:
     tenants: int = 0
     links: int = 0
     """With somebody of a provider."""
+    provider_roles: int = 0
+    """That providers gave; each comes back with the next sign-in by its provider."""
     clients: int = 0
     client_secrets: int = 0
     passkeys: int = 0
@@ -77,8 +84,17 @@ async def newest_token_at(tx: Transaction) -> int:
     return max(int(await tx.now()), *(value or 0 for value in row.values()))
 
 
-async def present(tx: Transaction, sealer: Sealer) -> Present:
+async def present(
+    tx: Transaction, sealer: Sealer, barring_roles: frozenset[str] = frozenset()
+) -> Present:
     """To be asked before the backup is read in, in the same transaction."""
+    barred: list[Row] = []
+    for role in sorted(barring_roles):
+        barred += await tx.all(
+            "SELECT i.account_id, i.issuer, i.subject, r.role FROM linked_roles r"
+            " JOIN linked_identities i ON i.id = r.identity_id WHERE r.role = :role",
+            role=role,
+        )
     rows = await tx.all(
         "SELECT id, email, email_key, email_verified, password_hash, password_epoch FROM accounts"
     )
@@ -87,6 +103,8 @@ async def present(tx: Transaction, sealer: Sealer) -> Present:
         accounts={str(row["id"]): row for row in rows},
         signing_kids=tuple(row.kid for row in await signing_keys.all_keys(tx) if _signs(row)),
         chain_keys=await signing_keys.readable_chain_keys(tx, sealer),
+        barring_roles=barring_roles,
+        barred=tuple(barred),
     )
 
 
@@ -124,6 +142,7 @@ async def revoke_all(
         attributes=await _drop_outdated(tx, Ended.ATTRIBUTE),
         tenants=await _drop_outdated(tx, Ended.TENANT),
         links=await _drop_links(tx),
+        provider_roles=await _drop_provider_roles(tx, before),
         clients=await _drop(tx, "clients", "id", Ended.CLIENT),
         client_secrets=await _drop(tx, "client_secrets", "hash", Ended.CLIENT_SECRET),
         passkeys=await drop_ended(tx, "passkeys", "id", Ended.PASSKEY),
@@ -328,11 +347,31 @@ async def _drop_roles(tx: Transaction) -> int:
 
 
 async def _drop_links(tx: Transaction) -> int:
-    """And every role that a provider gave: its next sign-in says which are left."""
-    await tx.run("DELETE FROM linked_roles")
     dropped, unlinked = 0, await _targets(tx, Ended.LINK)
     rows = "SELECT id, account_id, issuer, subject FROM linked_identities"
     for row in await tx.all(rows) if unlinked else ():
         if link_target(row["account_id"], row["issuer"], row["subject"]) in unlinked:
             dropped += await tx.run("DELETE FROM linked_identities WHERE id = :id", id=row["id"])
+    return dropped
+
+
+async def _drop_provider_roles(tx: Transaction, before: Present) -> int:
+    """The next sign-in by the provider says which are left.  One that only keeps its bearer away
+    stays until then, whether the backup has it or the database had it: without it the bearer could
+    come in by a password, and part from the provider."""
+    dropped = 0
+    for row in await tx.all("SELECT DISTINCT role FROM linked_roles"):
+        if row["role"] not in before.barring_roles:
+            dropped += await tx.run("DELETE FROM linked_roles WHERE role = :role", role=row["role"])
+    for row in before.barred:
+        await tx.run(
+            "INSERT INTO linked_roles (identity_id, role) SELECT id, CAST(:role AS TEXT)"
+            " FROM linked_identities"
+            " WHERE account_id = :account AND issuer = :issuer AND subject = :subject"
+            " ON CONFLICT DO NOTHING",
+            role=row["role"],
+            account=row["account_id"],
+            issuer=row["issuer"],
+            subject=row["subject"],
+        )
     return dropped
