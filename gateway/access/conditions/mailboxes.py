@@ -30,8 +30,8 @@ from gateway.access.conditions.syntax import Node, tree_of
 from gateway.model import Principal
 
 MOST_PARTS = 3_000
-"""What a body holds, as often as it is read for other spellings: what is longer keeps away whoever
-has them, unread."""
+"""What a body holds, as often as it is read for other spellings by all conditions of a call: what
+is longer keeps away whoever has them, unread."""
 _ADDRESSES = (("user", "email"), ("user", "claims", "email"))
 _BY_CLAIMS = frozenset(("claims", "attributes", "tenants", "tenant", "tenant_role"))
 _GOING_THROUGH = frozenset(("exists", "all"))
@@ -42,6 +42,25 @@ _PLAIN = frozenset(
 _TOO_LONG = "it holds too much to be read in another spelling"
 
 
+class _CallAlike:
+    """What conditions have written anew of one call, in each way."""
+
+    __slots__ = ("_ways", "parts")
+
+    def __init__(self) -> None:
+        self._ways: dict[tuple[bool, bool], Alike] = {}
+        self.parts = 0
+        """Of its body, that were read again."""
+
+    def way(self, *, folds: bool, keeps_escapes: bool) -> Alike:
+        alike = self._ways.get((folds, keeps_escapes))
+        if alike is None:
+            alike = self._ways[folds, keeps_escapes] = Alike(
+                folds=folds, keeps_escapes=keeps_escapes
+            )
+        return alike
+
+
 class PolicyTables(dict[str, Any]):
     """The tables of policies; each is also known as it is in that world, once it was needed."""
 
@@ -49,29 +68,28 @@ class PolicyTables(dict[str, Any]):
 
     def __init__(self, tables: Mapping[str, Any]) -> None:
         super().__init__(tables)
-        self._alike: dict[tuple[str, bool], tuple[Any, Alike]] = {}
+        self._alike: dict[tuple[str, bool, bool], tuple[Any, Alike]] = {}
         self._worlds: WeakKeyDictionary[NamedMailboxes, tuple[_World, _World]] = WeakKeyDictionary()
 
-    def alike(self, name: str, *, folds: bool) -> tuple[Any, Alike]:
+    def alike(self, name: str, *, folds: bool, keeps_escapes: bool) -> tuple[Any, Alike]:
         """A table, and what rewrote it."""
-        known = self._alike.get((name, folds))
+        known = self._alike.get((name, folds, keeps_escapes))
         if known is None and folds:
-            plain = self.alike(name, folds=False)
+            plain = self.alike(name, folds=False, keeps_escapes=keeps_escapes)
             known = None if plain[1].folds_more else plain
         if known is None:
-            alike = Alike(folds=folds, is_bounded=False)
+            alike = Alike(folds=folds, is_bounded=False, keeps_escapes=keeps_escapes)
             known = alike.value(self[name]), alike
             # A table may hold many.
             alike.texts.clear()
-        self._alike[name, folds] = known
+        self._alike[name, folds, keeps_escapes] = known
         return known
 
     def worlds(self, mailboxes: NamedMailboxes) -> tuple[_World, _World]:
         """Without and with names that are folded."""
         worlds = self._worlds.get(mailboxes)
         if worlds is None:
-            condition = mailboxes.condition
-            worlds = _World(condition, self, folds=False), _World(condition, self, folds=True)
+            worlds = _World(mailboxes, self, folds=False), _World(mailboxes, self, folds=True)
             self._worlds[mailboxes] = worlds
         return worlds
 
@@ -81,8 +99,9 @@ class _World:
 
     __slots__ = ("condition", "data", "folds_more", "says_address", "texts")
 
-    def __init__(self, condition: Condition, tables: PolicyTables, *, folds: bool) -> None:
-        own = Alike(folds=folds, is_bounded=False)
+    def __init__(self, mailboxes: NamedMailboxes, tables: PolicyTables, *, folds: bool) -> None:
+        condition, keeps_escapes = mailboxes.condition, mailboxes.keeps_escapes
+        own = Alike(folds=folds, is_bounded=False, keeps_escapes=keeps_escapes)
         source = condition_alike(condition.source, own)
         try:
             # Its names and types were checked as it is written.
@@ -93,7 +112,10 @@ class _World:
         self.texts = own.texts
         read = [path.keys[:1] for path in condition.expression.paths if path.root == "data"]
         names = {keys[0] for keys in read if keys} if () not in read else set(tables)
-        found = {name: tables.alike(name, folds=folds) for name in names & set(tables)}
+        found = {
+            name: tables.alike(name, folds=folds, keeps_escapes=keeps_escapes)
+            for name in names & set(tables)
+        }
         self.data = {name.lower(): table for name, (table, _) in found.items()}
         self.folds_more = own.folds_more or any(alike.folds_more for _, alike in found.values())
         may_be_part = asks_parts(condition.source)
@@ -113,12 +135,16 @@ class NamedMailboxes:
         "_is_deny",
         "_reads_claims",
         "condition",
+        "keeps_escapes",
     )
 
     def __init__(self, condition: Condition, *, is_deny: bool) -> None:
         self.condition = condition
         self._is_deny = is_deny
         self._asks_parts = asks_parts(condition.source)
+        patterns = [call for call in condition.expression.calls if call.name == "matches"]
+        self.keeps_escapes = any(None in call.literals for call in patterns)
+        """Whether what a table or a call holds may be a pattern."""
         tree = tree_of(condition.source)
         roots = {path.root for path in condition.expression.paths}
         self._compares_alone = (
@@ -149,16 +175,22 @@ class NamedMailboxes:
     def _reads_plain_texts(self, context: EvaluationContext, principal: Principal) -> bool:
         """Whether nothing of the call reads otherwise there, as of nearly all: asked apart, as it
         is quick."""
-        claims, resource, reads = principal.claims, context.resource, self.condition.reads
-        named = [resource[name] for name in reads.resource if name in resource]
-        asked: list[Any] = [resource if reads.whole_resource else named]
+        resource, reads = context.resource, self.condition.reads
+        claims = principal.claims
+        asked: list[Any] = [claims if self._reads_claims else None]
+        if reads.whole_resource:
+            asked.append(resource)
+        asked += [resource[name] for name in reads.resource if name in resource]
         asked += [context.params, context.query, context.headers]
+        if "roles" in reads.user:
+            asked.append(principal.roles)
+        if "request" in reads.roots:
+            asked.append(context.call.host)
         if reads.path:
             asked.append(context.call.segments)
         return (
-            is_plain(principal.email)
-            and is_plain(principal.subject)
-            and is_plain(claims if self._reads_claims else claims.get("email"))
+            is_plain([principal.email, claims.get("email")])
+            and is_plain(principal.subject, may_be_part=self._asks_parts)
             and all(is_plain(one, may_be_part=self._asks_parts) for one in asked)
         )
 
@@ -170,29 +202,34 @@ class NamedMailboxes:
         principal: Principal,
     ) -> Outcome:
         if context.alike is None:
-            context.alike = Alike(folds=False), Alike(folds=True)
+            context.alike = _CallAlike()
+        call: _CallAlike = context.alike
         # `groß` may begin with what is joined, or stand in a table: an allow is not asked for that.
         times = 2 if self._is_deny or self._compares_alone else 1
         for number in range(times):
-            world, alike = worlds[number], context.alike[number]
-            there = self._context_in(world, alike, context, principal)
+            world = worlds[number]
+            alike = call.way(folds=number == 1, keeps_escapes=self.keeps_escapes)
+            other = self._context_in(world, alike, context, principal)
             texts = {**alike.texts, **world.texts}
             # Where texts are compared alone, what equals what is the same as before.
             if not self._compares_alone or len(set(texts.values())) != len(texts):
-                if self._is_too_long(context, number + 1):
+                if self._is_too_long(call, context):
                     return _TOO_LONG
                 functions = _functions_in(alike, context, principal)
-                outcome = outcome_of(world.condition.value(there, functions=functions))
+                outcome = outcome_of(world.condition.value(other, functions=functions))
                 if outcome is not as_written:
                     return outcome
             if not (alike.folds_more or world.folds_more):
                 break
         return as_written
 
-    def _is_too_long(self, context: EvaluationContext, times: int) -> bool:
+    def _is_too_long(self, call: _CallAlike, context: EvaluationContext) -> bool:
         if self._compares_alone:
             return False
-        return _parts_read(self.condition, context) * times > MOST_PARTS
+        parts = _parts_read(self.condition, context)
+        # Some fields are no body.
+        call.parts += parts if parts > len(self.condition.reads.resource) else 0
+        return call.parts > MOST_PARTS
 
     def _context_in(
         self, world: _World, alike: Alike, context: EvaluationContext, principal: Principal
@@ -200,9 +237,9 @@ class NamedMailboxes:
         there = replace(
             context,
             principal=self._caller_in(alike, principal),
-            params=alike.value(context.params),
-            query=alike.value(context.query),
-            headers=alike.value(context.headers),
+            params=alike.whole(context.params),
+            query=alike.whole(context.query),
+            headers=alike.whole(context.headers),
             resource=self._resource_in(alike, context.resource),
             data=world.data,
         )
@@ -226,7 +263,7 @@ class NamedMailboxes:
         return replace(
             principal,
             email=email,
-            claims=alike.value(claims) if self._reads_claims else claims,
+            claims=alike.whole(claims) if self._reads_claims else claims,
             subject=alike.text(principal.subject),
             session_id=alike.value(principal.session_id),
             issuer=alike.text(principal.issuer),
@@ -237,10 +274,10 @@ class NamedMailboxes:
 
     def _resource_in(self, alike: Alike, resource: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.condition.reads.whole_resource:
-            whole: Mapping[str, Any] = alike.value(resource)
+            whole: Mapping[str, Any] = alike.whole(resource)
             return whole
         names = self.condition.reads.resource
-        return {alike.text(name): alike.value(resource[name]) for name in names if name in resource}
+        return {alike.text(name): alike.whole(resource[name]) for name in names if name in resource}
 
 
 def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailboxes | None:

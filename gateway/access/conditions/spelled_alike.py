@@ -25,6 +25,8 @@ MOST_ENCODED = 128
 """Labels of hosts that begin with `xn--`; more of one call are not read."""
 
 _ESCAPED = re.compile(r"\\.|[^\\]+|\\", re.DOTALL)
+_BLANK = re.compile(r"\s")
+_EQUALITY = ("==", "!=")
 _ASKS_PARTS = frozenset(("startsWith", "endsWith", "contains", "matches"))
 
 
@@ -39,15 +41,20 @@ class Alike:
     __slots__ = (
         "_encoded",
         "_is_bounded",
+        "_known",
         "_letters",
         "folds",
         "folds_more",
+        "keeps_escapes",
         "says_address",
         "texts",
     )
 
-    def __init__(self, *, folds: bool, is_bounded: bool = True) -> None:
-        """`is_bounded`: a caller wrote what is rewritten."""
+    def __init__(
+        self, *, folds: bool, is_bounded: bool = True, keeps_escapes: bool = False
+    ) -> None:
+        """`is_bounded`: a caller wrote what is rewritten.  `keeps_escapes`: any text may be a
+        pattern, in which `\\S` is not `\\s`."""
         self.folds = folds
         self.folds_more = False
         """Whether some text reads otherwise with `folds` than without."""
@@ -55,9 +62,21 @@ class Alike:
         """Whether one that was changed holds an address, or letters beyond ASCII."""
         self.texts: dict[str, str] = {}
         """Each that was met, and how it is written here."""
+        self.keeps_escapes = keeps_escapes
+        self._known: dict[int, tuple[Any, Any]] = {}
         self._encoded = 0
         self._is_bounded = is_bounded
         self._letters = 0
+
+    def whole(self, value: Any) -> Any:
+        """As `value`, of what several conditions read of one call."""
+        if isinstance(value, str):
+            return self.text(value)
+        known = self._known.get(id(value))
+        if known is None:
+            # It is held, so that nothing else has its address.
+            known = self._known[id(value)] = value, self.value(value)
+        return known[1]
 
     def value(self, value: Any) -> Any:
         """The same object where nothing in it is written otherwise.  Of two keys that are one, what
@@ -103,24 +122,35 @@ class Alike:
         return changed if is_changed else mapping
 
     def name(self, text: str) -> str:
-        """What the name before an `@` is asked to begin with."""
-        lower, folded = text.lower(), text.casefold()
+        """What the name before an `@` is, or is asked to begin with."""
+        lower, folded = self._lower(text), text.casefold()
         self.folds_more = self.folds_more or lower != folded
         return unicodedata.normalize("NFKC", folded if self.folds else lower)
 
+    def pattern(self, text: str) -> str:
+        """Capitals are for `(?i)` to ignore."""
+        return self._decoded(text)
+
     def _rewritten(self, text: str) -> str:
         if text.isascii():
-            return self._decoded(_lower(text))
+            return self._decoded(self._lower(text))
         self._letters += len(text)
         if self._is_bounded and (len(text) > LONG_TEXT or self._letters > MOST_LETTERS):
-            return self._decoded(_lower(text))
+            return self._decoded(self._lower(text))
         plain = unicodedata.normalize("NFKC", text)
         name, at, host = plain.partition("@")
-        if at and "@" not in host:
+        if at and "@" not in host and not _BLANK.search(name):
             # A host is never folded: `straße.de` and `strasse.de` are two.
-            plain_host = unicodedata.normalize("NFKC", _lower(host))
+            plain_host = unicodedata.normalize("NFKC", self._lower(host))
             return f"{self.name(name)}@{self._decoded(plain_host)}"
-        return self._decoded(unicodedata.normalize("NFKC", _lower(plain)))
+        return self._decoded(unicodedata.normalize("NFKC", self._lower(plain)))
+
+    def _lower(self, text: str) -> str:
+        if self.keeps_escapes and "\\" in text:
+            parts = _ESCAPED.findall(text)
+            return "".join(part if part[0] == "\\" else part.lower() for part in parts)
+        # At the end of a word a small sigma is written otherwise; a capital has one form.
+        return text.lower() if text.isascii() else text.lower().replace("ς", "σ")
 
     def _decoded(self, text: str) -> str:
         if ENCODED not in text:
@@ -129,14 +159,6 @@ class Alike:
         if self._is_bounded and self._encoded > MOST_ENCODED:
             raise TooMuch
         return in_own_letters(text)
-
-
-def _lower(text: str) -> str:
-    """What stands behind a backslash stays: `\\S` of a pattern is not `\\s`."""
-    if "\\" not in text:
-        return text.lower()
-    parts = _ESCAPED.findall(text)
-    return "".join(part if part[0] == "\\" else part.lower() for part in parts)
 
 
 def is_plain(value: Any, *, may_be_part: bool = False) -> bool:
@@ -177,16 +199,26 @@ def condition_alike(source: str, alike: Alike) -> str:
         text = _text_of(word)
         if text is None:
             continue
-        written = alike.text(text)
-        if before == "(" and words[index - 2].text == "startsWith" and "@" not in text:
+        asker = words[index - 2].text if before == "(" else ""
+        if asker == "matches":
+            written = alike.pattern(text)
+        elif asker == "startsWith" and "@" not in text and _names_address(words[: index - 3]):
             written = alike.name(unicodedata.normalize("NFKC", text))
+        else:
+            written = alike.text(text)
         if written != text:
             edits.append(TextEdit(word.at, word.at + len(word.text), _quoted(written)))
-            is_asked = before == "(" and words[index - 2].text in _ASKS_PARTS
-            # Of methods and the like an address has no part.
-            is_word = text.isupper() and text.isalpha() and not is_asked
-            alike.says_address = alike.says_address or (may_be_part and not is_word)
+        # Of a method an address has no part.
+        is_word = text.isalpha() and (before in _EQUALITY or behind in _EQUALITY)
+        if may_be_part and not is_word and text != text.lower():
+            alike.says_address = True
     return edited(source, edits)
+
+
+def _names_address(words: list[Token]) -> bool:
+    """Whether they end with `user.email` or `user.claims.email`."""
+    texts = [word.text for word in words[-5:]]
+    return texts[-3:] == ["user", ".", "email"] or texts == ["user", ".", "claims", ".", "email"]
 
 
 def _text_of(word: Token) -> str | None:

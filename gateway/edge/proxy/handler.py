@@ -162,17 +162,26 @@ class Proxy:
         of the configuration that runs by then."""
         head, call = exchange.head, exchange.call
         if head.length and (refusal := not_json(call)) is not None:
+            await self._let_page_read(exchange)
             return self._replies.refuse(exchange, refusal, close=True)
         if head.expects_continue:
             exchange.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             head.expect = None
         body = await take_json(exchange.body, call)
         if isinstance(body, Reason):
+            await self._let_page_read(exchange)
             return self._replies.refuse_body(exchange, body)
         exchange.body = body
         exchange.began_at = monotonic()
         deciding = self._authorizer.decide(call, self._snapshot())
         return await self._await_decision(exchange, deciding)
+
+    async def _let_page_read(self, exchange: Exchange) -> None:
+        """Before it is decided, what the route's `cors` adds to an answer."""
+        call = exchange.call
+        match = self._snapshot().routes.match(call.host, call.method, call.segments)
+        if isinstance(match, Match) and match.route.cors is not None:
+            exchange.cors_headers = await self._replies.cors_headers(call, match.route.cors)
 
     async def _await_decision(self, exchange: Exchange, pending: Awaitable[Decision]) -> bool:
         decision = await pending

@@ -148,7 +148,9 @@ class TunnelEnd(asyncio.Protocol):
                 self.resume_reading()
 
     def resume_reading(self) -> None:
-        """The other end takes what it is sent."""
+        """Once the other end takes what it is sent."""
+        if self.other.paused_at:
+            return
         if self.rest:
             self.tunnel.turns.wait(self._take_turn)
         elif self.transport is not None and not self.transport.is_closing():

@@ -24,10 +24,12 @@ BOTH_LOOPS = True
 ROUTES = """
 version: 1
 upstreams: {{api: {{targets: ["http://127.0.0.1:{port}"]}}}}
+cors: {{app: {{origins: ["https://app.example.com"], credentials: true}}}}
 defaults: {{policy: p, upstream: api}}
 routes:
   - id: make
     match: {{path: /docs, methods: [POST]}}
+    cors: app
     action: docs:create
     resource: {{owner: "{{body.meta.owner}}"}}
   - id: pay
@@ -247,6 +249,27 @@ async def test_what_cannot_be_judged_is_refused(
         answer = await rig.ask(post(body, *fields))
         assert (answer.status, reason(answer)) == (status, said)
         assert bodies == []
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "status"),
+    [
+        (b"{", "application/json", 400),
+        (b"x", "text/plain", 415),
+        (b'{"x": "' + b"a" * 70_000 + b'"}', "application/json", 413),
+        (b'{"meta": {"owner": "u2"}}', "application/json", 403),
+        (MINE, "application/json", 200),
+    ],
+)
+async def test_a_page_of_another_origin_may_read_what_was_wrong_with_its_body(
+    body: bytes, media_type: str, status: int
+) -> None:
+    fields = (f"Content-Type: {media_type}", "Origin: https://app.example.com")
+    async with house(who("u1")) as (rig, _):
+        answer = await rig.ask(post(body, *fields))
+        assert answer.status == status
+        allowed = b"\r\naccess-control-allow-origin: https://app.example.com\r\n"
+        assert allowed in answer.head.lower()
 
 
 async def test_a_body_too_long_to_be_judged_is_told_what_bounds_it() -> None:

@@ -69,6 +69,25 @@ async def test_the_end_waits_for_who_is_slow_and_for_all_that_came_before_it(
         assert await client.rest() == said
 
 
+async def test_what_was_left_of_a_read_brings_no_more_while_the_other_takes_nothing() -> None:
+    """What was left fills the transport of the other, which tells so once."""
+
+    async def script(exchange: Exchange) -> None:
+        exchange.send(GRANTED)
+        await asyncio.Event().wait()
+
+    async with running(script) as rig:
+        await opened(rig)
+        client, upstream = rig.tunnel.client, rig.tunnel.upstream
+        assert client.transport is not None
+        client.data_received(MASKED * SHARE + frame(b"x" * 200_000, masked=True) * 100)
+        assert client.rest
+        await until(lambda: not client.rest)
+        assert upstream.paused_at
+        assert not client.transport.is_reading()
+        client.tunnel.abort()
+
+
 # --- that nothing waits for ever ---
 
 
