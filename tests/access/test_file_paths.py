@@ -188,6 +188,8 @@ def test_the_policy_judges_every_reading(path: str, read_as: str) -> None:
         ("/own/ann/;x/private", Reason.AMBIGUOUS_PATH),
         ("/own/ann;x/y", Reason.AMBIGUOUS_PATH),
         ("/own/ann/%25private", Reason.RULE_ALLOWED),
+        ("/kept/root.", Reason.AMBIGUOUS_PATH),
+        ("/kept/root%ef%bc%8e", Reason.AMBIGUOUS_PATH),
     ],
 )
 def test_what_every_reading_says_alike_names_no_reading(path: str, reason: Reason) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from unicodedata import normalize
 
 ENCODED_DOT = "%2e"
 
@@ -18,7 +19,8 @@ _PARTED = re.compile("[&?#]")
 def cuts(value: str, *, is_last: bool, sent: str) -> Iterator[str]:
     """What is left of a value where it is cut.  `is_last`: it stands last in the path, which came
     as `sent`."""
-    bare = before_query(value)
+    # A full-width dot is one to whoever folds widths.
+    bare = before_query(value if value.isascii() else normalize("NFKC", value))
     if is_last:
         bare = bare.rstrip("/ ") or bare
     if bare != value:
