@@ -195,7 +195,8 @@ def _evaluate(
         values.append(_permission(action, context))
     if rule.condition is not None:
         values += [(name, shown(value)) for name, value in rule.condition.values(context)]
-    outcome = rule.applies(action, context)
+    # Apart from what the call has taken already.
+    outcome = rule.applies(action, replace(context, alike=None))
     note = "in another spelling of the address" if rule.is_by_spelling(context) else ""
     if isinstance(outcome, str):
         outcome_text, note = (

@@ -104,7 +104,9 @@ class Rule:
         if self.condition is None or self._mailboxes is None:
             return False
         written = self.condition.evaluate(context)
-        return self._mailboxes.outcome(written, context) is not written
+        # Apart from what the call has taken already.
+        alone = replace(context, alike=None)
+        return self._mailboxes.outcome(written, alone) is not written
 
     def allows(self, action: str, context: EvaluationContext) -> bool:
         """Whether it lets this caller pass: `step_up` asked too."""
@@ -216,7 +218,7 @@ class Policy:
         verdict = self._judged(action_rules, action, context)
         principal = context.principal
         if principal is not None and principal.held_roles is not None:
-            whole = replace(context, principal=principal.with_held_roles())
+            whole = replace(context, principal=principal.with_held_roles(), alike=None)
             verdict = _both(verdict, self._judged(action_rules, action, whole))
         if self.shadow:
             return self._unenforced(verdict, signed_in=principal is not None)

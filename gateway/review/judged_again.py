@@ -313,8 +313,13 @@ class _Watched(Condition):
             return outcome if mailboxes is None else mailboxes.outcome(outcome, context)
 
         def of_atom(atom: Condition) -> Outcome | None:
-            lacks = any(True for _ in self._trials.not_held(atom.expression, context))
-            return None if lacks else atom.evaluate(context)
+            if any(True for _ in self._trials.not_held(atom.expression, context)):
+                return None
+            outcome = atom.evaluate(context)
+            # In other letters it may come out otherwise, and what that settles is not known.
+            named = (named_mailboxes(atom, is_deny=is_deny) for is_deny in (True, False))
+            asked = (one.outcome(outcome, context) for one in named if one is not None)
+            return outcome if all(one is outcome for one in asked) else None
 
         ways = possible_outcomes(self._part, of_atom)
         if len(ways) == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +17,13 @@ from tests.access.worlds import NOW, decide, rule_world, snapshot, who
 
 
 def told(
-    world: Snapshot, request: str, caller: Principal | Reason = Reason.NO_CREDENTIAL
+    world: Snapshot,
+    request: str,
+    caller: Principal | Reason = Reason.NO_CREDENTIAL,
+    **more: Any,
 ) -> Explanation:
     method, _, url = request.partition(" ")
-    answer = simulate(SimulatedRequest(method, url, caller, clock=FixedClock(NOW)), world)
+    answer = simulate(SimulatedRequest(method, url, caller, clock=FixedClock(NOW), **more), world)
     assert answer.call is not None
     return explain(answer.decision, answer.call, world, lambda: NOW)
 

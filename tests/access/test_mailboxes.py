@@ -758,6 +758,8 @@ def test_who_is_in_a_table_passes_whoever_else_is_in_it(condition: str) -> None:
         ("user.email.endsWith('@' + user.claims.hd)", "eve@contoso.example"),
         ("user.claims.names.exists(n, user.email.startsWith(n))", "svc-1@x.example"),
         ("user.roles.exists(r, user.email.startsWith(r + '-'))", "svc-1@x.example"),
+        ("user.email == 'Svc' + '-' + resource.l + '@x.example'", "svc-x@x.example"),
+        ("user.email.matches('@XN--BCHER-KVA[.]example$')", "e@BÜCHER.example"),
         ("['ACME', 'GLOBEX'].exists(c, user.email.endsWith('@' + c + '.test'))", "eve@acme.test"),
         ("{'ACME': 1}.exists(c, user.email.contains(c))", "eve@acme.test"),
     ],
@@ -857,3 +859,22 @@ def test_claims_that_lie_too_deep_keep_away() -> None:
     caller = dataclasses.replace(of("ann@corp.test"), claims=claims)
     world = rule_world("- {id: a, allow: ['*'], when: \"user.claims.email == 'ann@corp.test'\"}")
     assert not decide(world, OWN, caller).allowed
+
+
+def test_texts_that_become_one_have_a_condition_read_again_so_many_times_only() -> None:
+    rule = "  - {id: d%s, deny: ['*'], when: \"resource.l.exists(l, l.by == user.email || l.by == 'n%s')\"}\n"
+    rules = "policy: p\nrules:\n  - {id: all, allow: ['*']}\n"
+    world = snapshot(BODY, rules + "".join(rule % (number, number) for number in range(5)))
+    for count, allowed in ((490, True), (510, False)):
+        body = {"l": [{"by": ("A@a", "a@a", "b@b")[number % 3]} for number in range(count)]}
+        assert decide(world, "POST /list", of("ann@x.example"), body=body).allowed is allowed
+
+
+def test_an_explanation_asks_each_rule_by_itself() -> None:
+    rule = "  - {id: d%s, deny: ['*'], when: \"user.email.endsWith('@n%s.example') && resource.l != 'n'\"}\n"
+    rules = "policy: p\nrules:\n  - {id: all, allow: ['*']}\n"
+    world = snapshot(BODY, rules + "".join(rule % (number, number) for number in range(3)))
+    body = {"l": [f"A{number}@x.example" for number in range(900)]}
+    evaluations = told(world, "POST /list", of("ann@x.example"), body=body).evaluations
+    assert [one.outcome for one in evaluations if one.rule != "all"] == ["does not apply"] * 3
+    assert {one.note for one in evaluations} == {""}

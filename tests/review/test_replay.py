@@ -63,6 +63,17 @@ def test_an_address_in_other_letters_is_kept_away_again(rules: str) -> None:
     assert (found.total, found.same, found.changed) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("email", ["eve@x.example", "Eve@x.example"])
+@pytest.mark.parametrize("more", ["user.claims.level < 3", "user.session_id != null"])
+def test_an_address_beside_what_was_not_recorded_is_unknown(more: str, email: str) -> None:
+    named = f"- {{id: all, allow: ['*']}}\n- {{id: d, deny: ['*'], when: \"user.email == 'eve@x.example' && {more}\"}}"
+    caller = replace(who("u1"), email=email, email_verified=True, claims={"level": 1})
+    before = rule_world("- {id: all, allow: ['*']}")
+    for judged in (before, rule_world(named)):
+        found = replay([line(judged, "GET /orders/u1", caller)], rule_world(named))
+        assert (found.total, found.same, found.changed) == (1, 0, 0)
+
+
 def test_each_changed_decision_is_counted_with_an_example() -> None:
     old, new = rule_world(OWN), rule_world("- {id: lead, allow: ['*'], when: has_role('lead')}")
     lines = [

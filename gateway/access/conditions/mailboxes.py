@@ -32,6 +32,9 @@ from gateway.model import Principal
 MOST_PARTS = 3_000
 """What a body holds, as often as it is read for other spellings by all conditions of a call: what
 is longer keeps away whoever has them, unread."""
+MOST_COMPARED = 5_000
+"""The same of conditions that compare texts alone, which are asked again where two that they read
+become one."""
 _ADDRESSES = (("user", "email"), ("user", "claims", "email"))
 _BY_CLAIMS = frozenset(("claims", "attributes", "tenants", "tenant", "tenant_role"))
 _GOING_THROUGH = frozenset(("exists", "all"))
@@ -45,12 +48,14 @@ _TOO_LONG = "it holds too much to be read in another spelling"
 class _CallAlike:
     """What conditions have written anew of one call, in each way."""
 
-    __slots__ = ("_ways", "parts")
+    __slots__ = ("_ways", "compared", "parts")
 
     def __init__(self) -> None:
         self._ways: dict[tuple[bool, bool], Alike] = {}
         self.parts = 0
         """Of its body, that were read again."""
+        self.compared = 0
+        """The same, by what compares texts alone."""
 
     def way(self, *, folds: bool, keeps_escapes: bool) -> Alike:
         alike = self._ways.get((folds, keeps_escapes))
@@ -224,12 +229,14 @@ class NamedMailboxes:
         return as_written
 
     def _is_too_long(self, call: _CallAlike, context: EvaluationContext) -> bool:
-        if self._compares_alone:
-            return False
         parts = _parts_read(self.condition, context)
-        # Some fields are no body.
-        call.parts += parts if parts > len(self.condition.reads.resource) else 0
-        return call.parts > MOST_PARTS
+        if parts <= len(self.condition.reads.resource):
+            return False  # some fields are no body
+        if self._compares_alone:
+            call.compared += parts
+        else:
+            call.parts += parts
+        return call.parts > MOST_PARTS or call.compared > MOST_COMPARED
 
     def _context_in(
         self, world: _World, alike: Alike, context: EvaluationContext, principal: Principal

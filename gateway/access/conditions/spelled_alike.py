@@ -129,7 +129,7 @@ class Alike:
 
     def pattern(self, text: str) -> str:
         """Capitals are for `(?i)` to ignore."""
-        return self._decoded(text)
+        return in_own_letters(text)
 
     def _rewritten(self, text: str) -> str:
         if text.isascii():
@@ -209,7 +209,8 @@ def condition_alike(source: str, alike: Alike) -> str:
         if written != text:
             edits.append(TextEdit(word.at, word.at + len(word.text), _quoted(written)))
         # Of a method an address has no part.
-        is_word = text.isalpha() and (before in _EQUALITY or behind in _EQUALITY)
+        is_compared = (before in _EQUALITY or behind in _EQUALITY) and "+" not in (before, behind)
+        is_word = text.isalpha() and is_compared
         if may_be_part and not is_word and text != text.lower():
             alike.says_address = True
     return edited(source, edits)
