@@ -104,9 +104,7 @@ class Rule:
         if self.condition is None or self._mailboxes is None:
             return False
         written = self.condition.evaluate(context)
-        # Apart from what the call has taken already.
-        alone = replace(context, alike=None)
-        return self._mailboxes.outcome(written, alone) is not written
+        return self._mailboxes.outcome(written, replace(context, alike=None)) is not written
 
     def allows(self, action: str, context: EvaluationContext) -> bool:
         """Whether it lets this caller pass: `step_up` asked too."""

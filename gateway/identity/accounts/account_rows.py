@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.identity.sessions.sessions import lock
 from gateway.stores.protocols import Row, Transaction
+
+_EPOCHS = 2**40
+"""Of which a new account has one by chance."""
+
+
+def first_password_epoch(now: int) -> int:
+    """Of a new account: none that an account before it at its address had, however often whoever
+    had that changed the password and registered anew."""
+    return now + secrets.randbelow(_EPOCHS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from gateway.identity.accounts.account_rows import (
     account_by_id,
     account_of_row,
     find_by_key,
+    first_password_epoch,
     locked,
 )
 from gateway.identity.accounts.data_export import export_data
@@ -256,15 +257,17 @@ async def add(
     account_id, key = str(uuid.uuid4()), require_normalized(email)
     check_roles(roles)
     now = int(await tx.now())
+    epoch = first_password_epoch(now)
     await tx.run(
         "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
         " password_epoch, created_at, updated_at)"
-        " VALUES (:id, :email, :key, :verified, :hash, :now, :now, :now)",
+        " VALUES (:id, :email, :key, :verified, :hash, :epoch, :now, :now)",
         id=account_id,
         email=email.strip(),
         key=key,
         verified=int(verified),
         hash=password_hash,
+        epoch=epoch,
         now=now,
     )
     for role in dict.fromkeys(roles):
@@ -279,7 +282,7 @@ async def add(
         created_at=now,
         roles=tuple(sorted(set(roles))),
         password_hash=password_hash,
-        password_epoch=now,
+        password_epoch=epoch,
     )
 
 

@@ -13,7 +13,12 @@ from dataclasses import dataclass, field
 
 from gateway.email_address import is_same_mailbox, require_normalized
 from gateway.identity.accounts.account_facts import take_back_own
-from gateway.identity.accounts.account_rows import Account, find_by_key, locked
+from gateway.identity.accounts.account_rows import (
+    Account,
+    find_by_key,
+    first_password_epoch,
+    locked,
+)
 from gateway.identity.accounts.accounts import add, mark_verified, replace_password
 from gateway.identity.mail import registrations
 from gateway.identity.mail.links import Purpose, find_link, redeem_link, revoke_links
@@ -72,16 +77,18 @@ class Registrations:
             # another one: its owner's mail would go there.
             if not self._waits and is_same_mailbox(email, key):
                 # The same statement, whether or not the address has an account.
+                now = int(await tx.now())
                 await tx.run(
                     "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
                     " password_epoch, created_at, updated_at)"
-                    " VALUES (:id, :email, :key, 0, :hash, :now, :now, :now)"
+                    " VALUES (:id, :email, :key, 0, :hash, :epoch, :now, :now)"
                     " ON CONFLICT (email_key) DO NOTHING",
                     id=str(uuid.uuid4()),
                     email=email,
                     key=key,
                     hash=password_hash,
-                    now=int(await tx.now()),
+                    epoch=first_password_epoch(now),
+                    now=now,
                 )
             await queue_link(tx, Purpose.VERIFY, key, MailRequest(requester, email, password_hash))
         self._outbox.wake()

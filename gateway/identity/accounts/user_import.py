@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway import strict_json
 from gateway.email_address import display_email, normalize_email
+from gateway.identity.accounts.account_rows import first_password_epoch
 from gateway.identity.accounts.passwords import import_hash
 from gateway.identity.accounts.role_names import check_roles
 from gateway.stores.protocols import Conflict, Database, Transaction
@@ -180,7 +181,7 @@ async def _add(tx: Transaction, page: Sequence[ImportedUser], now: int) -> None:
     await tx.many(
         "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
         " password_epoch, created_at, updated_at)"
-        " VALUES (:id, :email, :key, :verified, :hash, :now, :now, :now)",
+        " VALUES (:id, :email, :key, :verified, :hash, :epoch, :now, :now)",
         [
             {
                 "id": account_id,
@@ -188,6 +189,7 @@ async def _add(tx: Transaction, page: Sequence[ImportedUser], now: int) -> None:
                 "key": user.normalized_email,
                 "verified": int(user.verified),
                 "hash": user.password_hash,
+                "epoch": first_password_epoch(now),
                 "now": now,
             }
             for account_id, user in zip(ids, page, strict=True)
