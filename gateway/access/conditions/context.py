@@ -128,9 +128,15 @@ def _bind_resource(paths: list[FieldPath], asked_for: set[int]) -> Binding:
         sorted({p.keys for p in paths if p.at in asked_for and not _lies_in(p.keys, read)} - read)
     )
 
-    def bind(context: EvaluationContext) -> Any:
+    def bind_names(context: EvaluationContext) -> Any:
         resource = context.resource
-        bound = {name: resource[name] for name in names if name in resource}
+        return {name: resource[name] for name in names if name in resource}
+
+    if not (asked or deeper):
+        return bind_names
+
+    def bind(context: EvaluationContext) -> Any:
+        resource, bound = context.resource, bind_names(context)
         for keys in asked:
             _bind_field(bound, resource, keys, asked=True)
         for keys in deeper:
