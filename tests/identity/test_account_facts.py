@@ -240,16 +240,23 @@ async def test_a_restore_brings_back_no_older_value(database: Database) -> None:
     assert left.tenants == {"globex": "owner"}
 
 
-@pytest.mark.parametrize("is_taken", [True, False])
-async def test_a_restore_brings_back_no_older_value_where_the_clock_was_set_back(
-    database: Database, is_taken: bool
-) -> None:
+async def given_ahead_of_the_clock(database: Database) -> tuple[Account, AccountFacts]:
+    """An account with an attribute and a tenant of an hour from now: the clock was set back."""
     account, facts = await opened(database), AccountFacts(database)
     await facts.put_attributes(account.id, {"clearance": 9})
     await facts.put_tenant(account.id, "acme", "owner")
     async with database.transaction() as tx:
         await tx.run("UPDATE account_attributes SET set_at = set_at + 3600")
         await tx.run("UPDATE account_tenants SET granted_at = granted_at + 3600")
+    return account, facts
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+async def test_a_restore_brings_back_no_older_value_where_the_clock_was_set_back(
+    database: Database, is_taken: bool
+) -> None:
+    account, facts = await given_ahead_of_the_clock(database)
+    async with database.transaction() as tx:
         attributes = await tx.all("SELECT * FROM account_attributes")
         tenants = await tx.all("SELECT * FROM account_tenants")
     await facts.put_attributes(account.id, {"clearance": None if is_taken else 1})
@@ -267,12 +274,7 @@ async def test_a_restore_brings_back_no_older_value_where_the_clock_was_set_back
 async def test_what_was_given_after_a_clock_was_set_back_outlives_a_restore(
     database: Database, is_taken: bool
 ) -> None:
-    account, facts = await opened(database), AccountFacts(database)
-    await facts.put_attributes(account.id, {"clearance": 9})
-    await facts.put_tenant(account.id, "acme", "owner")
-    async with database.transaction() as tx:
-        await tx.run("UPDATE account_attributes SET set_at = set_at + 3600")
-        await tx.run("UPDATE account_tenants SET granted_at = granted_at + 3600")
+    account, facts = await given_ahead_of_the_clock(database)
     if is_taken:
         await facts.put_attributes(account.id, {"clearance": None})
         await facts.put_tenant(account.id, "acme", None)
