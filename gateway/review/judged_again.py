@@ -295,7 +295,7 @@ class _Trials:
 class _Watched(Condition):
     """A condition that may come out in every way that the record leaves open."""
 
-    is_taken_apart = False
+    is_as_written = False
 
     __slots__ = ("_mailboxes", "_part", "_trials")
 

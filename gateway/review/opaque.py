@@ -16,7 +16,7 @@ class Assumed(Condition):
     each question.
     """
 
-    is_taken_apart = False
+    is_as_written = False
 
     __slots__ = ("_outcomes", "_part")
 

@@ -56,8 +56,8 @@ class Reads:
 class Condition:
     """One compiled expression.  Immutable after it is made."""
 
-    is_taken_apart: ClassVar[bool] = True
-    """Whether its parts are what stands in its text, and nothing is assumed of any."""
+    is_as_written: ClassVar[bool] = True
+    """Whether it comes out as its text says, and nothing is assumed of a part of it."""
 
     __slots__ = (
         "_activation",

@@ -123,11 +123,15 @@ class _World:
         }
         self.data = {name.lower(): table for name, (table, _) in found.items()}
         self.folds_more = own.folds_more or any(alike.folds_more for _, alike in found.values())
-        may_be_part = asks_parts(condition.source)
         self.says_address = own.says_address or any(
-            alike.says_address or (may_be_part and table is not tables[name])
+            alike.says_address or (mailboxes.asks_parts and table is not tables[name])
             for name, (table, alike) in found.items()
         )
+
+    def makes_one_of_two(self, call: Alike) -> bool:
+        """Of the texts of the call and of the condition: else what equals what is as it was."""
+        texts = {**call.texts, **self.texts}
+        return len(set(texts.values())) != len(texts)
 
 
 class NamedMailboxes:
@@ -135,10 +139,10 @@ class NamedMailboxes:
 
     __slots__ = (
         "__weakref__",
-        "_asks_parts",
         "_compares_alone",
         "_is_deny",
         "_reads_claims",
+        "asks_parts",
         "condition",
         "keeps_escapes",
     )
@@ -146,7 +150,7 @@ class NamedMailboxes:
     def __init__(self, condition: Condition, *, is_deny: bool) -> None:
         self.condition = condition
         self._is_deny = is_deny
-        self._asks_parts = asks_parts(condition.source)
+        self.asks_parts = asks_parts(condition.source)
         patterns = [call for call in condition.expression.calls if call.name == "matches"]
         self.keeps_escapes = any(None in call.literals for call in patterns)
         """Whether what a table or a call holds may be a pattern."""
@@ -195,8 +199,8 @@ class NamedMailboxes:
             asked.append(context.call.segments)
         return (
             is_plain([principal.email, claims.get("email")])
-            and is_plain(principal.subject, may_be_part=self._asks_parts)
-            and all(is_plain(one, may_be_part=self._asks_parts) for one in asked)
+            and is_plain(principal.subject, may_be_part=self.asks_parts)
+            and all(is_plain(one, may_be_part=self.asks_parts) for one in asked)
         )
 
     def _outcome_in(
@@ -215,9 +219,7 @@ class NamedMailboxes:
             world = worlds[number]
             alike = call.way(folds=number == 1, keeps_escapes=self.keeps_escapes)
             other = self._context_in(world, alike, context, principal)
-            texts = {**alike.texts, **world.texts}
-            # Where texts are compared alone, what equals what is the same as before.
-            if not self._compares_alone or len(set(texts.values())) != len(texts):
+            if not self._compares_alone or world.makes_one_of_two(alike):
                 if self._is_too_long(call, context):
                     return _TOO_LONG
                 functions = _functions_in(alike, context, principal)
@@ -289,7 +291,7 @@ class NamedMailboxes:
 
 def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailboxes | None:
     """None where it reads no address of the caller."""
-    if condition is None or not condition.is_taken_apart:
+    if condition is None or not condition.is_as_written:
         return None
     paths = condition.expression.paths
     if not any(_is_address(path) for path in paths if not path.against_null):
