@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bench import turned_clock
 from gateway.stores.embedded import server_binary
 from gateway.stores.redis import RedisStore
 from tests import servers
 from tests.servers import ValkeyServer
 
 
-class TurnedClock:
-    """Of whatever is started with `environment`; the clocks that never jump are the machine's."""
+class TurnedClock(turned_clock.TurnedClock):
+    """Skips a test where nothing turns clocks."""
 
     def __init__(self, folder: Path) -> None:
-        # `faketime` itself fails where two of it begin at once.
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-        if library is None:
+        if turned_clock.LIBRARY is None:
             pytest.skip("needs libfaketime: apt-get install faketime")
-        self._note = folder / "offset"
-        self.turn(0)
-        self.environment = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._note),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        super().__init__(folder)
 
     def valkey(
         self, own_valkey: Callable[..., ValkeyServer], monkeypatch: pytest.MonkeyPatch
@@ -43,12 +34,6 @@ class TurnedClock:
             # A distribution's waits for ever for its allocator, which asks what time it is.
             started.setattr(servers, "valkey_binary", server_binary)
             return own_valkey()
-
-    def turn(self, seconds: int) -> None:
-        """To the machine's time and so many seconds, in one write."""
-        fresh = self._note.with_suffix(".new")
-        fresh.write_text(f"{seconds:+d}")
-        os.replace(fresh, self._note)
 
     async def turn_of(self, redis: RedisStore, seconds: int) -> None:
         """The same, and waits until the server goes by it."""

@@ -220,7 +220,7 @@ async def _command(stage: Stage, node: Node, *words: str) -> bool:
 async def _step_clock(stage: Stage, node: Node) -> None:
     del node
     for offset in (3, -3, 0):
-        await asyncio.to_thread(stage.town.set_clock, offset)
+        await asyncio.to_thread(stage.town.clock.turn, offset)
         await asyncio.sleep(2.5)
 
 

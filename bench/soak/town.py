@@ -25,6 +25,7 @@ from bench.cluster import program
 from bench.processes import Started, await_port, await_ready, children, listened_on
 from bench.rig import HERE, found
 from bench.soak.client import HOST
+from bench.turned_clock import LIBRARY, TurnedClock
 from tests.identity.issuers.provider import Signer, document, signer
 from tests.mailbox import Mailbox, mail_server
 from tests.ports import free_port
@@ -36,13 +37,6 @@ READERS = {True: "user.email.startsWith('reader')", False: "false"}
 """What the policy of reports says before an edit, and after it."""
 DRAIN_S = 3
 ACCESS_TTL_S = 120
-_OWN_TIME = {
-    "FAKETIME_CACHE_DURATION": "1",
-    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    "NO_FAKE_STAT": "1",
-}
-
-
 _ONCE = "    retries 0\n    retry-on none\n    no option redispatch\n"
 """Of a backend of the balancer that is to try nothing twice."""
 
@@ -219,9 +213,10 @@ class Town:
 
     def start(self) -> None:
         """Raises Missing where a program is not here."""
-        for name in ("haproxy", "faketime"):
-            if not found(name):
-                raise Missing(f"{name} is not here: apt-get install {name}")
+        if not found("haproxy"):
+            raise Missing("haproxy is not here: apt-get install haproxy")
+        if LIBRARY is None:
+            raise Missing("libfaketime is not here: apt-get install faketime")
         self.folder.chmod(0o755)
         (self.folder / "log").mkdir()
         self.postgres = PostgresServer(self.folder / "postgres").start()
@@ -340,19 +335,9 @@ class Town:
         node.logs = self.folder / "log" / f"node{number}.log"
         node.write_policy(READERS[True])
         if number == 1:
-            self.clock = folder / "offset"
-            self.clock.write_text("+0")
-            environment |= _OWN_TIME | {
-                "LD_PRELOAD": _faketime(),
-                "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-            }
+            self.clock = TurnedClock(folder, read_again_s=1)
+            environment |= self.clock.environment
         return node
-
-    def set_clock(self, seconds: int) -> None:
-        """Of the second node: the machine's time and so many seconds, in one step."""
-        fresh = self.clock.with_suffix(".new")
-        fresh.write_text(f"{seconds:+d}")
-        os.replace(fresh, self.clock)
 
     def write_policies(self) -> None:
         for node in self.nodes:
@@ -389,9 +374,3 @@ class Town:
         plain = plain.replace("nbsrv(authgate)", "nbsrv(plain-authgate)")
         plain = plain.replace(f":{self.balanced_port}", f":{self.plain_port}")
         return f"{text}\n{plain}\n"
-
-
-def _faketime() -> str:
-    """The library that tells a program another time, as `faketime` loads it."""
-    asked = ["faketime", "-f", "+0", "sh", "-c", "echo $LD_PRELOAD"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()

@@ -24,9 +24,11 @@ from tests.contract.echo import Echo
 from tests.contract.running import Running, started
 from tests.deploy.prometheus import RULES, Prometheus, prometheus, rules, tool
 from tests.e2e.processes import edit, metric, until, workers
-from tests.e2e.test_clock import HOUR_S, faked
 from tests.ports import free_port
 from tests.servers import PostgresServer, ValkeyServer
+from tests.turned_clock import TurnedClock
+
+HOUR_S = 3600
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +86,7 @@ class Site:
     sql: PostgresServer
     redis: ValkeyServer
     authority: Authority
-    clock: Path
+    clock: TurnedClock
     prometheus: Prometheus
     token: str
 
@@ -107,12 +109,6 @@ class Site:
         body = {"email": "a@example.com", "password": "correct horse 7 battery"}
         self.one.call("POST", "/auth/login", json_body=body)
 
-    def turn(self, seconds: int) -> None:
-        """The clock of the second node to the machine's and so many seconds."""
-        fresh = self.clock.with_suffix(".new")
-        fresh.write_text(f"{seconds:+d}")
-        os.replace(fresh, self.clock)
-
     def certify(self, days: float) -> None:
         self.authority.issue("localhost", until=datetime.now(UTC) + timedelta(days=days))
 
@@ -128,14 +124,7 @@ def site(watching: Prometheus, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("alerts")
     authority = Authority(folder)
     certificate, key = authority.issue("localhost", until=datetime.now(UTC) + timedelta(days=30))
-    clock = folder / "offset"
-    clock.write_text("+0")
-    turned = {
-        "LD_PRELOAD": faked(),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    clock = TurnedClock(folder)
     with ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="authgate-alerts-"))
         os.chmod(place, 0o755)
@@ -160,7 +149,15 @@ def site(watching: Prometheus, tmp_path_factory: pytest.TempPathFactory) -> Iter
             started(folder / "one", "--workers", "2", routes=routes, **shared)
         )
         two = stack.enter_context(
-            started(folder / "two", "--workers", "1", routes=routes, **shared, **tls, **turned)
+            started(
+                folder / "two",
+                "--workers",
+                "1",
+                routes=routes,
+                **shared,
+                **tls,
+                **clock.environment,
+            )
         )
         token = one.sign_in("a@example.com")["access_token"]
         ready = Site(one, two, sql, redis, authority, clock, watching, token)
@@ -227,7 +224,7 @@ def test_what_goes_wrong_in_use_rings_and_nothing_else_does(site: Site) -> None:
                 text + "  - {id: new, match: {path: /new}, auth: public, upstream: echo}\n"
             ),
         )
-        site.turn(-HOUR_S)
+        site.clock.turn(-HOUR_S)
         site.certify(days=3)
         with again_and_again(site.forged, site.to_the_dead):
             for deaths in (1, 2, 3):
@@ -239,7 +236,7 @@ def test_what_goes_wrong_in_use_rings_and_nothing_else_does(site: Site) -> None:
                 )
             rings(site.prometheus, IN_USE, ("AuthgateWorkerNotReady", "one"))
     finally:
-        site.turn(0)
+        site.clock.turn(0)
         site.certify(days=30)
         for node in (one, two):
             (node.folder / "routes.yaml").write_text(before)

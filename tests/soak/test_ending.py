@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.processes import family
+from bench.rig import found
+from bench.turned_clock import LIBRARY
 from tests.e2e.processes import alive, until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -24,9 +25,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_soak_that_is_ended_leaves_no_server_running(tmp_path: Path, how: signal.Signals) -> None:
-    for name in ("haproxy", "faketime"):
-        if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None:
-            pytest.skip(f"needs {name}: apt-get install {name}")
+    if not found("haproxy"):
+        pytest.skip("needs haproxy: apt-get install haproxy")
+    if LIBRARY is None:
+        pytest.skip("needs libfaketime: apt-get install faketime")
     # PostgreSQL runs as another user, who may not enter pytest's own folder.
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
