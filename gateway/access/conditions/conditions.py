@@ -74,15 +74,17 @@ class Condition:
         source: str,
         expression: Expression,
         *,
+        tables: Mapping[str, Any] = _NO_VARIABLES,
         hands_over_much: bool = False,
         ignores_case: bool = False,
     ) -> None:
-        """`ignores_case`: what `matches` asks for is found in any case of letters."""
+        """`tables`: the `data` that it will read.  `ignores_case`: what `matches` asks for is
+        found in any case of letters."""
         self.source = source
         self.expression = expression
         self.may_take_long = hands_over_much or expression.iterates
         self.reads = _reads(expression)
-        self._program = Program(source, expression, ignores_case=ignores_case)
+        self._program = Program(source, expression, tables, ignores_case=ignores_case)
         self._activation = activation(expression)
         names = {call.name for call in expression.calls}
         self._functions = tuple(
@@ -184,7 +186,7 @@ class ConditionCompiler:
         if not problems:
             try:
                 much = self._tables.much(expression)
-                condition = Condition(source, expression, hands_over_much=much)
+                condition = Condition(source, expression, tables=self._data, hands_over_much=much)
             except ValueError as error:
                 return [syntax_problem(source, str(error))]
             problems = type_problems(source, self._types, self._attributes, truth=truth)

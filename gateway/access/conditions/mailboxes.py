@@ -107,13 +107,6 @@ class _World:
     def __init__(self, mailboxes: NamedMailboxes, tables: PolicyTables, *, folds: bool) -> None:
         condition, keeps_escapes = mailboxes.condition, mailboxes.keeps_escapes
         own = Alike(folds=folds, is_bounded=False, keeps_escapes=keeps_escapes)
-        source = condition_alike(condition.source, own)
-        try:
-            # Its names and types were checked as it is written.
-            self.condition = Condition(source, read_expression(source), ignores_case=True)
-        except ValueError:
-            # A name may be a word of CEL in lower case.
-            self.condition = Condition(condition.source, condition.expression, ignores_case=True)
         self.texts = own.texts
         read = [path.keys[:1] for path in condition.expression.paths if path.root == "data"]
         names = {keys[0] for keys in read if keys} if () not in read else set(tables)
@@ -122,6 +115,14 @@ class _World:
             for name in names & set(tables)
         }
         self.data = {name.lower(): table for name, (table, _) in found.items()}
+        source = condition_alike(condition.source, own)
+        try:
+            # Its names and types were checked as it is written.
+            expression = read_expression(source)
+            self.condition = Condition(source, expression, tables=self.data, ignores_case=True)
+        except ValueError:
+            # A name may be a word of CEL in lower case.
+            self.condition = Condition(condition.source, condition.expression, ignores_case=True)
         self.folds_more = own.folds_more or any(alike.folds_more for _, alike in found.values())
         self.says_address = own.says_address or any(
             alike.says_address or (mailboxes.asks_parts and table is not tables[name])

@@ -4,6 +4,7 @@ with a second text."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.edits import edited
@@ -15,6 +16,8 @@ from gateway.access.conditions.regular_expressions import (
     kept_patterns,
     regular_expressions,
 )
+
+_NO_TABLES: Mapping[str, Any] = MappingProxyType({})
 
 
 class TooManyItems(Exception):
@@ -29,14 +32,23 @@ class Program:
 
     __slots__ = ("_iterates", "_long_lists", "_patterns", "_program")
 
-    def __init__(self, source: str, expression: Expression, *, ignores_case: bool = False) -> None:
-        """Raises ValueError where the engine does not take it."""
+    def __init__(
+        self,
+        source: str,
+        expression: Expression,
+        tables: Mapping[str, Any] = _NO_TABLES,
+        *,
+        ignores_case: bool = False,
+    ) -> None:
+        """`tables`: the `data` that it will be told.
+
+        Raises ValueError where the engine does not take it."""
         # As it is written: a complaint names the place in that text.
         cel.compile(source)
         words = tokens_of(source)
         edits = kept_patterns(words)
         self._program = cel.compile(edited(source, edits))
-        patterns = regular_expressions(expression, ignores_case=ignores_case)
+        patterns = regular_expressions(expression, tables, ignores_case=ignores_case)
         self._patterns = {} if patterns is None else {MATCHES: patterns.matches}
         self._iterates = expression.iterates
         self._long_lists = long_lists(source, words, edits) if expression.iterates else None

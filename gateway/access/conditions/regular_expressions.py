@@ -7,7 +7,8 @@ find it.  pydantic keeps what it has read, and has the same engine of regular ex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
@@ -20,17 +21,26 @@ from gateway.bounded_memo import BoundedMemo
 
 MATCHES = "matches_pattern"
 """What the engine calls in place of its own `matches`; no condition may name it."""
+_IN_TABLES = 1_024
+"""Patterns that stand in tables: no condition goes through more (`long_lists.MAX_ITEMS`)."""
 _REMEMBERED = 64
-"""Patterns that the text does not tell: those of `data`, or of a call."""
+"""Patterns of a call: one that somebody thought out may take 4 MB."""
+
+_Adapters = BoundedMemo[str, TypeAdapter[str] | None]
 
 
 class RegularExpressions:
     """The function `matches` of one condition."""
 
-    def __init__(self, literals: Iterable[str], *, ignores_case: bool) -> None:
+    def __init__(
+        self, literals: Iterable[str], tables: Sequence[Any], *, ignores_case: bool
+    ) -> None:
+        """`tables`: what it may read of `data`."""
         self._flags = "(?i)" if ignores_case else ""
         self._literals = {one: _read(self._flags + one) for one in literals}
-        self._others: BoundedMemo[str, TypeAdapter[str] | None] = BoundedMemo(_REMEMBERED)
+        self._tables = tables
+        self._of_tables: _Adapters = BoundedMemo(_IN_TABLES)
+        self._others: _Adapters = BoundedMemo(_REMEMBERED)
         self._met: BoundedMemo[str, None] = BoundedMemo(_REMEMBERED)
         """Others that came once: to read one to keep it takes longer than to ask the engine."""
         self._engine = cel.compile("text.matches(pattern)")
@@ -39,20 +49,19 @@ class RegularExpressions:
         """Whether the pattern is found in the text."""
         if not isinstance(text, str) or not isinstance(pattern, str):
             return FAILED
-        held = self._literals if pattern in self._literals else self._others
+        if pattern in self._literals:
+            return _is_found(self._literals[pattern], text)
+        held = self._of_tables if pattern in self._texts_of_tables else self._others
         if pattern not in held:
-            if pattern not in self._met:
+            if held is self._others and pattern not in self._met:
                 self._met.keep(pattern, None)
                 return self._asked_once(text, pattern)
-            self._others.keep(pattern, _read(self._flags + pattern))
-        adapter = held[pattern]
-        if adapter is None:
-            return FAILED
-        try:
-            adapter.validate_python(text)
-        except ValidationError:
-            return False
-        return True
+            held.keep(pattern, _read(self._flags + pattern))
+        return _is_found(held[pattern], text)
+
+    @cached_property
+    def _texts_of_tables(self) -> frozenset[str]:
+        return frozenset(_texts(self._tables))
 
     def _asked_once(self, text: str, pattern: str) -> Any:
         try:
@@ -61,13 +70,17 @@ class RegularExpressions:
             return FAILED
 
 
-def regular_expressions(expression: Expression, *, ignores_case: bool) -> RegularExpressions | None:
+def regular_expressions(
+    expression: Expression, tables: Mapping[str, Any], *, ignores_case: bool
+) -> RegularExpressions | None:
     """For the patterns that the expression asks for; None where it asks for none."""
     asked = [call for call in expression.calls if call.name == "matches" and call.method]
     if not asked:
         return None
     literals = (one for call in asked for one in call.literals if one is not None)
-    return RegularExpressions(literals, ignores_case=ignores_case)
+    read = {path.keys[0] if path.keys else None for path in expression.paths if path.root == "data"}
+    among = [table for name, table in tables.items() if name in read or None in read]
+    return RegularExpressions(literals, among, ignores_case=ignores_case)
 
 
 def kept_patterns(words: Sequence[Token]) -> list[TextEdit]:
@@ -78,6 +91,29 @@ def kept_patterns(words: Sequence[Token]) -> list[TextEdit]:
         for at, word in enumerate(words)
         if word.text == "matches" and (named[at], named[at + 2]) == (".", "(")
     ]
+
+
+def _texts(tables: Sequence[Any]) -> Iterator[str]:
+    left = list(tables)
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            left += value
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+
+
+def _is_found(adapter: TypeAdapter[str] | None, text: str) -> Any:
+    if adapter is None:
+        return FAILED
+    try:
+        adapter.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def _read(pattern: str) -> TypeAdapter[str] | None:
