@@ -61,6 +61,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     (
         "identity.made_up",
         "identity.opaque_tokens",
+        "identity.password_epochs",
         "identity.purging",
         "identity.revocations",
         "identity.sealed_tokens",

@@ -3,12 +3,13 @@ two stays ended, though the database held it alive."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from gateway.identity.accounts.account_rows import Account
-from gateway.identity.accounts.accounts import Accounts
+from gateway.identity.accounts.accounts import Accounts, replace_password
 from gateway.identity.factors.passkeys import remove_passkeys
 from gateway.identity.factors.recovery_codes import RecoveryCodeFactor, make_codes
 from gateway.identity.factors.restored import carry_factors, held_factors
@@ -23,6 +24,8 @@ from tests.identity.test_restore import SECRETS, disowned
 from tests.identity.test_tombstones_of_accounts import SEALER, backed_up, enrolled
 
 KEY = b"k" * 32
+
+Work = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
@@ -153,3 +156,90 @@ async def test_of_two_addresses_that_were_left_the_account_has_the_one_that_was_
     for file, expected in ((older, away), (newer, away), (between, away)):
         await restored(database, file)
         assert await address(database, account) == (expected, False)
+
+
+async def in_turn(database: Database, older: Path, newer: Path, meanwhile: Work) -> None:
+    """`meanwhile`: what the owner does in the database that has the older one."""
+    await lost(database)
+    await restored(database, older)
+    await meanwhile()
+    await restored(database, newer)
+
+
+async def test_a_password_that_was_set_behind_both_backups_counts(
+    database: Database, account: Account, tmp_path: Path
+) -> None:
+    """However often it was changed between the two."""
+    older, newer = tmp_path / "older", tmp_path / "newer"
+
+    async def change(to: str) -> None:
+        async with database.transaction() as tx:
+            await replace_password(tx, account.id, to)
+
+    await backup.write(database, older, KEY)
+    for number in range(5):
+        await change(f"between-{number}")
+    await backup.write(database, newer, KEY)
+    await in_turn(database, older, newer, lambda: change("owner's"))
+    async with database.read_transaction() as tx:
+        row = await tx.one("SELECT password_hash FROM accounts WHERE id = :id", id=account.id)
+    assert row == {"password_hash": "owner's"}
+
+
+async def test_no_restore_leads_to_an_epoch_that_the_lost_database_had(
+    database: Database, account: Account, tmp_path: Path
+) -> None:
+    """Device cookies of a password that was set there would be known again."""
+    older = tmp_path / "older"
+    accounts, known = Accounts(database), []
+    await backup.write(database, older, KEY)
+    for number in range(5):
+        async with database.transaction() as tx:
+            await replace_password(tx, account.id, f"between-{number}")
+        known.append(await accounts.password_epoch(account.normalized_email))
+    await lost(database)
+    await restored(database, older)
+    epoch = await accounts.password_epoch(account.normalized_email)
+    assert epoch is not None
+    assert all(one is not None and one + 1_000_000 < epoch for one in known)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_an_address_that_was_set_behind_both_backups_counts(
+    database: Database, account: Account, tmp_path: Path, moves: bool
+) -> None:
+    """The one that the newer backup has was never known here."""
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    there, here = Mover(database, account), Mover(database, account)
+    await backup.write(database, older, KEY)
+    await there.move("between@turns.example")
+    await backup.write(database, newer, KEY)
+
+    async def move() -> None:
+        if moves:
+            await here.move("now@turns.example")
+
+    await in_turn(database, older, newer, move)
+    expected = "now@turns.example" if moves else "between@turns.example"
+    assert await address(database, account) == (expected, False)
+
+
+async def test_recovery_codes_that_were_made_behind_both_backups_count_alone(
+    database: Database, account: Account, tmp_path: Path
+) -> None:
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    sheets: list[Sequence[str]] = []
+
+    async def draw() -> None:
+        async with database.transaction() as tx:
+            sheets.append(await make_codes(tx, account.id))
+            # Another second of the clock.
+            await tx.run("UPDATE recovery_codes SET created_at = created_at + :at", at=len(sheets))
+
+    await backup.write(database, older, KEY)
+    await draw()
+    await backup.write(database, newer, KEY)
+    await in_turn(database, older, newer, draw)
+    codes = RecoveryCodeFactor(database, SecurityNotifications(database, outbox(database)))
+    assert await codes.verify(account.id, sheets[0][0]) is None
+    assert await codes.verify(account.id, sheets[1][0]) is not None

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.identity.sessions.sessions import lock
 from gateway.stores.protocols import Row, Transaction
-
-_EPOCHS = 2**40
-"""Of which a new account has one by chance."""
-
-
-def first_password_epoch(now: int) -> int:
-    """Of a new account: none that an account before it at its address had, however often whoever
-    had that changed the password and registered anew."""
-    return now + secrets.randbelow(_EPOCHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +25,7 @@ class Account:
     roles: tuple[str, ...]
     password_hash: str | None = field(repr=False)
     password_epoch: int = 0
-    """When the account was made, raised with each change of the password; a hash that is made anew
+    """Raised with each change of the password (`password_epochs.py`); a hash that is made anew
     leaves it.  So what counts by it knows no account that had the address before."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """As they were given: what the configuration takes of them may have changed since."""

@@ -20,7 +20,6 @@ from gateway.identity.accounts.account_rows import (
     account_by_id,
     account_of_row,
     find_by_key,
-    first_password_epoch,
     locked,
 )
 from gateway.identity.accounts.data_export import export_data
@@ -28,6 +27,7 @@ from gateway.identity.accounts.erasure import erase
 from gateway.identity.accounts.role_names import check_roles
 from gateway.identity.mail.links import Purpose, revoke_links
 from gateway.identity.mail.notifications import SecurityNotifications
+from gateway.identity.password_epochs import first_epoch
 from gateway.identity.sessions.purging import erase_sessions_of_many_tokens
 from gateway.identity.sessions.sessions import end_every, end_others, is_live, lock, outdate
 from gateway.identity.tombstones import Ended, add_tombstone, remove_tombstone, role_target
@@ -257,7 +257,7 @@ async def add(
     account_id, key = str(uuid.uuid4()), require_normalized(email)
     check_roles(roles)
     now = int(await tx.now())
-    epoch = first_password_epoch(now)
+    epoch = first_epoch(now)
     await tx.run(
         "INSERT INTO accounts (id, email, email_key, email_verified, password_hash,"
         " password_epoch, created_at, updated_at)"

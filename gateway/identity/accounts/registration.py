@@ -16,7 +16,6 @@ from gateway.identity.accounts.account_facts import take_back_own
 from gateway.identity.accounts.account_rows import (
     Account,
     find_by_key,
-    first_password_epoch,
     locked,
 )
 from gateway.identity.accounts.accounts import add, mark_verified, replace_password
@@ -26,6 +25,7 @@ from gateway.identity.mail.mail_requests import MailRequest, queue_link
 from gateway.identity.mail.notifications import SecurityNotifications
 from gateway.identity.mail.outbox import MailOutbox
 from gateway.identity.opaque_tokens import hash_token, well_formed
+from gateway.identity.password_epochs import first_epoch
 from gateway.identity.sessions.sessions import outdate
 from gateway.model import Change, Reason
 from gateway.stores.protocols import Conflict, Database, Transaction
@@ -87,7 +87,7 @@ class Registrations:
                     email=email,
                     key=key,
                     hash=password_hash,
-                    epoch=first_password_epoch(now),
+                    epoch=first_epoch(now),
                     now=now,
                 )
             await queue_link(tx, Purpose.VERIFY, key, MailRequest(requester, email, password_hash))

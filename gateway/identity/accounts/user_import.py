@@ -15,9 +15,9 @@ from typing import Any
 
 from gateway import strict_json
 from gateway.email_address import display_email, normalize_email
-from gateway.identity.accounts.account_rows import first_password_epoch
 from gateway.identity.accounts.passwords import import_hash
 from gateway.identity.accounts.role_names import check_roles
+from gateway.identity.password_epochs import first_epoch
 from gateway.stores.protocols import Conflict, Database, Transaction
 
 _FIELDS = ("email", "password_hash", "verified", "roles")
@@ -189,7 +189,7 @@ async def _add(tx: Transaction, page: Sequence[ImportedUser], now: int) -> None:
                 "key": user.normalized_email,
                 "verified": int(user.verified),
                 "hash": user.password_hash,
-                "epoch": first_password_epoch(now),
+                "epoch": first_epoch(now),
                 "now": now,
             }
             for account_id, user in zip(ids, page, strict=True)

@@ -108,6 +108,16 @@ async def drop_replaced(tx: Transaction) -> int:
     )
 
 
+async def drop_older_sets(tx: Transaction) -> int:
+    """For a restore: of the codes of a backup and of the database that an account has leave those
+    that were made last; how many went."""
+    return await tx.run(
+        "DELETE FROM recovery_codes WHERE EXISTS (SELECT 1 FROM recovery_codes other"
+        " WHERE other.account_id = recovery_codes.account_id"
+        " AND other.created_at > recovery_codes.created_at)"
+    )
+
+
 async def codes_left(tx: Transaction, account_id: str) -> int:
     row = await tx.one(
         "SELECT COUNT(*) AS codes FROM recovery_codes WHERE account_id = :id", id=account_id

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.identity.factors.recovery_codes import drop_replaced
+from gateway.identity.factors.recovery_codes import drop_older_sets, drop_replaced
 from gateway.identity.factors.totp import STEP_S, reseal_totp
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.tombstones import ALL, Ended, drop_ended, kind_of
@@ -56,6 +56,7 @@ async def carry_factors(tx: Transaction, held: HeldFactors, then: Sealer, now: S
     for table, key in _TABLES.items():
         for row in held.rows[table]:
             await _put_back(tx, table, key, row)
+    await drop_older_sets(tx)
     for row in held.handles:
         await tx.run("UPDATE accounts SET passkey_handle = :passkey_handle WHERE id = :id", **row)
     for row in held.rows["passkeys"]:

@@ -17,6 +17,7 @@ from gateway.identity.keys import signing_keys
 from gateway.identity.keys.encryption import Sealer
 from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.signing_keys import KeyRow, NewSigningKey
+from gateway.identity.password_epochs import epoch_past
 from gateway.identity.revocations import record
 from gateway.identity.tombstones import (
     Ended,
@@ -148,11 +149,12 @@ async def revoke_all(
         passkeys=await drop_ended(tx, "passkeys", "id", Ended.PASSKEY),
         signing_keys=retired,
     )
-    # Device cookies of passwords that were changed after the backup are strangers still.
+    # Device cookies of passwords that were changed after the backup are strangers still, and what
+    # changes from now on is later than whatever changed in the database that was lost.
     await tx.run(
         "UPDATE accounts SET password_epoch ="
         " CASE WHEN password_epoch < :at THEN :at ELSE password_epoch END + 1",
-        at=newest_at,
+        at=epoch_past(newest_at),
     )
     # No lease that the backup's Redis knew of says anything about this database, and what its
     # nodes had in common binds nobody now.
@@ -273,18 +275,19 @@ async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
     targets = "SELECT target, ended_at FROM tombstones WHERE kind = :kind"
     ends = await tx.all(targets, kind=Ended.EMAIL.value)
     left_at = {str(row["target"]): int(row["ended_at"]) for row in ends}
-    for row in await tx.all("SELECT id, email_key FROM accounts") if left_at else ():
+    for row in await tx.all("SELECT id, email_key FROM accounts"):
         account_id, key = str(row["id"]), str(row["email_key"])
-        target = email_target(account_id, key)
-        if target not in left_at:
-            continue
+        target = other = email_target(account_id, key)
         before_restore = before.accounts.get(account_id)
         if before_restore is not None:
             other = email_target(account_id, str(before_restore["email_key"]))
-            if left_at.get(other, 0) > left_at[target]:
-                # The backup is the newer of the two: its address was returned to.
-                await remove_tombstone(tx, Ended.EMAIL, target)
-                continue
+        if target not in left_at and (other == target or other in left_at):
+            continue
+        if left_at.get(other, 0) > left_at.get(target, 0):
+            # The backup is the newer of the two: its address was returned to.
+            await remove_tombstone(tx, Ended.EMAIL, target)
+            continue
+        # Where neither was left, as when an older backup came before, the database has the newer.
         moved += 1
         in_use = before_restore and await tx.one(
             "SELECT 1 FROM accounts WHERE email_key = :key AND id <> :id",
