@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
+from gateway.access.conditions.mailboxes import CallAlike
 from gateway.access.counted_endings import counted_inner_text, counted_last_text
 from gateway.access.counted_values import counted_text
 from gateway.access.policies import Policy, Verdict
@@ -62,6 +63,9 @@ def context_read_as(
 ) -> EvaluationContext:
     """`before` of the same route and call, where its path is read as another one.  The query, the
     headers and the body are the same, and were found to be read in one way."""
+    if before.alike is None:
+        # What conditions read in other spellings is bounded for all readings together.
+        before.alike = CallAlike()
     context = EvaluationContext(
         call,
         principal,

@@ -33,6 +33,7 @@ from gateway.model import (
     Reason,
 )
 from gateway.review.opaque import possible_outcomes
+from gateway.review.other_letters import PartsInOtherLetters
 from gateway.review.parts import Part, taken_apart
 from gateway.review.policy_override import with_policies
 from gateway.review.unknown_reads import unknown_reads
@@ -297,12 +298,13 @@ class _Watched(Condition):
 
     is_as_written = False
 
-    __slots__ = ("_mailboxes", "_part", "_trials")
+    __slots__ = ("_in_other_letters", "_mailboxes", "_part", "_trials")
 
     def __init__(self, condition: Condition, trials: _Trials, *, is_deny: bool) -> None:
         super().__init__(condition.source, condition.expression)
         self._mailboxes = named_mailboxes(condition, is_deny=is_deny)
         self._part: Part = taken_apart(condition)
+        self._in_other_letters = PartsInOtherLetters(condition, self._part)
         self._trials = trials
 
     def evaluate(self, context: EvaluationContext) -> Outcome:
@@ -316,10 +318,9 @@ class _Watched(Condition):
             if any(True for _ in self._trials.not_held(atom.expression, context)):
                 return None
             outcome = atom.evaluate(context)
-            # In other letters it may come out otherwise, and what that settles is not known.
-            named = (named_mailboxes(atom, is_deny=is_deny) for is_deny in (True, False))
-            asked = (one.outcome(outcome, context) for one in named if one is not None)
-            return outcome if all(one is outcome for one in asked) else None
+            # Where it comes out otherwise there, what that settles is not known.
+            other = self._in_other_letters.outcome(atom, outcome, context)
+            return outcome if other is outcome else None
 
         ways = possible_outcomes(self._part, of_atom)
         if len(ways) == 1:

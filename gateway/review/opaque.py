@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.conditions.context import EvaluationContext
+from gateway.review.other_letters import PartsInOtherLetters
 from gateway.review.parts import Part, joined
 
 
@@ -18,19 +19,33 @@ class Assumed(Condition):
 
     is_as_written = False
 
-    __slots__ = ("_outcomes", "_part")
+    __slots__ = ("_in_other_letters", "_is_deny", "_outcomes", "_part")
 
-    def __init__(self, condition: Condition, part: Part, outcomes: Mapping[str, Outcome]) -> None:
+    def __init__(
+        self, condition: Condition, part: Part, outcomes: Mapping[str, Outcome], *, is_deny: bool
+    ) -> None:
         super().__init__(condition.source, condition.expression)
         self._part = part
         self._outcomes = outcomes
+        self._is_deny = is_deny
+        self._in_other_letters = PartsInOtherLetters(condition, part)
 
     def evaluate(self, context: EvaluationContext) -> Outcome:
         def of_atom(atom: Condition) -> Outcome:
             assumed = self._outcomes.get(atom.source)
             return atom.evaluate(context) if assumed is None else assumed
 
-        return joined(self._part, of_atom)
+        outcome = joined(self._part, of_atom)
+        if not self._in_other_letters.are_asked or outcome is not (not self._is_deny):
+            return outcome
+
+        def in_other_letters(atom: Condition) -> Outcome:
+            outcome = of_atom(atom)
+            if atom.source in self._outcomes:
+                return outcome
+            return self._in_other_letters.outcome(atom, outcome, context)
+
+        return joined(self._part, in_other_letters)
 
 
 _FAILS = "what it reads is not known"

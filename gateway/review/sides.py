@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from gateway.access.conditions.conditions import Outcome
-from gateway.access.policies import Policy
+from gateway.access.policies import Effect, Policy
 from gateway.access.routing.routes import Route, SegmentKind
 from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom, atom_of
@@ -53,7 +53,12 @@ def side_of(number: int, snapshot: Snapshot, route: Route | None, shape: Shape) 
             if rule.condition is None or rule.condition.source not in parts
             else dataclasses.replace(
                 rule,
-                condition=Assumed(rule.condition, parts[rule.condition.source], side.outcomes),
+                condition=Assumed(
+                    rule.condition,
+                    parts[rule.condition.source],
+                    side.outcomes,
+                    is_deny=rule.effect is Effect.DENY,
+                ),
             )
             for rule in policy.rules
         )

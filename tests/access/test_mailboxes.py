@@ -309,6 +309,29 @@ def test_a_list_that_is_too_long_for_all_spellings_keeps_away_whoever_has_many(
     assert cost_ratio(lambda: asked(fancy, 990), lambda: asked(plain, 990)) < 4
 
 
+@pytest.mark.parametrize("email", ["ann@corp.example", "Ann@Corp.example"])
+def test_what_the_rules_do_not_read_of_a_field_is_not_counted(email: str) -> None:
+    """However long it is: of the others they ask whether they are there, or read what they name."""
+    named = "user.email.endsWith('@contractor.example')"
+    rules = "policy: p\nrules:\n- {id: all, allow: ['*']}\n" + "".join(
+        f"- {{id: {name}, deny: ['*'], when: \"{named} && {asked.format(name)}\"}}\n"
+        for name, asked in [
+            ("is_admin", "has(resource.patch.{})"),
+            ("salary", "has(resource.patch.{})"),
+            ("role", "has(resource.patch.{0}) && resource.patch.{0} != 'none'"),
+        ]
+    )
+    world = snapshot(BODY.replace("{l:", "{patch:"), rules)
+    lines = [f"Item-{number}" for number in range(990)]
+    patch: dict[str, Any] = {f"lines{number}": lines for number in range(4)}
+    body = {"l": patch | {"role": "None"}}
+    assert decide(world, "POST /list", of(email), body=body).allowed
+    body["l"]["is_admin"] = True
+    assert decide(world, "POST /list", of(email), body=body).allowed
+    other = decide(world, "POST /list", of("Ann@Contractor.example"), body=body)
+    assert other.rule == "is_admin"
+
+
 @pytest.mark.parametrize(
     "condition",
     [

@@ -74,6 +74,22 @@ def test_an_address_beside_what_was_not_recorded_is_unknown(more: str, email: st
         assert (found.total, found.same, found.changed) == (1, 0, 0)
 
 
+def test_a_path_in_other_letters_beside_an_address_is_not_guessed() -> None:
+    """The gateway asks the whole rule in them, where no part that reads the path does alone."""
+    rule = (
+        "user.email != 'boss@x.example' && resource.owner.endsWith('-ltd') && user.claims.level < 3"
+    )
+    world = rule_world(
+        f"- {{id: all, allow: ['*']}}\n- {{id: d, deny: ['*'], when: \"{rule}\", reason: gone}}"
+    )
+    caller = replace(who("u1"), email="ann@x.example", email_verified=True, claims={"level": 1})
+    for owner in ("x@some-ltd", "x@SOME-LTD"):
+        recorded = line(world, f"GET /orders/{owner}", caller)
+        assert json.loads(recorded)["reason"] == "gone"
+        found = replay([recorded], world)
+        assert (found.total, found.unknown, found.changed) == (1, 1, 0)
+
+
 def test_each_changed_decision_is_counted_with_an_example() -> None:
     old, new = rule_world(OWN), rule_world("- {id: lead, allow: ['*'], when: has_role('lead')}")
     lines = [

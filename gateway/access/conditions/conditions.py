@@ -120,6 +120,14 @@ class Condition:
             # The engine's errors have no other common base.
             return ConditionFailed(_sentence(str(error)))
 
+    def resource_read(self, context: EvaluationContext) -> Mapping[str, Any]:
+        """What the engine is handed of the resource."""
+        for name, bind in self._activation:
+            if name == "resource":
+                found: Mapping[str, Any] = bind(context)
+                return found
+        return _NO_VARIABLES
+
     def values(self, context: EvaluationContext) -> list[tuple[str, Any]]:
         """What it reads of this call, in the order of the text, for people; each once."""
         values: dict[str, Any] = {}

@@ -45,7 +45,7 @@ _PLAIN = frozenset(
 _TOO_LONG = "it holds too much to be read in another spelling"
 
 
-class _CallAlike:
+class CallAlike:
     """What conditions have written anew of one call, in each way."""
 
     __slots__ = ("_ways", "compared", "parts")
@@ -212,8 +212,8 @@ class NamedMailboxes:
         principal: Principal,
     ) -> Outcome:
         if context.alike is None:
-            context.alike = _CallAlike()
-        call: _CallAlike = context.alike
+            context.alike = CallAlike()
+        call: CallAlike = context.alike
         # `groß` may begin with what is joined, or stand in a table: an allow is not asked for that.
         times = 2 if self._is_deny or self._compares_alone else 1
         for number in range(times):
@@ -231,7 +231,7 @@ class NamedMailboxes:
                 break
         return as_written
 
-    def _is_too_long(self, call: _CallAlike, context: EvaluationContext) -> bool:
+    def _is_too_long(self, call: CallAlike, context: EvaluationContext) -> bool:
         parts = _parts_read(self.condition, context)
         if parts <= len(self.condition.reads.resource):
             return False  # some fields are no body
@@ -327,11 +327,7 @@ def _is_address(path: FieldPath) -> bool:
 
 def _parts_read(condition: Condition, context: EvaluationContext) -> int:
     """How much of the resource the engine is handed."""
-    resource = context.resource
-    if condition.reads.whole_resource:
-        left: list[Any] = [resource]
-    else:
-        left = [resource.get(name) for name in condition.reads.resource]
+    left: list[Any] = list(condition.resource_read(context).values())
     count = 0
     while left:
         value = left.pop()
