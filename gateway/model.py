@@ -263,13 +263,16 @@ class Call:
     """Whether a segment holds a slash that came as `%2F`: only a route with
     `allow_encoded_slash` may take such a call."""
     body: Any
-    """The JSON body, where the route's policy reads it."""
+    """The JSON body, where the route's policy reads it; once the call is decided, what a record of
+    the decision has of it (`access/parsed_bodies.py`)."""
     files_only: bool
     """Whether a segment holds `;`, a backslash or an escape: only a route with `paths: files`
     may take such a call."""
     presented: tuple[Credential, Credential | Reason] | None
     """The `Authorization` and the session cookie, where both came.  `credential` is the former
     until `access/routing/credentials.py` has chosen for the route."""
+    raw_body: bytes
+    """What `body` was parsed of; once it is decided, only for whoever judges the call again."""
 
     def __init__(
         self,
@@ -287,6 +290,7 @@ class Call:
         body: Any = None,
         files_only: bool = False,
         presented: tuple[Credential, Credential | Reason] | None = None,
+        raw_body: bytes = b"",
     ) -> None:
         self.method = method
         self.host = host
@@ -301,6 +305,7 @@ class Call:
         self.body = body
         self.files_only = files_only
         self.presented = presented
+        self.raw_body = raw_body
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ STAIR: tuple[tuple[str, ...], ...] = (
     ("access.judging",),
     ("access.authorizer",),
     ("access.record_gaps", "access.explanation", "access.sent_headers"),
-    ("access.decision_record",),
+    ("access.decision_record", "access.parsed_bodies"),
     ("access.simulation",),
     ("config",),
     ("identity.base64url", "identity.key_derivation"),

@@ -18,6 +18,7 @@ import structlog
 
 from gateway.access.authorizer import Authorizer, Decision
 from gateway.access.decision_record import CREDENTIAL_REFUSALS, UNJUDGED
+from gateway.access.parsed_bodies import parsed_again, unparsed
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.routing.route_table import Match
 from gateway.access.routing.routes import Auth
@@ -30,6 +31,8 @@ from gateway.telemetry.metrics import Metrics, Tally
 log = structlog.get_logger(__name__)
 
 MAX_WAITING = 2_000
+MAX_BODY_BYTES = 16_777_216
+"""Of the bodies that waiting calls hold."""
 BATCH = 25
 PAUSE_S = 0.01
 MOST_S = 0.0005
@@ -80,6 +83,7 @@ class Shadow:
         self._caller = FixedAuthenticator(Reason.NO_CREDENTIAL)
         self._authorizer = Authorizer(self._caller, NoLimits(), clock=clock, origins=origins)
         self._waiting: deque[_Judged] = deque()
+        self._body_bytes = 0
         self._outcomes: dict[str, Tally] = {}
         self._minute = 0
         self._logged = 0
@@ -102,10 +106,12 @@ class Shadow:
             self._count_rules(decision, request_id)
         if self._configuration is None or decision.reason in UNJUDGED:
             return
-        if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(_Judged(call, decision, request_id))
-        else:
+        body_bytes = self._body_bytes + len(call.raw_body)
+        if len(self._waiting) >= MAX_WAITING or body_bytes > MAX_BODY_BYTES:
             self._outcome("not judged")
+            return
+        self._body_bytes = body_bytes
+        self._waiting.append(_Judged(unparsed(call), decision, request_id))
 
     def refused(self, reason: Reason, route_id: str, request: AnsweredRequest) -> None:
         """What never became a call is judged by no configuration."""
@@ -115,9 +121,13 @@ class Shadow:
 
     async def run(self) -> None:
         """Judges the waiting calls, a few at a time."""
+        pause_s = PAUSE_S
         while True:
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_s)
+            began = time.thread_time()
             self.judge_some(MOST_S)
+            # To parse and judge one body may take twenty times as long.
+            pause_s = max(PAUSE_S, PAUSE_S / MOST_S * (time.thread_time() - began))
 
     def judge_some(self, most_s: float = math.inf) -> None:
         """Judges up to a batch of the waiting calls, and begins none after `most_s` of processor
@@ -129,7 +139,9 @@ class Shadow:
         for _ in range(min(BATCH, len(self._waiting))):
             if time.thread_time() >= until:
                 return
-            self._judge(self._waiting.popleft(), snapshot)
+            seen = self._waiting.popleft()
+            self._body_bytes -= len(seen.call.raw_body)
+            self._judge(seen, snapshot)
 
     def _judge(self, seen: _Judged, snapshot: Snapshot) -> None:
         decision = seen.decision
@@ -145,7 +157,7 @@ class Shadow:
             self._outcome("not judged")
             return
         self._caller.caller = who
-        would = run_sync(self._authorizer, seen.call, snapshot)
+        would = run_sync(self._authorizer, parsed_again(seen.call), snapshot)
         if would.allowed == decision.allowed:
             self._outcome("the same")
             return

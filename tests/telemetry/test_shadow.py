@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.access.parsed_bodies import drop_parsed
 from gateway.access.routing.csrf import OwnOrigins
 from gateway.access.simulation import FixedClock, SimulatedRequest, simulate
 from gateway.access.snapshot import Snapshot
@@ -214,6 +216,57 @@ def test_a_queue_that_is_full_is_counted_and_costs_nothing(monkeypatch: pytest.M
     monkeypatch.setattr(shadow, "MAX_WAITING", 3)
     made = told(LIVE, STRICTER, *[("/orders/u1", who("u1"))] * 10)
     assert outcome(made, "not_judged") == 7
+
+
+TAGGED = """
+- {id: tag, match: {path: /notes, methods: [POST]}, policy: p, upstream: api,
+   resource: {tags: "{body.tags}", owner: "{body.owner}"}}
+"""
+NO_RED = """
+policy: p
+rules:
+  - {id: red, deny: ["*"], when: "resource.tags.exists(t, t == 'red')"}
+  - {id: all, allow: ["*"], when: "resource.owner == user.id"}
+"""
+ALL = """
+policy: p
+rules:
+  - {id: all, allow: ["*"], when: "resource.owner == user.id"}
+"""
+
+
+def with_body(*bodies: dict[str, Any]) -> Shadow:
+    live, made = (
+        snapshot(TAGGED, ALL),
+        Shadow(Metrics(), FixedClock(NOW), Running(snapshot(TAGGED, NO_RED))),
+    )
+    for body in bodies:
+        asked = SimulatedRequest("POST", "/notes", who("u1"), body=body, clock=FixedClock(NOW))
+        answer = simulate(asked, live)
+        call, route = answer.call, answer.decision.route
+        assert call is not None
+        assert route is not None
+        call.raw_body = json.dumps(body).encode()
+        drop_parsed(call, route, judged_again=True)
+        made.decided(call, answer.decision, 200, "r1")
+    return made
+
+
+def test_a_body_waits_as_its_bytes_and_is_judged_whole() -> None:
+    """As objects 2,000 bodies may take 6 GB."""
+    made = with_body({"owner": "u1", "tags": ["red"]}, {"owner": "u1", "tags": ["blue"]})
+    assert [seen.call.body for seen in made._waiting] == [None, None]
+    made.judge_some()
+    assert (outcome(made, "would_deny"), outcome(made, "the_same")) == (1, 1)
+
+
+def test_the_bodies_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"owner": "u1", "tags": ["red"]}
+    monkeypatch.setattr(shadow, "MAX_BODY_BYTES", 2 * len(json.dumps(body)))
+    made = with_body(body, body, body)
+    assert outcome(made, "not_judged") == 1
+    made.judge_some()
+    assert (outcome(made, "would_deny"), made._body_bytes) == (2, 0)
 
 
 def test_one_turn_judges_no_more_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.access.authorizer import Decision
+from gateway.access.parsed_bodies import drop_parsed
 from gateway.access.routing.csrf import CsrfCheck, OwnOrigins
 from gateway.access.routing.route_table import Match
 from gateway.edge.http1.request_head import RequestHead
@@ -220,6 +221,9 @@ class Proxy:
         keep_alive = (head.plain or head.keeps_open) and not self._draining()
         relay = ResponseRelay(exchange, self._long_lived, keep_alive)
         if not plain:
+            if exchange.call.raw_body:
+                judged_again = route.reevaluates or self._observes_allowed
+                drop_parsed(exchange.call, route, judged_again=judged_again)
             if route.reevaluates:
                 relay.reevaluation = Reevaluation(
                     exchange.call, route, self._authorizer, self._snapshot

@@ -28,7 +28,7 @@ async def take_json(body: RequestBody, call: Call) -> RequestBody | Reason:
 
 
 def put_json(raw: bytes, call: Call) -> Reason | None:
-    """Puts what `raw` says into `call.body`; the Reason to refuse a body that is not JSON."""
+    """Puts `raw` and what it says into the call; the Reason to refuse a body that is not JSON."""
     if len(raw) > MOST_BYTES:
         return Reason.BODY_TOO_LARGE
     refusal = not_json(call)
@@ -38,6 +38,7 @@ def put_json(raw: bytes, call: Call) -> Reason | None:
         call.body = strict_json.loads(raw, encodable=True)
     except ValueError:
         return Reason.BODY_MALFORMED
+    call.raw_body = raw
     # `null` is no object, and would pass for a call without a body.
     return Reason.BODY_MALFORMED if call.body is None else None
 

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.access.parsed_bodies import parsed_again
 from gateway.identity.sign_in.session_cookies import is_of_cookie
 from gateway.model import Call, Principal, Reason
 from gateway.stores.protocols import StoreUnavailable
@@ -56,7 +57,8 @@ class Reevaluation:
 
     def refusal(self, principal: Principal | None) -> tuple[Reason, str] | None:
         """Why it may not go on: the Reason, and what the client is told."""
-        decision = self._evaluator.reevaluate(self._call, self._snapshot(), principal)
+        call = parsed_again(self._call)
+        decision = self._evaluator.reevaluate(call, self._snapshot(), principal)
         if decision.route is not None:
             self._route = decision.route
         if decision.allowed:
