@@ -203,6 +203,10 @@ class Forwarder:
         What let it in may have ended meanwhile.
         """
         refusal = self._long_lived.refusal(relay.principal)
+        if refusal is None and relay.reevaluation is not None and relay.reevaluation.pending:
+            # Its first attempt failed before it was its turn.
+            again = relay.reevaluation.refusal(relay.principal)
+            refusal = None if again is None else again[0]
         if refusal is None:
             connection.send(relay, relay.upstream_head + first)
         else:

@@ -106,14 +106,13 @@ class BodyPump:
 
     async def _pass_on(self) -> None:
         payload, upstream, relay = self._payload, self._upstream, self._relay
-        if upstream.paused:
-            await upstream.drain()
         while not relay.done.done():
+            if upstream.paused or upstream.held:
+                await upstream.drain()
+                continue
             data = self._framed(payload.read_nowait())
             if data:
                 self._write(data)
-                if upstream.paused:
-                    await upstream.drain()
             elif payload.is_eof():
                 relay.request_sent = True
                 if self._chunked:

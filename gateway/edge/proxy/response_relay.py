@@ -351,6 +351,14 @@ class ResponseRelay:
     def closed(self) -> bool:
         return self._upstream is None or not self._upstream.carries(self)
 
+    def hold(self) -> None:
+        if self._upstream is not None and self._upstream.carries(self):
+            self._upstream.held = True
+
+    def release(self) -> None:
+        if self._upstream is not None and self._upstream.carries(self):
+            self._upstream.release()
+
     def terminate(self, reason: Reason, detail: str = "") -> None:
         """Refuse where no response was begun; else abort, which no client takes for its end."""
         if self._upstream is not None and self._upstream.carries(self):

@@ -36,7 +36,7 @@ class PolicyEvaluator(Protocol):
 class Reevaluation:
     """One call that its route wants judged again."""
 
-    __slots__ = ("_call", "_evaluator", "_route", "_snapshot")
+    __slots__ = ("_call", "_evaluator", "_route", "_snapshot", "pending")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Reevaluation:
         self._route = route
         self._evaluator = evaluator
         self._snapshot = snapshot
+        self.pending = False
+        """It is to be judged again, and nothing of it passes before."""
 
     @property
     def is_due(self) -> bool:
@@ -57,6 +59,7 @@ class Reevaluation:
 
     def refusal(self, principal: Principal | None) -> tuple[Reason, str] | None:
         """Why it may not go on: the Reason, and what the client is told."""
+        self.pending = False
         call = parsed_again(self._call)
         decision = self._evaluator.reevaluate(call, self._snapshot(), principal)
         if decision.route is not None:

@@ -7,23 +7,25 @@ in the same turn of the loop in which this worker learns of it; so it has ended 
 revocation is acknowledged, or a moment after.  Its expiry, and a worker that can no longer know
 what is revoked, end it at the next sweep; and because a worker that stood still hears its sockets
 before it sweeps, `refusal_of` is asked before any more of it passes.  What `reevaluation.py` says
-of those that may go on is done here, within the same second.
+of those that may go on is done here: within the same second they are judged again or wait for it,
+and nothing of them passes while they wait (`reevaluation_queue.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.edge.streams.asked_tokens import AskedTokens, IssuerQuestions, NoQuestions
+from gateway.edge.streams.reevaluation_queue import ReevaluatedRequest, ReevaluationQueue
 from gateway.edge.streams.socket_quota import SocketQuota
 from gateway.identity.sign_in.session_cookies import is_of_cookie
 from gateway.model import OWN_ISSUER, Change, ChangeKind, Principal, Reason, without_session
 
 if TYPE_CHECKING:
-    from gateway.edge.streams.reevaluation import PrincipalRefresher, PrincipalUpdate, Reevaluation
+    from gateway.edge.streams.reevaluation import PrincipalRefresher, PrincipalUpdate
 
 REFRESH_TIMEOUT_S = 0.6
 """For an account to be read again after a change of roles: what the old ones let in is closed
@@ -33,16 +35,10 @@ EXPIRED_REFRESH_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 0.5
 """From a Close frame of ours to the cut, for whoever does not leave."""
 REFRESHES_AT_ONCE = 16
-REEVALUATE_FOR_S = 0.005
-"""Between two turns of the loop for everybody else: what one takes is for its policy to say."""
 
 
-class LongLivedRequest(Protocol):
+class LongLivedRequest(ReevaluatedRequest, Protocol):
     """`response_relay.ResponseRelay` and `tunnel.Tunnel` meet it."""
-
-    principal: Principal | None
-    reevaluation: Reevaluation | None
-    """Set where its route wants it judged again rather than ended."""
 
     @property
     def credential_text(self) -> str:
@@ -50,13 +46,6 @@ class LongLivedRequest(Protocol):
 
     @property
     def client_ip(self) -> str: ...
-
-    @property
-    def closed(self) -> bool: ...
-
-    def terminate(self, reason: Reason, detail: str = "") -> None:
-        """End it, at once or as soon as its framing allows; `detail` where the policy gave a
-        reason of its own."""
 
 
 class OpenTunnel(LongLivedRequest, Protocol):
@@ -99,6 +88,7 @@ class LongLivedRequests:
         self.socket_quota = SocketQuota()
         self._refreshing: dict[_Session, set[LongLivedRequest]] = {}
         """By session, whose account is being read."""
+        self._reevaluations = ReevaluationQueue()
         self._refreshes = asyncio.Semaphore(REFRESHES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -117,7 +107,7 @@ class LongLivedRequests:
             self._asked_tokens.add(request)
         self._check((request,))
         if request.reevaluation is not None and request.reevaluation.is_due:
-            self._reevaluate(request)
+            self._reevaluations.add(request)
 
     def refusal(self, principal: Principal | None) -> Reason | None:
         """Why a call that waited may not be sent any more.
@@ -143,6 +133,7 @@ class LongLivedRequests:
 
     def discard(self, request: LongLivedRequest) -> None:
         """It has ended."""
+        self._reevaluations.discard(request)
         principal = self._requests.pop(request, None)
         if principal is None:
             return
@@ -158,6 +149,7 @@ class LongLivedRequests:
         """The worker ends: sockets have no end of their own to wait for."""
         for task in tuple(self._tasks):
             task.cancel()
+        self._reevaluations.close()
         self._asked_tokens.close()
         for tunnel in tuple(self.tunnels):
             tunnel.go_away()
@@ -179,9 +171,8 @@ class LongLivedRequests:
 
     def reloaded(self) -> None:
         """Another configuration runs: the routes that ask for it are judged by that."""
-        requests = [request for request in self._requests if request.reevaluation is not None]
-        if requests:
-            self._start(self._reevaluate_all(requests))
+        for request in self._requests:
+            self._reevaluations.add(request)
 
     def abort(self) -> None:
         """Cut every tunnel: nobody looks after them any more."""
@@ -259,23 +250,9 @@ class LongLivedRequests:
                 # Its names stay: only what they stand for was read again.
                 request.principal = self._requests[request] = update(before)
         self._check(requests)
-        await self._reevaluate_all(
-            [request for request in requests if request.reevaluation is not None]
-        )
-
-    async def _reevaluate_all(self, requests: Sequence[LongLivedRequest]) -> None:
-        began = time.perf_counter()
         for request in requests:
-            self._reevaluate(request)
-            if time.perf_counter() - began > REEVALUATE_FOR_S:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
-
-    def _reevaluate(self, request: LongLivedRequest) -> None:
-        if request in self._requests and request.reevaluation is not None:
-            refusal = request.reevaluation.refusal(self._requests[request])
-            if refusal is not None:
-                request.terminate(*refusal)
+            if request in self._requests:
+                self._reevaluations.add(request)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -64,6 +64,7 @@ class Tunnel:
         "credential_text",
         "due_at",
         "ended",
+        "held",
         "loop",
         "principal",
         "reevaluation",
@@ -94,6 +95,8 @@ class Tunnel:
         """When either end last said something that passed."""
         self.due_at = 0.0
         """Until then no sweep has anything to do here."""
+        self.held = False
+        """Nothing passes, either way, until `release`."""
         self.closing = False
         self.closed = False
         self._close_frame = b""
@@ -137,6 +140,18 @@ class Tunnel:
     def refusal(self) -> Reason | None:
         return None if self.principal is None else self._long_lived.refusal_of(self)
 
+    def hold(self) -> None:
+        if not self.closing:
+            self.held = True
+
+    def release(self) -> None:
+        if self.held:
+            self.held = False
+            for end in (self.client, self.upstream):
+                # It was not read meanwhile: its silence was ours.
+                end.received_at = self.loop.time()
+                end.resume_reading()
+
     def terminate(self, reason: Reason, detail: str = "") -> None:
         temporary = reason in _TEMPORARY
         self._rest_bytes = min(self._rest_bytes, REST_BYTES)
@@ -144,6 +159,7 @@ class Tunnel:
         if reason is Reason.REPLICA_STALE and self._close_frame:
             # Not even the rest of a frame: nobody knows whether its session holds.
             self.abort()
+        self.release()
 
     def go_away(self) -> None:
         """The listener ends, and no peer did wrong."""

@@ -34,6 +34,8 @@ class Joint(Protocol):
     active_at: float
     due_at: float
     closing: bool
+    held: bool
+    """Nothing may pass for now."""
 
     def refusal(self) -> Reason | None:
         """Why no more may pass."""
@@ -115,6 +117,9 @@ class TunnelEnd(asyncio.Protocol):
         now = self.received_at = tunnel.loop.time()
         if self.rest:
             data, self.rest = self.rest + data, b""
+        if tunnel.held:
+            self._put_by(data)
+            return
         if tunnel.closing:
             tunnel.drain_after_close(self, data)
             return
@@ -135,13 +140,16 @@ class TunnelEnd(asyncio.Protocol):
 
     def _wait_for_turn(self, rest: bytes) -> None:
         """It has had its share of this turn of the loop."""
+        self._put_by(rest)
+        self.tunnel.turns.wait(self._take_turn)
+
+    def _put_by(self, rest: bytes) -> None:
         self.rest = rest
         if self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
-        self.tunnel.turns.wait(self._take_turn)
 
     def _take_turn(self) -> None:
-        if self.rest and not self.other.paused_at:
+        if self.rest and not (self.other.paused_at or self.tunnel.held):
             self.data_received(b"")
             if not self.rest:
                 self._tell_end()

@@ -1,4 +1,4 @@
-"""How long an answer is waited for that has not begun (`docs/edge.md`, Time limits)."""
+"""How long an answer and the rest of it are waited for (`docs/edge.md`, Time limits)."""
 
 from __future__ import annotations
 
@@ -29,4 +29,17 @@ def overdue(
         timed_out, slow_client = False, True
     if timed_out or now - receiver.decided_at > spec.timeout_request_s:
         return Reason.REQUEST_TIMEOUT if slow_client else Reason.UPSTREAM_TIMEOUT
+    return None
+
+
+def body_overdue(
+    receiver: ResponseReceiver, now: float, active_at: float, spec: Upstream, *, unread: bool
+) -> Reason | None:
+    """The same of the rest of one that has begun; `unread` says that nobody reads it now."""
+    if now - receiver.answered_at > spec.timeout_stream_s:
+        # No failure of the target, which answered: that it was asked for so much is not.
+        return Reason.REQUEST_TIMEOUT
+    if now - active_at > spec.timeout_idle_s and not unread:
+        # It is the upstream that is silent, and not the client that does not read.
+        return Reason.UPSTREAM_TIMEOUT
     return None

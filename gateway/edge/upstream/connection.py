@@ -7,7 +7,6 @@ ended cleanly, with its request sent whole and no byte left over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -23,7 +22,7 @@ from gateway.edge.http1.response_head import (
     body_length,
 )
 from gateway.edge.http1.turns import SHARE, hold_tls_back
-from gateway.edge.upstream.answer_waits import overdue
+from gateway.edge.upstream.answer_waits import body_overdue, overdue
 from gateway.edge.upstream.protocols import ConnectionPool, ResponseReceiver
 from gateway.model import Reason
 
@@ -35,7 +34,6 @@ LONG_LIVED_S = 0.5
 """An exchange that goes on for longer is told that it lasts.  With the sweep that sees it, this
 leaves room within the second in which it must end with what let it in."""
 MAX_INTERIM = 32
-READ_LIMIT_BYTES = 65_536
 
 _IDLE, _HEAD, _BODY, _CLOSED = range(4)
 
@@ -43,7 +41,7 @@ _IDLE, _HEAD, _BODY, _CLOSED = range(4)
 class UpstreamConnection(asyncio.Protocol):
     __slots__ = ("_body_left", "_chunks", "_drained", "_eof", "_interim", "_keep_alive",
                  "_loop", "_partial_head", "_pending", "_pool", "_reading_paused",
-                 "_state", "active_at", "paused", "receiver", "rest", "reused",
+                 "_state", "active_at", "held", "paused", "receiver", "rest", "reused",
                  "sent_at", "transport")  # fmt: skip
 
     def __init__(
@@ -64,6 +62,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self.reused = False
         self.paused = False
+        self.held = False
+        """Nothing passes, either way, until `release`."""
         self._pending = 0
         """Bytes that the upstream had not taken when they were last looked at."""
         self.active_at = monotonic()
@@ -95,8 +95,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.write(data)
 
     async def drain(self) -> None:
-        """Wait while the upstream reads slower than the client sends."""
-        while self.paused and self.transport is not None:
+        """Wait while the upstream reads slower than the client sends, or nothing may pass."""
+        while (self.paused or self.held) and self.transport is not None:
             if self._drained is None:
                 self._drained = self._loop.create_future()
             await asyncio.shield(self._drained)
@@ -116,10 +116,21 @@ class UpstreamConnection(asyncio.Protocol):
             elif self.transport is not None:
                 self.transport.resume_reading()
 
+    def release(self) -> None:
+        """What was `held` goes on."""
+        self.held = False
+        self.active_at = monotonic()
+        if not self.paused:
+            self.resume_writing()
+        if self.rest and not self._reading_paused:
+            self._pool.turns.wait(self._take_turn)
+
     def detach(self) -> tuple[asyncio.Transport, ConnectionPool[UpstreamConnection]]:
         """It carries no HTTP any more, and belongs to whoever takes its transport."""
         transport, self.transport = self.transport, None
         assert transport is not None
+        if not transport.is_closing():
+            transport.resume_reading()  # what it said may have been held
         self.receiver, self._state = None, _CLOSED
         self._pool.discard(self)
         return transport, self._pool
@@ -130,17 +141,15 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self.transport
         return self._state == _IDLE and transport is not None and not transport.is_closing()
 
-    def leads_to(self, addresses: Collection[str]) -> bool:
-        """Whether its other end is one of these; so is what has no address."""
-        peer = None if self.transport is None else self.transport.get_extra_info("peername")
-        return not isinstance(peer, tuple) or peer[0] in addresses
-
     def carries(self, receiver: ResponseReceiver) -> bool:
         return self.receiver is receiver
 
-    def end(self, reason: Reason) -> None:
+    def end(self, reason: Reason, *, replayable: bool = False) -> None:
         """The exchange may not go on: its receiver is told why."""
-        self._fail(reason)
+        receiver, self.receiver = self.receiver, None
+        self._drop()
+        if receiver is not None:
+            receiver.failed(reason, replayable=replayable)
 
     def abort(self) -> None:
         """The exchange is of no more use to anyone: cut it, so that the upstream notices."""
@@ -194,6 +203,9 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes that nobody asked for would become the next caller's answer.
             self._drop()
             return
+        if self.held:
+            self._put_by(data)
+            return
         try:
             if self._state == _HEAD:
                 if monotonic() - self.sent_at > LONG_LIVED_S and self._refused(receiver):
@@ -204,7 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
                 if not self._refused(receiver):
                     self._read_body(receiver, data)
         except Malformed:
-            self._fail(Reason.UPSTREAM_MALFORMED)
+            self.end(Reason.UPSTREAM_MALFORMED)
 
     # --- private ---
 
@@ -214,7 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
         reason = receiver.refusal()
         if reason is None:
             return False
-        self._fail(reason)
+        self.end(reason)
         return True
 
     def _read_head(self, receiver: ResponseReceiver, data: bytes) -> None:
@@ -232,7 +244,7 @@ class UpstreamConnection(asyncio.Protocol):
         if head.status < 200:
             self._read_interim(receiver, head, data[body_at:])
         elif head.status in receiver.retry_statuses and receiver.acquire_retry():
-            self._fail(Reason.UPSTREAM_UNREACHABLE, replayable=True)
+            self.end(Reason.UPSTREAM_UNREACHABLE, replayable=True)
         else:
             # What failed there may be about to hang up: uvicorn does, after the 500 of an
             # exception that Starlette answered, and says nothing of it.  A POST sent meanwhile
@@ -315,14 +327,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _wait_for_turn(self, rest: bytes) -> None:
         """It has had its share of this turn of the loop."""
-        self.rest = rest
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
+        self._put_by(rest)
         if not self._reading_paused:
             self._pool.turns.wait(self._take_turn)
 
+    def _put_by(self, rest: bytes) -> None:
+        self.rest = rest
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
     def _take_turn(self) -> None:
-        if self._reading_paused or not self.rest:
+        if self._reading_paused or self.held or not self.rest:
             return
         self.data_received(b"")
         if self.rest:
@@ -349,16 +364,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._pool.record_reuse()
             self._pool.put_idle(self)
         else:
-            self._pool.discard(self)
             self._drop()
         receiver.finished()
-
-    def _fail(self, reason: Reason, *, replayable: bool = False) -> None:
-        receiver, self.receiver = self.receiver, None
-        self._pool.discard(self)
-        self._drop()
-        if receiver is not None:
-            receiver.failed(reason, replayable=replayable)
 
     def _drop(self) -> None:
         self._state, self.rest = _CLOSED, b""
@@ -381,19 +388,13 @@ class UpstreamConnection(asyncio.Protocol):
             return  # it was not let go on
         if self._state == _HEAD:
             if self.paused and not receiver.request_sent:
-                self._look_what_was_taken(now)
+                # Whether the upstream has taken some of what waits for it, as far as sweeps see.
+                pending = 0 if self.transport is None else self.transport.get_write_buffer_size()
+                if pending != self._pending:
+                    self._pending, self.active_at = pending, now
             reason = overdue(receiver, now, self.active_at, spec, paused=self.paused)
-            if reason is not None:
-                self._fail(reason)
-        elif now - receiver.answered_at > spec.timeout_stream_s:
-            # No failure of the target, which answered: that it was asked for so much is not.
-            self._fail(Reason.REQUEST_TIMEOUT)
-        elif now - self.active_at > spec.timeout_idle_s and not self._reading_paused:
-            # It is the upstream that is silent, and not the client that does not read.
-            self._fail(Reason.UPSTREAM_TIMEOUT)
-
-    def _look_what_was_taken(self, now: float) -> None:
-        """Whether the upstream has taken some of what waits for it, as far as sweeps see."""
-        pending = 0 if self.transport is None else self.transport.get_write_buffer_size()
-        if pending != self._pending:
-            self._pending, self.active_at = pending, now
+        else:
+            unread = self._reading_paused or self.held
+            reason = body_overdue(receiver, now, self.active_at, spec, unread=unread)
+        if reason is not None:
+            self.end(reason)

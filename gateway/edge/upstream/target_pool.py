@@ -349,7 +349,7 @@ class TargetPool:
 
     def addresses_changed(self, addresses: Collection[str]) -> None:
         """The name leads there now: connections elsewhere end with what they carry."""
-        elsewhere = [c for c in self.connections if not c.leads_to(addresses)]
+        elsewhere = [c for c in self.connections if not _leads_to(c, addresses)]
         if not elsewhere or set(elsewhere) <= self._retired:
             return
         log.info("upstream-endpoint-removed", target=self.target.url, connections=len(elsewhere))
@@ -380,6 +380,13 @@ class TargetPool:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.abort()
+
+
+def _leads_to(connection: UpstreamConnection, addresses: Collection[str]) -> bool:
+    """Whether its other end is one of these; so is what has no address."""
+    transport = connection.transport
+    peer = None if transport is None else transport.get_extra_info("peername")
+    return not isinstance(peer, tuple) or peer[0] in addresses
 
 
 def authority(target: UpstreamTarget) -> bytes:
