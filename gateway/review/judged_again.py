@@ -304,7 +304,7 @@ class _Watched(Condition):
         super().__init__(condition.source, condition.expression)
         self._mailboxes = named_mailboxes(condition, is_deny=is_deny)
         self._part: Part = taken_apart(condition)
-        self._in_other_letters = PartsInOtherLetters(condition, self._part)
+        self._in_other_letters = PartsInOtherLetters(condition, is_deny=is_deny)
         self._trials = trials
 
     def evaluate(self, context: EvaluationContext) -> Outcome:
@@ -319,7 +319,8 @@ class _Watched(Condition):
                 return None
             outcome = atom.evaluate(context)
             # Where it comes out otherwise there, what that settles is not known.
-            other = self._in_other_letters.outcome(atom, outcome, context)
+            is_known = not self._trials.lacks_email
+            other = self._in_other_letters.outcome(atom, outcome, context, is_known=is_known)
             return outcome if other is outcome else None
 
         ways = possible_outcomes(self._part, of_atom)

@@ -28,7 +28,7 @@ class Assumed(Condition):
         self._part = part
         self._outcomes = outcomes
         self._is_deny = is_deny
-        self._in_other_letters = PartsInOtherLetters(condition, part)
+        self._in_other_letters = PartsInOtherLetters(condition, is_deny=is_deny)
 
     def evaluate(self, context: EvaluationContext) -> Outcome:
         def of_atom(atom: Condition) -> Outcome:

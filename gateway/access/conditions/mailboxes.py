@@ -48,9 +48,10 @@ _TOO_LONG = "it holds too much to be read in another spelling"
 class CallAlike:
     """What conditions have written anew of one call, in each way."""
 
-    __slots__ = ("_ways", "compared", "parts")
+    __slots__ = ("_plain", "_ways", "compared", "parts")
 
     def __init__(self) -> None:
+        self._plain: dict[tuple[int, bool], tuple[Any, bool]] = {}
         self._ways: dict[tuple[bool, bool], Alike] = {}
         self.parts = 0
         """Of its body, that were read again."""
@@ -64,6 +65,17 @@ class CallAlike:
                 folds=folds, keeps_escapes=keeps_escapes
             )
         return alike
+
+    def is_plain(self, value: Any, *, may_be_part: bool) -> bool:
+        """As `spelled_alike.is_plain`, of what several conditions read."""
+        if isinstance(value, str):
+            return is_plain(value, may_be_part=may_be_part)
+        known = self._plain.get((id(value), may_be_part))
+        if known is None:
+            # It is held, so that nothing else has its address.
+            known = value, is_plain(value, may_be_part=may_be_part)
+            self._plain[id(value), may_be_part] = known
+        return known[1]
 
 
 class PolicyTables(dict[str, Any]):
@@ -102,12 +114,13 @@ class PolicyTables(dict[str, Any]):
 class _World:
     """A condition and its tables as they are there."""
 
-    __slots__ = ("condition", "data", "folds_more", "says_address", "texts")
+    __slots__ = ("_own", "_parts", "condition", "data", "folds_more", "says_address", "texts")
 
     def __init__(self, mailboxes: NamedMailboxes, tables: PolicyTables, *, folds: bool) -> None:
         condition, keeps_escapes = mailboxes.condition, mailboxes.keeps_escapes
-        own = Alike(folds=folds, is_bounded=False, keeps_escapes=keeps_escapes)
+        own = self._own = Alike(folds=folds, is_bounded=False, keeps_escapes=keeps_escapes)
         self.texts = own.texts
+        self._parts: dict[int, tuple[Condition, Condition]] = {}
         read = [path.keys[:1] for path in condition.expression.paths if path.root == "data"]
         names = {keys[0] for keys in read if keys} if () not in read else set(tables)
         found = {
@@ -115,19 +128,29 @@ class _World:
             for name in names & set(tables)
         }
         self.data = {name.lower(): table for name, (table, _) in found.items()}
-        source = condition_alike(condition.source, own)
-        try:
-            # Its names and types were checked as it is written.
-            expression = read_expression(source)
-            self.condition = Condition(source, expression, tables=self.data, ignores_case=True)
-        except ValueError:
-            # A name may be a word of CEL in lower case.
-            self.condition = Condition(condition.source, condition.expression, ignores_case=True)
+        self.condition = self._written_here(condition)
         self.folds_more = own.folds_more or any(alike.folds_more for _, alike in found.values())
         self.says_address = own.says_address or any(
             alike.says_address or (mailboxes.asks_parts and table is not tables[name])
             for name, (table, alike) in found.items()
         )
+
+    def _written_here(self, condition: Condition) -> Condition:
+        source = condition_alike(condition.source, self._own)
+        try:
+            # Its names and types were checked as it is written.
+            expression = read_expression(source)
+            return Condition(source, expression, tables=self.data, ignores_case=True)
+        except ValueError:
+            # A name may be a word of CEL in lower case.
+            return Condition(condition.source, condition.expression, ignores_case=True)
+
+    def part(self, part: Condition) -> Condition:
+        """A part of the condition as it is written here."""
+        known = self._parts.get(id(part))
+        if known is None:
+            known = self._parts[id(part)] = part, self._written_here(part)
+        return known[1]
 
     def makes_one_of_two(self, call: Alike) -> bool:
         """Of the texts of the call and of the condition: else what equals what is as it was."""
@@ -167,18 +190,35 @@ class NamedMailboxes:
 
     def outcome(self, as_written: Outcome, context: EvaluationContext) -> Outcome:
         """`as_written`: how the condition came out with all as it is written."""
-        principal = context.principal
         # Who is kept away already has nothing to gain.
-        if principal is None or as_written is self._is_deny or isinstance(as_written, str):
+        return as_written if as_written is self._is_deny else self._other(as_written, context)
+
+    def outcome_of_part(
+        self, part: Condition, as_written: Outcome, context: EvaluationContext, *, is_known: bool
+    ) -> Outcome:
+        """How a part of it comes out where the whole is asked, in the first world in which that is
+        not `as_written`.  `is_known`: the address is, which else may be written in any letters."""
+        return self._other(as_written, context, part, is_known=is_known)
+
+    def _other(
+        self,
+        as_written: Outcome,
+        context: EvaluationContext,
+        part: Condition | None = None,
+        *,
+        is_known: bool = True,
+    ) -> Outcome:
+        principal = context.principal
+        if principal is None or isinstance(as_written, str):
             return as_written
         data = context.data
         tables = data if isinstance(data, PolicyTables) else PolicyTables(data)
         worlds = tables.worlds(self)
         try:
-            is_plain = not (worlds[0].says_address or worlds[1].says_address)
+            is_plain = is_known and not (worlds[0].says_address or worlds[1].says_address)
             if is_plain and self._reads_plain_texts(context, principal):
                 return as_written
-            return self._outcome_in(worlds, as_written, context, principal)
+            return self._outcome_in(worlds, as_written, context, principal, part)
         except (RecursionError, TooMuch):
             return _TOO_LONG
 
@@ -198,11 +238,13 @@ class NamedMailboxes:
             asked.append(context.call.host)
         if reads.path:
             asked.append(context.call.segments)
-        return (
+        if not (
             is_plain([principal.email, claims.get("email")])
             and is_plain(principal.subject, may_be_part=self.asks_parts)
-            and all(is_plain(one, may_be_part=self.asks_parts) for one in asked)
-        )
+        ):
+            return False
+        call = _of_call(context)
+        return all(call.is_plain(one, may_be_part=self.asks_parts) for one in asked)
 
     def _outcome_in(
         self,
@@ -210,10 +252,9 @@ class NamedMailboxes:
         as_written: Outcome,
         context: EvaluationContext,
         principal: Principal,
+        part: Condition | None,
     ) -> Outcome:
-        if context.alike is None:
-            context.alike = CallAlike()
-        call: CallAlike = context.alike
+        call = _of_call(context)
         # `groß` may begin with what is joined, or stand in a table: an allow is not asked for that.
         times = 2 if self._is_deny or self._compares_alone else 1
         for number in range(times):
@@ -224,7 +265,8 @@ class NamedMailboxes:
                 if self._is_too_long(call, context):
                     return _TOO_LONG
                 functions = _functions_in(alike, context, principal)
-                outcome = outcome_of(world.condition.value(other, functions=functions))
+                asked = world.condition if part is None else world.part(part)
+                outcome = outcome_of(asked.value(other, functions=functions))
                 if outcome is not as_written:
                     return outcome
             if not (alike.folds_more or world.folds_more):
@@ -298,6 +340,13 @@ def named_mailboxes(condition: Condition | None, *, is_deny: bool) -> NamedMailb
     if not any(_is_address(path) for path in paths if not path.against_null):
         return None
     return NamedMailboxes(condition, is_deny=is_deny)
+
+
+def _of_call(context: EvaluationContext) -> CallAlike:
+    if context.alike is None:
+        context.alike = CallAlike()
+    call: CallAlike = context.alike
+    return call
 
 
 def _functions_in(
