@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.context import NO_RESOURCE, EvaluationContext, RequestedResource
-from gateway.access.conditions.mailboxes import CallAlike
+from gateway.access.conditions.spelled_alike import CallAlike
 from gateway.access.counted_endings import counted_inner_text, counted_last_text
 from gateway.access.counted_values import counted_text
 from gateway.access.policies import Policy, Verdict

@@ -18,7 +18,8 @@ from mypy_extensions import mypyc_attr
 
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.mailboxes import NamedMailboxes, PolicyTables, named_mailboxes
+from gateway.access.conditions.mailboxes import NamedMailboxes, named_mailboxes
+from gateway.access.conditions.worlds_alike import PolicyTables
 from gateway.access.definitions import Limit
 from gateway.access.roles import RoleBook, matches
 from gateway.access.step_up import StepUp
@@ -190,14 +191,10 @@ class Policy:
     shadow: bool = False
     """Judged and recorded, never enforced: meanwhile its routes take every signed-in caller."""
     location: SourceLocation = NOWHERE
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: PolicyTables = field(default_factory=PolicyTables)
     named_values: dict[object, object] = field(init=False, default_factory=dict)
     """What routes have found of the values that conditions name (`routing/naming.py`)."""
     _by_action: dict[str, ActionRules] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.data, PolicyTables):
-            object.__setattr__(self, "data", PolicyTables(self.data))
 
     def read_tables(self) -> None:
         """Before it is asked for the first time: what that takes, a call need not wait for."""

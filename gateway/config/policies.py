@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from gateway.access.conditions.conditions import Condition, ConditionCompiler
-from gateway.access.conditions.mailboxes import PolicyTables
+from gateway.access.conditions.worlds_alike import PolicyTables
 from gateway.access.definitions import Limit
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, is_action_pattern
@@ -201,7 +201,7 @@ class _PolicyReader:
         reader: Reader,
         namespace: str,
         limits: Mapping[str, Limit],
-        data: Mapping[str, Any],
+        data: PolicyTables,
         compiler: ConditionCompiler,
     ) -> None:
         self._reader = reader

@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.access.authorizer import Decision
 from gateway.access.conditions.context import EvaluationContext, Missing, resolved_keys, value_at
+from gateway.access.conditions.worlds_alike import PolicyTables
 from gateway.access.evaluation import evaluation_context
 from gateway.access.policies import SIGNED_IN, Effect, Policy, Rule
 from gateway.access.roles import Role, RoleBook, matches
@@ -111,7 +112,7 @@ def data_edits(
             seen.add(keys)
             source = rule.condition.source if rule.condition is not None else ""
             for before, after, value in _other_values(value_at(chain, context), context, source):
-                data = _with_value(policy.data, keys, value)
+                data = PolicyTables(_with_value(policy.data, keys, value))
                 world = with_policies(
                     snapshot, {policy.name: dataclasses.replace(policy, data=data)}
                 )

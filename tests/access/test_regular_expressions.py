@@ -57,3 +57,16 @@ def test_those_of_a_long_table_are_read_once(
         decision = decide(world, OWN, caller)
         assert (decision.reason == "gone") is is_kept_away
     assert len(read) == len(PATTERNS) * worlds
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_rules_that_go_through_one_table_share_what_was_read(read: list[Any], number: int) -> None:
+    rules = "".join(
+        f'- {{id: d{at}, deny: ["*"], when: "data.patterns.exists(p, user.email.matches(p))"}}\n'
+        for at in range(number)
+    )
+    policy = f'policy: p\nrules:\n- {{id: all, allow: ["*"]}}\n{rules}'
+    tables = yaml.safe_dump({"version": 1, "patterns": PATTERNS})
+    world = snapshot(ROUTES, policy, data__tables=tables)
+    assert decide(world, OWN, dataclasses.replace(who(), email="Ada@a.example")).allowed
+    assert len(read) == len(PATTERNS) * 2

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from gateway.access.conditions.conditions import Condition
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.expressions import read_expression
-from gateway.access.conditions.mailboxes import PolicyTables, named_mailboxes
+from gateway.access.conditions.mailboxes import named_mailboxes
 from gateway.access.conditions.spelled_alike import Alike, is_plain
+from gateway.access.conditions.worlds_alike import PolicyTables
 from gateway.access.decision import Decision
 from gateway.access.snapshot import Snapshot
 from tests.access.decision_world import call_of
@@ -334,7 +335,7 @@ def test_an_explanation_leaves_the_policy_that_serves_as_it_is() -> None:
     rules = "policy: p\nrules:\n  - {id: all, allow: ['*']}\n  - {id: d, deny: ['*'], when: \"user.email in data.high\"}\n"
     world = snapshot(BODY, rules, data__tables=DATA)
     policy = next(route.policy for route in world.routes if route.policy is not None)
-    made_up = dataclasses.replace(policy, data={"high": []})
+    made_up = dataclasses.replace(policy, data=PolicyTables({"high": []}))
     context = EvaluationContext(call_of("GET /"), of("EVE@x.example"), policy.roles, lambda: 0.0)
     for one, outcome in ((made_up, False), (policy, True), (made_up, False)):
         context.data = one.data

@@ -26,6 +26,7 @@ from gateway.access.conditions.engine_types import EngineTypes
 from gateway.access.conditions.expressions import Expression, read_expression
 from gateway.access.conditions.functions import FAILED, AddressBlocks, has_scope
 from gateway.access.conditions.programs import Program, TooManyItems
+from gateway.access.conditions.regular_expressions import PatternTables
 from gateway.access.conditions.tables import TablesRead
 from gateway.access.conditions.type_check import type_problems
 from gateway.access.conditions.vocabulary import syntax_problem, vocabulary_problems
@@ -34,6 +35,7 @@ Outcome = bool | str
 """True, False, or the sentence of a failure."""
 
 _NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
+_NO_TABLES = PatternTables({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Condition:
         source: str,
         expression: Expression,
         *,
-        tables: Mapping[str, Any] = _NO_VARIABLES,
+        tables: PatternTables = _NO_TABLES,
         hands_over_much: bool = False,
         ignores_case: bool = False,
     ) -> None:
@@ -176,6 +178,7 @@ class ConditionCompiler:
     ) -> None:
         self._data = {} if data is None else data
         self._tables = TablesRead(self._data)
+        self._patterns = PatternTables(self._data)
         self._types = types or EngineTypes()
         self._attributes = {} if attributes is None else attributes
 
@@ -194,7 +197,9 @@ class ConditionCompiler:
         if not problems:
             try:
                 much = self._tables.much(expression)
-                condition = Condition(source, expression, tables=self._data, hands_over_much=much)
+                condition = Condition(
+                    source, expression, tables=self._patterns, hands_over_much=much
+                )
             except ValueError as error:
                 return [syntax_problem(source, str(error))]
             problems = type_problems(source, self._types, self._attributes, truth=truth)

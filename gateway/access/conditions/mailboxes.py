@@ -13,20 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from gateway.access.conditions.conditions import Condition, Outcome, outcome_of
 from gateway.access.conditions.context import EvaluationContext
-from gateway.access.conditions.expressions import FieldPath, read_expression
+from gateway.access.conditions.expressions import FieldPath
 from gateway.access.conditions.functions import has_scope
-from gateway.access.conditions.spelled_alike import (
-    Alike,
-    TooMuch,
-    asks_parts,
-    condition_alike,
-    is_plain,
-)
+from gateway.access.conditions.spelled_alike import Alike, CallAlike, TooMuch, asks_parts, is_plain
 from gateway.access.conditions.syntax import Node, tree_of
+from gateway.access.conditions.worlds_alike import PolicyTables, WorldAlike
 from gateway.model import Principal
 
 MOST_PARTS = 3_000
@@ -43,119 +37,6 @@ _PLAIN = frozenset(
      "number", "minus", "list")
 )  # fmt: skip
 _TOO_LONG = "it holds too much to be read in another spelling"
-
-
-class CallAlike:
-    """What conditions have written anew of one call, in each way."""
-
-    __slots__ = ("_plain", "_ways", "compared", "parts")
-
-    def __init__(self) -> None:
-        self._plain: dict[tuple[int, bool], tuple[Any, bool]] = {}
-        self._ways: dict[tuple[bool, bool], Alike] = {}
-        self.parts = 0
-        """Of its body, that were read again."""
-        self.compared = 0
-        """The same, by what compares texts alone."""
-
-    def way(self, *, folds: bool, keeps_escapes: bool) -> Alike:
-        alike = self._ways.get((folds, keeps_escapes))
-        if alike is None:
-            alike = self._ways[folds, keeps_escapes] = Alike(
-                folds=folds, keeps_escapes=keeps_escapes
-            )
-        return alike
-
-    def is_plain(self, value: Any, *, may_be_part: bool) -> bool:
-        """As `spelled_alike.is_plain`, of what several conditions read."""
-        if isinstance(value, str):
-            return is_plain(value, may_be_part=may_be_part)
-        known = self._plain.get((id(value), may_be_part))
-        if known is None:
-            # It is held, so that nothing else has its address.
-            known = value, is_plain(value, may_be_part=may_be_part)
-            self._plain[id(value), may_be_part] = known
-        return known[1]
-
-
-class PolicyTables(dict[str, Any]):
-    """The tables of policies; each is also known as it is in that world, once it was needed."""
-
-    __slots__ = ("_alike", "_worlds")
-
-    def __init__(self, tables: Mapping[str, Any]) -> None:
-        super().__init__(tables)
-        self._alike: dict[tuple[str, bool, bool], tuple[Any, Alike]] = {}
-        self._worlds: WeakKeyDictionary[NamedMailboxes, tuple[_World, _World]] = WeakKeyDictionary()
-
-    def alike(self, name: str, *, folds: bool, keeps_escapes: bool) -> tuple[Any, Alike]:
-        """A table, and what rewrote it."""
-        known = self._alike.get((name, folds, keeps_escapes))
-        if known is None and folds:
-            plain = self.alike(name, folds=False, keeps_escapes=keeps_escapes)
-            known = None if plain[1].folds_more else plain
-        if known is None:
-            alike = Alike(folds=folds, is_bounded=False, keeps_escapes=keeps_escapes)
-            known = alike.value(self[name]), alike
-            # A table may hold many.
-            alike.texts.clear()
-        self._alike[name, folds, keeps_escapes] = known
-        return known
-
-    def worlds(self, mailboxes: NamedMailboxes) -> tuple[_World, _World]:
-        """Without and with names that are folded."""
-        worlds = self._worlds.get(mailboxes)
-        if worlds is None:
-            worlds = _World(mailboxes, self, folds=False), _World(mailboxes, self, folds=True)
-            self._worlds[mailboxes] = worlds
-        return worlds
-
-
-class _World:
-    """A condition and its tables as they are there."""
-
-    __slots__ = ("_own", "_parts", "condition", "data", "folds_more", "says_address", "texts")
-
-    def __init__(self, mailboxes: NamedMailboxes, tables: PolicyTables, *, folds: bool) -> None:
-        condition, keeps_escapes = mailboxes.condition, mailboxes.keeps_escapes
-        own = self._own = Alike(folds=folds, is_bounded=False, keeps_escapes=keeps_escapes)
-        self.texts = own.texts
-        self._parts: dict[int, tuple[Condition, Condition]] = {}
-        read = [path.keys[:1] for path in condition.expression.paths if path.root == "data"]
-        names = {keys[0] for keys in read if keys} if () not in read else set(tables)
-        found = {
-            name: tables.alike(name, folds=folds, keeps_escapes=keeps_escapes)
-            for name in names & set(tables)
-        }
-        self.data = {name.lower(): table for name, (table, _) in found.items()}
-        self.condition = self._written_here(condition)
-        self.folds_more = own.folds_more or any(alike.folds_more for _, alike in found.values())
-        self.says_address = own.says_address or any(
-            alike.says_address or (mailboxes.asks_parts and table is not tables[name])
-            for name, (table, alike) in found.items()
-        )
-
-    def _written_here(self, condition: Condition) -> Condition:
-        source = condition_alike(condition.source, self._own)
-        try:
-            # Its names and types were checked as it is written.
-            expression = read_expression(source)
-            return Condition(source, expression, tables=self.data, ignores_case=True)
-        except ValueError:
-            # A name may be a word of CEL in lower case.
-            return Condition(condition.source, condition.expression, ignores_case=True)
-
-    def part(self, part: Condition) -> Condition:
-        """A part of the condition as it is written here."""
-        known = self._parts.get(id(part))
-        if known is None:
-            known = self._parts[id(part)] = part, self._written_here(part)
-        return known[1]
-
-    def makes_one_of_two(self, call: Alike) -> bool:
-        """Of the texts of the call and of the condition: else what equals what is as it was."""
-        texts = {**call.texts, **self.texts}
-        return len(set(texts.values())) != len(texts)
 
 
 class NamedMailboxes:
@@ -248,7 +129,7 @@ class NamedMailboxes:
 
     def _outcome_in(
         self,
-        worlds: tuple[_World, _World],
+        worlds: tuple[WorldAlike, WorldAlike],
         as_written: Outcome,
         context: EvaluationContext,
         principal: Principal,
@@ -284,7 +165,7 @@ class NamedMailboxes:
         return call.parts > MOST_PARTS or call.compared > MOST_COMPARED
 
     def _context_in(
-        self, world: _World, alike: Alike, context: EvaluationContext, principal: Principal
+        self, world: WorldAlike, alike: Alike, context: EvaluationContext, principal: Principal
     ) -> EvaluationContext:
         there = replace(
             context,

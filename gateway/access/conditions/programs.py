@@ -4,7 +4,6 @@ with a second text."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from gateway.access.conditions.edits import edited
@@ -13,11 +12,12 @@ from gateway.access.conditions.expressions import Expression, tokens_of
 from gateway.access.conditions.long_lists import MAX_ITEMS, SHORT_ITEMS, long_lists, longest
 from gateway.access.conditions.regular_expressions import (
     MATCHES,
+    PatternTables,
     kept_patterns,
     regular_expressions,
 )
 
-_NO_TABLES: Mapping[str, Any] = MappingProxyType({})
+_NO_TABLES = PatternTables({})
 
 
 class TooManyItems(Exception):
@@ -36,7 +36,7 @@ class Program:
         self,
         source: str,
         expression: Expression,
-        tables: Mapping[str, Any] = _NO_TABLES,
+        tables: PatternTables = _NO_TABLES,
         *,
         ignores_case: bool = False,
     ) -> None:

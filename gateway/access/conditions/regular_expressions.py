@@ -22,25 +22,46 @@ from gateway.bounded_memo import BoundedMemo
 MATCHES = "matches_pattern"
 """What the engine calls in place of its own `matches`; no condition may name it."""
 _IN_TABLES = 1_024
-"""Patterns that stand in tables: no condition goes through more (`long_lists.MAX_ITEMS`)."""
+"""Patterns of the tables of a configuration: no condition goes through more
+(`long_lists.MAX_ITEMS`)."""
 _REMEMBERED = 64
 """Patterns of a call: one that somebody thought out may take 4 MB."""
 
-_Adapters = BoundedMemo[str, TypeAdapter[str] | None]
+PatternMemo = BoundedMemo[str, TypeAdapter[str] | None]
+
+
+def pattern_memo() -> PatternMemo:
+    """For the patterns of the tables of one configuration."""
+    return BoundedMemo(_IN_TABLES)
+
+
+class PatternTables:
+    """The tables that conditions read, and which patterns of them were read already."""
+
+    __slots__ = ("memo", "tables")
+
+    def __init__(self, tables: Mapping[str, Any], memo: PatternMemo | None = None) -> None:
+        self.tables = tables
+        self.memo = pattern_memo() if memo is None else memo
 
 
 class RegularExpressions:
     """The function `matches` of one condition."""
 
     def __init__(
-        self, literals: Iterable[str], tables: Sequence[Any], *, ignores_case: bool
+        self,
+        literals: Iterable[str],
+        tables: Sequence[Any],
+        of_tables: PatternMemo,
+        *,
+        ignores_case: bool,
     ) -> None:
-        """`tables`: what it may read of `data`."""
+        """`tables`: what it may read of `data`; `of_tables`: what was read of them already."""
         self._flags = "(?i)" if ignores_case else ""
         self._literals = {one: _read(self._flags + one) for one in literals}
         self._tables = tables
-        self._of_tables: _Adapters = BoundedMemo(_IN_TABLES)
-        self._others: _Adapters = BoundedMemo(_REMEMBERED)
+        self._of_tables = of_tables
+        self._others: PatternMemo = BoundedMemo(_REMEMBERED)
         self._met: BoundedMemo[str, None] = BoundedMemo(_REMEMBERED)
         """Others that came once: to read one to keep it takes longer than to ask the engine."""
         self._engine = cel.compile("text.matches(pattern)")
@@ -51,13 +72,14 @@ class RegularExpressions:
             return FAILED
         if pattern in self._literals:
             return _is_found(self._literals[pattern], text)
+        flagged = self._flags + pattern
         held = self._of_tables if pattern in self._texts_of_tables else self._others
-        if pattern not in held:
+        if flagged not in held:
             if held is self._others and pattern not in self._met:
                 self._met.keep(pattern, None)
-                return self._asked_once(text, pattern)
-            held.keep(pattern, _read(self._flags + pattern))
-        return _is_found(held[pattern], text)
+                return self._asked_once(text, flagged)
+            held.keep(flagged, _read(flagged))
+        return _is_found(held[flagged], text)
 
     @cached_property
     def _texts_of_tables(self) -> frozenset[str]:
@@ -65,13 +87,13 @@ class RegularExpressions:
 
     def _asked_once(self, text: str, pattern: str) -> Any:
         try:
-            return self._engine.execute({"text": text, "pattern": self._flags + pattern})
+            return self._engine.execute({"text": text, "pattern": pattern})
         except RuntimeError:
             return FAILED
 
 
 def regular_expressions(
-    expression: Expression, tables: Mapping[str, Any], *, ignores_case: bool
+    expression: Expression, patterns: PatternTables, *, ignores_case: bool
 ) -> RegularExpressions | None:
     """For the patterns that the expression asks for; None where it asks for none."""
     asked = [call for call in expression.calls if call.name == "matches" and call.method]
@@ -79,8 +101,9 @@ def regular_expressions(
         return None
     literals = (one for call in asked for one in call.literals if one is not None)
     read = {path.keys[0] if path.keys else None for path in expression.paths if path.root == "data"}
-    among = [table for name, table in tables.items() if name in read or None in read]
-    return RegularExpressions(literals, among, ignores_case=ignores_case)
+    tables = patterns.tables.items()
+    among = [table for name, table in tables if name in read or None in read]
+    return RegularExpressions(literals, among, patterns.memo, ignores_case=ignores_case)
 
 
 def kept_patterns(words: Sequence[Token]) -> list[TextEdit]:

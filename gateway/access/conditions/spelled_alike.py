@@ -186,6 +186,39 @@ def asks_parts(source: str) -> bool:
     )
 
 
+class CallAlike:
+    """What conditions have written anew of one call, in each way."""
+
+    __slots__ = ("_plain", "_ways", "compared", "parts")
+
+    def __init__(self) -> None:
+        self._plain: dict[tuple[int, bool], tuple[Any, bool]] = {}
+        self._ways: dict[tuple[bool, bool], Alike] = {}
+        self.parts = 0
+        """Of its body, that were read again."""
+        self.compared = 0
+        """The same, by what compares texts alone."""
+
+    def way(self, *, folds: bool, keeps_escapes: bool) -> Alike:
+        alike = self._ways.get((folds, keeps_escapes))
+        if alike is None:
+            alike = self._ways[folds, keeps_escapes] = Alike(
+                folds=folds, keeps_escapes=keeps_escapes
+            )
+        return alike
+
+    def is_plain(self, value: Any, *, may_be_part: bool) -> bool:
+        """As `is_plain`, of what several conditions read."""
+        if isinstance(value, str):
+            return is_plain(value, may_be_part=may_be_part)
+        known = self._plain.get((id(value), may_be_part))
+        if known is None:
+            # It is held, so that nothing else has its address.
+            known = value, is_plain(value, may_be_part=may_be_part)
+            self._plain[id(value), may_be_part] = known
+        return known[1]
+
+
 def condition_alike(source: str, alike: Alike) -> str:
     """The text of a condition with its own texts and the names of its fields written so."""
     words = tokens_of(source)
