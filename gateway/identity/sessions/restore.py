@@ -19,13 +19,12 @@ from gateway.identity.keys.key_ring import KeyState
 from gateway.identity.keys.signing_keys import KeyRow, NewSigningKey
 from gateway.identity.password_epochs import epoch_past
 from gateway.identity.revocations import record
+from gateway.identity.sessions.restored_addresses import carry_addresses
 from gateway.identity.tombstones import (
     Ended,
     drop_ended,
-    email_target,
     kind_of,
     link_target,
-    remove_tombstone,
     role_target,
 )
 from gateway.model import Change, ChangeKind, Reason
@@ -137,7 +136,7 @@ async def revoke_all(
     carried = Carried(
         deleted_accounts=await _drop(tx, "accounts", "id", Ended.ACCOUNT),
         disabled_accounts=await _disable(tx, now),
-        emails=await _move_emails(tx, before, now),
+        emails=await carry_addresses(tx, before.accounts, now),
         passwords=await _end_passwords(tx, before, now),
         roles=await _drop_roles(tx),
         attributes=await _drop_outdated(tx, Ended.ATTRIBUTE),
@@ -267,55 +266,6 @@ async def _end_passwords(tx: Transaction, before: Present, now: int) -> int:
             id=row["id"],
         )
     return len(rows)
-
-
-async def _move_emails(tx: Transaction, before: Present, now: int) -> int:
-    """An e-mail address that the account has left would receive its reset links again."""
-    moved = 0
-    targets = "SELECT target, ended_at FROM tombstones WHERE kind = :kind"
-    ends = await tx.all(targets, kind=Ended.EMAIL.value)
-    left_at = {str(row["target"]): int(row["ended_at"]) for row in ends}
-    for row in await tx.all("SELECT id, email_key FROM accounts"):
-        account_id, key = str(row["id"]), str(row["email_key"])
-        target = other = email_target(account_id, key)
-        before_restore = before.accounts.get(account_id)
-        if before_restore is not None:
-            other = email_target(account_id, str(before_restore["email_key"]))
-        if target not in left_at and (other == target or other in left_at):
-            continue
-        if left_at.get(other, 0) > left_at.get(target, 0):
-            # The backup is the newer of the two: its address was returned to.
-            await remove_tombstone(tx, Ended.EMAIL, target)
-            continue
-        # Where neither was left, as when an older backup came before, the database has the newer.
-        moved += 1
-        in_use = before_restore and await tx.one(
-            "SELECT 1 FROM accounts WHERE email_key = :key AND id <> :id",
-            key=before_restore["email_key"],
-            id=account_id,
-        )
-        if before_restore is None or before_restore["email_key"] == key or in_use:
-            # Nobody knows where its owner is to be reached: an operator has to say.
-            await tx.run(
-                "UPDATE accounts SET disabled = 1, updated_at = :now WHERE id = :id",
-                now=now,
-                id=account_id,
-            )
-            continue
-        await tx.run(
-            "UPDATE accounts SET email = :email, email_key = :key, email_verified = :verified,"
-            " updated_at = :now WHERE id = :id",
-            email=before_restore["email"],
-            key=before_restore["email_key"],
-            verified=before_restore["email_verified"],
-            now=now,
-            id=account_id,
-        )
-        # The backup may know it as one that was left: it was returned to since.
-        await remove_tombstone(
-            tx, Ended.EMAIL, email_target(account_id, str(before_restore["email_key"]))
-        )
-    return moved
 
 
 _FACTS = {
