@@ -109,7 +109,8 @@ class BodyPump:
         while not relay.done.done():
             if upstream.paused or upstream.held:
                 await upstream.drain()
-                continue
+                if relay.done.done():
+                    return
             data = self._framed(payload.read_nowait())
             if data:
                 self._write(data)

@@ -96,7 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait while the upstream reads slower than the client sends, or nothing may pass."""
-        while (self.paused or self.held) and self.transport is not None:
+        while self.receiver is not None and (self.paused or self.held):
             if self._drained is None:
                 self._drained = self._loop.create_future()
             await asyncio.shield(self._drained)
@@ -159,8 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
     # --- what the transport calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass of asyncio's.
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         hold_tls_back(transport)
         self._pool.add(self)
 
@@ -255,8 +254,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_interim(self, receiver: ResponseReceiver, head: Head, rest: bytes) -> None:
         """A 1xx came: the answer itself is behind it, or still to come."""
         if head.status == 101:
-            # Only an upgrade that was asked for may be granted.
-            if not receiver.upgrade(head, self, rest):
+            # Only one that was asked for may be granted, and by who is still there.
+            if self.transport is None or not receiver.upgrade(head, self, rest):
                 raise Malformed("upgrade")
             return
         self._interim += 1
@@ -368,7 +367,8 @@ class UpstreamConnection(asyncio.Protocol):
         receiver.finished()
 
     def _drop(self) -> None:
-        self._state, self.rest = _CLOSED, b""
+        self._state, self.rest, self.held = _CLOSED, b"", False
+        self.resume_writing()
         self._pool.discard(self)
         if self.transport is not None:
             self.transport.abort()

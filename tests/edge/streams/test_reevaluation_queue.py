@@ -16,6 +16,7 @@ from gateway.edge.server.connection import Connection
 from gateway.edge.streams.reevaluation import Reevaluation
 from gateway.edge.streams.reevaluation_queue import REEVALUATE_FOR_S, ReevaluationQueue
 from gateway.edge.streams.tunnel import Tunnel
+from gateway.edge.upstream.connection import UpstreamConnection
 from gateway.model import Principal, Reason
 from tests.edge.rig import HUNG_S, OK, Exchange, principal
 from tests.edge.streams.handshakes import GRANTED, echo, exactly, granting, handshake, opened
@@ -227,6 +228,75 @@ async def test_an_upload_is_held_until_it_was_judged_again() -> None:
         assert body == b"abcdefghi"
 
 
+async def put_by(relay: ResponseRelay) -> UpstreamConnection:
+    """What the backend said while it was held, and its connection."""
+    async with asyncio.timeout(HUNG_S):
+        while relay._upstream is None or not relay._upstream.rest:
+            await asyncio.sleep(0.01)
+    return relay._upstream
+
+
+async def cut(upstream: UpstreamConnection) -> None:
+    def is_gone() -> bool:
+        return upstream.transport is None
+
+    assert upstream.transport is not None
+    upstream.transport.abort()
+    async with asyncio.timeout(HUNG_S):
+        while not is_gone():
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+async def test_an_upload_that_is_held_waits_though_its_backend_is_gone(is_cut: bool) -> None:
+    """Its end waits behind what it said, as over TLS; the pump went round and round meanwhile."""
+
+    async def script(exchange: Exchange) -> None:
+        await entered(worker)
+        relay_of(worker).hold()
+        exchange.send(OK)
+        await exchange.body()
+
+    async with signed_in(script) as (rig, worker):
+        client = await rig.client()
+        await client.send(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
+        await entered(worker)
+        relay = relay_of(worker)
+        upstream = await put_by(relay)
+        await cut(upstream)
+        assert isinstance(relay.client, Connection)
+        relay.client.data_received(b"defghi")
+        waiting = asyncio.create_task(upstream.drain())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        if is_cut:
+            relay.terminate(Reason.NO_RULE)
+            assert (await client.answer()).status == 403
+        else:
+            relay.release()
+            assert (await client.answer()).status == 200
+        await waiting
+
+
+async def test_a_socket_that_a_backend_granted_and_left_while_it_was_held_is_refused() -> None:
+    async def script(exchange: Exchange) -> None:
+        await entered(worker)
+        relay_of(worker).hold()
+        exchange.send(GRANTED)
+        await exchange.reader.read()
+
+    async with signed_in(script) as (rig, worker):
+        client = await rig.client()
+        await client.send(handshake())
+        await entered(worker)
+        relay = relay_of(worker)
+        upstream = await put_by(relay)
+        await cut(upstream)
+        relay.release()
+        assert (await client.head()).status == 502
+
+
 async def test_a_socket_that_was_granted_while_it_was_held_opens_and_goes_on() -> None:
     async def script(exchange: Exchange) -> None:
         await entered(worker)
@@ -240,9 +310,7 @@ async def test_a_socket_that_was_granted_while_it_was_held_opens_and_goes_on() -
         await client.send(handshake())
         await entered(worker)
         relay = relay_of(worker)
-        async with asyncio.timeout(HUNG_S):
-            while relay._upstream is None or not relay._upstream.rest:
-                await asyncio.sleep(0.01)
+        await put_by(relay)
         relay.release()
         assert (await client.head()).status == 101
         assert await exactly(client, len(SAID)) == SAID
