@@ -97,6 +97,7 @@ def change_data(change: AccessChange) -> dict[str, Any]:
             {"when": one.source}
             | ({} if one.outcome is None else {"is": _outcome(one.outcome)})
             | ({} if one.before is None else {"was": _outcome(one.before)})
+            | ({"in": "lower case"} if one.in_other_letters else {})
             for one in change.where
         ],
         "values": []

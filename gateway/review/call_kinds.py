@@ -49,6 +49,11 @@ class ProbeGroup:
     whole: bool = True
     """Whether every combination was tried."""
 
+    def tells_apart(self, *keys: str) -> bool:
+        """Whether these questions, as far as they are of it, ever have different answers."""
+        asked = [at for at, probe in enumerate(self.probes) if probe.key in keys]
+        return any(len({kind.answers[at] for at in asked}) > 1 for kind in self.kinds)
+
 
 def _lists_of(probe: Probe) -> set[str]:
     """The inputs that it asks whether they hold another."""
@@ -123,6 +128,12 @@ class Solver:
             # What one input is asked to begin with, another may be that is compared with it.
             wanted.affixes |= one.survey.role_affixes.union(*one.survey.affixes.values())
             wanted.every |= one.survey.every
+        wanted.letters = any(
+            name in one.inputs and one.key.startswith("letters ") for one in self._group.probes
+        )
+        wanted.capitals = wanted.letters and self._world.has_capitals
+        if wanted.letters:
+            wanted.affixes |= {(how, text.lower()) for how, text in wanted.affixes}
         return wanted
 
     def _listing(self, name: str) -> list[Probe]:

@@ -26,6 +26,8 @@ class Where:
     """`true`, `not true`, `not false`, `false`, `failed` or `judged`; None: whatever it gives."""
     before: str | None = None
     """What it gave before, where that matters."""
+    in_other_letters: bool = False
+    """In those in which nobody writes capitals, not as all is written."""
 
     def __str__(self) -> str:
         words = []
@@ -36,7 +38,8 @@ class Where:
             words.append(f"{was} before")
         if self.outcome is not None:
             words.append(_OUTCOME_PHRASES[self.outcome])
-        return f"`{self.source}` {' and '.join(words)}"
+        letters = " in lower case" if self.in_other_letters else ""
+        return f"`{self.source}` {' and '.join(words)}{letters}"
 
 
 _OUTCOME_PHRASES = {
@@ -170,7 +173,8 @@ class AccessChange:
 
     def _is_shown(self, one: Where) -> bool:
         """That the owner had it already goes without saying."""
-        return not (self.gains and one.outcome == "not true" and _compares_id(one.source))
+        had = self.gains and one.outcome == "not true" and not one.in_other_letters
+        return not (had and _compares_id(one.source))
 
 
 def _compares_id(source: str) -> bool:

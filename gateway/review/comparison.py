@@ -32,8 +32,8 @@ class Axis:
 
     kind: str
     """`signed`, `roles`, `kind`, `scopes`, `slash`, `files`, `address`, `step-up`, `text` (a part
-    of a condition), `condition` (a whole one), `assumed` (a part whose outcome cannot be found)
-    or `target`."""
+    of a condition), `letters` (the same in other letters), `condition` (a whole one), `assumed` (a
+    part whose outcome cannot be found) or `target`."""
     text: str = ""
     """The part of the condition, or the step-up."""
     group: int = 0
@@ -122,11 +122,14 @@ class Comparison:
                 axes["address", ""] = Axis("address", group=index)
             for one in group.probes:
                 kind, _, rest = one.key.partition(" ")
-                if kind == "text":
+                if kind in ("text", "letters"):
                     text = rest.partition(" ")[2]
                     if group.inputs == ["client.ip"] or one.inputs == {"roles"}:
                         continue
-                    axes["text", text] = Axis("text", text, index, self._owner(text))
+                    if kind == "text":
+                        axes[kind, text] = Axis(kind, text, index, self._owner(text))
+                    elif group.tells_apart(one.key, f"text {rest}"):
+                        axes[kind, text] = Axis(kind, text, index)
                 elif kind in ("step-up", "kind", "scopes", "slash", "files", "target"):
                     axes[kind, rest] = Axis(kind, rest, index)
         for key, source, side in self._assumed():
@@ -242,8 +245,8 @@ class Comparison:
                 vector.append(tuple(answers.get(one.key) for one in self._of_roles))
             elif axis.kind == "address":
                 vector.append(values.get("client.ip"))
-            elif axis.kind == "text":
-                before, after = (answers.get(f"text {n} {axis.text}") for n in (OLD, NEW))
+            elif axis.kind in ("text", "letters"):
+                before, after = (answers.get(f"{axis.kind} {n} {axis.text}") for n in (OLD, NEW))
                 here = [o for o in (before, after) if o is not None]
                 vector.append(here[0] if len(set(here)) == 1 else BeforeAfter(before, after))
             elif axis.kind == "condition":

@@ -7,6 +7,8 @@ address or not.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.mailboxes import named_mailboxes
@@ -39,3 +41,17 @@ class PartsInOtherLetters:
         if self._whole is None:
             return as_written
         return self._whole.outcome_of_part(part, as_written, context, is_known=is_known)
+
+
+def outcome_in_any(
+    wholes: Iterable[PartsInOtherLetters],
+    part: Condition,
+    context: EvaluationContext,
+    *,
+    is_known: bool,
+) -> Outcome:
+    """How a part comes out in other letters in the first of these conditions in which that is
+    not as it is written."""
+    as_written = part.evaluate(context)
+    others = (one.outcome(part, as_written, context, is_known=is_known) for one in wholes)
+    return next((one for one in others if one is not as_written), as_written)

@@ -27,8 +27,9 @@ from gateway.review.calls import (
     source_of,
 )
 from gateway.review.methods import METHOD
+from gateway.review.other_letters import outcome_in_any
 from gateway.review.outcomes import FAILED, BeforeAfter, outcome_of
-from gateway.review.questions import Probe, World
+from gateway.review.questions import Probe, World, compared_by
 from gateway.review.shapes import Pair, Shape, Shapes, fresh, good_segment
 from gateway.review.sides import Side
 from gateway.review.surveys import Survey, TableStep
@@ -36,6 +37,7 @@ from gateway.review.values import TABLE_INPUTS, Choice, is_good, presented
 
 _CALLER_INPUTS = ("user.", *TABLE_INPUTS, "age", "amr", "roles", "scopes", "kind")
 _IDS = ("user.id", "user.session_id")
+_EMAILS = frozenset(("user.email", "claim:email"))
 _OF_CALLERS = ("permits", "step-up", "kind", "scopes")
 
 
@@ -51,6 +53,7 @@ class Probes:
         self._method = method
         self._pair = pair
         self._good: dict[tuple[str, str], bool] = {}
+        self._known: dict[int, tuple[Values, EvaluationContext | None]] = {}
         routes = [side.route for side in sides if side.route is not None]
         named = frozenset[str]().union(*(route.issuers for route in routes))
         self._issuers = sorted(named - OWN_ISSUERS)
@@ -86,6 +89,7 @@ class Probes:
             self._credentials_asked,
             frozenset(f"{issuer}:someone" for issuer in self._issuers),
             self._is_possible,
+            self._has_capitals(),
         )
 
     def _questions(self) -> Iterator[Probe]:
@@ -103,6 +107,13 @@ class Probes:
         if any(route.rewrite is not None for route in routes):
             inputs = frozenset(f"seg:{at}" for at in self._shape.open)
             yield Probe("target", inputs, self._targets)
+
+    def _has_capitals(self) -> bool:
+        letters = {one.key.partition(" ")[2] for one in self._all if one.key.startswith("letters ")}
+        asked = [one for one in self._all if one.survey and one.key.partition(" ")[2] in letters]
+        affixes = [met for one in asked if one.survey for met in one.survey.affixes.values()]
+        texts = {*compared_by(asked, {}).places, *(text for met in affixes for _, text in met)}
+        return any(text != text.lower() for text in texts)
 
     def _signs(self, routes: Sequence[Route]) -> Iterator[Probe]:
         """What in a path only some routes take."""
@@ -171,6 +182,9 @@ class Probes:
                 sources,
                 wrapped,
             )
+            if atom.source in side.in_other_letters:
+                answer = _in_other_letters(self._facts, side, atom, inputs)
+                yield Probe(f"letters {side.number} {atom.source}", inputs, answer)
 
     def _reads(
         self, atom: Atom, route: Route
@@ -238,6 +252,12 @@ class Probes:
         )
 
     def _facts(self, side: Side, values: Values) -> EvaluationContext | None:
+        known = self._known.get(side.number)
+        if known is None or known[0] is not values:
+            known = self._known[side.number] = values, self._facts_of(side, values)
+        return known[1]
+
+    def _facts_of(self, side: Side, values: Values) -> EvaluationContext | None:
         call, caller = self.maker.make(values)
         match = side.snapshot.routes.match(call.host, call.method, call.segments)
         if not isinstance(match, Match) or match.route.policy is None:
@@ -347,6 +367,25 @@ def _evaluation_of(
     def judge(values: Values) -> Hashable:
         evaluation = context(side, values)
         return FAILED if evaluation is None else outcome_of(atom.condition.evaluate(evaluation))
+
+    return judge
+
+
+def _in_other_letters(
+    context: Callable[[Side, Values], EvaluationContext | None],
+    side: Side,
+    atom: Atom,
+    inputs: Collection[str],
+) -> Callable[[Values], Hashable]:
+    # Whoever has no address in it may have one in any letters.
+    is_known = not _EMAILS.isdisjoint(inputs)
+
+    def judge(values: Values) -> Hashable:
+        evaluation = context(side, values)
+        if evaluation is None:
+            return FAILED
+        rules = side.in_other_letters[atom.source]
+        return outcome_of(outcome_in_any(rules, atom.condition, evaluation, is_known=is_known))
 
     return judge
 

@@ -56,6 +56,8 @@ class World:
     ids: frozenset[str] = frozenset()
     """A caller of each foreign issuer: what their id is compared with may be it."""
     is_possible: Callable[[Values], bool] = lambda _: True
+    has_capitals: bool = False
+    """Whether what is asked in other letters is written in capitals anywhere."""
 
 
 def compared_by(

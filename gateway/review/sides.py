@@ -13,6 +13,7 @@ from gateway.access.snapshot import Snapshot
 from gateway.review.atoms import Atom, atom_of
 from gateway.review.calls import source_of
 from gateway.review.opaque import Assumed
+from gateway.review.other_letters import PartsInOtherLetters
 from gateway.review.parts import Part, taken_apart
 from gateway.review.policy_override import with_policies
 from gateway.review.shapes import Shape
@@ -29,6 +30,8 @@ class Side:
     """The conditions of its rules, taken apart."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """What is assumed of them now."""
+    in_other_letters: dict[str, list[PartsInOtherLetters]] = field(default_factory=dict)
+    """Of each part, the rules that ask it in other letters too."""
 
     @property
     def policy(self) -> Policy | None:
@@ -45,6 +48,11 @@ def side_of(number: int, snapshot: Snapshot, route: Route | None, shape: Shape) 
         for rule in policy.rules_for(route.action).rules
         if rule.condition is not None
     }
+    for rule in policy.rules_for(route.action).rules:
+        if rule.condition is not None:
+            asked = PartsInOtherLetters(rule.condition, is_deny=rule.effect is Effect.DENY)
+            for one in parts[rule.condition.source].atoms() if asked.are_asked else ():
+                side.in_other_letters.setdefault(one.source, []).append(asked)
     conditions = {atom.source: atom for part in parts.values() for atom in part.atoms()}
     side.atoms = [_understood(atom_of(one), route, shape) for one in conditions.values()]
     if any(atom.survey is None for atom in side.atoms):

@@ -28,7 +28,8 @@ MAX_ROWS = 1_000
 """Named values that one change keeps."""
 MAX_SHOWN = 3
 """Paths that stand for those that are meant."""
-_COSTS = {"signed": 0.4, "roles": 0.5, "step-up": 0.7, "address": 0.8, "condition": 1.5}
+_COSTS = {"signed": 0.4, "roles": 0.5, "step-up": 0.7, "address": 0.8,
+          "letters": 1.2, "condition": 1.5}  # fmt: skip
 """What it costs a reader to read this: who it is, less than a part of a condition."""
 _NEVER_VALUES = ("roles", "now", "age")
 
@@ -238,13 +239,14 @@ class _Summary:
         where: list[Where] = []
         owner_of: list[str] = []
         changed: list[tuple[int, Axis, frozenset[Hashable]]] = []
-        for at, axis, allowed in self._axes("text"):
+        for at, axis, allowed in (*self._axes("text"), *self._axes("letters")):
+            letters = axis.kind == "letters"
             moved = [value for value in allowed if isinstance(value, BeforeAfter)]
             if moved and len(moved) < len(allowed):
                 seen = {point.vector[at] for point in self.comparison.points}
                 word = one_sided_word(allowed, seen, self.gains)
                 now, before = (word, None) if self.gains else (None, word)
-                where.append(Where(axis.text, now, before))
+                where.append(Where(axis.text, now, before, letters))
                 continue
             if moved:
                 changed.append((at, axis, allowed))
@@ -256,7 +258,7 @@ class _Summary:
             if axis.owner is not None and outcome == "true" and not still:
                 owner_of.append(axis.owner)
             else:
-                where.append(Where(axis.text, outcome, outcome if still else None))
+                where.append(Where(axis.text, outcome, outcome if still else None, letters))
         for kind in ("condition", "assumed"):
             for at, axis, allowed in self._axes(kind):
                 outcome = self._outcome_of_axis(at, allowed)
@@ -270,13 +272,8 @@ class _Summary:
         for _, axis, allowed in untold:
             moved = [value for value in allowed if isinstance(value, BeforeAfter)]
             befores, afters = {one.before for one in moved}, {one.after for one in moved}
-            where.append(
-                Where(
-                    axis.text,
-                    outcome_word(afters, afters, TRUTHS),
-                    outcome_word(befores, befores, TRUTHS),
-                )
-            )
+            gives, gave = (outcome_word(one, one, TRUTHS) for one in (afters, befores))
+            where.append(Where(axis.text, gives, gave, axis.kind == "letters"))
         return tuple(where), tuple(dict.fromkeys(owner_of)), values
 
     def _outcome_of_axis(self, at: int, allowed: frozenset[Hashable]) -> str:

@@ -2,7 +2,8 @@
 
 Where values are only compared, it is enough to try each one that is compared with, and one
 that nobody names.  Texts of a table that stand in the same places of it are alike: one of
-them is tried, and the others are named with it.
+them is tried, and the others are named with it.  Where a part is asked in other letters too, they
+stand in the same places there, and each is tried in lower case, and as nobody wrote it.
 
 Law: whatever one input may be, each other that is compared with it may be too, and a list of the
 caller may hold: what is made up for one is tried of all, and the inputs that may be anything
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, combinations, pairwise, product
 from math import prod
@@ -180,6 +181,10 @@ class Wanted:
     """What it is asked to hold, where it may be a list."""
     every: bool = False
     """Whether all the alike texts at once are another value than one of them."""
+    letters: bool = False
+    """Whether any of them is asked in other letters too, in which nobody writes capitals."""
+    capitals: bool = False
+    """Whether one may matter that is written as no other is, and is equal to some there alone."""
     whole: bool = True
     """Whether everything was made that they can tell apart."""
 
@@ -189,22 +194,50 @@ def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> lis
     around = sorted({("", ""), *wanted.wrapped})
     alike: dict[Profile, list[str]] = {}
     ordered = sorted(compared.ordered)
+    in_lower_case = _in_lower_case(compared) if wanted.letters else {}
     for text, places in compared.places.items():
         looks = _looks(text, ordered, wanted)
+        others = in_lower_case.get(text.lower(), set()) - places
         for before, inner in _within(text, around):
             if good(name, inner):
                 profile = frozenset((*place, before, *looks) for place in places)
+                profile |= {("letters", *place) for place in others}
                 alike.setdefault(profile, []).append(inner)
     choices = [
         # What another input was given is not named by anybody, unless it stands elsewhere too.
         Choice(group[0], tuple(group), named=any(place[0] != "value" for place in places))
         for places, group in alike.items()
     ]
+    if wanted.letters:
+        choices += list(_choices_in(str.lower, choices, lambda text: bool(good(name, text))))
+    if wanted.capitals:
+        choices += list(_choices_in(str.upper, choices, lambda text: bool(good(name, text))))
     wanted.whole &= every_is_made(wanted.affixes, compared.ordered)
     plain = [*affixed(wanted.affixes, compared.places), *in_order(wanted.affixes, compared.ordered)]
     begun = [*plain, *(begin + text for begin in sorted(wanted.begins) for text in plain)]
     made_up = dict.fromkeys(inner for text in begun for _, inner in _within(text, around))
     return choices + [Choice(text) for text in made_up if good(name, text)]
+
+
+def _in_lower_case(compared: ComparedValues) -> dict[str, set[tuple[object, ...]]]:
+    """Where each text stands once nobody writes capitals."""
+    found: dict[str, set[tuple[object, ...]]] = {}
+    for text, places in compared.places.items():
+        found.setdefault(text.lower(), set()).update(places)
+    return found
+
+
+def _choices_in(
+    letters: Callable[[str], str], choices: Iterable[Choice], good: Callable[[str], bool]
+) -> Iterator[Choice]:
+    """The texts as they are to whoever writes them so, where that is no choice yet."""
+    taken = {text for one in choices for text in one.alike}
+    for one in choices:
+        texts_ = dict.fromkeys(map(letters, one.alike))
+        other = tuple(text for text in texts_ if text not in taken and good(text))
+        taken.update(other)
+        if other:
+            yield Choice(other[0], other, one.named)
 
 
 def _within(text: str, around: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -221,6 +254,7 @@ def _looks(text: str, ordered: list[str], wanted: Wanted) -> tuple[object, ...]:
         met_by(text, wanted.affixes),
         bisect_right(ordered, text),
         next((begin for begin in wanted.begins if text.startswith(begin)), ""),
+        met_by(text.lower(), wanted.affixes) if wanted.letters else None,
     )
 
 
