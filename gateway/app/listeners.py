@@ -60,7 +60,7 @@ def public_listener(components: Components, draining: Callable[[], bool]) -> Lis
         components.reader,
         _listener_limits(settings),
         problem_types=problem_types,
-        on_shutdown=components.long_lived.close,
+        on_shutdown=components.long_lived.end_sockets,
         on_refusal=lambda reason, request: components.access_log.refused(reason, "", request),
         metrics=components.metrics,
         meter=components.metrics.route(""),

@@ -195,7 +195,7 @@ class App:
         await self.status.load.stop()
         await self._refusals.stop()
         await self._live.stop()
-        parts.long_lived.abort()
+        parts.long_lived.close()
         parts.clusters.close()
         await parts.audit.close()
         await parts.redis.close()

@@ -400,7 +400,7 @@ async def running(
         proxy,
         reader,
         limits or IMPATIENT,
-        on_shutdown=calls.close,
+        on_shutdown=calls.end_sockets,
         meter=None if metrics is None else metrics.route(""),
         defects=None if metrics is None else metrics.defects("answer"),
     )
@@ -413,6 +413,6 @@ async def running(
         for client in rig.clients:
             client.close()
         await listener.stop(0.1)
-        calls.abort()
+        calls.close()
         clusters.close()
         await upstream.stop()

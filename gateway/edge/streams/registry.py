@@ -145,17 +145,22 @@ class LongLivedRequests:
                 if not requests:
                     del self._by_name[kind][name]
 
-    async def close(self) -> None:
-        """The worker ends: sockets have no end of their own to wait for."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        self._reevaluations.close()
-        self._asked_tokens.close()
+    async def end_sockets(self) -> None:
+        """The listener ends, and they have no end of their own to wait for; whatever goes on until
+        its own is watched as before."""
         for tunnel in tuple(self.tunnels):
             tunnel.go_away()
         if self.tunnels:
             await asyncio.wait([tunnel.ended for tunnel in self.tunnels], timeout=CLOSE_TIMEOUT_S)
-        self.abort()
+        self._cut_sockets()
+
+    def close(self) -> None:
+        """The worker ends: nobody looks after what is left."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        self._reevaluations.close()
+        self._asked_tokens.close()
+        self._cut_sockets()
 
     # --- what is told to it ---
 
@@ -173,11 +178,6 @@ class LongLivedRequests:
         """Another configuration runs: the routes that ask for it are judged by that."""
         for request in self._requests:
             self._reevaluations.add(request)
-
-    def abort(self) -> None:
-        """Cut every tunnel: nobody looks after them any more."""
-        for tunnel in tuple(self.tunnels):
-            tunnel.abort()
 
     def sweep(self, now: float) -> None:
         """`now` is by the loop's clock."""
@@ -203,6 +203,10 @@ class LongLivedRequests:
             self._check(tuple(self._requests))
 
     # --- private ---
+
+    def _cut_sockets(self) -> None:
+        for tunnel in tuple(self.tunnels):
+            tunnel.abort()
 
     def _check(self, requests: Iterable[LongLivedRequest]) -> None:
         for request in requests:

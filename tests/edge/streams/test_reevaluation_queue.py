@@ -437,10 +437,34 @@ async def test_the_end_of_the_worker_ends_what_judges() -> None:
     worker.calls.reloaded()
     task = worker.calls._reevaluations._task
     assert task is not None
-    await worker.calls.close()
+    worker.calls.close()
     await asyncio.wait([task])
     assert task.cancelled()
     assert (log, len(worker.calls._reevaluations)) == ([], 0)
+
+
+async def test_a_stream_that_a_listener_waits_for_at_its_end_is_judged_again_as_before() -> None:
+    """It has half a minute yet, and its account was being read as that began."""
+    async with signed_in(streaming) as (rig, worker):
+        theirs = rig.gate.principal
+        rig.gate.principal = principal(subject="u-2", session_id="s-2", expires_at=2_000)
+        await stream(rig)
+        await entered(worker)
+        rig.gate.principal = theirs
+        client = await stream(rig)
+        await until(lambda: len(worker.calls) == 2)
+        deny(rig, "members_only")
+        worker.session.go.clear()
+        worker.outdate()
+        await until(lambda: worker.session.read == 1)
+        stopping = asyncio.create_task(rig.listener.stop(HUNG_S))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        worker.session.go.set()
+        await until(lambda: rig.gate.again != [])
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+        stopping.cancel()
 
 
 async def test_a_paused_socket_is_read_again_only_once_its_other_end_takes_what_it_is_sent() -> (
