@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, combinations, count, product
 
+from gateway.review.other_letters import in_other_letters
+
 Affix = tuple[str, str]
 """`("startsWith", "x-")`; the others are `endsWith` and `contains`."""
 Parts = tuple[str, tuple[str, ...], str]
@@ -60,6 +62,25 @@ def affixed(
         else:
             longer = (_joined(begin, chosen, end, mark * times) for times in count(1))
             yield next(text for text in longer if text not in taken)
+
+
+def as_affixes_are_written(texts: Collection[str], affixes: Collection[Affix]) -> Iterator[str]:
+    """Each text with a beginning and an end that it has in other letters, as those are written."""
+    for text in texts:
+        there = in_other_letters(text)
+        written = text if len(text) == len(there) else there
+        met = {
+            (how, part)
+            for how, part in affixes
+            if not met_by(text, {(how, part)}) and met_by(there, {(how, in_other_letters(part))})
+        }
+        begins, ends = (
+            [part for how, part in met if how == one] for one in ("startsWith", "endsWith")
+        )
+        for begin, end in product(["", *begins], ["", *ends]):
+            rest = written[len(in_other_letters(begin)) :]
+            if begin or end:
+                yield begin + rest[: len(rest) - len(in_other_letters(end))] + end
 
 
 def in_order(

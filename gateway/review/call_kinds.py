@@ -16,6 +16,7 @@ from typing import Any
 from gateway.review import values as choosing
 from gateway.review.calls import ABSENT, Roles, Values
 from gateway.review.networks import Cells
+from gateway.review.other_letters import in_other_letters
 from gateway.review.questions import MAX_KEPT, MAX_TRIED, Probe, World, compared_by
 from gateway.review.role_sets import RoleSets
 from gateway.review.values import Choice, ComparedValues, Wanted
@@ -133,7 +134,7 @@ class Solver:
         )
         wanted.capitals = wanted.letters and self._world.has_capitals
         if wanted.letters:
-            wanted.affixes |= {(how, text.lower()) for how, text in wanted.affixes}
+            wanted.affixes |= {(how, in_other_letters(text)) for how, text in wanted.affixes}
         return wanted
 
     def _listing(self, name: str) -> list[Probe]:

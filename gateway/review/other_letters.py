@@ -8,10 +8,12 @@ address or not.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from gateway.access.conditions.conditions import Condition, Outcome
 from gateway.access.conditions.context import EvaluationContext
 from gateway.access.conditions.mailboxes import named_mailboxes
+from gateway.access.conditions.spelled_alike import Alike
 
 
 class PartsInOtherLetters:
@@ -41,6 +43,12 @@ class PartsInOtherLetters:
         if self._whole is None:
             return as_written
         return self._whole.outcome_of_part(part, as_written, context, is_known=is_known)
+
+
+@lru_cache(maxsize=4_096)
+def in_other_letters(text: str) -> str:
+    """As the gateway rewrites it, whatever it is a part of."""
+    return Alike(folds=True, is_bounded=False).text(text)
 
 
 def outcome_in_any(

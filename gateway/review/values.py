@@ -22,9 +22,17 @@ from math import prod
 from typing import Any
 
 from gateway.model import CredentialKind
-from gateway.review.affixes import Affix, affixed, every_is_made, in_order, met_by
+from gateway.review.affixes import (
+    Affix,
+    affixed,
+    as_affixes_are_written,
+    every_is_made,
+    in_order,
+    met_by,
+)
 from gateway.review.calls import ABSENT, GATEWAY, Presented, Source, Values
 from gateway.review.networks import Cells, network_of
+from gateway.review.other_letters import in_other_letters
 from gateway.review.surveys import Survey, TableStep
 from gateway.review.time_texts import moment_of
 from gateway.review.times import moments
@@ -194,10 +202,10 @@ def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> lis
     around = sorted({("", ""), *wanted.wrapped})
     alike: dict[Profile, list[str]] = {}
     ordered = sorted(compared.ordered)
-    in_lower_case = _in_lower_case(compared) if wanted.letters else {}
+    alike_there = _in_other_letters(compared) if wanted.letters else {}
     for text, places in compared.places.items():
         looks = _looks(text, ordered, wanted)
-        others = in_lower_case.get(text.lower(), set()) - places
+        others = alike_there.get(in_other_letters(text), set()) - places
         for before, inner in _within(text, around):
             if good(name, inner):
                 profile = frozenset((*place, before, *looks) for place in places)
@@ -208,10 +216,15 @@ def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> lis
         Choice(group[0], tuple(group), named=any(place[0] != "value" for place in places))
         for places, group in alike.items()
     ]
+    spellings: list[Callable[[str], str]] = [str.lower, in_other_letters] if wanted.letters else []
+    spellings += [str.upper] if wanted.capitals else []
+    for spelling in spellings:
+        choices += list(_choices_in(spelling, choices, lambda text: bool(good(name, text))))
     if wanted.letters:
-        choices += list(_choices_in(str.lower, choices, lambda text: bool(good(name, text))))
-    if wanted.capitals:
-        choices += list(_choices_in(str.upper, choices, lambda text: bool(good(name, text))))
+        written = {
+            text for one in choices for text in as_affixes_are_written(one.alike, wanted.affixes)
+        }
+        choices += [Choice(text) for text in sorted(written) if good(name, text)]
     wanted.whole &= every_is_made(wanted.affixes, compared.ordered)
     plain = [*affixed(wanted.affixes, compared.places), *in_order(wanted.affixes, compared.ordered)]
     begun = [*plain, *(begin + text for begin in sorted(wanted.begins) for text in plain)]
@@ -219,11 +232,11 @@ def texts(name: str, compared: ComparedValues, wanted: Wanted, good: Any) -> lis
     return choices + [Choice(text) for text in made_up if good(name, text)]
 
 
-def _in_lower_case(compared: ComparedValues) -> dict[str, set[tuple[object, ...]]]:
-    """Where each text stands once nobody writes capitals."""
+def _in_other_letters(compared: ComparedValues) -> dict[str, set[tuple[object, ...]]]:
+    """Where each text stands once all are written in those."""
     found: dict[str, set[tuple[object, ...]]] = {}
     for text, places in compared.places.items():
-        found.setdefault(text.lower(), set()).update(places)
+        found.setdefault(in_other_letters(text), set()).update(places)
     return found
 
 
@@ -254,7 +267,7 @@ def _looks(text: str, ordered: list[str], wanted: Wanted) -> tuple[object, ...]:
         met_by(text, wanted.affixes),
         bisect_right(ordered, text),
         next((begin for begin in wanted.begins if text.startswith(begin)), ""),
-        met_by(text.lower(), wanted.affixes) if wanted.letters else None,
+        met_by(in_other_letters(text), wanted.affixes) if wanted.letters else None,
     )
 
 

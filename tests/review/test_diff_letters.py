@@ -86,6 +86,7 @@ MIXED = "version: 1\nstaff: [Ann.Lee@Corp.example, Zed.Ray@Corp.example]\n"
 LOWER = MIXED.lower()
 DENY_STAFF = ("deny", "user.email in data.staff")
 DENY_GONE = ("deny", "user.email in data.gone")
+AT_CORP = ("allow", "user.email.endsWith('@Corp.example')")
 ZED = ("allow", "user.email.startsWith('zed@')")
 
 
@@ -159,6 +160,38 @@ ZED = ("allow", "user.email.startsWith('zed@')")
             [STAFF, ("deny", "user.email == 'Zed.Ray@corp.example'")],
             [STAFF],
             "zed.ray@corp.example",
+        ),
+        # A beginning or an end as it is written, of what is named otherwise.
+        (
+            CORP,
+            [AT_CORP, ("deny", "user.email == 'zed.ray@corp.example'")],
+            [AT_CORP],
+            "zed.ray@Corp.example",
+        ),
+        (
+            f"{CORP}gone: [zed.ray@corp.example]\n",
+            [AT_CORP, DENY_GONE],
+            [AT_CORP],
+            "zed.ray@Corp.example",
+        ),
+        (
+            CORP,
+            [("allow", "user.email.startsWith('Zed.') && user.email != 'zed.ray@corp.example'")],
+            [("allow", "user.email.startsWith('Zed.')")],
+            "Zed.ray@corp.example",
+        ),
+        # What is one in other letters than capitals.
+        (
+            "version: 1\nstaff: [bo@x.example, anna@xn--bcher-kva.example]\ngone: [anna@bücher.example]\n",
+            [STAFF, DENY_GONE],
+            [STAFF],
+            "anna@xn--bcher-kva.example",
+        ),
+        (
+            "version: 1\nstaff: [bo@x.example, groß@x.example]\n",
+            [STAFF, ("deny", "user.email == 'gross@x.example'")],
+            [STAFF],
+            "groß@x.example",
         ),
     ],
 )
