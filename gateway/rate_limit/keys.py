@@ -119,7 +119,7 @@ class LimitKeys:
     def of(self, limit: Limit) -> Key:
         if limit.expression is not None:
             return self._by_expression(limit, limit.expression)
-        return self._keys.get(limit.key, _all_together)
+        return self._keys.get(limit.key, self._all_together)
 
     def forget(self) -> None:
         """For a reload: the functions that were built before are used no more."""
@@ -254,12 +254,14 @@ class LimitKeys:
                 counted[read.variable] = value
         return counted
 
+    def _all_together(
+        self, call: Call, principal: Principal | None, requested: RequestedResource
+    ) -> str:
+        """One for all of a route, or of all routes; whoever is not known has none of theirs."""
+        return self._by_caller(call) if requested is UNIDENTIFIED else ""
+
     def _by_caller(self, call: Call) -> str:
         return _anonymous(self._by_address(call, None, NO_RESOURCE))
-
-
-def _all_together(call: Call, principal: Principal | None, requested: RequestedResource) -> str:
-    return ""
 
 
 def _address(client_ip: str) -> str:

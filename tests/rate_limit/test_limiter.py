@@ -437,6 +437,15 @@ async def test_who_guesses_tokens_gets_no_new_bucket_by_another_header() -> None
     assert await passes(limits, asked, from_tenant(b"a"), caller("ada"))
 
 
+@pytest.mark.parametrize("key", [LimitKey.ROUTE, LimitKey.GLOBAL])
+async def test_who_guesses_tokens_spends_nothing_of_what_all_share(key: LimitKey) -> None:
+    limits = RateLimiter(Hands())
+    asked = (limit(key=key, burst=1),)
+    states = [await limits.take(asked, call(), None, UNIDENTIFIED) for _ in range(2)]
+    assert [state.wait_s == 0.0 for state in states] == [True, False]
+    assert await passes(limits, asked, call(), caller("ada"))
+
+
 async def test_what_callers_write_as_keys_is_bounded() -> None:
     hands = Hands()
     limits = RateLimiter(hands, capacity=8)

@@ -225,8 +225,9 @@ class Proxy:
                 judged_again = route.reevaluates or self._observes_allowed
                 drop_parsed(exchange.call, route, judged_again=judged_again)
             if route.reevaluates:
+                unread = head.has_body and not route.reads_body
                 relay.reevaluation = Reevaluation(
-                    exchange.call, route, self._authorizer, self._snapshot
+                    exchange.call, route, self._authorizer, self._snapshot, body_is_unread=unread
                 )
             if head.upgrade is not None and (key := handshake_key(head)) is not None:
                 return self._open_socket(relay, key)

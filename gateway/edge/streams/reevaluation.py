@@ -36,7 +36,7 @@ class PolicyEvaluator(Protocol):
 class Reevaluation:
     """One call that its route wants judged again."""
 
-    __slots__ = ("_call", "_evaluator", "_route", "_snapshot", "pending")
+    __slots__ = ("_body_is_unread", "_call", "_evaluator", "_route", "_snapshot", "pending")
 
     def __init__(
         self,
@@ -44,7 +44,11 @@ class Reevaluation:
         route: Route,
         evaluator: PolicyEvaluator,
         snapshot: Callable[[], Snapshot],
+        *,
+        body_is_unread: bool = False,
     ) -> None:
+        """`body_is_unread`: it has one that went by unread, as `route` reads none."""
+        self._body_is_unread = body_is_unread
         self._call = call
         self._route = route
         self._evaluator = evaluator
@@ -64,6 +68,9 @@ class Reevaluation:
         decision = self._evaluator.reevaluate(call, self._snapshot(), principal)
         if decision.route is not None:
             self._route = decision.route
+        if decision.allowed and self._body_is_unread and self._route.reads_body:
+            # `!has(resource.x)` is true of a body that is not here.
+            return Reason.NO_RULE, Reason.NO_RULE
         if decision.allowed:
             # A route that answers by itself now leads nobody to a backend.
             return None if self._route.upstream else (Reason.ROUTE_UNKNOWN, Reason.ROUTE_UNKNOWN)

@@ -64,7 +64,7 @@ class Workers:
             {
                 "worker": number,
                 "ready": self.ready,
-                "configuration": {"version": "abc", "stale": False},
+                "configuration": {"version": "house-1", "stale": False},
                 "dependencies": {"sql": "open"},
                 "issuers": {"company": {"keys": 2, "age_s": 7, "stale": False, "error": None}},
                 "problems": self.problems,

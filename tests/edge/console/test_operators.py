@@ -16,7 +16,7 @@ async def test_who_is_not_known_sees_a_form_and_no_data(house: ConsoleHouse) -> 
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert 'id="sign-in"' in answer.text
-    assert "abc" not in answer.text
+    assert "house-1" not in answer.text
     assert "nav" not in re.findall(r"<(\w+)", answer.text)
 
 
@@ -34,7 +34,7 @@ async def test_the_local_token_becomes_a_cookie_that_no_script_reads(house: Cons
     assert line.endswith(f"Max-Age={LOCAL_TTL_S}; Path=/; Secure; HttpOnly; SameSite=Lax")
     assert TOKEN not in line
     house.cookie = answer.cookie
-    assert "abc" in (await house.ask("/admin")).text
+    assert "house-1" in (await house.ask("/admin")).text
 
 
 async def test_a_wrong_token_is_refused_and_written_down(house: ConsoleHouse) -> None:
@@ -191,4 +191,4 @@ async def test_outside_loopback_it_is_served_over_https_alone() -> None:
         answer = await house.ask("/admin", Authorization=f"Bearer {TOKEN}")
         assert answer.status == 400
         assert "https alone" in answer.text
-        assert "abc" not in answer.text
+        assert "house-1" not in answer.text

@@ -293,6 +293,26 @@ async def test_another_configuration_judges_who_asked_for_it_and_no_others() -> 
         await goes_on(others)
 
 
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("sends", [False, True])
+async def test_a_stream_whose_body_went_by_unread_ends_where_it_is_read_now(
+    reads: bool, sends: bool
+) -> None:
+    """A deny of what it holds would take it for a call without one."""
+    request = b'POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"m": 1}\n'
+    async with signed_in(streaming) as (rig, worker):
+        client = await rig.client()
+        await client.send(request if sends else GET)
+        assert (await client.head()).status == 200
+        await entered(worker)
+        rig.route(reads_body=reads)
+        worker.calls.reloaded()
+        async with asyncio.timeout(HUNG_S):
+            while not rig.gate.again:
+                await asyncio.sleep(0)
+        assert len(worker.calls) == (0 if reads and sends else 1)
+
+
 async def test_a_concealed_refusal_tells_a_socket_no_more_than_an_unknown_route() -> None:
     async with signed_in() as (rig, worker):
         client = await opened(rig)
