@@ -55,7 +55,7 @@ async def test_readiness_lists_every_worker_with_its_configuration(admin: Admin)
     status, _, text = await admin.get("/readyz")
     document = json.loads(text)
     assert (status, document["ready"]) == (200, True)
-    assert [w["configuration"]["version"] for w in document["workers"]] == ["abc", "abc"]
+    assert [w["configuration"]["version"] for w in document["workers"]] == ["house-1", "house-1"]
     assert document["workers"][0]["dependencies"] == {"sql": "open"}
     assert document["workers"][0]["issuers"]["company"]["age_s"] == 7
 
