@@ -194,6 +194,7 @@ def build_endpoints(deps: EndpointDependencies) -> Endpoints:
             reissue=SessionReissue(deps.issuer, deps.cookies),
             session_wait_s=deps.limits.session_wait_s,
             account_event_wait_s=deps.limits.account_event_wait_s,
+            attributes_wait_s=deps.limits.attributes_wait_s,
             publisher=deps.publisher,
             shielded=deps.shielded,
             audit=deps.audit,

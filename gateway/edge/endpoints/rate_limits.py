@@ -53,6 +53,11 @@ EVENTS = (Limit("auth/events-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
 """What one account does, in whichever of its sessions, that leaves an event and nothing that a
 limit of its own counts."""
 
+ATTRIBUTES = (Limit("auth/attributes", LimitKey.ADDRESS, 20 / 3_600, 20),)
+"""Times that one account changes what it may set of itself: each outdates its tokens, and whoever
+has just given the password and is asked for the factor begins anew.  A session that was stolen must
+not keep its owner from signing in by it."""
+
 TOLD = (Limit("auth/told-events-day", LimitKey.ADDRESS, 5_000 / 86_400, 5_000),)
 """What is written of an account that is no deed of its session, such as a token that came twice: it
 keeps nobody from stepping up."""
@@ -199,6 +204,11 @@ class EndpointLimits:
     async def account_event_wait_s(self, account_id: str) -> float:
         """The same where something else counts by the session."""
         return (await self._limits.take_for(EVENTS, account_id)).wait_s
+
+    async def attributes_wait_s(self, account_id: str) -> float:
+        """The same for one more change of an account's own attributes."""
+        wait_s = (await self._limits.take_for(ATTRIBUTES, account_id)).wait_s
+        return wait_s if wait_s > 0 else await self.account_event_wait_s(account_id)
 
     async def told_event_wait_s(self, account_id: str) -> float:
         """Past it an event of `TOLD` is counted and not written."""

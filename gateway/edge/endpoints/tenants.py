@@ -53,6 +53,7 @@ class TenantDependencies:
     reissue: SessionReissue
     session_wait_s: SessionWait
     account_event_wait_s: Callable[[str], Awaitable[float]]
+    attributes_wait_s: Callable[[str], Awaitable[float]]
     publisher: RevocationPublisher
     shielded: ShieldedTasks
     audit: AuditSink
@@ -141,7 +142,7 @@ class TenantEndpoints:
             before = {one.name: one for one in stored}
             if all(_is_kept(before.get(name), value, own[name]) for name, value in values.items()):
                 return JsonReply(204)
-            wait_s = await self._deps.account_event_wait_s(principal.subject)
+            wait_s = await self._deps.attributes_wait_s(principal.subject)
         if wait_s > 0:
             return ProblemReply(Reason.RATE_LIMITED, retry_after_s=wait_s)
         return await self._deps.shielded(self._change(principal, values, call))

@@ -335,3 +335,21 @@ async def test_a_truth_is_set_where_a_number_was_kept(
     assert (await house.ask("PATCH", path, {"news": True}, token=token)).status == 204
     stored = {one.name: one.value for one in await facts.attributes(account.id)}
     assert stored["news"] is True
+
+
+async def test_whoever_has_a_session_keeps_its_owner_from_no_second_step_by_attributes(
+    house: House,
+) -> None:
+    """Each change outdates who has given the password and looks for the code."""
+    cookie, _ = await signed_in(house)
+    statuses = []
+    for number in range(30):
+        house.clock.move(20)
+        await house.ring.refresh()
+        body = {"nickname": f"n{number}"}
+        answer = await ask(house, "PATCH", "/auth/me/attributes", cookie, body=body)
+        statuses.append(answer.status)
+    # One comes back in three minutes.
+    assert statuses[:20] == [204] * 20
+    assert statuses[20:].count(204) <= 4
+    assert set(statuses[20:]) == {204, 429}
